@@ -1,0 +1,34 @@
+# `make search` runs the main job, `make test` the tests; both make the environment first.
+VENV ?= .venv
+PYTHON ?= python3
+CONFIG ?= examples/digits.yaml
+
+# Without --no-compile pip byte-compiles every dependency, used or not.
+INSTALL = $(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt
+
+.PHONY: search test lint types clean
+
+search: $(VENV)/.installed
+	$(VENV)/bin/paredown search $(CONFIG)
+
+test: $(VENV)/.installed-dev
+	$(VENV)/bin/pytest
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(VENV)/bin/mypy
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

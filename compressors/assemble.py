@@ -1,0 +1,98 @@
+"""Assembles a candidate: its blueprint filled with the database's solutions."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.database import Database
+from paredown.compressors.repair import reestimate
+from paredown.compressors.solution import Factor, Solution
+from paredown.compressors.stored import StoredTensor
+from paredown.spaces.blueprint import Blueprint, Storage
+from paredown.spaces.candidate import Candidate
+from paredown.spaces.draft import draft
+from paredown.spaces.quantized_values import Parameters
+from paredown.spaces.slicing import slice_tensors
+
+
+def assemble(candidate: Candidate, database: Database) -> CompressedModel:
+    """The compressed model of `candidate`, exactly as it would be exported.
+
+    The identity candidate holds the model's own tensors, bit by bit.
+    """
+    model_map = database.model_map
+    widths = dict(candidate.widths)
+    present = {op.layer for op in draft(model_map, candidate).operators}
+    solutions = {
+        layer.name: database.solution(layer, candidate.layer(layer.name), widths)
+        for layer in model_map.layers
+        if layer.name in present
+    }
+    blueprint = draft(model_map, candidate, _parameters(database, solutions))
+    stored = _layer_tensors(blueprint, solutions)
+    others = {n: database.tensors[n] for n in blueprint.storage if n not in stored}
+    for name, tensor in slice_tensors(model_map, others, database.keep(widths)).items():
+        stored[name] = StoredTensor.of_floats(tensor)
+    return CompressedModel(blueprint=blueprint, stored=stored)
+
+
+def needs_reestimation(candidate: Candidate) -> bool:
+    """Whether layers' outputs drift too far for the closed-form repair of each alone.
+
+    Structure changes and 2-bit weights do (DESIGN section 6a): the closed form takes a layer's inputs
+    as the dense model's.
+    """
+    structural = bool(candidate.widths or candidate.dropped)
+    harsh = any(
+        c.weight_bits == 2 or c.rank_fraction < 1 or c.sparsity > 0 for _, c in candidate.layers
+    )
+    return structural or harsh
+
+
+def restore_statistics(
+    model: CompressedModel, candidate: Candidate, database: Database, inputs: list[Tensor]
+) -> CompressedModel:
+    """The model with every layer's output moments on `inputs` put back to the dense model's.
+
+    Args:
+        inputs: The calibration inputs that `database.statistics` was collected on: sampling noise
+            then cancels, and an unharmed layer stays as it is.
+    """
+    layers = database.model_map.layer_by_name
+    widths = dict(candidate.widths)
+    last = {op.layer: op for op in model.blueprint.operators}
+    targets = {}
+    for name, operator in last.items():
+        if layers[name].bias is None or layers[name].kind == "embedding":
+            continue
+        targets[operator.node] = database.output_moments(layers[name], widths)
+    return reestimate(model, targets, inputs)
+
+
+def _parameters(database: Database, solutions: dict[str, Solution]) -> Parameters:
+    found = {name: r.scale_and_zero_point() for name, r in database.ranges.items()}
+    for name, solution in solutions.items():
+        if solution.inner is not None:
+            node = database.model_map.layer_by_name[name].node
+            found[f"{node}.inner"] = solution.inner.scale_and_zero_point()
+    return found
+
+
+def _layer_tensors(
+    blueprint: Blueprint, solutions: dict[str, Solution]
+) -> dict[str, StoredTensor]:
+    stored: dict[str, StoredTensor] = {}
+    for operator in blueprint.operators:
+        solution = solutions[operator.layer]
+        storage = blueprint.storage[operator.weight]
+        stored[operator.weight] = _stored(solution.factors[operator.part], storage)
+        if operator.bias is not None:
+            assert solution.bias is not None
+            stored[operator.bias] = StoredTensor.of_floats(solution.bias)
+    return stored
+
+
+def _stored(factor: Factor, storage: Storage) -> StoredTensor:
+    mask = factor.mask if storage.index != "none" else None
+    return StoredTensor(storage=storage, values=factor.values, scale=factor.scale, mask=mask)

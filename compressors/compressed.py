@@ -1,0 +1,35 @@
+"""A compressed model in memory: a blueprint and the tensors that fill it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from paredown.compressors.stored import StoredTensor
+from paredown.spaces.blueprint import Blueprint
+from paredown.spaces.graph import Node, run
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressedModel:
+    """What is scored, exported and loaded: the very operators and codes of the file on disk."""
+
+    blueprint: Blueprint
+    stored: Mapping[str, StoredTensor]
+
+    @functools.cached_property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Every tensor as dense float32, dequantised once."""
+        return {name: stored.dense() for name, stored in self.stored.items()}
+
+    def __call__(
+        self,
+        inputs: Sequence[Tensor],
+        after: Callable[[Node, tuple[Any, ...], Any], Any] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Outputs in the order of `blueprint.graph.outputs`."""
+        return run(self.blueprint.graph, self.tensors, inputs, after=after)

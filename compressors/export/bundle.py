@@ -1,0 +1,214 @@
+"""A bundle: one exported candidate in a folder, complete and readable.
+
+model.onnx is what runs, model.safetensors the truly packed tensors, graph.json the operators that
+read them, candidate.json the choices, card.json what was predicted and measured, README.md all of
+it for people.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.export.codes import fit_biases
+from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE, BundleError, load_model
+from paredown.compressors.export.lowering import lower, output_names
+from paredown.compressors.export.packing import write_packed
+from paredown.spaces.candidate import Candidate
+from paredown.spaces.graph import to_json
+
+ONNX_FILE = "model.onnx"
+CANDIDATE_FILE = "candidate.json"
+CARD_FILE = "card.json"
+README_FILE = "README.md"
+
+_README = """# {title}
+
+{summary}
+
+| file | holds |
+|---|---|
+| `model.onnx` | {onnx_bytes:,} bytes: opset {opset}, batch size {batch}; runs in ONNX Runtime |
+| `model.safetensors` | {packed_bytes:,} bytes: packed codes, scales and indices |
+| `graph.json` | the operators that read the packed tensors |
+| `candidate.json` | what was chosen for every layer |
+| `card.json` | the figures below |
+
+## Figures
+
+{figures}
+
+## Run it
+
+With ONNX Runtime:
+
+```python
+import numpy as np
+import onnxruntime as ort
+
+session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+outputs = session.run(None, {{{feeds}}})
+```
+
+The outputs are {outputs}. As a PyTorch module, without the code it was trained with:
+
+```python
+from paredown.search import load
+
+model = load(".")
+```
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What a bundle's folder holds."""
+
+    folder: Path
+    candidate: Candidate
+    card: Mapping[str, Any]
+    model: CompressedModel
+
+    @property
+    def onnx_path(self) -> Path:
+        return self.folder / ONNX_FILE
+
+    @property
+    def packed_path(self) -> Path:
+        return self.folder / TENSORS_FILE
+
+
+def write_bundle(
+    folder: Path | str, model: CompressedModel, candidate: Candidate, card: Mapping[str, Any]
+) -> Path:
+    """Writes all files of a bundle, or none: they appear under `folder` in one step.
+
+    An older bundle in `folder` is replaced.
+
+    Raises:
+        BundleError: `folder` holds something that is not a bundle.
+        ExportError: An operator has no ONNX lowering.
+    """
+    model = fit_biases(model)  # both files hold the same codes
+    target = Path(folder).absolute()
+    if target.exists() and any(target.iterdir()) and not (target / CARD_FILE).is_file():
+        raise BundleError(f"{target} is not empty and holds no bundle; choose another folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        staging.chmod(0o755)  # mkdtemp makes it private
+        _write_files(staging, model, candidate, card)
+        _put_in_place(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def read_bundle(folder: Path | str) -> Bundle:
+    """The bundle in `folder`.
+
+    Raises:
+        BundleError: A file is missing.
+    """
+    path = Path(folder)
+    for name in (ONNX_FILE, CANDIDATE_FILE, CARD_FILE):
+        if not (path / name).is_file():
+            raise BundleError(f"{path} must hold {name}; give the folder of a complete bundle")
+    return Bundle(
+        folder=path,
+        candidate=Candidate.from_json(_read_json(path / CANDIDATE_FILE)),
+        card=_read_json(path / CARD_FILE),
+        model=load_model(path),
+    )
+
+
+def _write_files(
+    folder: Path, model: CompressedModel, candidate: Candidate, card: Mapping[str, Any]
+) -> None:
+    proto = lower(model)
+    (folder / ONNX_FILE).write_bytes(proto.SerializeToString())
+    write_packed(folder / TENSORS_FILE, model.stored)
+    operators = [asdict(operator) for operator in model.blueprint.operators]
+    graph = {"graph": to_json(model.blueprint.graph), "operators": operators}
+    _write_json(folder / GRAPH_FILE, graph, indent=None)
+    _write_json(folder / CANDIDATE_FILE, candidate.to_json(), indent=2)
+    _write_json(folder / CARD_FILE, card, indent=2)
+    text = _readme(folder, model, candidate, card, proto.opset_import[0].version)
+    (folder / README_FILE).write_text(text, encoding="utf-8")
+
+
+def _put_in_place(staging: Path, target: Path) -> None:
+    if not target.exists():
+        staging.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    os.replace(target, old)  # onto an empty folder, so one step
+    staging.rename(target)
+    shutil.rmtree(old)
+
+
+def _readme(
+    folder: Path,
+    model: CompressedModel,
+    candidate: Candidate,
+    card: Mapping[str, Any],
+    opset: int,
+) -> str:
+    graph = model.blueprint.graph
+    choices = len(candidate.layers) + len(candidate.widths) + len(candidate.dropped)
+    feeds = ", ".join(
+        f'"{name}": np.zeros({shape}, np.{dtype})'
+        for name, shape, dtype in zip(
+            graph.inputs, graph.input_shapes, graph.input_dtypes, strict=True
+        )
+    )
+    return _README.format(
+        title=f"Candidate {candidate.key}",
+        summary=f"A compressed network of {len(model.blueprint.operators)} layers, found by "
+        f"paredown: {choices} choices differ from the uncompressed model.",
+        onnx_bytes=(folder / ONNX_FILE).stat().st_size,
+        packed_bytes=(folder / TENSORS_FILE).stat().st_size,
+        opset=opset,
+        batch=graph.batch_size,
+        figures=_figures(card),
+        feeds=feeds,
+        outputs=", ".join(f"`{name}`" for name in output_names(graph)),
+    )
+
+
+def _figures(card: Mapping[str, Any]) -> str:
+    rows = [f"| {key} | {_shown(value)} |" for key, value in _flat(card)]
+    return "\n".join(("| figure | value |", "|---|---|", *rows)) if rows else "None were recorded."
+
+
+def _flat(card: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in card.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value).replace("|", "\\|")
+
+
+def _write_json(path: Path, data: Any, indent: int | None) -> None:
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(data, indent=indent, separators=separators, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

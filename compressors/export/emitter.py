@@ -1,0 +1,228 @@
+"""Turns graph values into ONNX values: floats, codes and stored tensors, made when first read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import TensorProto
+from torch import Tensor
+
+from paredown.compressors.export.codes import codes_source
+from paredown.compressors.export.packing import pack_codes
+from paredown.compressors.export.plan import ExportError, Payload, PlanBuilder
+from paredown.compressors.stored import StoredTensor
+from paredown.spaces.blueprint import Storage
+from paredown.spaces.graph import Arg, Batch, Graph, Node, Ref
+
+_TENSOR_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "int8": TensorProto.INT8,
+    "int4": TensorProto.INT4,
+    "int2": TensorProto.INT2,
+}
+_CONTAINER_BITS = {"int8": 8, "int4": 4, "int2": 2}
+
+
+@dataclass(frozen=True)
+class Codes:
+    """ONNX names of the scale and zero point that a value's uint8 codes are read with."""
+
+    scale: str
+    zero_point: str
+
+
+@dataclass
+class Emitter:
+    """What the lowering of one operator reads and writes.
+
+    `value` gives a graph value or stored tensor as float32, `codes` as uint8 where it has codes;
+    `put` records what an operator produced.
+    """
+
+    graph: Graph
+    storage: Mapping[str, Storage]
+    plan: PlanBuilder
+    _floats: dict[str, str] = field(default_factory=dict)
+    _coded: dict[str, tuple[str, Codes]] = field(default_factory=dict)
+    _several: dict[str, tuple[tuple[str, ...], Codes | None]] = field(default_factory=dict)
+    _weights: dict[tuple[str, bool, bool], str] = field(default_factory=dict)
+    integer_values: set[str] = field(default_factory=set)
+
+    def shape(self, arg: Arg) -> tuple[int, ...]:
+        """Shape of the value or tensor that `arg` refers to."""
+        if arg.name in self.graph.values:
+            return self.graph.shape_of(arg.name)
+        return self.storage[arg.name].shape
+
+    def size(self, arg: Arg) -> int:
+        """An integer argument at the file's batch size."""
+        return arg.times * self.graph.batch_size if isinstance(arg, Batch) else int(arg)
+
+    def value(self, arg: Arg) -> str:
+        """The ONNX name of a Ref in float32, or of a number as a constant."""
+        if not isinstance(arg, Ref):
+            return self.plan.floats(float(arg))
+        if arg.name not in self._floats:
+            self._floats[arg.name] = self._as_floats(arg.name)
+        return self._floats[arg.name]
+
+    def optional(self, arg: Arg) -> str:
+        return "" if arg is None else self.value(arg)
+
+    def codes(self, arg: Arg) -> tuple[str, Codes] | None:
+        """The uint8 codes of a value and how to read them, None where it is float."""
+        return self._coded.get(arg.name) if isinstance(arg, Ref) else None
+
+    def moved(self, arg: Arg) -> tuple[str, Codes | None]:
+        """What a layout-only operator works on: the codes where there are codes."""
+        return self.codes(arg) or (self.value(arg), None)
+
+    def put(self, node: Node, name: str, codes: Codes | None = None) -> None:
+        """Records `name` as the output of `node`: codes where `codes` is given."""
+        if codes is None:
+            self._floats[node.name] = name
+        else:
+            self._coded[node.name] = (name, codes)
+        if isinstance(node.args[0], Ref) and node.args[0].name in self.integer_values:
+            self.integer_values.add(node.name)
+
+    def put_input(self, name: str) -> None:
+        """Records an input of the graph, which keeps its name."""
+        self._floats[name] = name
+        if self.graph.input_dtypes[self.graph.inputs.index(name)] == "int64":
+            self.integer_values.add(name)
+
+    def put_several(self, node: Node, names: tuple[str, ...], codes: Codes | None) -> None:
+        self._several[node.name] = (names, codes)
+
+    def pick(self, node: Node) -> None:
+        """Records one output of an operator with several."""
+        names, codes = self._several[node.args[0].name]
+        self.put(node, names[node.args[1]], codes)
+
+    def put_codes(self, node: Node) -> None:
+        """Quantises; codes that only moved since they were made are the same codes."""
+        found = self.codes(node.args[0])
+        if found is None:
+            scale, zero_point = _parameters(self.plan, node)
+            found = (
+                self.plan.emit("QuantizeLinear", self.value(node.args[0]), scale, zero_point),
+                Codes(scale, zero_point),
+            )
+        else:
+            source = codes_source(self.graph, node.args[0].name)
+            if source is not None and source.args[1:] != node.args[1:]:
+                raise ExportError(
+                    f"value {node.args[0].name!r} was rounded with {source.args[1:]}, moved, and "
+                    f"is rounded again with {node.args[1:]}; give both the same parameters"
+                )
+        self.put(node, *found)
+
+    def weight(self, arg: Arg, transposed: bool = False, zero_point: bool = False) -> str:
+        """A stored tensor as float32: read as it is, or through a DequantizeLinear.
+
+        Args:
+            transposed: Whether the last two dimensions are swapped in the file.
+            zero_point: Whether zero points are written: some integer kernels fuse only with them.
+        """
+        if arg.name in self.graph.values:
+            return self.value(arg)
+        key = (arg.name, transposed, zero_point)
+        if key not in self._weights:
+            self._weights[key] = self._weight(*key)
+        return self._weights[key]
+
+    def bias_codes(self, bias: Ref, weight: Ref, quantised: Node) -> str:
+        """A bias as int32 in units of s_x * s_w, read through a DequantizeLinear."""
+        input_scale = np.float32(quantised.args[1])
+        dims = self.storage[bias.name].shape
+
+        def scale(stored: Mapping[str, StoredTensor]) -> np.ndarray:
+            return np.asarray(input_scale * _scale(stored[weight.name]), "<f4")
+
+        def codes(stored: Mapping[str, StoredTensor]) -> bytes:
+            values = stored[bias.name].dense().numpy().astype(np.float64)
+            return np.rint(values / scale(stored)).astype("<i4").tobytes()
+
+        names = (
+            self.plan.initialiser(TensorProto.INT32, dims, codes),
+            self.plan.initialiser(TensorProto.FLOAT, dims, lambda stored: scale(stored).tobytes()),
+        )
+        return self.plan.emit("DequantizeLinear", *names, axis=0)
+
+    def reshaped(self, arg: Ref, dims: tuple[int, ...]) -> str:
+        """A stored float tensor under another shape."""
+        return self.plan.initialiser(TensorProto.FLOAT, dims, _float_bytes(arg.name, False))
+
+    def _as_floats(self, name: str) -> str:
+        if name in self._coded:
+            codes, how = self._coded[name]
+            return self.plan.emit("DequantizeLinear", codes, how.scale, how.zero_point)
+        return self.weight(Ref(name))
+
+    def _weight(self, name: str, transposed: bool, zero_point: bool) -> str:
+        storage = self.storage[name]
+        dims, axis = storage.shape, storage.axis
+        if transposed:
+            dims = (*dims[:-2], dims[-1], dims[-2])
+            axis = {len(dims) - 1: len(dims) - 2, len(dims) - 2: len(dims) - 1}.get(axis, axis)
+        kind = _TENSOR_TYPES[storage.onnx_type]
+        if storage.onnx_type == "float32":
+            return self.plan.initialiser(kind, dims, _float_bytes(name, transposed))
+        bits = _CONTAINER_BITS[storage.onnx_type]
+        _check_container(name, storage, bits)
+        scales = (storage.shape[storage.axis],)
+        inputs = [
+            self.plan.initialiser(kind, dims, _code_bytes(name, transposed, bits)),
+            self.plan.initialiser(TensorProto.FLOAT, scales, _scale_bytes(name)),
+        ]
+        if zero_point:
+            zeros = bytes(math.ceil(scales[0] * bits / 8))
+            inputs.append(self.plan.initialiser(kind, scales, lambda _: zeros))
+        attributes = {} if axis == 1 else {"axis": axis}  # 1 is the standard's default
+        return self.plan.emit("DequantizeLinear", *inputs, **attributes)
+
+
+def _parameters(plan: PlanBuilder, node: Node) -> tuple[str, str]:
+    scale = np.asarray(node.args[1], "<f4").tobytes()
+    zero_point = np.asarray(node.args[2], np.uint8).tobytes()
+    if tuple(node.args[3:]) != (0, 255):
+        raise ExportError(f"node {node.name!r}: codes must be 0..255, got {node.args[3:]}")
+    return (
+        plan.initialiser(TensorProto.FLOAT, (), lambda _: scale),
+        plan.initialiser(TensorProto.UINT8, (), lambda _: zero_point),
+    )
+
+
+def _check_container(name: str, storage: Storage, bits: int) -> None:
+    if storage.bits > bits:
+        raise ExportError(
+            f"tensor {name!r}: codes of {storage.bits} bits do not fit into {storage.onnx_type}; "
+            "choose a wider container"
+        )
+
+
+def _float_bytes(name: str, transposed: bool) -> Payload:
+    return lambda stored: _turned(stored[name].dense(), transposed).numpy().astype("<f4").tobytes()
+
+
+def _code_bytes(name: str, transposed: bool, bits: int) -> Payload:
+    return lambda stored: pack_codes(_turned(stored[name].values, transposed), bits)
+
+
+def _scale_bytes(name: str) -> Payload:
+    return lambda stored: _scale(stored[name]).astype("<f4").tobytes()
+
+
+def _scale(stored: StoredTensor) -> np.ndarray:
+    if stored.scale is None:
+        raise ExportError("a tensor of integer codes has no scale")
+    return stored.scale.detach().numpy()
+
+
+def _turned(tensor: Tensor, transposed: bool) -> Tensor:
+    tensor = tensor.detach()
+    return (tensor.transpose(-1, -2) if transposed else tensor).contiguous()

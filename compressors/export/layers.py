@@ -1,0 +1,173 @@
+"""ONNX lowerings of operators with weights: convolutions, linear layers, embeddings and norms.
+
+What ONNX Runtime 1.31 fuses, as measured on its CPU provider:
+- Conv: int8 weights without zero points and a float bias become QLinearConv when the output is
+  quantised; the runtime rounds the bias to int32 itself, so the file keeps it in float.
+- Gemm and MatMul fuse into QGemm only where the weight has zero points, and, with a float output,
+  only where the bias is int32 already. Gemm with transB beats MatMul and Add on 2-D inputs.
+- Integer weights under float activations fuse into MatMulNBits from MatMul, never from Gemm (2 to
+  10 times faster); its default accuracy level rounds activations to 8 bits in blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paredown.compressors.export.codes import codes_source
+from paredown.compressors.export.emitter import Emitter
+from paredown.compressors.export.operators import Lowering, unsupported, window, window_attributes
+from paredown.compressors.export.plan import Attribute
+from paredown.spaces.graph import Arg, Node, Ref
+
+
+def _conv(e: Emitter, node: Node) -> None:
+    x, weight, bias, stride, padding, dilation, groups = node.args
+    kernel = e.shape(weight)[2:]
+    rank = len(kernel)
+    spread = window(dilation, rank)
+    if isinstance(padding, str):
+        pads = _named_padding(padding, kernel, spread)
+    else:
+        pads = window(padding, rank)
+    attributes = _conv_attributes(kernel, window(stride, rank), pads)
+    _set_spread(attributes, spread, groups)
+    inputs = (e.value(x), e.weight(weight), *_bias(e, bias))
+    e.put(node, e.plan.emit("Conv", *inputs, **attributes))
+
+
+def _conv_transpose(e: Emitter, node: Node) -> None:
+    x, weight, bias, stride, padding, output_padding, groups, dilation = node.args
+    kernel = e.shape(weight)[2:]
+    rank = len(kernel)
+    attributes = _conv_attributes(kernel, window(stride, rank), window(padding, rank))
+    _set_spread(attributes, window(dilation, rank), groups)
+    if any(window(output_padding, rank)):
+        attributes["output_padding"] = window(output_padding, rank)
+    inputs = (e.value(x), e.weight(weight), *_bias(e, bias))
+    e.put(node, e.plan.emit("ConvTranspose", *inputs, **attributes))
+
+
+def _conv_attributes(
+    kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
+) -> dict[str, Attribute]:
+    attributes = window_attributes(kernel, stride, padding)
+    attributes.pop("kernel_shape")  # inferred from the weight
+    return attributes
+
+
+def _set_spread(attributes: dict[str, Attribute], dilation: tuple[int, ...], groups: Arg) -> None:
+    if any(d != 1 for d in dilation):
+        attributes["dilations"] = dilation
+    if groups != 1:
+        attributes["group"] = int(groups)
+
+
+def _named_padding(
+    padding: str, kernel: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Pads before and after each dimension; of an odd total, torch puts the extra one after."""
+    if padding == "valid":
+        return (0,) * (2 * len(kernel))
+    totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    return (*(t // 2 for t in totals), *(t - t // 2 for t in totals))
+
+
+def _bias(e: Emitter, bias: Arg) -> tuple[str, ...]:
+    return () if bias is None else (e.weight(bias),)
+
+
+def _linear(e: Emitter, node: Node) -> None:
+    x, weight, bias = node.args
+    stored = weight.name in e.storage
+    kind = e.storage[weight.name].onnx_type if stored else "float32"
+    source = codes_source(e.graph, x.name)
+    integer = source is not None and kind == "int8"
+    terms: tuple[str, ...] = ()
+    if integer and bias is not None and source is not None:
+        terms = (e.bias_codes(bias, weight, source),)
+    elif bias is not None:
+        terms = _bias(e, bias)
+    if len(node.shape) == 2 and (integer or kind == "float32"):
+        inputs = (e.value(x), e.weight(weight, zero_point=integer), *terms)
+        e.put(node, e.plan.emit("Gemm", *inputs, transB=1))
+        return
+    product = e.plan.emit("MatMul", e.value(x), _transposed(e, weight, integer))
+    e.put(node, e.plan.emit("Add", product, *terms) if terms else product)
+
+
+def _transposed(e: Emitter, weight: Ref, zero_point: bool) -> str:
+    storage = e.storage.get(weight.name)
+    # ONNX Runtime 1.31 misreads 2-bit rows that end inside a byte when it fuses them (MatMulNBits)
+    torn = storage is not None and storage.onnx_type == "int2" and storage.shape[0] % 4 != 0
+    if storage is None or torn:
+        return e.plan.emit("Transpose", e.weight(weight), perm=(1, 0))
+    return e.weight(weight, transposed=True, zero_point=zero_point)
+
+
+def _embedding(e: Emitter, node: Node) -> None:
+    e.put(node, e.plan.emit("Gather", e.weight(node.args[0]), e.value(node.args[1])))
+
+
+def _prelu(e: Emitter, node: Node) -> None:
+    slope = node.args[1]
+    count = e.shape(slope)[0]
+    dims = (count, *(1,) * (len(node.shape) - 2)) if count > 1 else (1,)
+    e.put(node, e.plan.emit("PRelu", e.value(node.args[0]), e.reshaped(slope, dims)))
+
+
+def _batch_norm(e: Emitter, node: Node) -> None:
+    x, weight, bias, mean, variance, _, _, epsilon, _ = node.args
+    scale, shift = _affine(e, weight, bias, (node.shape[1],))
+    inputs = (e.value(x), scale, shift, e.value(mean), e.value(variance))
+    e.put(node, e.plan.emit("BatchNormalization", *inputs, epsilon=float(epsilon)))
+
+
+def _layer_norm(e: Emitter, node: Node) -> None:
+    x, shape, weight, bias, epsilon = node.args[:5]
+    dims = tuple(int(s) for s in shape)
+    scale = e.plan.floats(np.ones(dims, np.float32)) if weight is None else e.value(weight)
+    inputs = (e.value(x), scale, *_bias(e, bias))
+    attributes: dict[str, Attribute] = {} if len(dims) == 1 else {"axis": -len(dims)}
+    e.put(node, e.plan.emit("LayerNormalization", *inputs, **attributes, epsilon=float(epsilon)))
+
+
+def _group_norm(e: Emitter, node: Node) -> None:
+    x, groups, weight, bias, epsilon = node.args[:5]
+    scale, shift = _affine(e, weight, bias, (node.shape[1],))
+    attributes: dict[str, Attribute] = {"num_groups": int(groups), "epsilon": float(epsilon)}
+    e.put(node, e.plan.emit("GroupNormalization", e.value(x), scale, shift, **attributes))
+
+
+def _instance_norm(e: Emitter, node: Node) -> None:
+    x, weight, bias, _, _, use_input, _, epsilon, _ = node.args
+    if not use_input:
+        raise unsupported(node, "running statistics")
+    scale, shift = _affine(e, weight, bias, (node.shape[1],))
+    inputs = (e.value(x), scale, shift)
+    e.put(node, e.plan.emit("InstanceNormalization", *inputs, epsilon=float(epsilon)))
+
+
+def _affine(e: Emitter, weight: Arg, bias: Arg, shape: tuple[int, ...]) -> tuple[str, str]:
+    ones, zeros = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+    return (
+        e.plan.floats(ones) if weight is None else e.value(weight),
+        e.plan.floats(zeros) if bias is None else e.value(bias),
+    )
+
+
+LAYERS: dict[str, Lowering] = {
+    "aten.conv1d.default": _conv,
+    "aten.conv2d.default": _conv,
+    "aten.conv1d.padding": _conv,
+    "aten.conv2d.padding": _conv,
+    "aten.conv_transpose1d.default": _conv_transpose,
+    "aten.conv_transpose2d.input": _conv_transpose,
+    "aten.linear.default": _linear,
+    "aten.embedding.default": _embedding,
+    "aten.prelu.default": _prelu,
+    "aten.batch_norm.default": _batch_norm,
+    "aten.layer_norm.default": _layer_norm,
+    "aten.group_norm.default": _group_norm,
+    "aten.instance_norm.default": _instance_norm,
+}
+"""Lowerings of operators that read stored tensors."""

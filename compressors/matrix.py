@@ -1,0 +1,120 @@
+"""A layer's weight as a matrix (output channels x fan-in), and errors measured by a Gram matrix.
+
+Every solver works on this view. A Gram matrix `gram` = E[x x^T] over calibration positions comes
+in three forms: (K, K); (groups, K, K) for grouped convolutions, whose rows come group after group;
+and (K,), the diagonal, where inputs are one-hot (embeddings).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from paredown.spaces.model_map import Layer
+
+DAMPING = 0.01
+"""Share of the mean diagonal added to a Gram matrix before it is inverted (GPTQ's default)."""
+
+
+class SolverError(ValueError):
+    """A solver was asked for something outside its domain."""
+
+
+def to_matrix(weight: Tensor, layer: Layer) -> Tensor:
+    """The weight as (out, fan_in): one row per output channel, group after group.
+
+    Columns keep the weight's own order (input channel, then kernel positions). A transposed
+    convolution, stored (in, out / groups, ...), is turned so that rows are output channels too; an
+    embedding, stored (tokens, width), gives (width, tokens).
+    """
+    if layer.kind == "embedding":
+        return weight.t().contiguous()
+    if layer.kind.startswith("conv_transpose"):
+        split = weight.reshape(layer.groups, -1, weight.shape[1], weight[0, 0].numel())
+        return split.transpose(1, 2).reshape(layer.groups * weight.shape[1], -1)
+    return weight.reshape(weight.shape[0], -1)
+
+
+def from_matrix(matrix: Tensor, layer: Layer) -> Tensor:
+    """The weight, in `layer.weight_shape`, that `to_matrix` made `matrix` from."""
+    shape = layer.weight_shape
+    if layer.kind == "embedding":
+        return matrix.t().contiguous()
+    if layer.kind.startswith("conv_transpose"):
+        inputs = shape[0] // layer.groups
+        split = matrix.reshape(layer.groups, shape[1], inputs, -1)
+        return split.transpose(1, 2).reshape(shape)
+    return matrix.reshape(shape)
+
+
+def split_groups(matrix: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
+    """`matrix` as (groups, rows, K) and `gram` as (groups, K, K); one group for a plain Gram."""
+    if gram.ndim == 1:
+        gram = torch.diag(gram)
+    if gram.ndim == 2:
+        gram = gram.unsqueeze(0)
+    return matrix.reshape(gram.shape[0], -1, matrix.shape[-1]), gram
+
+
+def times_gram(matrix: Tensor, gram: Tensor) -> Tensor:
+    """`matrix` (R, K) times the Gram of each row's group, (R, K)."""
+    if gram.ndim == 1:
+        return matrix * gram
+    grouped, gram = split_groups(matrix, gram)
+    return (grouped @ gram).reshape(matrix.shape)
+
+
+def gram_diagonal(gram: Tensor, rows: int) -> Tensor:
+    """Mean squared inputs that each weight sees, (rows, K)."""
+    if gram.ndim == 1:
+        return gram.expand(rows, -1)
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
+    if gram.ndim == 2:
+        return diagonal.expand(rows, -1)
+    return diagonal.repeat_interleave(rows // gram.shape[0], dim=0)
+
+
+def row_errors(delta: Tensor, gram: Tensor) -> Tensor:
+    """Mean squared change (R,) of each output channel when its weights change by `delta`."""
+    delta = delta.double()
+    return (times_gram(delta, gram) * delta).sum(dim=1).clamp_min(0.0)
+
+
+def damage(delta: Tensor, gram: Tensor, gradient_gram: Tensor) -> float:
+    """Predicted increase of the mean loss, in its unit, when the weight changes by `delta` (R, K).
+
+    1/2 tr(dW A dW^T G), the K-FAC quadratic of Martens and Grosse 2015, arXiv:1503.05671, and of
+    Grosse and Martens 2016, arXiv:1602.01407, for convolutions. `gradient_gram` G (R, R) is scaled
+    as in `LayerStatistics`.
+    """
+    delta = delta.double()
+    if gram.ndim < 3:
+        return float(0.5 * ((gradient_gram @ times_gram(delta, gram)) * delta).sum())
+    # Different groups read different inputs; K-FAC takes those as independent.
+    grouped, gram = split_groups(delta, gram)
+    rows = grouped.shape[1]
+    blocks = gradient_gram.reshape(len(gram), rows, len(gram), rows)
+    own = blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    return float(0.5 * ((own @ (grouped @ gram)) * grouped).sum())
+
+
+def damped_cholesky(gram: Tensor) -> Tensor:
+    """Lower Cholesky factors of `gram` (groups, K, K) + damping, dead inputs replaced by ones.
+
+    The damping is `DAMPING` times the mean diagonal of each group and grows tenfold until all
+    factors exist; a dead input (diagonal 0) gets the diagonal 1, so that it neither blows up nor
+    takes part.
+    """
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
+    dead = diagonal <= 0
+    level = diagonal.mean(dim=-1, keepdim=True)
+    level = torch.where(level > 0, level, 1.0)
+    damping = DAMPING
+    while True:
+        added = torch.where(dead, 1.0, 0.0) + damping * level
+        factor, info = torch.linalg.cholesky_ex(gram + torch.diag_embed(added))
+        if not info.any():
+            return factor
+        if damping > 1e6:
+            raise SolverError("the Gram matrix must be finite; check the calibration data for NaN")
+        damping *= 10

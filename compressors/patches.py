@@ -1,0 +1,106 @@
+"""The inputs that a layer's weight matrix multiplies, one column per output position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from paredown.spaces.model_map import Layer
+
+_CHUNK_VALUES = 2**22
+"""Values of one chunk of columns: 16 MiB of float32, whatever the batch."""
+
+
+def input_columns(layer: Layer, arguments: tuple[Any, ...]) -> Iterator[Tensor]:
+    """Chunks (groups, K, positions): `to_matrix(weight) @ columns` is the output, bias aside.
+
+    Args:
+        layer: Any kind except embedding, whose inputs are token numbers.
+        arguments: What the layer's ATen operator was called with.
+    """
+    x = arguments[0].detach()
+    if layer.kind == "linear":
+        columns = x.reshape(-1, x.shape[-1])
+        for chunk in columns.split(max(1, _CHUNK_VALUES // x.shape[-1])):
+            yield chunk.t().unsqueeze(0)
+        return
+    image, kernel, stride, dilation = _as_plain_convolution(layer, arguments)
+    values = image[0].numel() * kernel[0] * kernel[1] // (stride[0] * stride[1])
+    for chunk in image.split(max(1, _CHUNK_VALUES // values)):
+        windows = _windows(chunk, kernel, stride, dilation)
+        if layer.kind.startswith("conv_transpose"):
+            # y = conv(stuffed x, flipped W): flip the windows instead of the weight.
+            windows = windows.flip(1, 2)
+        yield windows.reshape(layer.groups, -1, windows[0, 0, 0].numel())
+
+
+def _windows(
+    image: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> Tensor:
+    """View (C, kh, kw, N, OH, OW) of the values under the kernel at every output position.
+
+    Copied once, by its reader, in the order that the Gram needs: `F.unfold` and a transposition
+    take four times as long on a CPU.
+    """
+    image = image.contiguous()
+    batch, channels, *sizes = image.shape
+    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    counts = [(n - r - 1) // s + 1 for n, r, s in zip(sizes, reach, stride, strict=True)]
+    by_batch, by_channel, *by_pixel = image.stride()
+    steps = [d * p for d, p in zip(dilation, by_pixel, strict=True)]
+    jumps = [s * p for s, p in zip(stride, by_pixel, strict=True)]
+    return image.as_strided(
+        (channels, *kernel, batch, *counts), (by_channel, *steps, by_batch, *jumps)
+    )
+
+
+def _as_plain_convolution(
+    layer: Layer, arguments: tuple[Any, ...]
+) -> tuple[Tensor, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Padded image (N, C, H, W), kernel, stride and dilation of an unpadded convolution."""
+    x = arguments[0].detach()
+    dims = x.ndim - 2
+    kernel = tuple(layer.weight_shape[2:])
+    if layer.kind.startswith("conv_transpose"):
+        stride, padding, extra, dilation = (_sizes(arguments[i], dims) for i in (3, 4, 5, 7))
+        x = _stuff(x, stride)
+        reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        pads = [(r - p, r - p + e) for r, p, e in zip(reach, padding, extra, strict=True)]
+        stride = (1,) * dims
+    else:
+        stride, dilation = _sizes(arguments[3], dims), _sizes(arguments[5], dims)
+        pads = _pads(arguments[4], kernel, dilation)
+    x = F.pad(x, [side for pair in reversed(pads) for side in pair])
+    if dims == 1:
+        return x.unsqueeze(2), (1, *kernel), (1, *stride), (1, *dilation)
+    return x, kernel, stride, dilation
+
+
+def _pads(
+    padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]
+) -> list[tuple[int, int]]:
+    if padding == "valid":
+        return [(0, 0)] * len(kernel)
+    if padding == "same":
+        reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        # An odd total puts the extra value behind, as torch does.
+        return [(total // 2, total - total // 2) for total in reach]
+    return [(p, p) for p in _sizes(padding, len(kernel))]
+
+
+def _sizes(value: Any, dims: int) -> tuple[int, ...]:
+    sizes = (value,) if isinstance(value, int) else tuple(value)
+    return sizes * dims if len(sizes) == 1 else sizes
+
+
+def _stuff(x: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """`x` with stride - 1 zeros between values: a transposed convolution reads it at stride 1."""
+    sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True)]
+    stuffed = torch.zeros(*x.shape[:2], *sizes, dtype=x.dtype, device=x.device)
+    where = (slice(None), slice(None), *(slice(None, None, s) for s in stride))
+    stuffed[where] = x
+    return stuffed

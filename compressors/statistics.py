@@ -1,0 +1,204 @@
+"""Calibration statistics of every layer: input moments, output moments and loss curvature.
+
+One pass over the calibration batches serves every solver: the Gram matrix of the inputs weighs
+errors, the means and deviations are what statistics repair restores, and the Gram matrix of the
+output gradients turns a layer's error into a predicted increase of the loss (K-FAC).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from paredown.compressors.patches import input_columns
+from paredown.spaces.graph import Graph, Node, run
+from paredown.spaces.model_map import Layer
+
+Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
+
+
+class StatisticsError(ValueError):
+    """Calibration data gave nothing to count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerStatistics:
+    """What calibration says about one layer; float64, for weights (out, K) in matrix view.
+
+    `gram` is E[x x^T] over positions (samples x output positions): (K, K), (groups, K, K) for
+    grouped convolutions, or its diagonal (K,) for embeddings, whose inputs are one-hot, so that it
+    is the token frequencies and memory stays linear in the vocabulary. `input_mean` is E[x],
+    shaped like one row of it: (K,) or (groups, K). `output_mean` and `output_std` (out,) include
+    the bias.
+
+    `gradient_gram` (out, out) is the mean over samples of the sum over positions of g g^T, with g
+    the gradient of one sample's loss by the layer's output at one position. With this scale 1/2
+    tr(dW gram dW^T gradient_gram) is the predicted increase of the mean loss per sample. None when
+    no loss was given.
+    """
+
+    gram: Tensor
+    input_mean: Tensor
+    output_mean: Tensor
+    output_std: Tensor
+    gradient_gram: Tensor | None
+    positions: int
+
+
+@dataclass(kw_only=True)
+class _Sums:
+    """Running float64 sums over positions."""
+
+    gram: Tensor | float = 0.0
+    inputs: Tensor | float = 0.0
+    outputs: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
+    gradients: Tensor | float = 0.0
+    positions: int = 0
+
+
+@dataclass
+class _Collector:
+    """The `after` hook of one pass: adds to the sums and listens to the layers' gradients."""
+
+    layers: Mapping[str, Layer]
+    with_gradients: bool
+    sums: dict[str, _Sums] = field(default_factory=dict)
+
+    def __call__(self, node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+        layer = self.layers.get(node.name)
+        if layer is None:
+            return output
+        sums = self.sums.setdefault(layer.name, _Sums())
+        with torch.no_grad():
+            _add_inputs(sums, layer, arguments)
+            flat = _channels_first(layer, output.detach()).double()
+            sums.outputs = sums.outputs + flat.sum(dim=1)
+            sums.squares = sums.squares + (flat * flat).sum(dim=1)
+            sums.positions += flat.shape[1]
+        if self.with_gradients:
+            # Nothing before the first layer needs a gradient, so cutting there loses nothing.
+            output = output if output.requires_grad else output.detach().requires_grad_()
+            output.register_hook(lambda gradient: _add_gradients(sums, layer, gradient))
+        return output
+
+
+def collect_statistics(
+    graph: Graph,
+    tensors: Mapping[str, Tensor],
+    layers: Sequence[Layer],
+    batches: Iterable[list[Tensor]],
+    loss: Loss | None = None,
+    targets: Iterable[Any] | None = None,
+    seed: int = 0,
+) -> dict[str, LayerStatistics]:
+    """Statistics of each layer, by its name, from one pass over the batches.
+
+    Args:
+        batches: Inputs in the order of `graph.inputs`, shuffled data.
+        loss: (outputs, target) -> the loss summed (not averaged) over the samples, for instance
+            `summed_cross_entropy`; None leaves `gradient_gram` out and saves the backward passes.
+        targets: One target per batch. None draws labels from the model's own softmax over
+            dimension 1 (`draw_labels`), which makes `gradient_gram` the true Fisher's and not the
+            empirical one.
+
+    Raises:
+        StatisticsError: There is no batch.
+    """
+    collector = _Collector({layer.node: layer for layer in layers}, loss is not None)
+    generator = torch.Generator().manual_seed(seed)
+    samples = 0
+    for inputs, target in zip(batches, repeat(None) if targets is None else targets, strict=False):
+        samples += inputs[0].shape[0]
+        with torch.enable_grad() if loss is not None else torch.no_grad():
+            outputs = run(graph, tensors, inputs, after=collector)
+            if loss is not None:
+                drawn = draw_labels(outputs, generator) if targets is None else target
+                loss(outputs, drawn).backward()
+    if not samples:
+        raise StatisticsError("calibration needs at least one batch, got none; check its split")
+    return {
+        layer.name: _finish(collector.sums[layer.name], layer, samples, loss is not None)
+        for layer in layers
+    }
+
+
+def draw_labels(outputs: tuple[Tensor, ...], generator: torch.Generator) -> Any:
+    """Class numbers drawn from the softmax over dimension 1 of each output.
+
+    A tensor (N, ...) for one output, a tuple of them for several.
+    """
+    with torch.no_grad():
+        labels = tuple(_draw(output, generator) for output in outputs)
+    return labels[0] if len(labels) == 1 else labels
+
+
+def summed_cross_entropy(outputs: tuple[Tensor, ...], labels: Any) -> Tensor:
+    """Cross entropy summed over samples and outputs, for Fisher gradients of a mean over pixels.
+
+    Classes are on dimension 1. With P labels per sample the loss of a sample is their mean, but
+    independent draws add up in the Fisher: the factor is 1 / sqrt(P), so that E[g g^T] is its
+    Hessian.
+    """
+    targets = labels if isinstance(labels, tuple) else (labels,)
+    total = torch.zeros(())
+    for output, target in zip(outputs, targets, strict=True):
+        factor = target[0].numel() ** -0.5
+        total = total + factor * F.cross_entropy(output, target, reduction="sum")
+    return total
+
+
+def _draw(output: Tensor, generator: torch.Generator) -> Tensor:
+    last = output.softmax(dim=1).movedim(1, -1)
+    drawn = torch.multinomial(last.reshape(-1, last.shape[-1]).cpu(), 1, generator=generator)
+    return drawn.view(last.shape[:-1]).to(output.device)
+
+
+def _channels_first(layer: Layer, value: Tensor) -> Tensor:
+    """A layer's output or its gradient as (out, positions)."""
+    axis = 1 if layer.kind.startswith("conv") else -1
+    return value.movedim(axis, 0).flatten(1)
+
+
+def _add_inputs(sums: _Sums, layer: Layer, arguments: tuple[Any, ...]) -> None:
+    if layer.kind == "embedding":
+        counts = torch.bincount(arguments[1].flatten(), minlength=layer.weight_shape[0]).double()
+        sums.gram, sums.inputs = sums.gram + counts, sums.inputs + counts
+        return
+    for columns in input_columns(layer, arguments):
+        # Sums within a chunk are float32, for speed; those over chunks are float64.
+        sums.gram = sums.gram + (columns @ columns.transpose(1, 2)).double()
+        sums.inputs = sums.inputs + columns.sum(dim=2).double()
+
+
+def _add_gradients(sums: _Sums, layer: Layer, gradient: Tensor) -> None:
+    flat = _channels_first(layer, gradient)
+    sums.gradients = sums.gradients + (flat @ flat.t()).double()
+
+
+def _finish(sums: _Sums, layer: Layer, samples: int, with_gradients: bool) -> LayerStatistics:
+    gram = torch.as_tensor(sums.gram) / sums.positions
+    input_mean = torch.as_tensor(sums.inputs) / sums.positions
+    if layer.groups == 1 and layer.kind != "embedding":
+        gram, input_mean = gram[0], input_mean[0]
+    mean = torch.as_tensor(sums.outputs) / sums.positions
+    variance = torch.as_tensor(sums.squares) / sums.positions - mean * mean
+    gradient_gram = None
+    if with_gradients:
+        # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
+        zeros = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
+        gradient_gram = zeros + sums.gradients / samples
+    return LayerStatistics(
+        gram=gram,
+        input_mean=input_mean,
+        output_mean=mean,
+        output_std=variance.clamp_min(0.0).sqrt(),
+        gradient_gram=gradient_gram,
+        positions=sums.positions,
+    )

@@ -1,0 +1,40 @@
+"""A compressed tensor as it is kept: integer codes and scales, or floats, and which values are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paredown.spaces.blueprint import Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """Values in the format that `storage` describes.
+
+    `values` has the dense shape: int8 codes for fewer than 32 bits, float32 otherwise; what is not kept
+    is zero. `scale` is (shape[axis],) float32 for codes, None for floats. `mask` is the boolean dense
+    shape of kept values for the indices "bitmap" and "2:4", None otherwise.
+    """
+
+    storage: Storage
+    values: Tensor
+    scale: Tensor | None = None
+    mask: Tensor | None = None
+
+    @classmethod
+    def of_floats(cls, values: Tensor) -> StoredTensor:
+        """An uncompressed float32 tensor."""
+        values = values.detach().to(torch.float32).contiguous()
+        storage = Storage(shape=tuple(values.shape), kept=values.numel())
+        return cls(storage=storage, values=values)
+
+    def dense(self) -> Tensor:
+        """The float32 tensor that the codes stand for."""
+        if self.scale is None:
+            return self.values
+        shape = [1] * self.values.ndim
+        shape[self.storage.axis] = -1
+        return self.values.to(torch.float32) * self.scale.view(shape)

@@ -1,0 +1,263 @@
+"""Targets: what a device and its runtime can do, read from data files with sources.
+
+A device is hardware, runtime and runtime version together: the same chip differs twentyfold
+between runtimes. Every figure says where it comes from and how far it can be trusted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from paredown.spaces.blueprint import OnnxType
+from paredown.spaces.candidate import Container, Pattern
+from paredown.spaces.capabilities import Capabilities
+
+DEVICES = Path(__file__).parent / "devices"
+HOST = "host"
+Confidence = Literal["measured", "datasheet", "derived", "guess"]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class DeviceError(ValueError):
+    """A device is unknown, or its file breaks the schema."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rate(_Record):
+    """A figure above zero in the unit its name tells, with its source."""
+
+    value: Positive
+    source: str = Field(min_length=3)
+    confidence: Confidence
+
+
+class Overhead(_Record):
+    """A figure that may be zero, in the unit its name tells, with its source."""
+
+    value: NotNegative
+    source: str = Field(min_length=3)
+    confidence: Confidence
+
+
+class Runtime(_Record):
+    """The runtime the figures hold for; `max_threads` is the number of cores it may use."""
+
+    name: str
+    versions: str
+    verified_with: str | None
+    max_threads: int = Field(ge=1)
+    thread_efficiency: Rate
+
+
+class Compute(_Record):
+    """Reachable rates of one thread at one precision, in MACs of padded channels.
+
+    `misaligned_macs_per_s` and `im2col_elements_per_s` hold where the fast layout cannot be used.
+    """
+
+    conv_macs_per_s: Rate
+    depthwise_macs_per_s: Rate
+    linear_macs_per_s: Rate
+    misaligned_macs_per_s: Rate
+    im2col_elements_per_s: Rate
+
+
+class Level(_Record):
+    """A level of the memory: `size_bytes` None is the last, unbounded one."""
+
+    name: str
+    size_bytes: int | None
+    bytes_per_s: Rate
+
+
+class Memory(_Record):
+    """Levels from the fastest to the slowest, and budgets (None: no limit of its own)."""
+
+    levels: tuple[Level, ...] = Field(min_length=1)
+    weight_budget_bytes: int | None
+    activation_budget_bytes: int | None
+
+
+class Overheads(_Record):
+    """Seconds per run and per operator call that do not depend on sizes."""
+
+    run_s: Overhead
+    float_conv_s: Overhead
+    float_pointwise_s: Overhead
+    float_depthwise_s: Overhead
+    int8_conv_s: Overhead
+    int8_pointwise_s: Overhead
+    int8_depthwise_s: Overhead
+    other_s: Overhead
+
+
+class Elements(_Record):
+    """Seconds per element of operators that are not matrix products."""
+
+    add_s: Overhead
+    activation_s: Overhead
+    norm_s: Overhead
+    softmax_s: Overhead
+    pool_s: Overhead
+    move_s: Overhead
+
+
+class Edges(_Record):
+    """Seconds where precision or layout changes, per change and per element.
+
+    The last two are for weights that are dequantised on every run.
+    """
+
+    quantize_s: Overhead
+    quantize_element_s: Overhead
+    reorder_s: Overhead
+    reorder_element_s: Overhead
+    int8_weight_element_s: Overhead
+    int4_weight_element_s: Overhead
+
+
+class Alignment(_Record):
+    """Multiples of channels: `block` is padded to, `multiple` keeps the fast layout."""
+
+    float_block: int = Field(ge=1)
+    int8_in_block: int = Field(ge=1)
+    int8_out_block: int = Field(ge=1)
+    multiple: int = Field(ge=1)
+    width_step: int = Field(ge=1)
+    rank_step: int = Field(ge=1)
+    source: str = Field(min_length=3)
+    confidence: Confidence
+
+
+class Offers(_Record):
+    """Choices that run on the device, those that buy time apart from those that buy bytes."""
+
+    fast_weight_bits: tuple[int, ...]
+    storage_weight_bits: tuple[int, ...]
+    activation_bits: tuple[Literal[8, 32], ...]
+    containers: tuple[Container, ...]
+    onnx_types: tuple[OnnxType, ...]
+    fast_patterns: tuple[Pattern, ...]
+    storage_only_knobs: tuple[str, ...]
+    source: str = Field(min_length=3)
+    confidence: Confidence
+
+
+class Device(_Record):
+    """One target.
+
+    In 95 % of networks the preset errs by at most `relative_error_95` once the speed of the
+    machine is known, and that speed lies within a factor of `scale_factor_95` of the preset's.
+    """
+
+    schema_version: Literal[1]
+    name: str
+    title: str
+    runtime: Runtime
+    host_cpu_flags: tuple[str, ...]
+    float32: Compute
+    int8: Compute
+    memory: Memory
+    overheads: Overheads
+    elements: Elements
+    edges: Edges
+    alignment: Alignment
+    offers: Offers
+    relative_error_95: Rate
+    scale_factor_95: Rate
+
+
+def load_device(name_or_path: str | Path) -> Device:
+    """A shipped device by name, this machine ("host"), or a device file of one's own.
+
+    Raises:
+        DeviceError: No such device, the file breaks the schema, or this machine has no preset.
+    """
+    if str(name_or_path) == HOST:
+        return host_device()
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = DEVICES / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise DeviceError(
+            f"a device is {HOST!r}, a shipped name or a YAML file, got {str(name_or_path)!r}; "
+            f"shipped: {', '.join(list_devices())}"
+        )
+    try:
+        return Device.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise DeviceError(f"{path.name} is not a device file: {error}") from error
+
+
+def list_devices() -> tuple[str, ...]:
+    """Names of the shipped devices, sorted."""
+    return tuple(sorted(path.stem for path in DEVICES.glob("*.yaml")))
+
+
+def host_device(cpuinfo: str | None = None) -> Device:
+    """The shipped device whose CPU flags this machine has, most flags first.
+
+    Args:
+        cpuinfo: Text in the format of Linux's /proc/cpuinfo; None reads this machine's.
+
+    Raises:
+        DeviceError: No preset fits; the message names the nearest.
+    """
+    flags = _cpu_flags(cpuinfo)
+    candidates = [
+        device for name in list_devices() if (device := load_device(name)).host_cpu_flags
+    ]
+    candidates.sort(key=lambda device: -len(device.host_cpu_flags))
+    for device in candidates:
+        if flags >= set(device.host_cpu_flags):
+            return device
+    nearest = max(candidates, key=lambda device: len(flags & set(device.host_cpu_flags)))
+    missing = sorted(set(nearest.host_cpu_flags) - flags)
+    raise DeviceError(
+        f"no shipped device describes this machine (nearest: {nearest.name}, CPU flags missing: "
+        f"{', '.join(missing)}); name a device instead of {HOST!r}, say {nearest.name!r}, "
+        "or give a device file of your own"
+    )
+
+
+def capabilities(device: Device) -> Capabilities:
+    """What the device offers the space."""
+    return Capabilities(
+        device=device.name,
+        fast_weight_bits=device.offers.fast_weight_bits,
+        storage_weight_bits=device.offers.storage_weight_bits,
+        activation_bits=device.offers.activation_bits,
+        containers=device.offers.containers,
+        onnx_types=device.offers.onnx_types,
+        width_step=device.alignment.width_step,
+        channel_multiple=device.alignment.multiple,
+        rank_step=device.alignment.rank_step,
+        fast_patterns=device.offers.fast_patterns,
+        storage_only_knobs=device.offers.storage_only_knobs,
+        weight_budget_bytes=device.memory.weight_budget_bytes,
+        activation_budget_bytes=device.memory.activation_budget_bytes,
+    )
+
+
+def _cpu_flags(cpuinfo: str | None) -> set[str]:
+    if cpuinfo is None:
+        if not sys.platform.startswith("linux"):
+            raise DeviceError(
+                f"{HOST!r} is recognised on Linux only, this is {sys.platform}; name a device: "
+                f"{', '.join(list_devices())}"
+            )
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return set(value.split())
+    return set()

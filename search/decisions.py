@@ -1,0 +1,124 @@
+"""The decision chart: what each model of the front does to each layer and to the structure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from paredown.search import style
+from paredown.search.display import name_of, show, summarize, title_of
+from paredown.search.plots import dress
+from paredown.search.style import Picture
+
+
+def decision_figure(picture: Picture) -> go.Figure:
+    """What each model of the front does to each layer: weight bits, and below it the structure."""
+    members = picture.ordered
+    layers = style.layers_by_size(picture.outline)
+    structure = structure_rows(picture)
+    figure = make_subplots(
+        rows=2,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.03,
+        row_heights=[len(layers), len(structure) or 0.01],
+    )
+    goal = picture.goals[0].metric
+    columns = [f"{name_of(m)}<br>{show(goal, m.metrics[goal])}" for m in members]
+    _add_bits(figure, picture, layers, columns)
+    if structure:
+        names = list(structure)
+        shares = [structure[name] for name in names]
+        figure.add_heatmap(
+            z=shares,
+            x=columns,
+            y=names,
+            zmin=0,
+            zmax=1,
+            colorscale=[[0, "#22577a"], [1, "#eef2f6"]],
+            showscale=False,
+            text=[[f"{share:.0%}" for share in row] for row in shares],
+            texttemplate="%{text}",
+            textfont={"size": 10},
+            hovertemplate="%{y}: %{text}<br>%{x}<extra></extra>",
+            xgap=2,
+            ygap=2,
+            row=2,
+            col=1,
+        )
+    dress(
+        figure,
+        "<b>Decisions on the front</b>   weight bits per layer, largest layer first; "
+        f"best {title_of(goal)} on the left",
+        height=190 + 26 * (len(layers) + len(structure)),
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
+    figure.update_xaxes(showgrid=False, tickangle=-60, tickfont={"size": 10})
+    figure.update_layout(margin={"l": 190, "b": 110})
+    return figure
+
+
+def _add_bits(
+    figure: go.Figure, picture: Picture, layers: Sequence[str], columns: Sequence[str]
+) -> None:
+    widths = list(style.BITS_COLOURS)
+    members = picture.ordered
+    choices = [[member.candidate.layer(layer) for member in members] for layer in layers]
+    # One equal band of the colour scale for each bit width.
+    bands = [
+        [edge / len(widths), colour]
+        for index, colour in enumerate(style.BITS_COLOURS.values())
+        for edge in (index, index + 1)
+    ]
+    figure.add_heatmap(
+        z=[[widths.index(choice.weight_bits) for choice in row] for row in choices],
+        x=columns,
+        y=list(layers),
+        zmin=-0.5,
+        zmax=len(widths) - 0.5,
+        colorscale=bands,
+        colorbar={
+            "title": "weight bits",
+            "tickvals": list(range(len(widths))),
+            "ticktext": [str(width) for width in widths],
+            "thickness": 12,
+            "lenmode": "pixels",
+            "len": 240,
+            "y": 1,
+            "yanchor": "top",
+        },
+        text=[
+            [
+                f"{c.weight_bits} bit, {c.sparsity:.0%} sparse, rank {c.rank_fraction:.0%}"
+                for c in row
+            ]
+            for row in choices
+        ],
+        hovertemplate="%{y}: %{text}<br>%{x}<extra></extra>",
+        xgap=2,
+        ygap=2,
+        row=1,
+        col=1,
+    )
+
+
+def structure_rows(picture: Picture) -> dict[str, list[float]]:
+    """Rows of the decision chart below the bits, as shares kept; what no model changes is absent.
+
+    For each model in `picture.ordered`: float segments, weights not sparse, rank kept, channels
+    kept per group, and blocks (1 kept, 0 dropped).
+    """
+    candidates = [member.candidate for member in picture.ordered]
+    summaries = [summarize(candidate, picture.outline) for candidate in candidates]
+    rows = {
+        "segments in float": [1 - s.int8_share for s in summaries],
+        "weights kept": [1 - s.sparsity for s in summaries],
+        "rank kept": [s.rank_fraction for s in summaries],
+    }
+    for name, full in picture.outline.widths.items():
+        rows[f"width {name}"] = [dict(c.widths).get(name, full) / full for c in candidates]
+    for block in sorted({block for c in candidates for block in c.dropped}):
+        rows[f"block {block}"] = [float(block not in c.dropped) for c in candidates]
+    return {name: row for name, row in rows.items() if any(share < 0.995 for share in row)}

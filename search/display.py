@@ -1,0 +1,152 @@
+"""How metrics and candidates are written for people: units, names and a candidate in short."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from paredown.search.evaluation import Evaluation
+from paredown.spaces.candidate import Candidate
+from paredown.spaces.model_map import ModelMap
+
+_Ladder = tuple[tuple[float, str], ...]
+_BYTES: _Ladder = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+_JOULES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"))
+_COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_PLAIN: _Ladder = ((1.0, ""),)
+_LADDERS = (
+    ("_bytes", _BYTES),
+    ("_s", _SECONDS),
+    ("_j", _JOULES),
+    ("macs", _COUNTS),
+    ("bops", _COUNTS),
+)
+_NAMES = {
+    "onnx_bytes": "ONNX file",
+    "packed_bytes": "packed file",
+    "latency_s": "latency",
+    "macs": "MACs",
+    "bops": "BOPs",
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A display unit: a value in SI times `factor` is a number of `symbol`."""
+
+    factor: float
+    symbol: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What pictures need of a model: weights per layer, segments, channels per group."""
+
+    layer_weights: Mapping[str, int]
+    segments: tuple[str, ...] = ()
+    widths: Mapping[str, int]
+
+    @classmethod
+    def of(cls, model_map: ModelMap) -> Outline:
+        return cls(
+            layer_weights={layer.name: layer.weight_count for layer in model_map.layers},
+            segments=tuple(segment.name for segment in model_map.segments),
+            widths={group.name: group.channels for group in model_map.groups},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A candidate in a few numbers: means over weights, shares in [0, 1]."""
+
+    weight_bits: float
+    sparsity: float
+    rank_fraction: float
+    int8_share: float
+    width_share: float
+    dropped: int
+
+
+def unit_of(metric: str, largest: float) -> Unit:
+    """The unit in which values of `metric` up to `largest` (SI) read best."""
+    if metric == "accuracy":
+        return Unit(100.0, "%")
+    ladder = next((steps for ending, steps in _LADDERS if metric.endswith(ending)), _PLAIN)
+    size, symbol = next((step for step in ladder if largest >= step[0]), ladder[-1])
+    return Unit(1 / size, symbol)
+
+
+def title_of(metric: str, unit: Unit | None = None) -> str:
+    """A metric's name for people, with its unit.
+
+    >>> title_of("peak_memory_bytes", Unit(0.001, "kB"))
+    'peak memory (kB)'
+    """
+    plain = metric
+    for ending in ("_bytes", "_s", "_j"):
+        plain = plain.removesuffix(ending)
+    name = _NAMES.get(metric, plain.replace("_", " "))
+    return f"{name} ({unit.symbol})" if unit and unit.symbol else name
+
+
+def show(metric: str, value: float, unit: Unit | None = None) -> str:
+    """`value` (SI) with four digits in `unit`, by default the one in which it reads best.
+
+    >>> show("onnx_bytes", 285_900.0), show("accuracy", 0.8811)
+    ('285.9 kB', '88.11 %')
+    """
+    unit = unit or unit_of(metric, abs(value))
+    number = value * unit.factor
+    digits = 2 if unit.symbol == "%" else max(0, 4 - len(str(int(abs(number)))))
+    return f"{number:.{digits}f} {unit.symbol}".strip()
+
+
+def summarize(candidate: Candidate, outline: Outline) -> Summary:
+    """`candidate` in a few numbers; layers of dropped blocks count as they are chosen."""
+    total = sum(outline.layer_weights.values()) or 1
+    choices = [(candidate.layer(n), count / total) for n, count in outline.layer_weights.items()]
+    kept = dict(candidate.widths)
+    channels = sum(outline.widths.values()) or 1
+    eight = sum(candidate.segment(name).activation_bits == 8 for name in outline.segments)
+    return Summary(
+        weight_bits=sum(c.weight_bits * share for c, share in choices),
+        sparsity=sum(c.sparsity * share for c, share in choices),
+        rank_fraction=sum(c.rank_fraction * share for c, share in choices),
+        int8_share=eight / (len(outline.segments) or 1),
+        width_share=sum(kept.get(n, full) for n, full in outline.widths.items()) / channels
+        if outline.widths
+        else 1.0,
+        dropped=len(candidate.dropped),
+    )
+
+
+def describe(candidate: Candidate, outline: Outline) -> str:
+    """`candidate` in one line: layers per bit width, then what else is done.
+
+    >>> outline = Outline(layer_weights={"a": 10, "b": 30}, widths={})
+    >>> describe(Candidate(), outline)
+    'weights 32 bit (32 × 2)'
+    """
+    summary = summarize(candidate, outline)
+    bits = Counter(candidate.layer(name).weight_bits for name in outline.layer_weights)
+    ladder = ", ".join(f"{width} × {bits[width]}" for width in sorted(bits))
+    parts = [candidate.architecture] if candidate.architecture else []
+    parts.append(f"weights {summary.weight_bits:.3g} bit ({ladder})")
+    if summary.int8_share:
+        parts.append(f"8-bit activations in {summary.int8_share:.0%} of segments")
+    if summary.sparsity >= 0.005:
+        parts.append(f"{summary.sparsity:.0%} sparse")
+    if summary.rank_fraction < 0.995:
+        parts.append(f"rank {summary.rank_fraction:.0%}")
+    if summary.width_share < 0.995:
+        parts.append(f"width {summary.width_share:.0%}")
+    if candidate.dropped:
+        parts.append(f"without {', '.join(candidate.dropped)}")
+    return "; ".join(parts)
+
+
+def name_of(evaluation: Evaluation) -> str:
+    """The label of a reference, the key of any other."""
+    return evaluation.label or evaluation.key

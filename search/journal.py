@@ -1,0 +1,249 @@
+"""The study on disk: an Optuna journal with one record per finished evaluation, the one truth.
+
+Sampling happens in memory; only what is finished is written, in a single line and one fsync. A
+process killed while writing leaves at most one torn line, which the next opening cuts off.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from paredown.search.evaluation import Evaluation, Goal, require_goals
+
+_log = logging.getLogger(__name__)
+
+_GOALS = "goals"
+_EVALUATION = "evaluation"
+
+Params = Mapping[str, int | float | str | bool | None]
+
+
+class JournalError(ValueError):
+    """The run folder holds another study, one in use, or none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One finished evaluation as it was written, with the sampler's parameters."""
+
+    evaluation: Evaluation
+    params: Params
+    distributions: Mapping[str, BaseDistribution]
+
+
+class Journal:
+    """A study's journal, open for writing by this process alone until `close`."""
+
+    def __init__(self, study: Study, goals: tuple[Goal, ...], lock: filelock.BaseFileLock) -> None:
+        self._study = study
+        self._goals = goals
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, goals: tuple[Goal, ...], *, resume: bool) -> Journal:
+        """The journal at `path`, made where there is none; a torn last record is cut off.
+
+        Raises:
+            JournalError: `path` holds a study and `resume` is False, holds one with other goals
+                (bounds may change), or another process is writing it.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _take(path)
+        try:
+            if path.exists() and path.stat().st_size and not resume:
+                raise JournalError(
+                    f"a search starts in an empty run folder, got a study in {path.parent}; "
+                    "add --resume to go on with it, or choose another `output` folder"
+                )
+            cut_torn_tail(path)
+            return cls(_study_at(path, goals), goals, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def append(
+        self,
+        evaluation: Evaluation,
+        params: Params,
+        distributions: Mapping[str, BaseDistribution],
+    ) -> None:
+        """Write `evaluation` as one record; it is on disk when this returns.
+
+        Raises:
+            MissingMetric: A successful evaluation lacks a goal's metric or holds NaN there.
+        """
+        failed = evaluation.is_failed
+        if not failed:
+            require_goals(evaluation, self._goals)
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.FAIL if failed else TrialState.COMPLETE,
+                values=None if failed else [evaluation.metrics[g.metric] for g in self._goals],
+                params=dict(params),
+                distributions=dict(distributions),
+                user_attrs={_EVALUATION: evaluation.to_json()},
+            )
+        )
+
+    def read(self) -> tuple[Entry, ...]:
+        """Every record in the order of writing."""
+        return _entries(self._study)
+
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Keep a JSON value beside the evaluations (a run id, a digest, a version): one fsync."""
+        if name == _GOALS:
+            raise JournalError(f"the name {_GOALS!r} is taken by the journal; choose another")
+        self._study.set_user_attr(name, value)
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        return {n: v for n, v in self._study.user_attrs.items() if n != _GOALS}
+
+    @property
+    def search_id(self) -> str:
+        """A name no other search has, given when the journal was made."""
+        return self._study.study_name
+
+    def close(self) -> None:
+        """Let other processes write the journal."""
+        self._lock.release()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A journal as read: enough to redraw a run's front without writing anything."""
+
+    search_id: str
+    goals: tuple[Goal, ...]
+    entries: tuple[Entry, ...]
+    attributes: Mapping[str, Any]
+
+
+def read_journal(path: Path) -> Record:
+    """What the journal at `path` holds, also while a search is writing it.
+
+    Raises:
+        JournalError: There is no study.
+    """
+    if not path.exists():
+        raise JournalError(f"a run folder holds {path.name}, got none in {path.parent}; see `run`")
+    storage = _storage(path)
+    studies = storage.get_all_studies()
+    if not studies:
+        raise JournalError(f"{path} must hold a study, got an empty journal; start the search")
+    study = optuna.load_study(study_name=studies[0].study_name, storage=storage)
+    attributes = dict(study.user_attrs)
+    goals = tuple(Goal(**goal) for goal in attributes.pop(_GOALS, ()))
+    return Record(
+        search_id=study.study_name, goals=goals, entries=_entries(study), attributes=attributes
+    )
+
+
+def cut_torn_tail(path: Path) -> int:
+    """Bytes cut from the end of `path`: what a process killed in mid-write left behind.
+
+    Optuna reads past a torn last line, but would append the next record to it and then refuse the
+    file. Only the last line is ever in doubt, as each is flushed before the next is begun.
+    """
+    if not path.exists():
+        return 0
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
+    if last and not _is_json(last):
+        whole = whole[: -len(last)]
+    torn = len(data) - len(whole)
+    if torn:
+        _log.warning("cut a torn record of %d bytes from the end of %s", torn, path)
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+            file.flush()
+            os.fsync(file.fileno())
+    return torn
+
+
+class _Held:
+    """Optuna's lock protocol, always granted: `Journal` holds the file for its whole life.
+
+    Optuna's own locks are files that a killed process leaves behind; the next one then waits 30 s.
+    """
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        return None
+
+
+def _take(path: Path) -> filelock.BaseFileLock:
+    # The kernel frees this lock when the process dies, however it dies.
+    lock = filelock.FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise JournalError(
+            f"one process writes a study at a time, got {path} in use; wait for the other search "
+            "to end or stop it"
+        ) from None
+    return lock
+
+
+def _storage(path: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=_Held()))  # type: ignore[arg-type]
+
+
+def _study_at(path: Path, goals: tuple[Goal, ...]) -> Study:
+    storage = _storage(path)
+    wanted = [asdict(goal) for goal in goals]
+    studies = storage.get_all_studies()
+    if studies:
+        study = optuna.load_study(study_name=studies[0].study_name, storage=storage)
+    else:
+        study = optuna.create_study(storage=storage, directions=[g.direction for g in goals])
+    found = study.user_attrs.get(_GOALS, wanted)
+    if _aims(found) != _aims(wanted):
+        raise JournalError(
+            f"a resumed search keeps its goals, got {_aims(wanted)} where the study has "
+            f"{_aims(found)}; restore the config's goals or choose another `output` folder"
+        )
+    if study.user_attrs.get(_GOALS) != wanted:
+        study.set_user_attr(_GOALS, wanted)
+    return study
+
+
+def _aims(goals: list[dict[str, Any]]) -> list[str]:
+    return [f"{goal['direction']} {goal['metric']}" for goal in goals]
+
+
+def _entries(study: Study) -> tuple[Entry, ...]:
+    return tuple(_entry(trial) for trial in study.get_trials(deepcopy=False))
+
+
+def _entry(trial: FrozenTrial) -> Entry:
+    return Entry(
+        evaluation=Evaluation.from_json(trial.user_attrs[_EVALUATION]),
+        params=trial.params,
+        distributions=trial.distributions,
+    )
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,113 @@
+"""What is said about a search in MLflow: tags, parameters and Markdown descriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from paredown.search.display import Outline, describe, name_of, show, summarize, title_of
+from paredown.search.evaluation import Evaluation, Goal, reference
+from paredown.search.pareto import Front
+
+KEY_TAG = "paredown.key"
+KIND_TAG = "paredown.kind"
+RUNG_TAG = "paredown.rung"
+SEARCH_TAG = "paredown.search"
+FOLDER_TAG = "paredown.run_folder"
+PARETO_TAG = "pareto"
+PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+
+# MLflow refuses longer tags (MAX_TAG_VAL_LENGTH in mlflow/utils/validation.py, 3.17).
+_LONGEST_TAG = 8000
+
+
+def child_tags(evaluation: Evaluation, parent_run_id: str) -> dict[str, str]:
+    return {
+        PARENT_TAG: parent_run_id,
+        KEY_TAG: evaluation.key,
+        KIND_TAG: evaluation.kind,
+        PARETO_TAG: "false",
+    }
+
+
+def child_params(evaluation: Evaluation, outline: Outline) -> dict[str, str]:
+    """Few and short: enough to sort and colour by; the whole candidate is an artefact."""
+    summary = summarize(evaluation.candidate, outline)
+    params = {
+        "key": evaluation.key,
+        "label": evaluation.label,
+        "architecture": evaluation.candidate.architecture,
+        "weight_bits": f"{summary.weight_bits:.4g}",
+        "int8_share": f"{summary.int8_share:.3g}",
+        "sparsity": f"{summary.sparsity:.3g}",
+        "rank_fraction": f"{summary.rank_fraction:.3g}",
+        "width_share": f"{summary.width_share:.3g}",
+        "dropped": str(summary.dropped),
+    }
+    return {name: value for name, value in params.items() if value}
+
+
+def child_note(evaluation: Evaluation, outline: Outline, run_id: str) -> str:
+    """Markdown: the candidate in a line and the command that exports it."""
+    title = evaluation.label or "candidate"
+    lines = [f"**{title}** `{evaluation.key}`", "", describe(evaluation.candidate, outline), ""]
+    if evaluation.error is not None:
+        lines += ["Failed:", "", "```", evaluation.error[:2000], "```"]
+    else:
+        lines += ["Export it:", "", "```", f"paredown export --mlflow-run {run_id}", "```"]
+    return "\n".join(lines)[:_LONGEST_TAG]
+
+
+def parent_note(
+    front: Front,
+    evaluations: Sequence[Evaluation],
+    children: Mapping[str, str],
+    experiment_id: str,
+    problems: Sequence[str] = (),
+) -> str:
+    """Markdown: the front as a table whose keys link to their runs, cut to what MLflow keeps."""
+    failures = sum(e.is_failed for e in evaluations)
+    head = [
+        f"**{len(front.members)} models on the front** of {len(evaluations)} evaluations"
+        + (f", {failures} failed" if failures else "")
+        + '. In the runs table, filter by `tags.pareto = "true"` and open the search\'s row.',
+        "",
+        "| model | " + " | ".join(title_of(goal.metric) for goal in front.goals) + " |",
+        "|---|" + "---|" * len(front.goals),
+    ]
+    first = front.goals[0]
+    ordered = sorted(front.members, key=lambda m: first.loss(m.metrics[first.metric]))
+    base = reference(tuple(evaluations), "uncompressed")
+    rows = [_row(member, front.goals, base, children, experiment_id) for member in ordered]
+    tail = ["", *problems]
+    used = sum(len(line) + 1 for line in (*head, *tail)) + 40
+    kept: list[str] = []
+    for row in rows:
+        used += len(row) + 1
+        if used > _LONGEST_TAG:
+            tail.insert(0, f"and {len(rows) - len(kept)} more")
+            break
+        kept.append(row)
+    return "\n".join((*head, *kept, *tail)).rstrip()
+
+
+def _row(
+    member: Evaluation,
+    goals: Sequence[Goal],
+    base: Evaluation | None,
+    children: Mapping[str, str],
+    experiment_id: str,
+) -> str:
+    name = name_of(member)
+    run_id = children.get(member.key)
+    link = f"[{name}](#/experiments/{experiment_id}/runs/{run_id})" if run_id else name
+    cells = [_cell(member, goal, base) for goal in goals]
+    return f"| {link} | " + " | ".join(cells) + " |"
+
+
+def _cell(member: Evaluation, goal: Goal, base: Evaluation | None) -> str:
+    value = member.metrics[goal.metric]
+    text = show(goal.metric, value)
+    whole = base.metrics.get(goal.metric, 0.0) if base else 0.0
+    is_ratio = whole > 0 and goal.direction == "minimize" and base is not member
+    return f"{text} ({value / whole:.3g}x)" if is_ratio else text

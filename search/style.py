@@ -1,0 +1,179 @@
+"""What every picture of a front shares: colours, panels, order and the range worth seeing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paredown.search.display import Outline, Unit, describe, show, title_of, unit_of
+from paredown.search.evaluation import Evaluation, Goal, is_cost
+from paredown.search.pareto import Front
+
+FRONT = "#1f4e9c"
+FRONT_LINE = "#8fb0de"
+DOMINATED = "#aab4c0"
+REFERENCE = "#d1570f"
+FAILED = "#b3261e"
+INK = "#1d2733"
+QUIET = "#5f6b7a"
+GRID = "#e8ecf1"
+FONT = "Inter, Segoe UI, Helvetica Neue, Arial, DejaVu Sans, sans-serif"
+
+# Few bits are warm and dark, many are pale: what is compressed hard stands out.
+BITS_COLOURS = {
+    2: "#7a1f3d",
+    3: "#b5423c",
+    4: "#de7a3a",
+    5: "#efb354",
+    6: "#f3dc8c",
+    8: "#a9cfe3",
+    32: "#eef2f6",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """The evaluations of one search, as every picture takes them.
+
+    `hypervolumes` has one value for each evaluation, in order, and may be empty.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    front: Front
+    outline: Outline
+    hypervolumes: tuple[float, ...] = ()
+    name: str = ""
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        return self.front.goals
+
+    @property
+    def shown(self) -> tuple[Evaluation, ...]:
+        """What can be drawn: successful evaluations of the front's rung."""
+        return tuple(e for e in self.evaluations if not e.is_failed and e.rung == self.front.rung)
+
+    @property
+    def dominated(self) -> tuple[Evaluation, ...]:
+        numbers = {member.number for member in self.front.members}
+        return tuple(e for e in self.shown if e.number not in numbers and e.kind == "search")
+
+    @property
+    def references(self) -> tuple[Evaluation, ...]:
+        return tuple(e for e in self.shown if e.kind == "reference")
+
+    @property
+    def failures(self) -> int:
+        return sum(e.is_failed for e in self.evaluations)
+
+    @property
+    def headline(self) -> str:
+        """ "26 models on the front of 80 evaluations, 4 failed"."""
+        text = (
+            f"{len(self.front.members)} models on the front of {len(self.evaluations)} evaluations"
+        )
+        return f"{text}, {self.failures} failed" if self.failures else text
+
+    @property
+    def ordered(self) -> tuple[Evaluation, ...]:
+        """The front from the best to the worst in the first goal."""
+        goal = self.goals[0]
+        return tuple(sorted(self.front.members, key=lambda m: goal.loss(m.metrics[goal.metric])))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One goal as an axis: unit, range in that unit, and whether it is logarithmic."""
+
+    goal: Goal
+    unit: Unit
+    low: float
+    high: float
+    is_log: bool
+
+    @property
+    def title(self) -> str:
+        arrow = "→ more is better" if self.goal.direction == "maximize" else "← less is better"
+        return f"{title_of(self.goal.metric, self.unit)}  {arrow}"
+
+    @property
+    def ticks(self) -> list[float]:
+        """Marks of a logarithmic axis: 1, 2 and 5 of each decade within the range."""
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        marks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+        return [mark for mark in marks if self.low <= mark <= self.high]
+
+    def values(self, evaluations: Sequence[Evaluation]) -> list[float]:
+        return [e.metrics[self.goal.metric] * self.unit.factor for e in evaluations]
+
+
+def axis_of(picture: Picture, goal: Goal) -> Axis:
+    """The axis of `goal` over what is worth seeing: the front and the references.
+
+    A quality far below the best (a third of it) is cut off, as a network that guesses would
+    squeeze all others into a corner. Costs over more than a decade are logarithmic.
+    """
+    inside = [*picture.front.members, *picture.references]
+    values = [e.metrics[goal.metric] for e in inside or picture.shown]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    unit = unit_of(goal.metric, high)
+    is_log = is_cost(goal.metric) and low > 0 and high > 10 * low
+    if not is_cost(goal.metric) and goal.direction == "maximize":
+        low = max(low, high - abs(high) / 3)
+    low, high = low * unit.factor, high * unit.factor
+    if is_log:
+        margin = (high / low) ** 0.06
+        return Axis(goal=goal, unit=unit, low=low / margin, high=high * margin, is_log=True)
+    pad = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    # Names of references stand above the highest.
+    return Axis(goal=goal, unit=unit, low=low - pad, high=high + 1.6 * pad, is_log=False)
+
+
+def panels(goals: Sequence[Goal]) -> list[tuple[Goal, Goal]]:
+    """Every pair of goals as (across, up): a cost lies across, a quality stands up."""
+    return [
+        (second, first) if is_cost(second.metric) or not is_cost(first.metric) else (first, second)
+        for first, second in itertools.combinations(goals, 2)
+    ]
+
+
+def staircase(
+    members: Sequence[Evaluation], across: Axis, up: Axis
+) -> tuple[list[float], list[float]]:
+    """Corners of the line that bounds what `members` dominate in one panel, from left to right."""
+    pairs = sorted(
+        zip(across.values(members), up.values(members), strict=True),
+        key=lambda p: (across.goal.loss(p[0]), up.goal.loss(p[1])),
+    )
+    steps: list[tuple[float, float]] = []
+    for x, y in pairs:
+        if not steps or up.goal.loss(y) < up.goal.loss(steps[-1][1]):
+            steps.append((x, y))
+    xs, ys = [], []
+    for index, (x, y) in enumerate(steps):
+        if index:
+            xs.append(x)
+            ys.append(steps[index - 1][1])
+        xs.append(x)
+        ys.append(y)
+    return xs, ys
+
+
+def hover(evaluation: Evaluation, picture: Picture) -> str:
+    """HTML for a point: key, label, every metric and the candidate in short."""
+    known = [goal.metric for goal in picture.goals]
+    others = sorted(name for name in evaluation.metrics if name not in known)
+    lines = [f"<b>{evaluation.label or evaluation.key}</b>  #{evaluation.number}"]
+    if evaluation.label:
+        lines.append(evaluation.key)
+    for name in (*known, *others):
+        lines.append(f"{title_of(name)}: {show(name, evaluation.metrics[name])}")
+    lines += describe(evaluation.candidate, picture.outline).split("; ")
+    return "<br>".join(lines)
+
+
+def layers_by_size(outline: Outline) -> list[str]:
+    """Layer names, the largest first."""
+    return sorted(outline.layer_weights, key=lambda name: -outline.layer_weights[name])

@@ -1,0 +1,66 @@
+"""Imports what the user names as `package.module:attribute`, from the folder of the config."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class UserCodeError(ValueError):
+    """Code that the config names cannot be imported or does not give what it should."""
+
+
+def load_function(import_path: str, folder: Path) -> Callable[..., Any]:
+    """The callable at `import_path`, such as "my_project.model:make".
+
+    Args:
+        folder: Put first on the import path for good, because the user's code may import late.
+
+    Raises:
+        UserCodeError: No such module or attribute, another module of that name was imported
+            before, or the attribute cannot be called.
+    """
+    module_name, _, attribute = import_path.partition(":")
+    module = _import(module_name, import_path, folder)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        got = "nothing of that name" if found is None else f"a {type(found).__name__}"
+        raise UserCodeError(
+            f"{import_path!r} must name something that can be called, got {got} in "
+            f"{module.__file__}; define `def {attribute}(...)` there"
+        )
+    return found
+
+
+def _import(module_name: str, import_path: str, folder: Path) -> ModuleType:
+    place = str(folder)
+    if place not in sys.path:
+        sys.path.insert(0, place)
+        importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        is_own = module_name == missing or module_name.startswith(f"{missing}.")
+        remedy = f"put it into {folder} or set task.code_folder" if is_own else "install it"
+        raise UserCodeError(
+            f"{import_path!r} must be importable, got no module named {missing!r}; {remedy}"
+        ) from error
+    _check_origin(module, module_name, folder)
+    return module
+
+
+def _check_origin(module: ModuleType, module_name: str, folder: Path) -> None:
+    parts = module_name.split(".")
+    expected = folder.joinpath(*parts)
+    is_here = expected.with_suffix(".py").is_file() or (expected / "__init__.py").is_file()
+    origin = Path(module.__file__ or "").resolve()
+    if is_here and not origin.is_relative_to(folder.resolve()):
+        raise UserCodeError(
+            f"module {module_name!r} must come from {folder}, got {origin}, which was imported "
+            "first; rename one of the two packages"
+        )

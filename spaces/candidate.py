@@ -1,0 +1,136 @@
+"""A candidate: one setting of every knob, frozen, hashable and JSON."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+WeightBits = Literal[2, 3, 4, 5, 6, 8, 32]
+Pattern = Literal["dense", "element", "2:4"]
+Method = Literal["rtn", "gptq"]
+Container = Literal["compact", "fast"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerChoice:
+    """What is done to one layer's weights.
+
+    `sparsity` is the share of weights set to zero, in [0, 1); `pattern` says how they are chosen.
+    `rank_fraction` is the share of the full rank kept; 1 leaves the layer whole. `method` finds the
+    codes: "rtn" rounds to nearest and prunes by magnitude, "gptq" compensates (GPTQ, SparseGPT).
+    """
+
+    weight_bits: int = 32
+    sparsity: float = 0.0
+    pattern: Pattern = "dense"
+    rank_fraction: float = 1.0
+    method: Method = "rtn"
+
+    @property
+    def is_identity(self) -> bool:
+        return self == IDENTITY_CHOICE
+
+
+IDENTITY_CHOICE = LayerChoice()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentChoice:
+    """How one segment of the graph computes.
+
+    `activation_bits` is 8 (integer kernels) or 32 (float). `container` is how weights are stored in
+    the ONNX file: "compact" takes the narrowest integer type the runtime loads, "fast" the type that
+    keeps the fast kernel (int8 beside 8-bit activations, float32 beside float ones).
+    """
+
+    activation_bits: int = 32
+    container: Container = "compact"
+
+
+IDENTITY_SEGMENT = SegmentChoice()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One setting of every knob, canonical: what is at its identity is left out.
+
+    `layers`, `segments` and `widths` are sorted by name; `widths` gives channels kept per group;
+    `dropped` names the blocks that are skipped; `architecture` is "" where there is only one.
+    """
+
+    architecture: str = ""
+    layers: tuple[tuple[str, LayerChoice], ...] = ()
+    segments: tuple[tuple[str, SegmentChoice], ...] = ()
+    widths: tuple[tuple[str, int], ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        architecture: str = "",
+        layers: Mapping[str, LayerChoice] | None = None,
+        segments: Mapping[str, SegmentChoice] | None = None,
+        widths: Mapping[str, int] | None = None,
+        dropped: tuple[str, ...] | frozenset[str] = (),
+    ) -> Candidate:
+        """A candidate from plain mappings, sorted and without identities."""
+        return cls(
+            architecture=architecture,
+            layers=tuple(
+                sorted((n, c) for n, c in (layers or {}).items() if c != IDENTITY_CHOICE)
+            ),
+            segments=tuple(
+                sorted((n, c) for n, c in (segments or {}).items() if c != IDENTITY_SEGMENT)
+            ),
+            widths=tuple(sorted((widths or {}).items())),
+            dropped=tuple(sorted(dropped)),
+        )
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Digest of the canonical JSON: 12 hexadecimal digits, equal for equal candidates."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    def layer(self, name: str) -> LayerChoice:
+        return dict(self.layers).get(name, IDENTITY_CHOICE)
+
+    def segment(self, name: str) -> SegmentChoice:
+        return dict(self.segments).get(name, IDENTITY_SEGMENT)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict; only what differs from the identity is written."""
+        return {
+            "architecture": self.architecture,
+            "layers": {n: _differences(c, IDENTITY_CHOICE) for n, c in self.layers},
+            "segments": {n: _differences(c, IDENTITY_SEGMENT) for n, c in self.segments},
+            "widths": dict(self.widths),
+            "dropped": list(self.dropped),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Candidate:
+        """The candidate that `to_json` wrote.
+
+        Raises:
+            TypeError: A choice holds a field that does not exist.
+        """
+        return cls.of(
+            architecture=data.get("architecture", ""),
+            layers={n: LayerChoice(**c) for n, c in data.get("layers", {}).items()},
+            segments={n: SegmentChoice(**c) for n, c in data.get("segments", {}).items()},
+            widths={n: int(w) for n, w in data.get("widths", {}).items()},
+            dropped=tuple(data.get("dropped", ())),
+        )
+
+
+def _differences(choice: Any, identity: Any) -> dict[str, Any]:
+    plain = asdict(choice)
+    return {
+        f.name: plain[f.name] for f in fields(choice) if plain[f.name] != getattr(identity, f.name)
+    }

@@ -1,0 +1,279 @@
+"""Reads any `nn.Module` into a `Graph` and its tensors, with batch normalisation folded.
+
+`torch.export` traces the module in eval mode once; nothing of the user's code is changed or needed
+afterwards. A batch norm that follows a convolution or linear layer is folded into it, because that
+is what every inference runtime computes and therefore what has to be quantised.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from paredown.spaces.fold import NORM, fold_norms
+from paredown.spaces.graph import (
+    FUNCTIONS,
+    GETITEM,
+    Arg,
+    Batch,
+    Graph,
+    Node,
+    Ref,
+    prune_dead,
+    rename_value,
+    run,
+)
+
+# Identities in eval mode: they only rename a value.
+_IDENTITY = (
+    "aten.clone.default",
+    "aten.dropout.default",
+    "aten.alias.default",
+    "aten.contiguous.default",
+)
+# Operators that tracing writes under an inner name.
+_SAME_AS = {"aten._unsafe_view.default": "aten.view.default"}
+
+
+class CaptureError(ValueError):
+    """The module cannot be traced into a graph of known operators."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captured:
+    """A traced module: its graph, the tensors it reads, and the norms that were folded.
+
+    `folded` maps a layer's weight name to the standard deviation and mean, each (out,), that its
+    output had in training: the target that statistics repair restores.
+    """
+
+    graph: Graph
+    tensors: Mapping[str, Tensor]
+    folded: Mapping[str, tuple[Tensor, Tensor]]
+
+
+def capture(module: nn.Module, example: Any) -> Captured:
+    """Graph and tensors of `module` in eval mode.
+
+    Args:
+        module: Any module; it is not changed. Its parameters are copied.
+        example: Inputs of one call, batch first: a tensor, a tuple of arguments or a dict of
+            keyword arguments.
+
+    Raises:
+        CaptureError: Tracing fails, an operator is unknown, or a shape mixes with the batch size.
+    """
+    args = _positional(module, example)
+    was_training = {name: m.training for name, m in module.named_modules()}
+    module.eval()
+    try:
+        program = _export(module, args)
+    finally:
+        for name, m in module.named_modules():
+            m.training = was_training[name]
+    leaves = pytree.tree_leaves(args)
+    graph, tensors = _read(program, leaves)
+    graph, tensors, folded = fold_norms(prune_dead(_skip_identities(graph)), tensors)
+    used = set(graph.tensor_names())
+    return Captured(
+        graph=_with_shapes(graph, tensors, leaves),
+        tensors={name: t for name, t in tensors.items() if name in used},
+        folded=folded,
+    )
+
+
+def as_inputs(graph: Graph, batch: Any) -> list[Tensor]:
+    """The graph's inputs, in its order, from a batch as the user's data gives it.
+
+    Args:
+        batch: A tensor, a tuple or list in the order of forward's arguments, or a dict by name.
+    """
+    if isinstance(batch, Mapping):
+        return [batch[name] for name in graph.inputs]
+    return list(pytree.tree_leaves(batch))
+
+
+def _positional(module: nn.Module, example: Any) -> tuple[Any, ...]:
+    if isinstance(example, Mapping):
+        return tuple(inspect.signature(module.forward).bind(**example).arguments.values())
+    return tuple(example) if isinstance(example, tuple | list) else (example,)
+
+
+def _export(module: nn.Module, args: tuple[Any, ...]) -> Any:
+    # Tracing with a batch of one would specialise it, so the example is repeated to two.
+    args = pytree.tree_map_only(Tensor, _at_least_two, args)
+    shapes = pytree.tree_map_only(Tensor, lambda t: {0: torch.export.Dim.AUTO}, args)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(module, args, dynamic_shapes=shapes)
+            return program.run_decompositions({})
+    except Exception as error:  # torch.export raises many types for one fact: it cannot trace this
+        raise CaptureError(
+            f"{type(module).__name__} cannot be traced by torch.export: {_first_line(error)}; "
+            "make its forward a function of tensor arguments without data-dependent control flow"
+        ) from error
+
+
+def _at_least_two(t: Tensor) -> Tensor:
+    return t if t.shape[0] > 1 else torch.cat([t, t])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _read(program: Any, example: list[Tensor]) -> tuple[Graph, dict[str, Tensor]]:
+    signature = program.graph_signature
+    targets = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    constants = signature.inputs_to_lifted_tensor_constants
+    state = {**program.state_dict, **program.constants}
+    names: dict[str, str] = {}
+    tensors: dict[str, Tensor] = {}
+    nodes: list[Node] = []
+    inputs: list[str] = []
+    for fx_node in program.graph.nodes:
+        if fx_node.op == "placeholder":
+            target = targets.get(fx_node.name) or constants.get(fx_node.name)
+            if target is not None:
+                names[fx_node.name] = target
+                tensors[target] = state[target].detach().clone()
+            else:
+                names[fx_node.name] = fx_node.name
+                inputs.append(fx_node.name)
+        elif fx_node.op == "call_function" and isinstance(_value(fx_node), Tensor | tuple | list):
+            names[fx_node.name] = fx_node.name
+            nodes.append(_read_node(fx_node, names))
+    outputs, keys = _read_outputs(program, names)
+    graph = Graph(
+        nodes=tuple(nodes),
+        inputs=tuple(inputs),
+        input_shapes=tuple(tuple(t.shape) for t in example),
+        input_dtypes=tuple(str(t.dtype).removeprefix("torch.") for t in example),
+        outputs=outputs,
+        output_keys=keys,
+    )
+    return graph, tensors
+
+
+def _value(fx_node: Any) -> Any:
+    return fx_node.meta.get("val")
+
+
+def _read_node(fx_node: Any, names: Mapping[str, str]) -> Node:
+    target = fx_node.target
+    if getattr(target, "__name__", "") == "getitem":
+        source, index = fx_node.args
+        args: tuple[Arg, ...] = (Ref(names[source.name]), index)
+        return Node(name=fx_node.name, op=GETITEM, args=args, shape=())
+    op = _SAME_AS.get(str(target), str(target))
+    if op != NORM and op not in FUNCTIONS:
+        raise CaptureError(
+            f"operator {op} (value {fx_node.name!r}) is not known to paredown; "
+            "rewrite it with standard operators, or add it to FUNCTIONS and the ONNX lowering"
+        )
+    filled = []
+    for position, spec in enumerate(target._schema.arguments):
+        if position < len(fx_node.args):
+            value = fx_node.args[position]
+        elif spec.name in fx_node.kwargs:
+            value = fx_node.kwargs[spec.name]
+        else:
+            value = spec.default_value if spec.has_default_value() else None
+        if spec.kwarg_only and (op in _IDENTITY or spec.name not in fx_node.kwargs):
+            continue  # a memory format changes no value
+        if spec.kwarg_only:
+            raise CaptureError(f"operator {op} with {spec.name}={value!r} is not supported")
+        filled.append(_read_arg(value, names))
+    return Node(name=fx_node.name, op=op, args=tuple(filled), shape=_static_shape(fx_node))
+
+
+def _static_shape(fx_node: Any) -> tuple[int, ...]:
+    # Sizes that depend on the batch are -1 until the example is run.
+    value = _value(fx_node)
+    if not isinstance(value, Tensor):
+        return ()
+    return tuple(size if isinstance(size, int) else -1 for size in value.shape)
+
+
+def _read_arg(value: Any, names: Mapping[str, str]) -> Arg:
+    if isinstance(value, torch.fx.Node):
+        symbol = _value(value)
+        return (
+            _batch_multiple(symbol) if isinstance(symbol, torch.SymInt) else Ref(names[value.name])
+        )
+    if isinstance(value, torch.SymInt):
+        return _batch_multiple(value)
+    if isinstance(value, list | tuple):
+        return tuple(_read_arg(item, names) for item in value)
+    return value
+
+
+def _batch_multiple(symbol: torch.SymInt) -> Batch:
+    expression = symbol.node.expr
+    symbols = tuple(expression.free_symbols)
+    times = expression / symbols[0] if len(symbols) == 1 else None
+    if times is None or times.free_symbols or int(times) != times:
+        raise CaptureError(
+            f"a shape is computed from the batch size as {expression}; only multiples of it can "
+            "be kept: reshape with -1 or with fixed sizes instead"
+        )
+    return Batch(int(times))
+
+
+def _read_outputs(
+    program: Any, names: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    spec = program.call_spec.out_spec
+    values = [names[s] for s in program.graph_signature.user_outputs if s is not None]
+    tree = pytree.tree_unflatten(list(range(len(values))), spec)
+    if isinstance(tree, int):
+        return tuple(values), ("",)
+    leaves = pytree.tree_flatten_with_path(tree)[0]
+    keys = [
+        ".".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path) for path, _ in leaves
+    ]
+    return tuple(values), tuple(keys)
+
+
+def _skip_identities(graph: Graph) -> Graph:
+    nodes: list[Node] = []
+    stands_for: dict[str, str] = {}
+    for node in graph.nodes:
+        args = node.args
+        for old in set(node.inputs) & stands_for.keys():
+            args = rename_value(args, old, stands_for[old])
+        if node.op in _IDENTITY or _is_whole_slice(node):
+            stands_for[node.name] = args[0].name
+        else:
+            nodes.append(replace(node, args=args))
+    outputs = tuple(stands_for.get(name, name) for name in graph.outputs)
+    return replace(graph, nodes=tuple(nodes), outputs=outputs)
+
+
+def _is_whole_slice(node: Node) -> bool:
+    # x[:, :, ::2] is traced as one slice per dimension, those that take everything included.
+    if node.op != "aten.slice.Tensor":
+        return False
+    _, _, start, end, step = node.args
+    return start in (0, None) and end in (sys.maxsize, None) and step == 1
+
+
+def _with_shapes(graph: Graph, tensors: Mapping[str, Tensor], example: list[Tensor]) -> Graph:
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+        shapes[node.name] = tuple(output.shape) if isinstance(output, Tensor) else ()
+        return output
+
+    with torch.no_grad():
+        run(graph, tensors, example, after=note)
+    return replace(graph, nodes=tuple(replace(n, shape=shapes[n.name]) for n in graph.nodes))

@@ -1,0 +1,231 @@
+"""Drafts the blueprint of a candidate: every change of structure, no tensor touched.
+
+Order of DESIGN section 5: blocks dropped, channels narrowed, layers factorised, storage chosen, 8-bit
+values marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from paredown.spaces.blueprint import Blueprint, Index, OnnxType, Operator, Storage
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.graph import Graph, Node, Ref, prune_dead, rename_value
+from paredown.spaces.model_map import Layer, ModelMap
+from paredown.spaces.quantized_values import Parameters, mark_quantized
+from paredown.spaces.slicing import narrow_graph, narrowed_size
+
+FACTORIZABLE = ("linear", "conv2d")
+"""Kinds of layers that can become two operators of low rank."""
+
+
+def draft(
+    model_map: ModelMap, candidate: Candidate, parameters: Parameters | None = None
+) -> Blueprint:
+    """The structure of `candidate`.
+
+    Args:
+        model_map: What was read off the model.
+        candidate: A setting of this model's knobs; names it does not know are an error of the caller.
+        parameters: Codes of 8-bit values; without them the blueprint can be priced, not run.
+    """
+    graph = _drop_blocks(model_map, candidate)
+    widths = dict(candidate.widths)
+    graph = narrow_graph(model_map, graph, widths)
+    shapes = _tensor_shapes(model_map, widths)
+    present = {node.name for node in graph.nodes}
+    operators: dict[str, tuple[Operator, ...]] = {}
+    storage: dict[str, Storage] = {}
+    for layer in model_map.layers:
+        if layer.node not in present:
+            continue
+        choice = candidate.layer(layer.name)
+        segment = candidate.segment(model_map.segment_of_node[layer.node])
+        shape = shapes(layer.weight, layer.weight_shape)
+        rank = factor_rank(layer, shape, choice.rank_fraction)
+        if rank is not None:
+            graph = _split_node(graph, layer, rank, shape)
+        operators[layer.node] = _operators(layer, segment, split=rank is not None)
+        for operator, part_shape in zip(
+            operators[layer.node], _part_shapes(layer, shape, rank), strict=True
+        ):
+            storage[operator.weight] = _weight_storage(layer, choice, segment, part_shape)
+    graph = mark_quantized(
+        graph, lambda name: _activation_bits(model_map, candidate, name) == 8, parameters
+    )
+    for name in graph.tensor_names():
+        if name not in storage:
+            shape = shapes(name, model_map.tensor_shapes[name])
+            storage[name] = Storage(shape=shape, kept=_count(shape))
+    ordered = tuple(op for node in graph.nodes for op in operators.get(node.name, ()))
+    return Blueprint(graph=graph, operators=ordered, storage=storage)
+
+
+def factor_rank(layer: Layer, shape: tuple[int, ...], fraction: float) -> int | None:
+    """Rank of the two factors a layer of this weight shape is split into; None leaves it whole.
+
+    A layer stays whole where it cannot be factorised (embeddings, grouped and transposed
+    convolutions) and where the factors would hold as many weights as the layer itself.
+    """
+    if fraction >= 1 or layer.kind not in FACTORIZABLE or layer.groups != 1:
+        return None
+    rows, columns = shape[0], _count(shape[1:])
+    rank = max(1, round(fraction * min(rows, columns)))
+    return rank if rank * (rows + columns) < rows * columns else None
+
+
+def _drop_blocks(model_map: ModelMap, candidate: Candidate) -> Graph:
+    graph = model_map.graph
+    for block in model_map.blocks:
+        if block.name in candidate.dropped:
+            nodes = tuple(
+                replace(n, args=rename_value(n.args, block.output, block.bypass))
+                for n in graph.nodes
+            )
+            outputs = tuple(block.bypass if o == block.output else o for o in graph.outputs)
+            graph = _merge_rectifiers(replace(graph, nodes=nodes, outputs=outputs))
+    return prune_dead(graph) if candidate.dropped else graph
+
+
+def _merge_rectifiers(graph: Graph) -> Graph:
+    """The graph without ReLUs of ReLUs, which bypassed blocks leave behind."""
+    relu = "aten.relu.default"
+    repeated = {
+        n.name: n.inputs[0]
+        for n in graph.nodes
+        if n.op == relu and n.inputs[0] in graph.by_name and graph.by_name[n.inputs[0]].op == relu
+    }
+    for old, new in repeated.items():
+        nodes = (replace(n, args=rename_value(n.args, old, new)) for n in graph.nodes)
+        outputs = tuple(new if o == old else o for o in graph.outputs)
+        graph = replace(graph, nodes=tuple(nodes), outputs=outputs)
+    return graph
+
+
+class _tensor_shapes:
+    """Shape of each tensor after narrowing."""
+
+    def __init__(self, model_map: ModelMap, widths: Mapping[str, int]) -> None:
+        self._sizes: dict[str, dict[int, int]] = {}
+        if widths:
+            for (name, dim), parts in model_map.tensor_parts.items():
+                self._sizes.setdefault(name, {})[dim] = narrowed_size(parts, widths)
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        sizes = self._sizes.get(name, {})
+        return tuple(sizes.get(dim, size) for dim, size in enumerate(shape))
+
+
+def _split_node(graph: Graph, layer: Layer, rank: int, shape: tuple[int, ...]) -> Graph:
+    """The layer's node as two: the first keeps kernel and stride, the second is pointwise."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.name != layer.node:
+            nodes.append(node)
+            continue
+        first, second = factor_names(layer)
+        inner = f"{node.name}.inner"
+        linear = layer.kind == "linear"
+        inner_shape = (
+            (*node.shape[:-1], rank) if linear else (node.shape[0], rank, *node.shape[2:])
+        )
+        nodes.append(
+            replace(node.with_args(arg1=Ref(first), arg2=None), name=inner, shape=inner_shape)
+        )
+        args: tuple[object, ...] = (Ref(inner), Ref(second), node.args[2])
+        if not linear:
+            args = (*args, (1, 1), (0, 0), (1, 1), 1)
+        op = node.op if linear else "aten.conv2d.default"
+        nodes.append(Node(name=node.name, op=op, args=args, shape=node.shape))
+    return replace(graph, nodes=tuple(nodes))
+
+
+def factor_names(layer: Layer) -> tuple[str, str]:
+    """Tensor names of a factorised layer's two weights."""
+    return f"{layer.name}.first.weight", f"{layer.name}.second.weight"
+
+
+def _operators(layer: Layer, segment: SegmentChoice, split: bool) -> tuple[Operator, ...]:
+    bits = segment.activation_bits
+    if not split:
+        return (_operator(layer, layer.node, 0, layer.weight, layer.bias, bits),)
+    first, second = factor_names(layer)
+    return (
+        _operator(layer, f"{layer.node}.inner", 0, first, None, bits),
+        _operator(layer, layer.node, 1, second, layer.bias, bits),
+    )
+
+
+def _operator(
+    layer: Layer, node: str, part: int, weight: str, bias: str | None, bits: int
+) -> Operator:
+    return Operator(
+        node=node, layer=layer.name, part=part, weight=weight, bias=bias, activation_bits=bits
+    )
+
+
+def _part_shapes(
+    layer: Layer, shape: tuple[int, ...], rank: int | None
+) -> tuple[tuple[int, ...], ...]:
+    if rank is None:
+        return (shape,)
+    pointwise = (1,) * (len(shape) - 2)
+    return (rank, *shape[1:]), (shape[0], rank, *pointwise)
+
+
+def _weight_storage(
+    layer: Layer, choice: LayerChoice, segment: SegmentChoice, shape: tuple[int, ...]
+) -> Storage:
+    bits = choice.weight_bits
+    dense = Storage(
+        shape=shape,
+        bits=bits,
+        axis=layer.out_axis,
+        kept=_count(shape),
+        onnx_type=onnx_type(bits, segment),
+    )
+    if choice.pattern == "dense" or choice.sparsity == 0:
+        return dense
+    index: Index = "2:4" if choice.pattern == "2:4" else "bitmap"
+    kept = kept_count(layer, choice, shape)
+    sparse = replace(dense, kept=kept, index=index)
+    # An index that costs more than it saves is not written: the zeros are then stored as codes.
+    return sparse if sparse.packed_bytes < dense.packed_bytes else dense
+
+
+def kept_count(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> int:
+    """Weights that stay non-zero; columns beyond the last group of four stay dense under 2:4."""
+    count = _count(shape)
+    if choice.pattern == "2:4":
+        rows = shape[layer.out_axis]
+        columns = count // rows
+        return rows * (columns // 4 * 2 + columns % 4)
+    return count - round(choice.sparsity * count)
+
+
+def onnx_type(bits: int, segment: SegmentChoice) -> OnnxType:
+    """Type of the weight initialiser: the container that the segment chose.
+
+    Beside 8-bit activations 2-bit codes are stored as int8: ONNX Runtime 1.31 does not load int2 there.
+    """
+    if bits == 32 or (segment.container == "fast" and segment.activation_bits == 32):
+        return "float32"
+    if segment.container == "fast" or bits > 4:
+        return "int8"
+    if bits > 2:
+        return "int4"
+    return "int8" if segment.activation_bits == 8 else "int2"
+
+
+def _activation_bits(model_map: ModelMap, candidate: Candidate, node: str) -> int:
+    # The inner node of a factorised layer belongs where the layer's own node does.
+    name = model_map.segment_of_node.get(node.removesuffix(".inner"))
+    return 32 if name is None else candidate.segment(name).activation_bits
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

@@ -1,0 +1,36 @@
+"""Reads a captured model into a `ModelMap`: what may be changed about it, what not, and why."""
+
+from __future__ import annotations
+
+import torch
+
+from paredown.spaces.blocks import read_blocks
+from paredown.spaces.capture import Captured
+from paredown.spaces.channels import read_channels
+from paredown.spaces.layers import read_layers
+from paredown.spaces.model_map import ModelMap
+from paredown.spaces.segments import read_segments
+from paredown.spaces.verify import verified
+
+
+def read_model_map(captured: Captured) -> ModelMap:
+    """Layers, verified channel groups and blocks, and segments of a captured model.
+
+    What cannot be handled, or fails verification, is listed in `left_out` with the reason; the
+    rest of the map stays usable.
+    """
+    layers, layers_left_out = read_layers(captured)
+    channels = read_channels(captured, layers)
+    model_map = ModelMap(
+        graph=captured.graph,
+        layers=layers,
+        groups=channels.groups,
+        blocks=read_blocks(captured.graph, layers),
+        segments=read_segments(captured.graph, layers),
+        tensor_parts=channels.tensor_parts,
+        value_parts=channels.value_parts,
+        left_out=(*layers_left_out, *channels.left_out),
+        tensor_shapes={name: tuple(t.shape) for name, t in captured.tensors.items()},
+    )
+    with torch.no_grad():
+        return verified(model_map, captured.tensors)

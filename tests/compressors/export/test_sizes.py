@@ -1,0 +1,88 @@
+"""Sizes are those of the files, to the byte, whatever the tensors hold."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from paredown.compressors.export.lowering import lower
+from paredown.compressors.export.packing import write_packed
+from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
+from paredown.compressors.stored import StoredTensor
+from paredown.spaces.blueprint import Blueprint, Storage
+from paredown.spaces.graph import Graph
+
+EMPTY = Graph(nodes=(), inputs=(), input_shapes=(), input_dtypes=(), outputs=(), output_keys=())
+
+
+def random_tensor(draw: random.Random) -> StoredTensor:
+    shape = tuple(draw.randint(1, 9) for _ in range(draw.randint(1, 4)))
+    bits = draw.choice((2, 3, 4, 5, 6, 8, 32))
+    mask = torch.rand(shape) < draw.random() if draw.random() < 0.5 else None
+    kept = math.prod(shape) if mask is None else int(mask.sum())
+    storage = Storage(
+        shape=shape, bits=bits, kept=kept, index="none" if mask is None else "bitmap"
+    )
+    values = torch.ones(shape, dtype=torch.float32 if bits == 32 else torch.int8)
+    values = values if mask is None else values * mask
+    scale = None if bits == 32 else torch.rand(shape[0])
+    return StoredTensor(storage=storage, values=values, scale=scale, mask=mask)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_packed_size_is_that_of_the_file(seed: int, tmp_path: Path) -> None:
+    draw = random.Random(seed)
+    torch.manual_seed(seed)
+    names = draw.sample(["a", "layer.0.weight", "B", "z_1", "größe", 'quo"te', "b.bias"], 5)
+    stored = {name: random_tensor(draw) for name in names}
+    write_packed(tmp_path / "t.safetensors", stored)
+    blueprint = Blueprint(
+        graph=EMPTY, operators=(), storage={n: t.storage for n, t in stored.items()}
+    )
+    assert packed_file_bytes(blueprint) == (tmp_path / "t.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("codes", [False, True])
+@pytest.mark.parametrize(
+    ("bits", "kind"), [(32, "float32"), (8, "int8"), (4, "int4"), (2, "int2")]
+)
+def test_onnx_size_is_that_of_the_file(
+    bits, kind, codes, resnet_model, with_weights, with_codes
+) -> None:
+    x = torch.randn(2, 3, 32, 32)
+    model = resnet_model
+    if bits < 32:
+        model = with_weights(model, bits, kind)
+    if codes:
+        model = with_codes(model, x)
+    assert onnx_file_bytes(model.blueprint) == len(lower(model).SerializeToString())
+
+
+def test_lean_files_of_resnet20_are_as_small_as_is_attainable(
+    resnet20_model, with_weights, with_codes
+) -> None:
+    x = torch.randn(1, 3, 32, 32)
+    model = resnet20_model
+    # DESIGN 6a, in bytes
+    assert onnx_file_bytes(model.blueprint) <= 1_079_600
+    assert onnx_file_bytes(with_codes(with_weights(model, 8, "int8"), x).blueprint) <= 285_900
+    assert onnx_file_bytes(with_weights(model, 4, "int4").blueprint) <= 144_500
+    assert onnx_file_bytes(with_weights(model, 2, "int2").blueprint) <= 77_400
+
+
+def test_counting_a_resnet20_takes_milliseconds(resnet20_model, with_weights, with_codes) -> None:
+    x = torch.randn(1, 3, 32, 32)
+    blueprint = with_codes(with_weights(resnet20_model, 8, "int8"), x).blueprint
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        onnx_file_bytes(blueprint)
+        return time.perf_counter() - start
+
+    # 5 ms on an idle core; the bound leaves room for a busy one
+    assert min(seconds() for _ in range(10)) < 0.02

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from paredown.compressors.matrix import (
+    SolverError,
+    damage,
+    damped_cholesky,
+    from_matrix,
+    row_errors,
+    to_matrix,
+)
+
+LAYERS = [
+    (nn.Conv2d(4, 6, 3), (1, 4, 5, 5)),
+    (nn.Conv2d(4, 6, 3, groups=2), (1, 4, 5, 5)),
+    (nn.Conv1d(4, 6, 3), (1, 4, 5)),
+    (nn.ConvTranspose2d(4, 6, 2, stride=2), (1, 4, 5, 5)),
+    (nn.ConvTranspose2d(4, 6, (2, 3), groups=2), (1, 4, 5, 5)),
+    (nn.ConvTranspose1d(4, 6, 3), (1, 4, 5)),
+    (nn.Linear(4, 6), (1, 4)),
+]
+
+
+@pytest.mark.parametrize(("module", "shape"), LAYERS)
+def test_the_matrix_view_has_a_row_per_output_channel_and_turns_back(
+    module: nn.Module, shape: tuple[int, ...], capture_layers: Callable[..., Any]
+) -> None:
+    captured, (layer,) = capture_layers(module, torch.zeros(shape))
+    weight = captured.tensors[layer.weight]
+    matrix = to_matrix(weight, layer)
+    assert matrix.shape == (6, weight.numel() // 6)
+    assert torch.equal(from_matrix(matrix, layer), weight)
+
+
+def test_an_embedding_has_a_row_per_feature(capture_layers: Callable[..., Any]) -> None:
+    captured, (layer,) = capture_layers(nn.Embedding(7, 3), torch.tensor([[0, 1]]))
+    weight = captured.tensors[layer.weight]
+    assert torch.equal(to_matrix(weight, layer), weight.t())
+    assert torch.equal(from_matrix(to_matrix(weight, layer), layer), weight)
+
+
+def test_row_errors_are_mean_squared_outputs_for_every_form_of_gram() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(50, 2, 5, generator=generator, dtype=torch.float64)
+    delta = torch.randn(6, 5, generator=generator, dtype=torch.float64)
+    grams = torch.einsum("ngi,ngj->gij", inputs, inputs) / 50
+    outputs = torch.einsum("ngk,grk->ngr", inputs, delta.view(2, 3, 5)).reshape(50, 6)
+    assert torch.allclose(row_errors(delta, grams), outputs.square().mean(0))
+    first = (inputs[:, 0] @ delta.t()).square().mean(0)
+    assert torch.allclose(row_errors(delta, grams[0]), first)
+    diagonal = grams[0].diagonal()
+    assert torch.allclose(row_errors(delta, diagonal), row_errors(delta, torch.diag(diagonal)))
+
+
+def test_damage_of_a_grouped_layer_is_the_sum_over_its_groups() -> None:
+    generator = torch.Generator().manual_seed(1)
+    delta = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    grams = torch.stack([torch.eye(3).double(), 2 * torch.eye(3).double()])
+    curvature = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    curvature = curvature @ curvature.t()
+    parts = [
+        damage(delta[:2], grams[0], curvature[:2, :2]),
+        damage(delta[2:], grams[1], curvature[2:, 2:]),
+    ]
+    assert damage(delta, grams, curvature) == pytest.approx(sum(parts))
+
+
+def test_a_gram_that_is_not_positive_is_damped_until_it_factors() -> None:
+    gram = torch.tensor([[1.0, 1.2], [1.2, 1.0]]).double().unsqueeze(0)
+    factor = damped_cholesky(gram)
+    assert torch.isfinite(factor).all()
+
+
+def test_a_gram_with_nan_is_refused() -> None:
+    with pytest.raises(SolverError, match="finite"):
+        damped_cholesky(torch.full((1, 2, 2), torch.nan, dtype=torch.float64))

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from paredown.compressors.ranges import Range, collect_ranges
+from paredown.compressors.statistics import StatisticsError
+from paredown.spaces.capture import Captured, capture
+from paredown.spaces.graph import quantize_dequantize
+
+
+class _Identity(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x)
+
+
+@functools.cache
+def _graph_of(width: int) -> Captured:
+    return capture(_Identity(), torch.zeros(1, width))
+
+
+def _ranges(x: Tensor) -> dict[str, Range]:
+    captured = _graph_of(x.shape[1])
+    return collect_ranges(captured.graph, captured.tensors, [[part] for part in x.split(32)])
+
+
+def _error(x: Tensor, found: Range) -> float:
+    rounded = quantize_dequantize(x, *found.scale_and_zero_point(), 0, 255)
+    return float((rounded - x).square().sum())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shift=st.floats(-20.0, 20.0),
+    spread=st.sampled_from([0.0, 1e-3, 1.0, 100.0]),
+    outlier=st.sampled_from([1.0, 30.0]),
+    seed=st.integers(0, 10**6),
+)
+def test_clipping_is_never_worse_than_the_full_range_and_zero_stays_exact(
+    shift: float, spread: float, outlier: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = shift + spread * torch.randn(64, 50, generator=generator)
+    x[0, 0] *= outlier
+    ranges = _ranges(x)
+    (graph_input,) = (name for name in ranges if not name.startswith("relu"))
+    for name, value in ((graph_input, x), ("relu", x.relu())):
+        found = ranges[name]
+        scale, zero_point = found.scale_and_zero_point()
+        assert (found.minimum, found.maximum) == (float(value.min()), float(value.max()))
+        assert found.low <= 0 <= found.high
+        assert scale > 0
+        assert scale == float(np.float32(scale))
+        assert 0 <= zero_point <= 255
+        assert zero_point == 0 or found.minimum < 0
+        zero = quantize_dequantize(torch.zeros(1), scale, zero_point, 0, 255)
+        assert float(zero) == 0.0
+        full = Range(
+            minimum=found.minimum,
+            maximum=found.maximum,
+            low=min(found.minimum, 0.0),
+            high=max(found.maximum, 0.0),
+        )
+        assert _error(value, found) <= _error(value, full) * (1 + 1e-6)
+
+
+def test_an_outlier_among_many_is_clipped() -> None:
+    x = torch.randn(64, 512, generator=torch.Generator().manual_seed(0))
+    x[3, 7] = 11.0
+    found = _ranges(x)["relu"]
+    assert found.maximum == 11.0
+    assert found.high < 8.0
+    assert found.scale_and_zero_point()[1] == 0
+
+
+def test_a_value_that_is_always_zero_has_scale_one() -> None:
+    assert _ranges(-torch.ones(4, 3))["relu"].scale_and_zero_point() == (1.0, 0)
+
+
+def test_integer_inputs_have_no_range() -> None:
+    captured = capture(nn.Embedding(4, 2), torch.zeros(1, 3, dtype=torch.int64))
+    tokens = torch.ones(2, 3, dtype=torch.int64)
+    ranges = collect_ranges(captured.graph, captured.tensors, [[tokens]])
+    assert list(ranges) == [captured.graph.outputs[0]]
+
+
+def test_values_that_are_not_finite_and_missing_data_are_refused() -> None:
+    with pytest.raises(StatisticsError, match="finite"):
+        _ranges(torch.full((2, 3), math.nan))
+    captured = _graph_of(3)
+    with pytest.raises(StatisticsError, match="at least one batch"):
+        collect_ranges(captured.graph, captured.tensors, [])

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from paredown.hardware_models.calibrated import (
+    CalibratedLatency,
+    CalibrationError,
+    fit,
+    fit_factors,
+)
+from paredown.hardware_models.device import load_device
+from paredown.hardware_models.features import PARTS, latency_parts_s
+from paredown.hardware_models.workload import OperatorWork, Work
+
+X86 = load_device("x86-avx512-vnni-ort")
+
+
+def random_network(random: np.random.Generator) -> Work:
+    operators = []
+    for index in range(12):
+        channels = 16 * int(random.integers(1, 5))
+        integer = bool(random.integers(2))
+        operators.append(
+            OperatorWork(
+                name=f"conv{index}",
+                kind="conv",
+                macs=channels * channels * 9 * 256,
+                integer=integer,
+                onnx_type="int8" if integer else "float32",
+                in_channels=channels,
+                out_channels=channels,
+                kernel_size=(3, 3),
+                input_elements=channels * 256,
+                output_elements=channels * 256,
+                weight_count=channels * channels * 9,
+                out_spatial=256,
+            )
+        )
+        edge = replace(operators[-1], name=f"edge{index}", kind="quantize", macs=0)
+        operators += [edge] * int(random.integers(3))
+    return Work(operators=tuple(operators))
+
+
+def networks(count: int, seed: int = 0) -> list[Work]:
+    random = np.random.default_rng(seed)
+    return [random_network(random) for _ in range(count)]
+
+
+def truth_s(work: Work, noise: float = 0.0) -> float:
+    """A machine whose parts take other multiples of the preset than one."""
+    factors = {"conv_macs": 1.6, "int8_conv_macs": 2.4, "quantize_calls": 0.4}
+    parts = latency_parts_s(work, X86)
+    return sum(factors.get(name, 1.2) * value for name, value in parts.items()) * (1 + noise)
+
+
+def test_factors_of_a_machine_are_recovered():
+    random = np.random.default_rng(1)
+    parts = random.uniform(0.1, 1.0, (60, 5))
+    factors = np.array([0.0, 0.5, 1.0, 2.0, 4.0])
+    found = fit_factors(parts, parts @ factors, ridge=1e-10)
+    assert found == pytest.approx(factors, abs=1e-4)
+
+
+def test_the_fit_is_the_minimum_that_scipy_finds():
+    random = np.random.default_rng(2)
+    parts, times = random.uniform(0, 1, (30, 4)), random.uniform(1, 2, 30)
+    ridge, relative = 1e-2, parts / times[:, None]
+    whole = relative.sum(1)
+    common = whole.sum() / (whole @ whole)
+
+    def loss(f):
+        return np.sum((relative @ f - 1) ** 2) + ridge * 30 * np.sum((f - common) ** 2)
+
+    best = minimize(loss, np.ones(4), bounds=[(0, None)] * 4, tol=1e-14)
+    found = fit_factors(parts, times, ridge)
+    assert np.all(found >= 0)
+    assert loss(found) == pytest.approx(best.fun, rel=1e-6)
+
+
+def test_a_strong_ridge_leaves_one_common_factor():
+    random = np.random.default_rng(3)
+    parts = random.uniform(0.1, 1, (20, 4))
+    assert fit_factors(parts, 3 * parts.sum(1), ridge=1e6) == pytest.approx(3.0, rel=1e-4)
+
+
+def test_twenty_five_networks_calibrate_another_machine():
+    works = networks(25)
+    model = fit(works, [truth_s(w) for w in works], X86, fingerprint="test")
+    fresh = networks(40, seed=1)
+    errors = [abs(model.predict(w).value_s / truth_s(w) - 1) for w in fresh]
+    assert np.mean(errors) < 0.03
+    assert model.held_out_mape < 0.03
+
+
+def test_the_interval_covers_what_it_says():
+    random = np.random.default_rng(5)
+    noisy = [(w, truth_s(w, float(random.normal(0, 0.05)))) for w in networks(240, seed=2)]
+    model = fit([w for w, _ in noisy[:40]], [t for _, t in noisy[:40]], X86, fingerprint="test")
+    inside = [
+        (estimate := model.predict(work)).low_s <= time <= estimate.high_s
+        for work, time in noisy[40:]
+    ]
+    assert 0.9 <= np.mean(inside) <= 1.0
+    assert 0.05 < model.relative_error_95 < 0.25
+
+
+def test_a_calibration_survives_json():
+    works = networks(25)
+    model = fit(works, [truth_s(w) for w in works], X86, fingerprint="test")
+    again = CalibratedLatency.from_json(json.loads(json.dumps(model.to_json())))
+    assert again == model
+    assert again.predict(works[0]) == model.predict(works[0])
+
+
+def test_a_calibration_of_other_parts_is_refused():
+    works = networks(25)
+    data = fit(works, [truth_s(w) for w in works], X86, fingerprint="test").to_json()
+    data["factors"].pop(PARTS[0])
+    with pytest.raises(CalibrationError, match="calibrate again"):
+        CalibratedLatency.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("count", "times", "rule"),
+    [(19, [1.0] * 19, "at least 20"), (20, [1.0] * 19, "one latency"), (20, [0.0] * 20, "above")],
+)
+def test_measurements_that_cannot_be_fitted_are_refused(count, times, rule):
+    with pytest.raises(CalibrationError, match=rule):
+        fit(networks(count), times, X86, fingerprint="test")

@@ -1,0 +1,74 @@
+"""The work of drafted candidates, against the integer kernels the exporter promises."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from paredown.compressors.export.kernels import promised_kernels
+from paredown.hardware_models.workload import read_work
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.draft import draft
+from paredown.spaces.read import read_model_map
+
+# The kinds of work whose integer kernels the exporter counts.
+COUNTED = {
+    "conv": "QLinearConv",
+    "linear": "QGemm",
+    "add": "QLinearAdd",
+    "pool": "QLinearGlobalAveragePool",
+}
+
+
+class Codes(dict):
+    """Different codes for every value, made when asked for."""
+
+    def __missing__(self, value):
+        self[value] = (0.01 + 0.001 * len(self), 0)
+        return self[value]
+
+
+def candidates(model_map, count):
+    chooser = random.Random(0)
+    for _ in range(count):
+        yield Candidate.of(
+            segments={
+                segment.name: SegmentChoice(
+                    activation_bits=chooser.choice((8, 32)),
+                    container=chooser.choice(("compact", "fast")),
+                )
+                for segment in model_map.segments
+            },
+            layers={
+                layer.name: LayerChoice(
+                    weight_bits=chooser.choice((2, 4, 8, 32)),
+                    rank_fraction=chooser.choice((1.0, 0.5)),
+                )
+                for layer in model_map.layers
+            },
+        )
+
+
+@pytest.fixture(scope="module")
+def model_map(residual_chain):
+    return read_model_map(residual_chain(3, 16))
+
+
+def test_integer_operators_are_those_the_exporter_promises(model_map):
+    for candidate in candidates(model_map, 20):
+        blueprint = draft(model_map, candidate)
+        found = Counter(
+            COUNTED[op.kind]
+            for op in read_work(blueprint).operators
+            if op.integer and op.kind in COUNTED
+        )
+        assert found == promised_kernels(blueprint)
+
+
+def test_a_price_needs_no_codes(model_map):
+    for candidate in candidates(model_map, 20):
+        assert read_work(draft(model_map, candidate)) == read_work(
+            draft(model_map, candidate, Codes())
+        )

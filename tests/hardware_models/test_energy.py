@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import doctest
+from dataclasses import replace
+
+import pytest
+
+from paredown.hardware_models import energy
+from paredown.hardware_models.energy import energy_ratio, mac_energy_pj
+from paredown.hardware_models.workload import Work, read_work
+
+
+@pytest.mark.parametrize(
+    ("bits", "multiply_pj"), [(2, 0.014), (4, 0.052), (8, 0.20), (16, 0.78), (31, 2.9)]
+)
+def test_multiplications_match_the_published_table(bits, multiply_pj):
+    assert mac_energy_pj(bits, bits) - 0.1 == pytest.approx(multiply_pj, rel=0.05)
+
+
+def test_floats_match_the_published_table():
+    assert mac_energy_pj(32, 32) == pytest.approx(3.7 + 0.9)
+
+
+def test_mixed_widths_lie_between_the_pure_ones():
+    assert mac_energy_pj(4, 4) < mac_energy_pj(4, 8) < mac_energy_pj(8, 8)
+
+
+def test_a_model_has_the_energy_of_itself(captured, blueprint_of):
+    work = read_work(blueprint_of(captured))
+    assert energy_ratio(work, work) == 1.0
+
+
+def test_eight_bits_save_energy_and_fewer_weight_bytes_save_more(
+    captured, blueprint_of, with_codes
+):
+    reference = read_work(blueprint_of(captured))
+    eight = read_work(with_codes(blueprint_of(captured, bits=8, onnx_type="int8")))
+    packed = [replace(op, weight_bytes=op.weight_bytes // 2) for op in eight.operators]
+    assert energy_ratio(Work(operators=tuple(packed)), reference) < energy_ratio(eight, reference)
+    assert energy_ratio(eight, reference) < 0.5
+
+
+def test_the_examples_in_the_docstrings_run():
+    assert doctest.testmod(energy).attempted > 0
+    assert doctest.testmod(energy).failed == 0

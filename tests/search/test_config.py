@@ -1,0 +1,250 @@
+"""The config: what is accepted, what is filled in, and what a mistake says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from paredown.search.config import (
+    Config,
+    ConfigError,
+    dump_config,
+    json_schema,
+    load_config,
+    remarks,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+MINIMAL = """
+task: {name: digits}
+goals: [{metric: accuracy}, {metric: onnx_bytes}]
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_text(text):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return path
+
+    return write_text
+
+
+@pytest.fixture
+def data_folder(tmp_path):
+    """What the examples name, as empty files: only their presence is checked."""
+    for name in (
+        "weights/resnet20_cifar10_jpeg.safetensors",
+        "cifar10_jpeg/train.parquet",
+        "cifar10_jpeg/test.parquet",
+    ):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "data"
+
+
+def mistakes(path, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    return str(caught.value)
+
+
+def test_the_smallest_config_needs_a_task_and_two_goals(write):
+    config = load_config(write(MINIMAL))
+    assert config.name == "digits"
+    assert [goal.direction for goal in config.goals] == ["maximize", "minimize"]
+    assert config.search.evaluations == 60
+    assert config.space.rules
+
+
+def test_importing_the_config_imports_nothing_heavy():
+    code = (
+        "import sys, paredown.search.config as c; "
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'numpy', 'onnx', 'sklearn', 'datasets'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["digits.yaml", "cifar10_resnet20.yaml", "cifar10_packed.yaml", "own_model/config.yaml"],
+)
+def test_every_example_loads_and_survives_a_round_trip(name, data_folder, write):
+    environment = {"PAREDOWN_DATA": str(data_folder)}
+    config = load_config(ROOT / "examples" / name, environment=environment)
+    assert load_config(write(dump_config(config))) == config
+    jsonschema.validate(yaml.safe_load(dump_config(config)), json_schema())
+    assert not remarks(config)
+
+
+def test_a_null_in_the_users_own_arguments_survives_the_round_trip(write, tmp_path):
+    text = (
+        "task: {name: custom, model: a:b, data: c:d, kwargs: {x: null, y: [1, {z: null}]}}\n"
+        "goals: [{metric: loss}, {metric: macs}]"
+    )
+    config = load_config(write(text))
+    assert load_config(write(dump_config(config))) == config
+    assert config.task.code_folder == tmp_path.resolve()
+
+
+def test_json_schema_refuses_what_the_config_refuses():
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    good = {**yaml.safe_load(MINIMAL), "space": {"rules": [{"layers": "*", "weight_bits": [4]}]}}
+    jsonschema.validate(good, schema)
+    for broken in ({**good, "serch": {}}, {**good, "goals": [{"metric": 3}]}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(broken, schema)
+
+
+@pytest.mark.parametrize(
+    ("section", "path", "says"),
+    [
+        ("serch: {}", "serch (line 4)", "did you mean 'search'?"),
+        ("search: {evaluation: 3}", "search.evaluation (line 4)", "did you mean 'evaluations'?"),
+        ("search: {workers: 0}", "search.workers (line 4)", "got 0"),
+        ("search: {sampler: nsga}", "search.sampler", "'nsga2'"),
+        ("search: {evaluations: many}", "search.evaluations", "write a whole number"),
+        ("space: {rules: [{layers: a, weight_bits: [7]}]}", "space.rules[0].weight_bits[0]", "7"),
+        (
+            "space: {rules: [{layers: a, sparsity: [0, 1]}]}",
+            "space.rules[0].sparsity[1]",
+            "[0, 1)",
+        ),
+        ("space: {rules: [{layer: a}]}", "space.rules[0]", "exactly one of layers"),
+        ("space: {rules: [{layers: a, groups: b}]}", "space.rules[0]", "exactly one of layers"),
+        ("space: {rules: [{layers: a, widht: [1]}]}", "space.rules[0].widht", "known here"),
+        ("space: {rules: [{blocks: a, drop: 1, drp: 1}]}", "space.rules[0].drp", "'drop'"),
+        ("space: {rules: [{groups: a}]}", "space.rules[0].width", "required"),
+        (
+            "space: {rules: [{layers: a, weight_bits: []}]}",
+            "space.rules[0].weight_bits",
+            "at least",
+        ),
+        ("space: {rules: [{groups: a, width: [1, 1]}]}", "space.rules[0].width", "once"),
+        ("space: {architectures: {a: {model: x}}}", "space.architectures.a.model", "cifar10"),
+        ("hardware: {device: mine.yaml}", "hardware.device", "none at"),
+        ("name: a b", "name", "letters"),
+        ("output: 3", "output", "mapping"),
+    ],
+)
+def test_a_mistake_names_its_path_and_its_remedy(write, section, path, says):
+    message = mistakes(write(f"{MINIMAL}{section}\n"))
+    assert "one mistake" in message
+    assert f"  {path}" in message
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    ("goals", "path", "says"),
+    [
+        ("[{metric: accuracy}]", "goals ", "at least two"),
+        ("[{metric: macs}, {metric: macs}]", "goals ", "'macs'"),
+        ("[{metric: speed}, {metric: macs}]", "goals[0].direction", "metric of your own"),
+        ("[{metric: mean_iou}, {metric: macs}]", "goals[0].metric", "accuracy"),
+        ("[{metric: accuracy, at_most: 0.9}, {metric: macs}]", "goals[0] ", "at_least"),
+        ("[{metric: accuracy, at_least: 88}, {metric: macs}]", "goals[0] ", "0.88"),
+        ("[{metric: macs, direction: maximize}, {metric: bops}]", "goals[0] ", "minimized"),
+        ("[{metric: macs, relative: true}, {metric: bops}]", "goals[0] ", "at_most"),
+        ("[{metric: macs, at_most: -1}, {metric: bops}]", "goals[0] ", "above 0"),
+        ("[{metric: macs, at_most: .nan}, {metric: bops}]", "goals[0].at_most", "finite"),
+    ],
+)
+def test_goals_must_make_sense(write, goals, path, says):
+    message = mistakes(write(f"task: {{name: digits}}\ngoals: {goals}\n"))
+    assert f"  {path}" in message
+    assert says in message
+
+
+def test_every_mistake_is_listed_at_once(write):
+    message = mistakes(write(f"{MINIMAL}search: {{workers: 0, batch: 0}}\nname: '?'\n"))
+    assert "3 mistakes" in message
+    assert len(message.splitlines()) == 4
+
+
+def test_a_missing_file_is_named_with_its_whole_path(write, tmp_path):
+    text = (
+        "task: {name: cifar10, weights: no.safetensors}\ngoals: [{metric: loss}, {metric: macs}]"
+    )
+    message = mistakes(write(text))
+    assert "task.weights (line 1)" in message
+    assert str(tmp_path / "no.safetensors") in message
+
+
+def test_relative_paths_start_at_the_folder_of_the_file(write, tmp_path, monkeypatch):
+    (tmp_path / "w.safetensors").touch()
+    monkeypatch.chdir("/")
+    text = "task: {name: cifar10, weights: w.safetensors}\ngoals: [{metric: loss}, {metric: macs}]"
+    config = load_config(write(text))
+    assert config.task.weights == (tmp_path / "w.safetensors").resolve()
+    assert config.output.folder == Path("/runs")
+
+
+def test_environment_variables_are_filled_in_and_missing_ones_named(write):
+    path = write(f"{MINIMAL}tracking: {{uri: 'http://${{HOST}}:5000'}}\n")
+    assert load_config(path, environment={"HOST": "box"}).tracking.uri == "http://box:5000"
+    with pytest.raises(ConfigError, match=r"tracking.uri \(line 4\).*HOST"):
+        load_config(path, environment={})
+
+
+def test_overrides_replace_values_and_list_items(write):
+    path = write(f"{MINIMAL}space: {{rules: [{{layers: a, weight_bits: [4]}}]}}\n")
+    overrides = ["search.seed=3", "space.rules[0].weight_bits=[2, 8]", "goals.1.metric=macs"]
+    config = load_config(path, overrides)
+    assert config.search.seed == 3
+    assert config.space.rules[0].weight_bits == (2, 8)
+    assert config.goals[1].metric == "macs"
+
+
+@pytest.mark.parametrize(
+    "override", ["search.seed", "=3", "goals[7].metric=a", "task.name.x=1", "a..b=1", "name=[1"]
+)
+def test_an_override_that_fits_nowhere_is_refused(write, override):
+    assert "--set" in mistakes(write(MINIMAL), override)
+
+
+def test_an_override_is_checked_like_the_file(write):
+    assert "search.seeds" in mistakes(write(MINIMAL), "search.seeds=3")
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "a: 1\nb: !!python/object:os.system x"])
+def test_what_is_no_yaml_mapping_is_refused(write, text):
+    assert "config.yaml" in mistakes(write(text))
+
+
+def test_a_key_given_twice_is_refused(write):
+    assert "task (line 4): is given twice" in mistakes(write(f"{MINIMAL}task: {{name: digits}}\n"))
+
+
+def test_a_config_that_is_not_there_is_refused(tmp_path):
+    assert "readable" in mistakes(tmp_path / "none.yaml")
+
+
+def test_remarks_name_what_is_allowed_but_odd(write):
+    one_sided = write("task: {name: digits}\ngoals: [{metric: macs}, {metric: bops}]")
+    assert "none is a quality" in remarks(load_config(one_sided))[0]
+    assert "would wait" in remarks(load_config(write(MINIMAL), ["search.workers=8"]))[0]
+
+
+def test_the_config_is_frozen(write):
+    config = load_config(write(MINIMAL))
+    with pytest.raises(ValueError, match="frozen"):
+        config.search.seed = 1
+
+
+def test_the_reference_mentions_every_key():
+    text = (ROOT / "docs" / "config.md").read_text()
+    schema = json_schema()
+    sections = [schema, *schema["$defs"].values()]
+    keys = {(k, v.get("description", "")) for s in sections for k, v in s["properties"].items()}
+    assert not [key for key, _ in keys if f"`{key}`" not in text and key != "name"]
+    assert not [key for key, meaning in keys if meaning not in text]
+    assert json.dumps(Config.model_fields["goals"].description).strip('"') in text

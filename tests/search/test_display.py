@@ -1,0 +1,51 @@
+"""How values and candidates are written."""
+
+import pytest
+
+from paredown.search.display import Outline, describe, show, summarize, title_of, unit_of
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+
+OUTLINE = Outline(layer_weights={"a": 100, "b": 300}, segments=("s", "t"), widths={"g": 32})
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("accuracy", 0.8811, "88.11 %"),
+        ("onnx_bytes", 285_900.0, "285.9 kB"),
+        ("onnx_bytes", 512.0, "512.0 B"),
+        ("latency_s", 0.0021, "2.100 ms"),
+        ("energy_j", 3.2e-6, "3.200 µJ"),
+        ("macs", 40_551_680.0, "40.55 M"),
+        ("loss", 0.3612, "0.361"),
+    ],
+)
+def test_a_value_is_shown_in_the_unit_that_reads_best(metric, value, text):
+    assert show(metric, value) == text
+
+
+def test_titles_carry_their_unit():
+    assert title_of("peak_memory_bytes", unit_of("peak_memory_bytes", 5e5)) == "peak memory (kB)"
+    assert title_of("onnx_bytes") == "ONNX file"
+
+
+def test_a_summary_weighs_layers_by_their_weights():
+    candidate = Candidate.of(
+        layers={"a": LayerChoice(weight_bits=8), "b": LayerChoice(weight_bits=4, sparsity=0.5)},
+        segments={"s": SegmentChoice(activation_bits=8)},
+        widths={"g": 16},
+        dropped=("block",),
+    )
+    summary = summarize(candidate, OUTLINE)
+    assert summary.weight_bits == pytest.approx(5.0)
+    assert summary.sparsity == pytest.approx(0.375)
+    assert (summary.int8_share, summary.width_share, summary.dropped) == (0.5, 0.5, 1)
+    text = describe(candidate, OUTLINE)
+    assert text == (
+        "weights 5 bit (4 × 1, 8 × 1); 8-bit activations in 50% of segments; 38% sparse; "
+        "width 50%; without block"
+    )
+
+
+def test_the_identity_is_plain():
+    assert describe(Candidate(), OUTLINE) == "weights 32 bit (32 × 2)"

@@ -1,0 +1,125 @@
+"""Pictures: what is in them, and that files come out whole."""
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from paredown.search.decisions import decision_figure, structure_rows
+from paredown.search.display import Outline
+from paredown.search.evaluation import Goal
+from paredown.search.pareto import Front, front_of, hypervolume_history, reference_point
+from paredown.search.pictures import decision_png, front_png, progress_png
+from paredown.search.plots import front_figure, parallel_figure, progress_figure, write_html
+from paredown.search.style import Picture, axis_of, panels, staircase
+
+
+@pytest.fixture
+def picture(goals, make_evaluations, layer_weights):
+    evaluations = make_evaluations(80)
+    worst = reference_point(goals, evaluations[0], evaluations[0])
+    return Picture(
+        evaluations=evaluations,
+        front=front_of(evaluations, goals),
+        outline=Outline(
+            layer_weights=layer_weights,
+            segments=("stem", "layer3.1"),
+            widths={"layer2.0.conv1": 32},
+        ),
+        hypervolumes=hypervolume_history(evaluations, goals, worst),
+        name="resnet20",
+    )
+
+
+def test_every_pair_of_goals_has_a_panel_with_the_cost_across(goals):
+    names = [(across.metric, up.metric) for across, up in panels(goals)]
+    assert names == [
+        ("latency_s", "accuracy"),
+        ("onnx_bytes", "accuracy"),
+        ("onnx_bytes", "latency_s"),
+    ]
+
+
+def test_every_evaluation_is_drawn_once_a_panel_and_failures_are_counted(picture):
+    figure = front_figure(picture)
+    points = [trace for trace in figure.data if trace.mode and "markers" in trace.mode]
+    first = points[:3]
+    alive = [e for e in picture.evaluations if not e.is_failed]
+    on_front_and_reference = [e for e in picture.front.members if e.kind == "reference"]
+    assert sum(len(t.x) for t in first) == len(alive) + len(on_front_and_reference)
+    assert f"{picture.failures} failed" in figure.layout.title.text
+
+
+def test_hover_shows_key_and_candidate(picture):
+    figure = front_figure(picture)
+    trace = next(t for t in figure.data if t.name == "front")
+    keys = [m.label or m.key for m in picture.front.members]
+    assert all(key in text for key, text in zip(keys, trace.hovertext, strict=True))
+    assert all("weights" in text for text in trace.hovertext)
+
+
+def test_the_staircase_bounds_what_the_front_dominates(picture, goals):
+    across, up = axis_of(picture, goals[1]), axis_of(picture, goals[0])
+    xs, ys = staircase(picture.front.members, across, up)
+    assert xs == sorted(xs)
+    assert ys == sorted(ys)
+    for x, y in zip(
+        across.values(picture.front.members), up.values(picture.front.members), strict=True
+    ):
+        height = max(b for a, b in zip(xs, ys, strict=True) if a <= x)
+        assert y <= height
+
+
+def test_axes_are_logarithmic_only_for_costs_over_a_decade(picture, goals):
+    assert axis_of(picture, goals[2]).is_log
+    assert not axis_of(picture, goals[1]).is_log
+    assert not axis_of(picture, goals[0]).is_log
+    assert axis_of(picture, goals[2]).ticks == [50.0, 100.0, 200.0, 500.0]
+
+
+def test_the_decision_chart_has_a_cell_for_each_layer_and_model(picture, layer_weights):
+    figure = decision_figure(picture)
+    cells = np.array(figure.data[0].z)
+    assert cells.shape == (len(layer_weights), len(picture.front.members))
+    assert figure.data[0].y[0] in [n for n, count in layer_weights.items() if count == 36864]
+
+
+def test_structure_that_no_model_changes_is_not_drawn(picture, goals, make_evaluations):
+    assert "block layer1.1" in structure_rows(picture)
+    plain = Picture(
+        evaluations=make_evaluations(1)[:1],
+        front=front_of(make_evaluations(1)[:1], goals),
+        outline=picture.outline,
+    )
+    assert structure_rows(plain) == {}
+    assert len(decision_figure(plain).data) == 1
+
+
+def test_html_files_need_no_network(picture, tmp_path):
+    figures = (front_figure, parallel_figure, decision_figure, progress_figure)
+    for number, draw in enumerate(figures):
+        path = tmp_path / f"{number}.html"
+        write_html(draw(picture), path)
+        text = path.read_text()
+        assert "Plotly.newPlot" in text
+        assert '<script src="http' not in text
+        assert "<link" not in text.split("<body>")[0]
+
+
+@pytest.mark.parametrize("draw", [front_png, decision_png, progress_png])
+def test_png_files_hold_a_picture(picture, tmp_path, draw):
+    draw(picture, tmp_path / "a.png")
+    pixels = imread(tmp_path / "a.png")
+    assert min(pixels.shape[:2]) > 400
+    assert pixels[..., :3].std() > 0.02
+
+
+def test_an_empty_front_and_two_goals_can_be_drawn(make_evaluations, picture, tmp_path):
+    goals = (
+        Goal(metric="accuracy", direction="maximize", at_least=2.0),
+        Goal(metric="onnx_bytes", direction="minimize"),
+    )
+    bare = Picture(evaluations=make_evaluations(5), front=Front(goals), outline=picture.outline)
+    for draw in (front_figure, parallel_figure, decision_figure, progress_figure):
+        draw(bare)
+    front_png(bare, tmp_path / "a.png")
+    decision_png(bare, tmp_path / "b.png")

@@ -1,0 +1,99 @@
+"""The report's page."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from paredown.search.display import Outline
+from paredown.search.pareto import front_of
+from paredown.search.report import BundleCheck, RunSummary, write_report
+from paredown.search.style import Picture
+from paredown.spaces.model_map import LeftOut
+
+
+class Cells(HTMLParser):
+    """Text of every table cell, and every link."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.links, self.depth = [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.depth = 1
+        elif tag == "a":
+            self.links.append(dict(attrs)["href"])
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.depth = 0
+
+    def handle_data(self, data):
+        if self.depth:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture
+def page(goals, make_evaluations, layer_weights, tmp_path):
+    evaluations = make_evaluations(40)
+    front = front_of(evaluations, goals)
+    good, bad = front.members[2], front.members[3]
+    bundles = tuple(
+        BundleCheck(
+            key=member.key,
+            folder=f"bundles/{member.key}",
+            predicted=member.metrics,
+            measured={n: v * 1.02 for n, v in member.metrics.items()},
+            mismatches=("latency ratio 0.7 is outside 0.5 to 0.6",) if member is bad else (),
+        )
+        for member in (good, bad)
+    )
+    outline = Outline(layer_weights=layer_weights, widths={})
+    summary = RunSummary(
+        model="resnet20 <script>",
+        device="this machine",
+        picture=Picture(evaluations=evaluations, front=front, outline=outline),
+        duration_s=93.2,
+        bundles=bundles,
+        left_out=(LeftOut(what="embedding", reason="no kernel for it"),),
+        over_bound=12,
+    )
+    text = write_report(tmp_path, summary).read_text()
+    return text, summary
+
+
+def test_the_page_needs_nothing_else_and_carries_one_library(page):
+    text, _ = page
+    assert '<script src="http' not in text
+    assert len(re.findall(r"plotly\.js v\d", text)) == 1
+    assert "resnet20 &lt;script&gt;" in text
+
+
+def test_the_front_table_has_each_model_with_its_ratio(page):
+    text, summary = page
+    reader = Cells()
+    reader.feed(text.split("<h2>The front</h2>")[1].split("<h2>")[0])
+    base = summary.picture.evaluations[0].metrics["onnx_bytes"]
+    assert len(reader.rows) == 1 + len(summary.picture.front.members)
+    for row, member in zip(reader.rows[1:], summary.picture.ordered, strict=True):
+        assert row[0] == (member.label or member.key)
+        if member.label != "uncompressed":
+            assert f"1/{base / member.metrics['onnx_bytes']:.2f}" in row[3]
+    assert set(reader.links) == {bundle.folder for bundle in summary.bundles}
+
+
+def test_mismatches_failures_and_what_was_left_out_are_told(page):
+    text, summary = page
+    assert "2 models were exported, reloaded and measured; 1 did not hold." in text
+    assert "latency ratio 0.7 is outside" in text
+    assert "12 candidates were over a hard bound" in text
+    assert "no kernel for it" in text
+    assert "1 min 33 s" in text
+    failed = [e for e in summary.picture.evaluations if e.is_failed]
+    assert failed
+    assert all(e.key in text.split("Failed evaluations")[1] for e in failed)
+    assert "+2.0%" in text
