@@ -6,6 +6,7 @@ from torch import Tensor
 
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
+from paredown.compressors.export.codes import fit_biases
 from paredown.compressors.repair import reestimate
 from paredown.compressors.solution import Factor, Solution
 from paredown.compressors.stored import StoredTensor
@@ -34,7 +35,8 @@ def assemble(candidate: Candidate, database: Database) -> CompressedModel:
     others = {n: database.tensors[n] for n in blueprint.storage if n not in stored}
     for name, tensor in slice_tensors(model_map, others, database.keep(widths)).items():
         stored[name] = StoredTensor.of_floats(tensor)
-    return CompressedModel(blueprint=blueprint, stored=stored)
+    # The exported file does the same, so that what is scored is what is written.
+    return fit_biases(CompressedModel(blueprint=blueprint, stored=stored))
 
 
 def needs_reestimation(candidate: Candidate) -> bool:
@@ -67,7 +69,7 @@ def restore_statistics(
         if layers[name].bias is None or layers[name].kind == "embedding":
             continue
         targets[operator.node] = database.output_moments(layers[name], widths)
-    return reestimate(model, targets, inputs)
+    return fit_biases(reestimate(model, targets, inputs))
 
 
 def _parameters(database: Database, solutions: dict[str, Solution]) -> Parameters:

@@ -23,7 +23,8 @@ def kept_count(shape: tuple[int, int], sparsity: float, pattern: Pattern) -> int
     rows, columns = shape
     if pattern == "2:4":
         return rows * (columns - columns // 4 * 2)
-    return rows * columns - round(sparsity * rows * columns)
+    # In this order: float products do not associate, and bytes are counted from the same formula.
+    return rows * columns - round(sparsity * (rows * columns))
 
 
 def magnitude(

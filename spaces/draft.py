@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from paredown.spaces.blocks import bypass_blocks
 from paredown.spaces.blueprint import Blueprint, Index, OnnxType, Operator, Storage
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.graph import Graph, Node, Ref, prune_dead, rename_value
@@ -76,27 +77,21 @@ def factor_rank(layer: Layer, shape: tuple[int, ...], fraction: float) -> int | 
 
 
 def _drop_blocks(model_map: ModelMap, candidate: Candidate) -> Graph:
-    graph = model_map.graph
-    for block in model_map.blocks:
-        if block.name in candidate.dropped:
-            nodes = tuple(
-                replace(n, args=rename_value(n.args, block.output, block.bypass))
-                for n in graph.nodes
-            )
-            outputs = tuple(block.bypass if o == block.output else o for o in graph.outputs)
-            graph = _merge_rectifiers(replace(graph, nodes=nodes, outputs=outputs))
-    return prune_dead(graph) if candidate.dropped else graph
+    dropped = [block for block in model_map.blocks if block.name in candidate.dropped]
+    if not dropped:
+        return model_map.graph
+    return prune_dead(_merge_rectifiers(bypass_blocks(model_map.graph, dropped)))
 
 
 def _merge_rectifiers(graph: Graph) -> Graph:
     """The graph without ReLUs of ReLUs, which bypassed blocks leave behind."""
     relu = "aten.relu.default"
-    repeated = {
-        n.name: n.inputs[0]
-        for n in graph.nodes
-        if n.op == relu and n.inputs[0] in graph.by_name and graph.by_name[n.inputs[0]].op == relu
-    }
-    for old, new in repeated.items():
+    merged: dict[str, str] = {}
+    for node in graph.nodes:
+        source = graph.by_name.get(node.inputs[0]) if node.op == relu else None
+        if source is not None and source.op == relu:
+            merged[node.name] = merged.get(source.name, source.name)
+    for old, new in merged.items():
         nodes = (replace(n, args=rename_value(n.args, old, new)) for n in graph.nodes)
         outputs = tuple(new if o == old else o for o in graph.outputs)
         graph = replace(graph, nodes=tuple(nodes), outputs=outputs)

@@ -19,7 +19,8 @@ from paredown.spaces.candidate import (
     SegmentChoice,
 )
 from paredown.spaces.draft import factor_rank
-from paredown.spaces.model_map import LeftOut, ModelMap
+from paredown.spaces.model_map import Layer, LeftOut, ModelMap
+from paredown.spaces.slicing import narrowed_size
 
 KnobKind = Literal[
     "weight_bits", "sparsity", "rank_fraction", "method", "segment", "width", "drop"
@@ -135,9 +136,9 @@ def canonical(architecture: Architecture, candidate: Candidate) -> Candidate:
         and not set(group.producers) <= dropped_layers
     }
     layers = {
-        name: _canonical_choice(model_map, name, choice)
-        for name, choice in candidate.layers
-        if name not in dropped_layers
+        layer.name: _canonical_choice(model_map, layer, candidate, widths)
+        for layer in model_map.layers
+        if layer.name not in dropped_layers
     }
     segments = {}
     for segment in model_map.segments:
@@ -154,15 +155,35 @@ def canonical(architecture: Architecture, candidate: Candidate) -> Candidate:
     )
 
 
-def _canonical_choice(model_map: ModelMap, name: str, choice: LayerChoice) -> LayerChoice:
-    layer = model_map.layer_by_name[name]
-    if factor_rank(layer, layer.weight_shape, choice.rank_fraction) is None:
+def _canonical_choice(
+    model_map: ModelMap, layer: Layer, candidate: Candidate, widths: Mapping[str, int]
+) -> LayerChoice:
+    choice = candidate.layer(layer.name)
+    shape = tuple(
+        narrowed_size(parts, widths) if parts else size
+        for size, parts in (
+            (size, model_map.tensor_parts.get((layer.weight, axis)))
+            for axis, size in enumerate(layer.weight_shape)
+        )
+    )
+    if factor_rank(layer, shape, choice.rank_fraction) is None:
         choice = replace(choice, rank_fraction=1.0)
+    if choice.weight_bits == 32 and _is_quantized_anyway(model_map, layer, candidate):
+        choice = replace(choice, weight_bits=8)
     if choice.sparsity == 0 or choice.pattern == "dense":
         choice = replace(choice, sparsity=0.0, pattern="dense")
     if choice.weight_bits == 32 and choice.sparsity == 0:
         choice = replace(choice, method="rtn")
     return choice
+
+
+def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate) -> bool:
+    """Whether float weights would not stay float: between 8-bit values ONNX Runtime rounds them.
+
+    It does so with one scale for the whole tensor, so 8 bits with a scale per channel are better.
+    """
+    segment = candidate.segment(model_map.segment_of_node[layer.node])
+    return segment.activation_bits == 8 and layer.kind != "embedding"
 
 
 def _canonical_segment(choice: SegmentChoice, weight_bits: list[int]) -> SegmentChoice:
@@ -214,6 +235,8 @@ def _index(model_map: ModelMap, knob: Knob, candidate: Candidate) -> int:
     if not targets:
         return 0
     values = [_value(model_map, knob, candidate, target) for target in targets]
+    # Tied targets can differ where the knob is inert: the identity then hides the value.
+    values.sort(key=lambda value: value in _HIDING)
     for value in values:
         if value in knob.domain:
             return knob.domain.index(value)
@@ -222,6 +245,8 @@ def _index(model_map: ModelMap, knob: Knob, candidate: Candidate) -> int:
         bits = [choice.activation_bits for choice in knob.domain]
         if values[0].activation_bits in bits:
             return bits.index(values[0].activation_bits)
+    if knob.kind == "weight_bits" and 32 in knob.domain:
+        return knob.domain.index(32)  # beside 8-bit activations float weights count as 8-bit ones
     if knob.kind in ("method", "rank_fraction"):
         return 0  # inert: a float layer has no method, a layer that cannot be split no rank
     raise ValueError(f"{knob.name}: {values[0]!r} is not one of {knob.domain!r}")

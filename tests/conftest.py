@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from paredown.spaces.capture import Captured, capture
+from paredown.compressors.database import Database
+from paredown.spaces.candidate import Candidate
+from paredown.spaces.capture import Captured, as_inputs, capture
 from paredown.spaces.model_map import ModelMap
 from paredown.spaces.read import read_model_map
 
@@ -34,6 +37,7 @@ def _load(name: str) -> ModuleType:
 
 
 _ZOO_MODULE = _load("zoo")
+_CHAIN_MODULE = _load("chain")
 
 
 @functools.cache
@@ -45,6 +49,16 @@ def _captured(name: str) -> Captured:
 @functools.cache
 def _mapped(name: str) -> ModelMap:
     return read_model_map(_captured(name))
+
+
+@functools.cache
+def _calibration(name: str) -> list[Tensor]:
+    return as_inputs(_captured(name).graph, _ZOO_MODULE.ZOO[name][1](12))
+
+
+@functools.cache
+def _database(name: str) -> Database:
+    return _CHAIN_MODULE.make_database(_captured(name), _mapped(name), _calibration(name))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,3 +89,21 @@ def captured() -> Callable[[str], Captured]:
 def mapped() -> Callable[[str], ModelMap]:
     """The verified model map of a zoo network, made once per session."""
     return _mapped
+
+
+@pytest.fixture(scope="session")
+def calibration() -> Callable[[str], list[Tensor]]:
+    """Twelve inputs of a zoo network, in the order of its graph."""
+    return _calibration
+
+
+@pytest.fixture(scope="session")
+def database() -> Callable[[str], Database]:
+    """The database of a zoo network, calibrated on `calibration`, made once per session."""
+    return _database
+
+
+@pytest.fixture(scope="session")
+def random_candidate() -> Callable[..., Candidate]:
+    """(model map, seed, activation bits or None for either) -> a canonical random candidate."""
+    return _CHAIN_MODULE.random_candidate

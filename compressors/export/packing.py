@@ -186,9 +186,15 @@ def _arrays(name: str, tensor: StoredTensor) -> dict[str, np.ndarray]:
             f"{name}.scale": tensor.scale.detach().to(torch.float32).numpy(),
         }
     if tensor.mask is not None:
-        pack = pack_mask if storage.index == "bitmap" else pack_positions
-        arrays[f"{name}.index"] = pack(tensor.mask)
+        bitmap = storage.index == "bitmap"
+        # Groups of four run along the inputs, so the output dimension goes first.
+        index = pack_mask(tensor.mask) if bitmap else pack_positions(_turned(tensor.mask, storage))
+        arrays[f"{name}.index"] = index
     return arrays
+
+
+def _turned(mask: Tensor, storage: Storage) -> Tensor:
+    return mask.movedim(storage.axis, 0)
 
 
 def _check(name: str, tensor: StoredTensor) -> None:
@@ -211,7 +217,8 @@ def _stored(storage: Storage, arrays: Mapping[str, np.ndarray], name: str) -> St
     if storage.index == "bitmap":
         mask = unpack_mask(arrays[f"{name}.index"], storage.shape)
     elif storage.index == "2:4":
-        mask = unpack_positions(arrays[f"{name}.index"], storage.shape)
+        turned = _turned(torch.empty(storage.shape, device="meta"), storage).shape
+        mask = unpack_positions(arrays[f"{name}.index"], tuple(turned)).movedim(0, storage.axis)
     if storage.bits == 32:
         kept, scale = torch.from_numpy(arrays[name].copy()), None
     else:

@@ -1,0 +1,192 @@
+"""The rules a bundle must keep; each notes what it measured and how it was broken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+import torch
+
+from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.export.bundle import ONNX_FILE
+from paredown.compressors.export.kernels import integer_kernels, session
+from paredown.compressors.export.loading import TENSORS_FILE, load_model
+from paredown.hardware_models.measure import fingerprint, measure_ratio
+from paredown.search.exporting import BUNDLE_FILES, digest_of
+from paredown.search.onnx_outputs import Outputs, both_outputs
+from paredown.search.splits import Split
+from paredown.spaces.graph import QDQ
+
+RELATIVE_ERROR = 1e-4
+TOP1_AGREEMENT = 0.995
+METRIC_TOLERANCE = 0.003
+_PARITY_ROWS = 256
+_SHARES = ("accuracy", "mean_iou")
+_SIZES = {ONNX_FILE: "onnx_bytes", TENSORS_FILE: "packed_bytes"}
+# More sessions and blocks than a search takes: one bundle is judged, not many ranked.
+_SESSIONS = 5
+_BLOCKS = 30
+
+
+@dataclass
+class Findings:
+    """What was found so far on one bundle."""
+
+    folder: Path
+    card: Mapping[str, Any]
+    predicted: dict[str, float]
+    measured: dict[str, float] = field(default_factory=dict)
+    mismatches: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+    def expect(self, holds: bool, mismatch: str) -> None:
+        """Notes the mismatch unless `holds`."""
+        if not holds:
+            self.mismatches.append(mismatch)
+
+    @property
+    def onnx_path(self) -> Path:
+        return self.folder / ONNX_FILE
+
+    @property
+    def baseline(self) -> Path:
+        """Folder of the uncompressed model's bundle."""
+        return self.folder / str(self.card["uncompressed"]["bundle"])
+
+
+def check_files(found: Findings) -> None:
+    """Rules `files`, `bytes` and `content`: all there, as large as predicted, as written."""
+    for name in BUNDLE_FILES:
+        path = found.folder / name
+        if not path.is_file():
+            found.mismatches.append(f"files: {name} is missing")
+            continue
+        size = path.stat().st_size
+        if name in _SIZES:
+            expected = found.predicted[_SIZES[name]]
+            found.measured[_SIZES[name]] = float(size)
+            found.expect(
+                size == expected, f"bytes: {name} has {size:,}, predicted were {expected:,.0f}"
+            )
+        digest, written = digest_of(path), str(found.card["files"].get(name))
+        found.expect(
+            digest == written,
+            f"content: {name} has SHA-256 {digest[:12]}, written was {written[:12]}",
+        )
+
+
+def open_bundle(found: Findings) -> tuple[CompressedModel, ort.InferenceSession] | None:
+    """Rule `loading`: the simulation's model and a session of the ONNX file, or None."""
+    if not all((found.folder / name).is_file() for name in BUNDLE_FILES):
+        return None
+    try:
+        return load_model(found.folder), session(found.onnx_path)
+    except Exception as error:  # a broken file can raise anything, and each means the same
+        first = (str(error).splitlines() or [""])[0][:200]
+        found.mismatches.append(f"loading: must open, got {type(error).__name__}: {first}")
+        return None
+
+
+def has_codes(model: CompressedModel) -> bool:
+    """Whether any activation is 8 bits wide."""
+    return any(node.op == QDQ for node in model.blueprint.graph.nodes)
+
+
+def check_parity(model: CompressedModel, test: Split, found: Findings) -> None:
+    """Rule `parity`: without 8-bit activations both runtimes agree up to rounding.
+
+    The largest difference over the largest magnitude, per output, on 256 inputs.
+    """
+    exact = session(found.onnx_path, exact=True)
+    off, size = 0.0, 0.0
+    for outputs, simulated, _ in both_outputs(exact, model, test, _PARITY_ROWS):
+        off = max(off, _largest_difference(outputs, simulated))
+        size = max(size, *(float(value.abs().max()) for value in simulated))
+    relative = off / size if size else off
+    found.measured["relative_error"] = relative
+    found.expect(
+        relative <= RELATIVE_ERROR,
+        f"parity: outputs are off by {relative:.2e} of the largest, at most {RELATIVE_ERROR:.0e}",
+    )
+
+
+def _largest_difference(outputs: Outputs, simulated: Outputs) -> float:
+    pairs = zip(outputs, simulated, strict=True)
+    worst = torch.stack([(a.double() - b.double()).abs().max() for a, b in pairs]).max()
+    # max() would drop a NaN, and a NaN is as wrong as can be.
+    return float("inf") if bool(worst.isnan()) else float(worst)
+
+
+def check_agreement(share: float, found: Findings) -> None:
+    """Rule `agreement`: with 8-bit activations both runtimes choose the same class."""
+    found.measured["top1_agreement"] = share
+    found.expect(
+        share >= TOP1_AGREEMENT,
+        f"agreement: ONNX Runtime and the simulation choose the same class for {share:.2%}, "
+        f"at least {TOP1_AGREEMENT:.1%}",
+    )
+
+
+def check_metric(name: str, value: float, simulated: float, found: Findings) -> None:
+    """Rule `metric`: through ONNX Runtime within 0.3 points of the simulation, on one split.
+
+    Metrics that are no shares may be off by 0.3 % of their value.
+    """
+    found.predicted[f"test_{name}"] = simulated
+    found.measured[f"test_{name}"] = value
+    allowed = METRIC_TOLERANCE * (1.0 if name in _SHARES else abs(simulated))
+    found.expect(
+        abs(value - simulated) <= allowed,
+        f"metric: {name} on the test split is {value:.4f} through ONNX Runtime, "
+        f"{simulated:.4f} +- {allowed:.2g} in the simulation",
+    )
+
+
+def check_kernels(found: Findings) -> None:
+    """Rule `kernels`: at least the promised number of each integer kernel."""
+    got = integer_kernels(found.onnx_path)
+    found.measured["integer_kernels"] = float(sum(got.values()))
+    for kernel, count in sorted(found.card["integer_kernels"].items()):
+        found.expect(
+            got[kernel] >= count, f"kernels: {kernel} {got[kernel]} times, promised were {count}"
+        )
+
+
+def check_latency(found: Findings) -> None:
+    """Rule `latency`: over that of the uncompressed model within the predicted interval.
+
+    Both are measured in turns, so what slows the machine slows both.
+    """
+    hardware = found.card["hardware"]
+    threads = int(hardware["threads"])
+    here = fingerprint(threads)
+    if hardware["machine"] != here:
+        found.unchecked.append(
+            f"latency: was predicted for {hardware['machine'] or hardware['device']}, "
+            f"this machine is {here}"
+        )
+        return
+    measured = measure_ratio(
+        found.onnx_path,
+        found.baseline / ONNX_FILE,
+        threads=threads,
+        instances=_SESSIONS,
+        blocks=_BLOCKS,
+    )
+    found.measured |= {
+        "latency_s": measured.candidate.mean_s,
+        "uncompressed_latency_s": measured.baseline.mean_s,
+        "latency_ratio": measured.ratio,
+        "latency_ratio_low": measured.low,
+        "latency_ratio_high": measured.high,
+    }
+    low, high = found.predicted["latency_ratio_low"], found.predicted["latency_ratio_high"]
+    found.expect(
+        low <= measured.ratio <= high,
+        f"latency: {measured.ratio:.3f} of the uncompressed model's "
+        f"({measured.low:.3f} to {measured.high:.3f} over sessions), predicted were "
+        f"{low:.3f} to {high:.3f}",
+    )

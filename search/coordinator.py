@@ -1,0 +1,129 @@
+"""Decides what is evaluated next and keeps what came of it; engines only carry the jobs out.
+
+Batches of fixed size are asked and told in asking order, so the same seed gives the same search however
+many workers carry it out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from paredown.search.evaluation import Evaluation, Kind, Score
+from paredown.search.proposer import Proposal, Proposer, SpaceExhausted
+from paredown.spaces.candidate import Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One evaluation to carry out: `rows` None is the whole search split."""
+
+    candidate: Candidate
+    kind: Kind = "search"
+    label: str = ""
+    rung: int = 0
+    rows: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.candidate.key}-{self.rung}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a job: a score, or why there is none."""
+
+    score: Score | None
+    error: str | None
+    duration_s: float
+
+
+Tell = Callable[[Job, Outcome], Evaluation]
+"""Records the outcome (journal, front, tracking) and gives the evaluation back."""
+
+
+@dataclass
+class Coordinator:
+    """Jobs given first, then batches of proposals until `evaluations` are told.
+
+    `told` counts evaluations of earlier sittings too. `stop` ends the asking; what is out is awaited.
+    """
+
+    proposer: Proposer | None
+    first: list[Job]
+    evaluations: int
+    batch: int
+    rows: int | None
+    tell: Tell
+    told: int = 0
+    deadline_s: float | None = None
+    stopped: str | None = None
+    _queue: list[Job] = field(default_factory=list)
+    _order: list[Job] = field(default_factory=list)
+    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def next(self) -> Job | None:
+        """A job to start now; None where one must wait for others, or `is_done`."""
+        if self.deadline_s is not None and time.monotonic() > self.deadline_s:
+            self.stop("the time budget is used up")
+        if self.stopped is not None:
+            self._queue.clear()
+            return None
+        if not self._queue and not self._order:
+            self._fill()
+        return self._queue.pop(0) if self._queue else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is out and nothing will be asked."""
+        waiting = [job for job in self._order if job.name not in self._outcomes]
+        started = [job for job in waiting if job not in self._queue]
+        if started:
+            return False
+        return self.stopped is not None or (not self._queue and not self._more())
+
+    def stop(self, reason: str) -> None:
+        """Ask no more. Jobs that were never started are given up, finished ones are told."""
+        if self.stopped is None:
+            self.stopped = reason
+            unstarted = {job.name for job in self._queue}
+            self._order = [job for job in self._order if job.name not in unstarted]
+            self._flush()
+
+    def finish(self, job: Job, outcome: Outcome) -> None:
+        """Take an outcome; it is told as soon as all jobs asked before it have theirs."""
+        self._outcomes[job.name] = outcome
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._order and self._order[0].name in self._outcomes:
+            job = self._order.pop(0)
+            evaluation = self.tell(job, self._outcomes.pop(job.name))
+            self.told += 1
+            if self.proposer is not None:
+                self.proposer.tell(evaluation)
+
+    def _more(self) -> bool:
+        return bool(self.first) or (self.proposer is not None and self.told < self.evaluations)
+
+    def _fill(self) -> None:
+        jobs: Sequence[Job] = self.first
+        if self.first:
+            self.first = []
+        elif self.proposer is not None:
+            jobs = self._propose(min(self.batch, self.evaluations - self.told))
+        self._queue = list(jobs)
+        self._order = list(jobs)
+
+    def _propose(self, count: int) -> list[Job]:
+        assert self.proposer is not None
+        found: list[Proposal] = []
+        try:
+            for _ in range(count):
+                found.append(self.proposer.ask())
+        except SpaceExhausted as reason:
+            self.evaluations = self.told + len(found)
+            if not found:
+                self.stopped = str(reason)
+        return [Job(candidate=p.candidate, rows=self.rows) for p in found]

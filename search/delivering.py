@@ -1,0 +1,109 @@
+"""Takes picked models out of a run: rebuilds the workbench, writes bundles, verifies them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from paredown.search.display import show, title_of, unit_of
+from paredown.search.evaluation import Evaluation
+from paredown.search.mlflow_store import TrackingError, default_uri, find_run
+from paredown.search.run_record import CONFIG, LATENCY, RunRecord
+from paredown.search.tables import plain_table
+from paredown.search.verification import Verification, verify_many
+
+_RUNS = Path("runs")
+
+
+def find_mlflow_run(run_id: str, uri: str | None) -> tuple[Path, str]:
+    """Run folder and candidate key of an MLflow run.
+
+    Args:
+        uri: The store; else MLFLOW_TRACKING_URI, else the stores of all runs below runs/.
+
+    Raises:
+        TrackingError: No such run is in these stores.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        return find_run(uri, run_id)
+    stores = sorted(_RUNS.glob("*/mlflow.db"))
+    for store in stores:
+        try:
+            return find_run(default_uri(store.parent), run_id)
+        except TrackingError as error:
+            refusal = error
+            if len(stores) == 1:
+                raise
+    told = f" (the last one: {refusal})" if stores else ""
+    raise TrackingError(
+        f"the MLflow run must be in a store below {_RUNS}/, got {run_id}, which is in none of "
+        f"{len(stores)}{told}; name the store with --uri, as sqlite:///path/to/mlflow.db"
+    )
+
+
+def deliver(
+    record: RunRecord, chosen: Sequence[Evaluation], out: Path, console: Console
+) -> tuple[Verification, ...]:
+    """Bundles of the `chosen` evaluations written below `out`, and what verifying each found.
+
+    Raises:
+        ConfigError: The run's config can no longer be read: a file it names has gone.
+        BundleError: A folder of that name below `out` holds something else.
+    """
+    from paredown.search.config import load_config
+    from paredown.search.exporting import export
+    from paredown.search.workbench import prepare
+
+    config = load_config(record.folder / CONFIG)
+    with console.status("reading the model and its statistics"):
+        workbench = prepare(config, record.folder / LATENCY)
+    written = []
+    for evaluation in chosen:
+        with console.status(f"exporting {evaluation.key}"):
+            written.append(export(workbench, evaluation, out, record.uncompressed))
+    return verify(written, console)
+
+
+def verify(folders: Sequence[Path], console: Console) -> tuple[Verification, ...]:
+    """What re-opening the bundles in one fresh process found, printed and returned.
+
+    Raises:
+        VerificationError: A folder is no bundle.
+    """
+    with console.status("verifying in a fresh process, on the test split"):
+        found = verify_many(folders)
+    for verification in found:
+        _print(verification, console)
+    return found
+
+
+def _print(verification: Verification, console: Console) -> None:
+    verdict = "[green]holds[/green]" if verification.ok else "[red]does not hold[/red]"
+    folder = escape(str(verification.folder))
+    console.print(f"[bold]{verification.key}[/bold] {verdict}  {folder}", soft_wrap=True)
+    console.print(measured_table(verification))
+    for mismatch in verification.mismatches:
+        console.print(f"  [red]✗ {escape(mismatch)}[/red]", soft_wrap=True)
+    for unchecked in verification.unchecked:
+        console.print(f"  [yellow]not checked: {escape(unchecked)}[/yellow]", soft_wrap=True)
+    console.print()
+
+
+def measured_table(verification: Verification) -> Table:
+    """What was predicted against what was measured, where both are known."""
+    table = plain_table("  ", "predicted", "measured")
+    for name, measured in verification.measured.items():
+        if name in verification.predicted:
+            metric = name.removeprefix("test_")
+            unit = unit_of(metric, abs(measured))
+            values = (verification.predicted[name], measured)
+            place = " on test" if name != metric else ""
+            cells = [show(metric, value, unit) for value in values]
+            table.add_row(f"  {title_of(metric)}{place}", *cells)
+    return table

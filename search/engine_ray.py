@@ -1,0 +1,184 @@
+"""Carries jobs out on Ray Tune: actors that keep the databases and take one candidate after another.
+
+Tune schedules, restarts and reserves resources; what to try is the coordinator's, through a small
+`Searcher`. Nothing is read back from Tune's own files.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from paredown.search.coordinator import Coordinator, Job, Outcome
+from paredown.search.engine_local import carry_out
+from paredown.search.evaluation import Score
+from paredown.search.schema import SearchSection
+from paredown.search.scoring import Evaluator
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class RayFailed(RuntimeError):
+    """Ray could not carry the search out."""
+
+
+def run_ray(
+    coordinator: Coordinator, evaluator: Evaluator, section: SearchSection, code_path: str
+) -> None:
+    """Works until the coordinator has nothing more to do, on `section.workers` actors.
+
+    Args:
+        code_path: Folders of the user's code, for the workers' PYTHONPATH; "" for none.
+    """
+    os.environ.update(_QUIET)
+    from ray import tune
+
+    with _cluster(section, code_path), tempfile.TemporaryDirectory(prefix="paredown-tune-") as scratch:
+        resources = {"cpu": section.cpus_per_worker}
+        if section.gpus_per_worker:
+            resources["gpu"] = section.gpus_per_worker
+        trainable = tune.with_parameters(
+            _trainable(), evaluator=evaluator, threads=section.threads_per_worker
+        )
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=_searcher(coordinator),
+                num_samples=-1,
+                max_concurrent_trials=section.workers,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=scratch,
+                name="search",
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
+            ),
+        )
+        tuner.fit()
+    if not coordinator.is_done:
+        raise RayFailed("Ray Tune ended before the search did; see its log, then use --resume")
+
+
+@contextmanager
+def _cluster(section: SearchSection, code_path: str) -> Iterator[None]:
+    import logging
+
+    import ray
+
+    environment = {"env_vars": {**_QUIET, "OMP_NUM_THREADS": str(section.threads_per_worker)}}
+    if code_path:
+        environment["env_vars"]["PYTHONPATH"] = code_path
+    own = section.ray_address is None
+    local = {"num_cpus": max(1, round(section.workers * section.cpus_per_worker))} if own else {}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(
+        address=section.ray_address or "local",
+        runtime_env=environment,
+        include_dashboard=False if own else None,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        **local,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _trainable() -> type:
+    from ray import tune
+
+    class EvaluateCandidate(tune.Trainable):  # type: ignore[misc]
+        """One actor: built once, then reset from candidate to candidate."""
+
+        def setup(self, config: dict[str, Any], evaluator: Evaluator, threads: int) -> None:
+            import torch
+
+            torch.set_num_threads(threads)
+            self._evaluator = evaluator
+            self._job: Job = config["job"]
+
+        def step(self) -> dict[str, Any]:
+            outcome = carry_out(self._evaluator, self._job)
+            score = outcome.score
+            return {
+                "score": (score.metric, score.loss, score.images) if score else None,
+                "error": outcome.error,
+                "duration_s": outcome.duration_s,
+                "done": True,
+            }
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self._job = new_config["job"]
+            return True
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            return None
+
+        def load_checkpoint(self, checkpoint: Any) -> None:
+            return None
+
+    return EvaluateCandidate
+
+
+def _searcher(coordinator: Coordinator) -> Any:
+    from ray.tune.search import Searcher
+
+    class AskCoordinator(Searcher):  # type: ignore[misc]
+        """Hands the coordinator's jobs to Tune and their results back."""
+
+        def __init__(self) -> None:
+            super().__init__(metric="duration_s", mode="min")
+            self._jobs: dict[str, Job] = {}
+
+        def suggest(self, trial_id: str) -> Any:
+            if coordinator.is_done:
+                return Searcher.FINISHED
+            job = coordinator.next()
+            if job is None:
+                return Searcher.FINISHED if coordinator.is_done else None
+            self._jobs[trial_id] = job
+            return {"job": job}
+
+        def on_trial_complete(
+            self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        ) -> None:
+            job = self._jobs.pop(trial_id)
+            coordinator.finish(job, _outcome(result, error))
+
+        def save(self, checkpoint_path: str) -> None:
+            """Nothing: the journal is the one truth."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            """Nothing: a search resumes from its journal."""
+
+    return AskCoordinator()
+
+
+def _outcome(result: dict[str, Any] | None, error: bool) -> Outcome:
+    if error or not result or "duration_s" not in result:
+        told = "WorkerDied: the worker process ended (out of memory, a crash or a lost node)"
+        return Outcome(score=None, error=told, duration_s=0.0)
+    score = result["score"]
+    return Outcome(
+        score=Score(metric=score[0], loss=score[1], images=score[2]) if score else None,
+        error=result["error"],
+        duration_s=result["duration_s"],
+    )

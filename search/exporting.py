@@ -1,0 +1,197 @@
+"""Exports an evaluated candidate: a bundle whose card says all that verifying it needs.
+
+The uncompressed model is exported beside it, because latency and accuracy are told against that
+model, measured in the same minute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from paredown.compressors.export.bundle import CANDIDATE_FILE, CARD_FILE, ONNX_FILE, write_bundle
+from paredown.compressors.export.kernels import promised_kernels
+from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE
+from paredown.hardware_models.costs import CostModels
+from paredown.hardware_models.device import DeviceError, host_device
+from paredown.hardware_models.latency import Estimate, RooflineLatency
+from paredown.hardware_models.measure import fingerprint
+from paredown.search.config import dump_config
+from paredown.search.evaluation import UNCOMPRESSED, Evaluation
+from paredown.search.workbench import Workbench
+
+BUNDLE_FILES = (ONNX_FILE, TENSORS_FILE, GRAPH_FILE, CANDIDATE_FILE)
+"""Files whose content the card pins down."""
+
+
+def export(
+    workbench: Workbench,
+    evaluation: Evaluation,
+    folder: Path,
+    uncompressed: Evaluation | None = None,
+) -> Path:
+    """Writes the bundle of `evaluation` to `folder/<key>`, which is returned.
+
+    The bundle of the uncompressed model is written to `folder/<its key>`, unless it is there.
+
+    Args:
+        uncompressed: What came of the uncompressed model; scored on the search split if not given.
+
+    Raises:
+        BundleError: A folder of that name holds something else.
+        ExportError: An operator has no ONNX lowering.
+    """
+    base = uncompressed or evaluate_uncompressed(workbench)
+    if evaluation.key == base.key:
+        return _write(workbench, evaluation, base, folder)
+    if not _is_written(folder / base.key, dump_config(workbench.config)):
+        _write(workbench, base, base, folder)
+    return _write(workbench, evaluation, base, folder)
+
+
+def evaluate_uncompressed(workbench: Workbench) -> Evaluation:
+    """The uncompressed model scored on the whole search split."""
+    candidate = workbench.uncompressed()
+    scored = workbench.score(workbench.assemble(candidate), workbench.task.splits.search)
+    return Evaluation(
+        number=0,
+        key=candidate.key,
+        candidate=candidate,
+        kind="reference",
+        label=UNCOMPRESSED,
+        rung=1,
+        metrics=workbench.price(candidate).as_metrics()
+        | {workbench.task.metric.name: scored.metric, "loss": scored.loss},
+    )
+
+
+def latency_ratio(
+    candidate: Estimate, baseline: Estimate, shared_scale: float = 1.0
+) -> tuple[float, float, float]:
+    """Ratio of two predicted latencies, with the low and high end of its 95 % interval.
+
+    The relative errors are taken as independent, so they add in quadrature of logarithms; those of
+    two networks of one space have much in common, which makes the interval wide rather than
+    narrow.
+
+    Args:
+        shared_scale: Factor in both intervals for the unknown speed of the machine; it cancels.
+    """
+    ratio = candidate.value_s / baseline.value_s
+    spread = math.exp(
+        math.hypot(_spread(candidate, shared_scale), _spread(baseline, shared_scale))
+    )
+    return ratio, ratio / spread, ratio * spread
+
+
+def _spread(estimate: Estimate, shared_scale: float) -> float:
+    up = math.log(estimate.high_s / shared_scale / estimate.value_s)
+    low_s = estimate.low_s * shared_scale
+    return max(up, math.log(estimate.value_s / low_s)) if low_s > 0 else up
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(workbench: Workbench, evaluation: Evaluation, base: Evaluation, folder: Path) -> Path:
+    model = workbench.assemble(evaluation.candidate)
+    card = _card(workbench, evaluation, base) | {
+        "integer_kernels": dict(promised_kernels(model.blueprint))
+    }
+    written = write_bundle(folder / evaluation.key, model, evaluation.candidate, card)
+    # Not for the table of figures in README.md; a bundle without them is refused by `verify`.
+    card["files"] = {name: digest_of(written / name) for name in BUNDLE_FILES}
+    card["config_yaml"] = dump_config(workbench.config)
+    _replace(written / CARD_FILE, json.dumps(card, indent=2, allow_nan=False) + "\n")
+    return written
+
+
+def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dict[str, Any]:
+    is_base = evaluation.key == base.key
+    metric = workbench.task.metric.name
+    base_costs = workbench.price(base.candidate).as_metrics()
+    told = (metric, "latency_s", "onnx_bytes", "packed_bytes", "macs")
+    return {
+        "key": evaluation.key,
+        "label": evaluation.label,
+        "task": workbench.task.name,
+        "metric": metric,
+        "predicted": _predicted(workbench, evaluation, base),
+        "uncompressed": {
+            "key": base.key,
+            "bundle": "." if is_base else f"../{base.key}",
+            **_only(base_costs | dict(base.metrics), told),
+        },
+        "hardware": _hardware(workbench),
+    }
+
+
+def _predicted(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dict[str, float]:
+    cost = workbench.price(evaluation.candidate)
+    baseline = workbench.price(base.candidate)
+    ratio, low, high = latency_ratio(
+        cost.latency, baseline.latency, _shared_scale(workbench.cost_models)
+    )
+    return (
+        cost.as_metrics()
+        | dict(evaluation.metrics)
+        | {
+            "latency_ratio": ratio,
+            "latency_ratio_low": low,
+            "latency_ratio_high": high,
+        }
+    )
+
+
+def _shared_scale(costs: CostModels) -> float:
+    is_preset = isinstance(costs.latency_model, RooflineLatency)
+    return costs.device.scale_factor_95.value if is_preset else 1.0
+
+
+def _hardware(workbench: Workbench) -> dict[str, Any]:
+    hardware = workbench.config.hardware
+    return {
+        "device": workbench.device.name,
+        "threads": hardware.threads,
+        "batch_size": hardware.batch_size,
+        "latency_model": workbench.cost_models.latency_model.source,
+        "machine": fingerprint(hardware.threads) if _is_here(workbench) else None,
+    }
+
+
+def _is_here(workbench: Workbench) -> bool:
+    """Whether this machine is the device latencies are predicted for, so they can be checked."""
+    try:
+        return workbench.device.name == host_device().name
+    except DeviceError:
+        return False
+
+
+def _only(values: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
+    return {name: values[name] for name in names if name in values}
+
+
+def _is_written(folder: Path, config_yaml: str) -> bool:
+    """Whether a complete bundle made from the same config is there, as it was written."""
+    if not (folder / CARD_FILE).is_file():
+        return False
+    card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+    files = card.get("files", {})
+    return card.get("config_yaml") == config_yaml and all(
+        (folder / name).is_file() and digest_of(folder / name) == files.get(name)
+        for name in BUNDLE_FILES
+    )
+
+
+def _replace(path: Path, text: str) -> None:
+    written = path.with_suffix(".new")
+    written.write_text(text, encoding="utf-8")
+    os.replace(written, path)

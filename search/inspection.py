@@ -1,0 +1,132 @@
+"""What was read off a model before a search: its parts, its knobs, and all that is left alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+
+from paredown.search.display import show
+from paredown.search.tables import plain_table
+from paredown.spaces.candidate import SegmentChoice
+from paredown.spaces.capabilities import Capabilities
+from paredown.spaces.model_map import LeftOut, ModelMap
+from paredown.spaces.space import Architecture, Knob, Space
+
+_PARTS = (("layers", "layer"), ("groups", "channel group"), ("blocks", "droppable block"))
+
+
+def inspection(space: Space, offered: Capabilities) -> Group:
+    """The whole of `space` for a terminal; `offered` tells which knobs save bytes only."""
+    parts: list[RenderableType] = []
+    for architecture in space.architectures:
+        parts += _architecture(architecture, offered)
+    count = len(space.dimensions())
+    parts.append(
+        f"[bold]The space[/bold] on {offered.device}: {count} open knobs, "
+        f"10^{space.log10_size:.1f} settings"
+    )
+    parts += ["", _left_out(space.left_out)]
+    return Group(*parts)
+
+
+def domain_text(knob: Knob) -> str:
+    """A knob's values, from the one that harms least to the one that compresses most."""
+    return ", ".join(_value(knob, value) for value in knob.domain)
+
+
+def _architecture(architecture: Architecture, offered: Capabilities) -> list[RenderableType]:
+    model_map = architecture.model_map
+    title = architecture.name or "The model"
+    weights = sum(layer.weight_count for layer in model_map.layers)
+    macs = sum(layer.macs for layer in model_map.layers)
+    counts = ", ".join(
+        f"{len(getattr(model_map, name))} {noun}{'' if len(getattr(model_map, name)) == 1 else 's'}"
+        for name, noun in (*_PARTS, ("segments", "segment"))
+    )
+    head = (
+        f"[bold]{escape(title)}[/bold]: {counts}; {weights:,} weights, {show('macs', macs)} MACs"
+    )
+    parts: list[RenderableType] = [head, "", _layers(model_map), ""]
+    if model_map.groups:
+        parts += [_groups(model_map), ""]
+    if model_map.blocks:
+        parts += [_blocks(model_map), ""]
+    return [*parts, _segments(model_map), "", _knobs(architecture, offered), ""]
+
+
+def _layers(model_map: ModelMap) -> RenderableType:
+    table = plain_table("layer", "kind", "weight", "weights", "MACs")
+    for layer in model_map.layers:
+        shape = " × ".join(str(size) for size in layer.weight_shape)
+        macs = show("macs", layer.macs)
+        table.add_row(layer.name, layer.kind, shape, f"{layer.weight_count:,}", macs)
+    return table
+
+
+def _groups(model_map: ModelMap) -> RenderableType:
+    table = plain_table("channel group", "channels", "made by", "read by")
+    for group in model_map.groups:
+        makers, readers = ", ".join(group.producers), ", ".join(group.consumers)
+        table.add_row(group.name, str(group.channels), makers, readers)
+    table.columns[2].justify = table.columns[3].justify = "left"
+    return table
+
+
+def _blocks(model_map: ModelMap) -> RenderableType:
+    table = plain_table("droppable block", "layers")
+    for block in model_map.blocks:
+        table.add_row(block.name, ", ".join(block.layers))
+    table.columns[1].justify = "left"
+    return table
+
+
+def _segments(model_map: ModelMap) -> RenderableType:
+    table = plain_table("segment", "operators", "layers")
+    for segment in model_map.segments:
+        table.add_row(segment.name, str(len(segment.nodes)), ", ".join(segment.layers))
+    table.columns[2].justify = "left"
+    return table
+
+
+def _knobs(architecture: Architecture, offered: Capabilities) -> RenderableType:
+    """Knobs with equal kind and domain share a row: a network of 50 layers has 200 knobs."""
+    shared = Counter[tuple[str, str]]()
+    targets: dict[tuple[str, str], list[str]] = {}
+    for knob in architecture.knobs:
+        same = (knob.kind, domain_text(knob))
+        shared[same] += 1
+        # Targets of one knob are tied: they take its value together.
+        targets.setdefault(same, []).append(" = ".join(knob.targets))
+    table = plain_table("knob", "count", "values", "of", "")
+    for (kind, domain), count in shared.items():
+        names = targets[kind, domain]
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        note = "bytes only" if kind in offered.storage_only_knobs else ""
+        table.add_row(kind, str(count), domain, shown, f"[dim]{note}[/dim]")
+    table.columns[2].justify = table.columns[3].justify = "left"
+    return table
+
+
+def _left_out(everything: Iterable[LeftOut]) -> RenderableType:
+    unique = dict.fromkeys((item.what, item.reason) for item in everything)
+    if not unique:
+        return "Nothing is left out."
+    table = plain_table("left out", "why")
+    for what, reason in unique:
+        table.add_row(escape(what), escape(reason))
+    table.columns[1].justify = "left"
+    return table
+
+
+def _value(knob: Knob, value: object) -> str:
+    if isinstance(value, SegmentChoice):
+        return f"{value.activation_bits} bit {value.container}"
+    if knob.kind == "sparsity" and isinstance(value, tuple):
+        share, pattern = value
+        return "none" if not share else f"{share:.0%} {pattern}"
+    if knob.kind == "drop":
+        return "drop" if value else "keep"
+    return str(value)

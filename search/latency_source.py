@@ -1,0 +1,121 @@
+"""Where a search's latencies come from: the device file, a fit to this machine, or each model timed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.export.lowering import lower
+from paredown.compressors.stored import StoredTensor
+from paredown.hardware_models.calibrated import CalibratedLatency, fit
+from paredown.hardware_models.device import Device
+from paredown.hardware_models.latency import LatencyModel, RooflineLatency
+from paredown.hardware_models.measure import fingerprint, measure_latencies
+from paredown.hardware_models.workload import read_work
+from paredown.spaces.blueprint import Blueprint, Storage
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.draft import draft
+from paredown.spaces.space import Space
+
+_NETWORKS = 40
+"""Measured networks of a fit: about three seconds, held-out error near the noise of a session."""
+_SEED = 7
+
+
+def latency_model(
+    kind: Literal["roofline", "calibrated", "measured"],
+    device: Device,
+    threads: int,
+    space: Space,
+    stored: Mapping[str, Any] | None,
+) -> tuple[LatencyModel, dict[str, Any] | None]:
+    """The latency model of a search, and what to keep of it for a resumption (None for a roofline).
+
+    Args:
+        stored: What an earlier call gave to keep: the same model comes back, nothing is measured.
+    """
+    if kind == "roofline":
+        return RooflineLatency(device, threads), None
+    if stored is not None:
+        return CalibratedLatency.from_json(stored), dict(stored)
+    blueprints = [draft(space.model_map(c), c) for c in sample_candidates(space, _NETWORKS)]
+    models = [lower(imagine(b, seed)).SerializeToString() for seed, b in enumerate(blueprints)]
+    measured = measure_latencies(models, threads=threads, instances=3, blocks=20)
+    fitted = fit(
+        [read_work(b) for b in blueprints],
+        [m.mean_s for m in measured],
+        device,
+        threads=threads,
+        fingerprint=fingerprint(threads),
+    )
+    return fitted, fitted.to_json()
+
+
+def sample_candidates(space: Space, count: int) -> list[Candidate]:
+    """Candidates of the space to time: references first, then random, half of them all 8-bit.
+
+    Random precision per segment alone would hardly ever draw the contiguous 8-bit networks that fronts
+    consist of.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    found: dict[str, Candidate] = {}
+    for architecture in space.architectures:
+        for bits in (32, 8):
+            candidate = uniform(space, architecture.name, bits)
+            found[candidate.key] = candidate
+    sizes = space.dimensions()
+    attempts = 0
+    while len(found) < count and attempts < 50 * count:
+        attempts += 1
+        drawn = {n: int(torch.randint(size, (), generator=generator)) for n, size in sizes.items()}
+        candidate = space.decode(drawn)
+        if attempts % 2:
+            segments = {
+                s.name: SegmentChoice(activation_bits=8, container="fast")
+                for s in space.model_map(candidate).segments
+            }
+            candidate = Candidate.of(
+                architecture=candidate.architecture,
+                layers=dict(candidate.layers),
+                segments=segments,
+                widths=dict(candidate.widths),
+                dropped=candidate.dropped,
+            )
+        found[candidate.key] = candidate
+    return list(found.values())[:count]
+
+
+def uniform(space: Space, architecture: str, bits: int, activation_bits: int = 0) -> Candidate:
+    """Every layer at one width: 8 and more bits with the activations alike, fewer with float ones."""
+    model_map = space.by_name[architecture].model_map
+    activations = activation_bits or (8 if bits == 8 else 32)
+    layers = {
+        layer.name: LayerChoice(weight_bits=bits, method="gptq" if bits < 32 else "rtn")
+        for layer in model_map.layers
+        if not (layer.kind.startswith("conv_transpose") and layer.groups > 1)
+    }
+    segments = {s.name: SegmentChoice(activation_bits=activations) for s in model_map.segments}
+    return Candidate.of(
+        architecture=architecture, layers=layers, segments=segments if activations == 8 else {}
+    )
+
+
+def imagine(blueprint: Blueprint, seed: int) -> CompressedModel:
+    """A model of this structure with random values, for timing: kernels do not look at values."""
+    generator = torch.Generator().manual_seed(seed)
+    stored = {name: _random(s, generator) for name, s in blueprint.storage.items()}
+    return CompressedModel(blueprint=blueprint, stored=stored)
+
+
+def _random(storage: Storage, generator: torch.Generator) -> StoredTensor:
+    if storage.bits == 32:
+        # Positive: a variance of a standing batch norm must have a root.
+        values = torch.rand(storage.shape, generator=generator) * 0.1 + 0.01
+        return StoredTensor(storage=storage, values=values)
+    top = 2 ** (storage.bits - 1) - 1
+    codes = torch.randint(-top, top + 1, storage.shape, generator=generator, dtype=torch.int8)
+    scale = torch.full((storage.scale_count,), 0.01)
+    return StoredTensor(storage=storage, values=codes, scale=scale)

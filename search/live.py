@@ -1,0 +1,271 @@
+"""A search as it goes, on the terminal: a live panel, or plain lines where there is none."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from paredown.search.display import name_of, show, title_of
+from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT, Evaluation, Goal, reference
+from paredown.search.pareto import Front
+from paredown.search.tables import against, front_table, plain_table
+
+_LAST = 5
+_PLAIN_EVERY = 10
+
+
+class Outcome(Protocol):
+    """What is shown of a finished run."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]: ...
+    @property
+    def front(self) -> Front: ...
+
+
+@dataclass
+class _Progress:
+    """Everything the panel shows, as the search tells it.
+
+    `seen` counts what this process evaluated: with --resume, `done` starts above zero.
+    """
+
+    clock: Callable[[], float]
+    started_s: float
+    stage: str = "starting"
+    total: int = 0
+    done: int = 0
+    seen: int = 0
+    failures: int = 0
+    front: Front = field(default_factory=lambda: Front(()))
+    hypervolume: float = 0.0
+    told: list[Evaluation] = field(default_factory=list)
+    last: deque[Evaluation] = field(default_factory=lambda: deque(maxlen=_LAST))
+    searching_since_s: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.clock() - self.started_s
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the rest takes at the pace so far, None before there is a pace."""
+        if self.searching_since_s is None or not self.seen:
+            return None
+        pace_s = (self.clock() - self.searching_since_s) / self.seen
+        return pace_s * max(self.total - self.done, 0)
+
+
+class Display:
+    """Watches a search on `console`; a context manager, as the terminal must be given back."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._progress = _Progress(clock=clock, started_s=clock())
+        self._live = Live(
+            console=console, get_renderable=self._panel, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the display was made."""
+        return self._progress.elapsed_s
+
+    def started(self, total: int) -> None:
+        """`total` evaluations are asked for, those of a resumed run included."""
+        self._progress.total = total
+        self._progress.searching_since_s = self._progress.clock()
+
+    def stage(self, text: str) -> None:
+        """The search now does `text`."""
+        self._progress.stage = text
+        if not self._console.is_terminal:
+            self._console.print(f"{clock_text(self._progress.elapsed_s)}  {escape(text)}")
+
+    def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
+        """`evaluation` has finished, the `done`-th of all."""
+        progress = self._progress
+        progress.front, progress.hypervolume, progress.done = front, hypervolume, done
+        progress.seen += 1
+        progress.failures += evaluation.is_failed
+        progress.told.append(evaluation)
+        progress.last.appendleft(evaluation)
+        if not self._console.is_terminal and (
+            done % _PLAIN_EVERY == 0 or done == progress.total or evaluation.is_failed
+        ):
+            self._console.print(plain_line(progress, evaluation), soft_wrap=True)
+
+    def finished(self, result: Outcome) -> None:
+        """The search is over; the panel goes, the caller prints the summary."""
+        self._live.stop()
+
+    def _panel(self) -> RenderableType:
+        progress = self._progress
+        parts: list[RenderableType] = [_bar(progress)]
+        if progress.front.members:
+            parts += ["", _best(progress)]
+        if progress.last:
+            parts += ["", _last_table(progress)]
+        return Panel(Group(*parts), title="paredown", title_align="left", border_style="dim")
+
+
+def summary(result: Outcome, duration_s: float) -> Group:
+    """What a finished search prints: the front, how it compares, and what to type next."""
+    front = result.front
+    references = references_of(result.evaluations, front.rung)
+    failed = sum(evaluation.is_failed for evaluation in result.evaluations)
+    head = (
+        f"[bold]{len(front.members)} models on the front[/bold] of {len(result.evaluations)} "
+        f"evaluations in {clock_text(duration_s)}"
+    )
+    if failed:
+        head += f", [red]{failed} failed[/red]"
+    folder = _short(result.folder)
+    aim = front.goals[0]
+    pick = f"{aim.direction[:3]} {aim.metric}"
+    following = plain_table("", "")
+    following.show_header = False
+    following.columns[1].justify = "left"
+    following.add_row("[bold]report[/bold]", f"{folder}/report.html")
+    following.add_row("[bold]browse[/bold]", f"paredown ui {folder}")
+    following.add_row("[bold]take one[/bold]", f'paredown export {folder} --pick "{pick}"')
+    return Group(head, "", front_table(front.members, front.goals, references), "", following)
+
+
+def clock_text(seconds: float) -> str:
+    """Minutes and seconds.
+
+    >>> clock_text(83.4), clock_text(4000)
+    ('1:23', '1:06:40')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def plain_line(progress: _Progress, evaluation: Evaluation) -> str:
+    """One line for a log: where the search stands, or which evaluation failed and why."""
+    if evaluation.is_failed:
+        return f"{clock_text(progress.elapsed_s)}  {evaluation.key} failed: {_reason(evaluation)}"
+    left = "" if progress.left_s is None else f", {clock_text(progress.left_s)} left"
+    best = [
+        f"{title_of(goal.metric)} {show(goal.metric, member.metrics[goal.metric])}"
+        for goal, member in _best_members(progress.front)
+    ]
+    return (
+        f"{clock_text(progress.elapsed_s)}  {progress.done}/{progress.total} evaluations{left}; "
+        f"front {len(progress.front.members)}, hypervolume {progress.hypervolume:.4f}; "
+        f"best {', '.join(best) or 'none yet'}"
+    )
+
+
+def _bar(progress: _Progress) -> Table:
+    left = "–" if progress.left_s is None else clock_text(progress.left_s)
+    failures = f"[red]{progress.failures} failed[/red]" if progress.failures else "none failed"
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(
+        ProgressBar(total=max(progress.total, 1), completed=progress.done, width=28),
+        f"[bold]{progress.done}[/bold]/{progress.total}",
+        f"{clock_text(progress.elapsed_s)} passed",
+        f"{left} left",
+    )
+    grid.add_row(
+        f"[cyan]{escape(progress.stage)}[/cyan]",
+        failures,
+        f"front [bold]{len(progress.front.members)}[/bold]",
+        f"hypervolume [bold]{progress.hypervolume:.4f}[/bold]",
+    )
+    return grid
+
+
+def _best(progress: _Progress) -> Table:
+    """Per goal the best member within all bounds, with its other goals beside it."""
+    goals = progress.front.goals
+    base = reference(tuple(progress.told), UNCOMPRESSED)
+    table = plain_table("best of", *(title_of(goal.metric) for goal in goals))
+    for aim, member in _best_members(progress.front):
+        cells = []
+        for goal in goals:
+            text = show(goal.metric, member.metrics[goal.metric])
+            if base is not None:
+                text += f" [dim]{against(goal, member, base)}[/dim]"
+            cells.append(f"[bold green]{text}[/bold green]" if goal == aim else text)
+        table.add_row(title_of(aim.metric) + _bound(aim), *cells)
+    return table
+
+
+def _bound(goal: Goal) -> str:
+    if goal.at_least is not None:
+        return f" ≥ {show(goal.metric, goal.at_least)}"
+    return "" if goal.at_most is None else f" ≤ {show(goal.metric, goal.at_most)}"
+
+
+def _last_table(progress: _Progress) -> Table:
+    goals = progress.front.goals
+    table = plain_table("last", *(title_of(goal.metric) for goal in goals), "took")
+    for evaluation in progress.last:
+        name = name_of(evaluation)
+        if evaluation.is_failed:
+            blanks = [""] * max(len(goals) - 1, 0)
+            reason = [f"[red]{escape(_reason(evaluation))[:60]}[/red]"] if goals else []
+            table.add_row(name, *reason, *blanks, f"{evaluation.duration_s:.1f} s")
+            continue
+        mark = " [green]●[/green]" if evaluation in progress.front.members else ""
+        values = [show(goal.metric, evaluation.metrics[goal.metric]) for goal in goals]
+        table.add_row(name + mark, *values, f"{evaluation.duration_s:.1f} s")
+    return table
+
+
+def _best_members(front: Front) -> list[tuple[Goal, Evaluation]]:
+    if not front.members:
+        return []
+    return [
+        (goal, min(front.members, key=lambda m, g=goal: g.loss(m.metrics[g.metric])))  # type: ignore[misc]
+        for goal in front.goals
+    ]
+
+
+def references_of(evaluations: Sequence[Evaluation], rung: int) -> list[Evaluation]:
+    """The uncompressed and the uniform 8-bit model at `rung`; empty without the former."""
+    same_rung = tuple(e for e in evaluations if e.rung == rung)
+    found = [reference(same_rung, label) for label in (UNCOMPRESSED, UNIFORM_8_BIT)]
+    # Ratios are to the first, so without the uncompressed model there are none.
+    return [e for e in found if e is not None] if found[0] is not None else []
+
+
+def _reason(evaluation: Evaluation) -> str:
+    lines = (evaluation.error or "").strip().splitlines()
+    return lines[-1] if lines else "no reason given"
+
+
+def _short(folder: Path) -> str:
+    """`folder` from the current one where it lies below."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

@@ -1,0 +1,54 @@
+"""Outputs of an exported model through ONNX Runtime, and of our own simulation, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import onnxruntime as ort
+import torch
+from torch import Tensor
+
+from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.export.lowering import output_names
+from paredown.search.splits import Split, Targets
+from paredown.spaces.capture import as_inputs
+from paredown.spaces.graph import Graph
+
+Outputs = tuple[Tensor, ...]
+
+_CHUNK_ROWS = 256
+
+
+def onnx_outputs(
+    session: ort.InferenceSession, graph: Graph, split: Split, rows: int | None = None
+) -> Iterator[tuple[Outputs, Targets]]:
+    """Outputs and targets of the first `rows` rows, in order, some hundred at a time."""
+    for batch, targets in split.batches(_CHUNK_ROWS, rows):
+        yield run_onnx(session, graph, as_inputs(graph, batch)), targets
+
+
+def both_outputs(
+    session: ort.InferenceSession, model: CompressedModel, split: Split, rows: int | None = None
+) -> Iterator[tuple[Outputs, Outputs, Targets]]:
+    """As `onnx_outputs`, with the simulation's outputs second."""
+    graph = model.blueprint.graph
+    for batch, targets in split.batches(_CHUNK_ROWS, rows):
+        inputs = as_inputs(graph, batch)
+        with torch.no_grad():
+            simulated = model(inputs)
+        yield run_onnx(session, graph, inputs), simulated, targets
+
+
+def run_onnx(session: ort.InferenceSession, graph: Graph, inputs: Sequence[Tensor]) -> Outputs:
+    """Outputs for any number of rows, in batches of the size the file is made for.
+
+    The last batch is filled up by repeating its last row; what comes of that is cut off.
+    """
+    names = list(output_names(graph))
+    count = inputs[0].shape[0]
+    parts: list[Outputs] = []
+    for start in range(0, count, graph.batch_size):
+        index = torch.arange(start, start + graph.batch_size).clamp(max=count - 1)
+        feeds = {n: t[index].numpy() for n, t in zip(graph.inputs, inputs, strict=True)}
+        parts.append(tuple(torch.from_numpy(array) for array in session.run(names, feeds)))
+    return tuple(torch.cat(values)[:count] for values in zip(*parts, strict=True))

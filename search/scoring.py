@@ -1,0 +1,82 @@
+"""Scores candidates: assembles the compressed model and runs it over the search split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.assemble import assemble, needs_reestimation, restore_statistics
+from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.database import Database
+from paredown.search.evaluation import Score
+from paredown.search.metrics import Loss, Metric
+from paredown.search.splits import Split
+from paredown.spaces.candidate import Candidate
+from paredown.spaces.capture import as_inputs
+
+_BATCH = 250
+"""Rows of one forward pass: large enough for the kernels, small enough for the cache."""
+
+
+class NotFinite(ArithmeticError):
+    """A candidate's outputs are not numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """All that a worker needs: the databases, the search split, the metric and the loss.
+
+    `calibration` holds the inputs that the databases' statistics were collected on, in graph order.
+    """
+
+    databases: Mapping[str, Database]
+    split: Split
+    metric: Metric
+    loss: Loss
+    calibration: list[Tensor]
+
+    def assemble(self, candidate: Candidate) -> CompressedModel:
+        """The compressed model, its statistics restored: exactly what is scored and exported."""
+        database = self.databases[candidate.architecture]
+        model = assemble(candidate, database)
+        if needs_reestimation(candidate):
+            model = restore_statistics(model, candidate, database, self.calibration)
+        return model
+
+    def score(self, model: CompressedModel, rows: int | None = None) -> Score:
+        """Metric and mean loss over the first `rows` rows of the search split.
+
+        Raises:
+            NotFinite: The loss is not a finite number.
+        """
+        return score(model, self.split, self.metric, self.loss, rows)
+
+    def evaluate(self, candidate: Candidate, rows: int | None = None) -> Score:
+        """Score of a candidate on the first `rows` rows."""
+        return self.score(self.assemble(candidate), rows)
+
+
+def score(
+    model: CompressedModel, split: Split, metric: Metric, loss: Loss, rows: int | None = None
+) -> Score:
+    """Metric and mean loss of a model over the first `rows` rows of a split."""
+    graph = model.blueprint.graph
+    count = len(split) if rows is None else min(rows, len(split))
+    tally = metric.tally()
+    total = 0.0
+    with torch.no_grad():
+        done = 0
+        for inputs, targets in split.batches(_BATCH, count):
+            outputs = model(as_inputs(graph, inputs))
+            size = min(_BATCH, count - done)
+            total += float(loss(outputs, targets)) * size
+            tally.add(outputs, targets)
+            done += size
+    value = tally.value()
+    if not (math.isfinite(total) and math.isfinite(value)):
+        raise NotFinite(f"the outputs must be finite, got loss {total / count} on {count} rows")
+    return Score(metric=value, loss=total / count, images=count)

@@ -1,0 +1,247 @@
+"""Draws the space from the config's rules, the model's map and what the device offers.
+
+A choice that moves no goal is left out here and listed with the reason, never searched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
+from paredown.spaces.candidate import SegmentChoice
+from paredown.spaces.capabilities import Capabilities
+from paredown.spaces.draft import factor_rank, onnx_type
+from paredown.spaces.model_map import Layer, LeftOut, ModelMap
+from paredown.spaces.space import Architecture, Knob, KnobKind, Space
+
+# Costs that depend on the width of a weight itself, not on the container it is stored in.
+_COUNT_BITS = ("packed_bytes", "bops", "energy_ratio")
+_LAYER_FIELDS = ("weight_bits", "sparsity", "pattern", "rank_fraction", "method")
+
+
+class SpaceError(ValueError):
+    """The rules leave nothing to search."""
+
+
+def build_space(
+    section: SpaceSection,
+    maps: Mapping[str, ModelMap],
+    capabilities: Capabilities,
+    goals: Sequence[str],
+) -> Space:
+    """The space of all architectures.
+
+    Args:
+        section: The config's rules; later ones win, field by field.
+        maps: By architecture name, the reference first.
+        capabilities: What the device offers: widths come in its steps, types are those it loads.
+        goals: Metrics that are optimised.
+
+    Raises:
+        SpaceError: Nothing is left to decide.
+    """
+    architectures = []
+    left_out: dict[str, LeftOut] = {}
+    for name, model_map in maps.items():
+        builder = _Builder(section, model_map, capabilities, frozenset(goals))
+        architectures.append(
+            Architecture(name=name, model_map=model_map, knobs=tuple(builder.knobs()))
+        )
+        for item in (*model_map.left_out, *builder.left_out):
+            left_out.setdefault(f"{item.what}{item.reason}", item)
+    space = Space(architectures=tuple(architectures), left_out=tuple(left_out.values()))
+    if not space.dimensions():
+        raise SpaceError(
+            "space.rules must leave at least one choice open, got none for this model and these "
+            "goals; add values to a rule, or a goal that they move"
+        )
+    return space
+
+
+@dataclass
+class _Builder:
+    section: SpaceSection
+    model_map: ModelMap
+    capabilities: Capabilities
+    goals: frozenset[str]
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def knobs(self) -> list[Knob]:
+        found: list[Knob] = []
+        found += self._layer_knobs()
+        found += self._segment_knobs()
+        found += self._width_knobs()
+        found += self._drop_knobs()
+        return found
+
+    def _layer_knobs(self) -> list[Knob]:
+        tied: dict[tuple[int, KnobKind], Knob] = {}
+        loose: list[Knob] = []
+        for layer in self.model_map.layers:
+            if layer.kind.startswith("conv_transpose") and layer.groups > 1:
+                reason = "grouped transposed convolutions have no output axis for scales"
+                self.left_out.append(LeftOut(what=layer.name, reason=reason))
+                continue
+            domains, tie = self._layer_domains(layer)
+            for kind, domain in domains.items():
+                if tie is None:
+                    name = f"{layer.name}:{kind}"
+                    loose.append(Knob(name=name, kind=kind, targets=(layer.name,), domain=domain))
+                else:
+                    tied[tie, kind] = _joined(tied.get((tie, kind)), tie, kind, layer.name, domain)
+        return [*loose, *tied.values()]
+
+    def _layer_domains(self, layer: Layer) -> tuple[dict[KnobKind, tuple[Any, ...]], int | None]:
+        values: dict[str, Any] = {}
+        tie: int | None = None
+        for index, rule in enumerate(self.section.rules):
+            if isinstance(rule, LayerRule) and _matches(layer.name, rule.layers):
+                fields = {name: getattr(rule, name) for name in _LAYER_FIELDS}
+                values |= {name: value for name, value in fields.items() if value is not None}
+                tie = index if rule.tie else (None if rule.tie is False else tie)
+        domains: dict[KnobKind, tuple[Any, ...]] = {}
+        if "weight_bits" in values:
+            domains["weight_bits"] = self._bits(sorted(values["weight_bits"], reverse=True))
+        if "sparsity" in values:
+            domains["sparsity"] = self._sparsities(values)
+        if "rank_fraction" in values:
+            domains["rank_fraction"] = tuple(
+                f
+                for f in sorted(values["rank_fraction"], reverse=True)
+                if f == 1 or factor_rank(layer, layer.weight_shape, f) is not None
+            ) or (1.0,)
+        if "method" in values:
+            # The compensated solver returns the better of itself and rounding, so it comes first.
+            domains["method"] = tuple(sorted(values["method"]))
+        return domains, tie
+
+    def _bits(self, bits: Sequence[int]) -> tuple[int, ...]:
+        """Widths, widest first, without those that no goal tells from a wider one."""
+        if self.goals & {*_COUNT_BITS}:
+            return tuple(bits)
+        kept: dict[tuple[str, ...], int] = {}
+        for width in bits:
+            kept.setdefault(tuple(onnx_type(width, s) for s in self._segment_choices()), width)
+        gone = [str(width) for width in bits if width not in kept.values()]
+        if gone:
+            self._leave_out(
+                f"weight bits {', '.join(gone)}",
+                "stored like the next wider type in the ONNX file; they move only "
+                f"{', '.join(_COUNT_BITS)}, none of which is a goal",
+            )
+        return tuple(kept.values())
+
+    def _sparsities(self, values: Mapping[str, Any]) -> tuple[tuple[float, str], ...]:
+        patterns = values.get("pattern", ("element",))
+        shares = sorted(values["sparsity"])
+        domain: list[tuple[float, str]] = [(0.0, "dense")] if 0.0 in shares else []
+        fast = set(self.capabilities.fast_patterns)
+        for pattern in patterns:
+            if "packed_bytes" not in self.goals and not (
+                pattern in fast and "latency_s" in self.goals
+            ):
+                self._leave_out(
+                    f"sparsity ({pattern})",
+                    f"storage only on {self.capabilities.device}: it moves packed_bytes alone, "
+                    "which is no goal",
+                )
+            elif pattern == "2:4":
+                domain += [(0.5, "2:4")] if any(shares) else []
+            else:
+                domain += [(share, pattern) for share in shares if share > 0]
+        return tuple(sorted(domain)) or ((0.0, "dense"),)
+
+    def _segment_choices(self) -> tuple[SegmentChoice, ...]:
+        found = {c for s in self.model_map.segments for c in self._choices_of(s.name)}
+        return tuple(sorted(found, key=lambda c: (-c.activation_bits, c.container)))
+
+    def _choices_of(self, name: str) -> tuple[SegmentChoice, ...]:
+        bits: tuple[int, ...] = (32,)
+        containers: tuple[Any, ...] = ("compact",)
+        for rule in self.section.rules:
+            if isinstance(rule, SegmentRule) and _matches(name, rule.segments):
+                bits = rule.activation_bits or bits
+                containers = rule.container or containers
+        offered = [b for b in bits if b in self.capabilities.activation_bits] or [32]
+        kept = [c for c in containers if c in self.capabilities.containers] or ["compact"]
+        pairs = ((b, c) for b in sorted(offered, reverse=True) for c in sorted(kept))
+        return tuple(SegmentChoice(activation_bits=b, container=c) for b, c in pairs)
+
+    def _segment_knobs(self) -> list[Knob]:
+        tied: dict[tuple[int, KnobKind], Knob] = {}
+        loose: list[Knob] = []
+        for segment in self.model_map.segments:
+            domain = self._choices_of(segment.name)
+            tie: int | None = None
+            for index, rule in enumerate(self.section.rules):
+                if isinstance(rule, SegmentRule) and _matches(segment.name, rule.segments):
+                    tie = index if rule.tie else (None if rule.tie is False else tie)
+            if tie is None:
+                name = f"{segment.name}:segment"
+                loose.append(
+                    Knob(name=name, kind="segment", targets=(segment.name,), domain=domain)
+                )
+            else:
+                known = tied.get((tie, "segment"))
+                tied[tie, "segment"] = _joined(known, tie, "segment", segment.name, domain)
+        return [*loose, *tied.values()]
+
+    def _width_knobs(self) -> list[Knob]:
+        knobs = []
+        step = self.capabilities.width_step
+        for group in self.model_map.groups:
+            shares: tuple[float, ...] = ()
+            for rule in self.section.rules:
+                if isinstance(rule, GroupRule) and _matches(group.name, rule.groups):
+                    shares = rule.width
+            asked = {round(share * group.channels) for share in shares}
+            widths = {w for w in asked if w > 0 and w % step == 0} | {group.channels}
+            for width in sorted(asked - widths):
+                self._leave_out(
+                    f"width {width} of {group.name}",
+                    f"{self.capabilities.device} runs channels in multiples of {step}",
+                )
+            if shares:
+                domain = tuple(sorted(widths, reverse=True))
+                name = f"{group.name}:width"
+                knobs.append(Knob(name=name, kind="width", targets=(group.name,), domain=domain))
+        return knobs
+
+    def _drop_knobs(self) -> list[Knob]:
+        knobs = []
+        for block in self.model_map.blocks:
+            rules = [r for r in self.section.rules if isinstance(r, BlockRule)]
+            allowed = [r.drop for r in rules if _matches(block.name, r.blocks)]
+            if allowed and allowed[-1]:
+                name = f"{block.name}:drop"
+                knobs.append(
+                    Knob(name=name, kind="drop", targets=(block.name,), domain=(False, True))
+                )
+        return knobs
+
+    def _leave_out(self, what: str, reason: str) -> None:
+        item = LeftOut(what=what, reason=reason)
+        if item not in self.left_out:
+            self.left_out.append(item)
+
+
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)
+
+
+def _joined(
+    knob: Knob | None, tie: int, kind: KnobKind, target: str, domain: tuple[Any, ...]
+) -> Knob:
+    """A shared knob with one more target; only values that all targets allow stay."""
+    if knob is None:
+        return Knob(name=f"rule{tie}:{kind}", kind=kind, targets=(target,), domain=domain)
+    shared = tuple(value for value in knob.domain if value in domain)
+    if not shared:
+        raise SpaceError(
+            f"space.rules[{tie}].tie: the tied targets must share a value of {kind}, got "
+            f"{knob.domain} and {domain} for {target!r}; give them a common one"
+        )
+    return Knob(name=knob.name, kind=kind, targets=(*knob.targets, target), domain=shared)

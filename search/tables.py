@@ -1,0 +1,127 @@
+"""Tables for the terminal: a front with its ratios to the uncompressed model, and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from paredown.hardware_models.device import Device
+from paredown.search.display import Unit, name_of, show, title_of, unit_of
+from paredown.search.evaluation import Evaluation, Goal, is_cost
+
+
+def plain_table(*columns: str) -> Table:
+    """An empty table in our style: no frame, numbers to the right of the first column."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=index == 0)
+    return table
+
+
+def front_table(
+    members: Sequence[Evaluation], goals: Sequence[Goal], references: Sequence[Evaluation] = ()
+) -> Table:
+    """A row per member, best first goal on top, after faint rows of `references`.
+
+    Beside each value stands how it compares with the first of `references`: costs as a ratio
+    (4.0× is a quarter), accuracy in points, other qualities as a difference.
+    """
+    base = references[0] if references else None
+    shown = [
+        *references,
+        *sorted(members, key=lambda m: goals[0].loss(m.metrics[goals[0].metric])),
+    ]
+    units = {goal.metric: _unit(goal.metric, shown) for goal in goals}
+    columns = [
+        text
+        for goal in goals
+        for text in (title_of(goal.metric, units[goal.metric]), *([""] if base else []))
+    ]
+    table = plain_table("model", *columns)
+    for place, evaluation in enumerate(shown):
+        cells = [name_of(evaluation)]
+        for goal in goals:
+            cells.append(_number(goal.metric, evaluation, units[goal.metric]))
+            if base is not None:
+                cells.append(f"[dim]{against(goal, evaluation, base)}[/dim]")
+        table.add_row(*cells, style="dim" if place < len(references) else None)
+    return table
+
+
+def against(goal: Goal, evaluation: Evaluation, base: Evaluation) -> str:
+    """How `evaluation` stands to `base` in one goal: "4.00×", "-0.30", "" where there is none."""
+    value = evaluation.metrics.get(goal.metric)
+    whole = base.metrics.get(goal.metric)
+    if value is None or whole is None:
+        return ""
+    if is_cost(goal.metric):
+        return f"{whole / value:.2f}×" if value else "∞×"
+    if goal.metric == "accuracy":
+        return f"{100 * (value - whole):+.2f}"
+    return f"{value - whole:+.3g}"
+
+
+def device_table(devices: Sequence[Device], host: str | None) -> Table:
+    """A row per device; `host` names the one that describes this machine."""
+    table = plain_table("device", "what it is", "runtime", "latency within", "")
+    for device in devices:
+        table.add_row(
+            device.name,
+            device.title,
+            f"{device.runtime.name} {device.runtime.versions}",
+            f"± {device.relative_error_95.value:.0%}",
+            "this machine" if device.name == host else "",
+        )
+    for column in table.columns[1:3]:
+        column.justify = "left"
+    return table
+
+
+def device_details(device: Device) -> Table:
+    """What `device` offers the space, in two columns."""
+    offers, alignment, runtime = device.offers, device.alignment, device.runtime
+    verified = runtime.verified_with or "not verified here"
+    rows = {
+        "name": device.name,
+        "what it is": device.title,
+        "runtime": f"{runtime.name} {runtime.versions} ({verified})",
+        "threads": f"up to {runtime.max_threads}",
+        "weight bits with fast kernels": _listed(offers.fast_weight_bits),
+        "weight bits that save bytes only": _listed(offers.storage_weight_bits),
+        "activation bits": _listed(offers.activation_bits),
+        "ONNX weight types": _listed(offers.onnx_types),
+        "sparsity that saves time": _listed(offers.fast_patterns),
+        "knobs that save bytes only": _listed(offers.storage_only_knobs),
+        "channels": f"multiples of {alignment.width_step}, rank of {alignment.rank_step}",
+        "memory for weights": _budget(device.memory.weight_budget_bytes),
+        "memory for activations": _budget(device.memory.activation_budget_bytes),
+        "latency, 95 % of networks": f"± {device.relative_error_95.value:.0%} once calibrated, "
+        f"speed within {device.scale_factor_95.value:.2g}× before",
+        "source": f"{offers.source} ({offers.confidence})",
+    }
+    table = plain_table("", "")
+    table.show_header = False
+    table.columns[1].justify = "left"
+    for name, value in rows.items():
+        table.add_row(f"[bold]{name}[/bold]", value)
+    return table
+
+
+def _unit(metric: str, shown: Sequence[Evaluation]) -> Unit:
+    values = [abs(e.metrics[metric]) for e in shown if metric in e.metrics]
+    return unit_of(metric, max(values, default=1.0))
+
+
+def _number(metric: str, evaluation: Evaluation, unit: Unit) -> str:
+    if metric not in evaluation.metrics:
+        return "–"
+    return show(metric, evaluation.metrics[metric], unit).removesuffix(unit.symbol).rstrip()
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(str(value) for value in values) or "none"
+
+
+def _budget(limit_bytes: int | None) -> str:
+    return "no limit of its own" if limit_bytes is None else show("_bytes", limit_bytes)

@@ -1,0 +1,257 @@
+"""Re-opens an exported bundle and holds it against its card: bytes, outputs, kernels, latency.
+
+Nothing is taken from the search but the files. `verify_many` does it in a process of its own, so
+that nothing left in memory can make a broken file look whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+import torch
+from torch import Tensor
+
+from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.export.bundle import CARD_FILE, ONNX_FILE
+from paredown.compressors.export.kernels import session
+from paredown.compressors.export.loading import load_model
+from paredown.search import bundle_rules as rules
+from paredown.search.bundle_rules import Findings
+from paredown.search.config import load_config
+from paredown.search.metrics import Tally
+from paredown.search.onnx_outputs import both_outputs, onnx_outputs
+from paredown.search.report import BundleCheck
+from paredown.search.splits import Split
+from paredown.search.tasks import Task, load_task
+
+_CARD_ENTRIES = (
+    "key",
+    "predicted",
+    "integer_kernels",
+    "uncompressed",
+    "hardware",
+    "files",
+    "config_yaml",
+)
+
+
+class VerificationError(ValueError):
+    """A bundle cannot be held against anything: no card, or the checking process ended early."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What re-opening a bundle found, and the rules it breaks.
+
+    `measured` holds `test_<metric>` through ONNX Runtime, `uncompressed_test_<metric>`, for means
+    over samples `test_difference` with its `test_difference_error` (standard error of the paired
+    difference), and costs by name; `predicted` is the card's, with `test_<metric>` as our own
+    simulation gives it. Every mismatch starts with its rule: files, bytes, content, loading,
+    parity, agreement, metric, kernels or latency. `unchecked` says what could not be, and why.
+    """
+
+    folder: Path
+    key: str
+    predicted: Mapping[str, float]
+    measured: Mapping[str, float]
+    mismatches: tuple[str, ...]
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.mismatches
+
+
+def check_of(verification: Verification) -> BundleCheck:
+    """The line of the report; its folder is as given to `verify_bundle`."""
+    return BundleCheck(
+        key=verification.key,
+        folder=str(verification.folder),
+        predicted=verification.predicted,
+        measured=verification.measured,
+        mismatches=verification.mismatches,
+    )
+
+
+def verify_bundle(folder: Path, task: Task | None = None, rows: int | None = None) -> Verification:
+    """Holds the bundle in `folder` against its card, in this process.
+
+    Args:
+        task: Made from the card's config if not given.
+        rows: Only so many rows of the test split; all by default.
+
+    Raises:
+        VerificationError: There is no card to hold the bundle against.
+    """
+    return Verifier(task=task, rows=rows).verify(folder)
+
+
+def verify_many(folders: Sequence[Path]) -> tuple[Verification, ...]:
+    """Verifies the bundles in one fresh process, in order.
+
+    Raises:
+        VerificationError: It ended without a result; the message holds what it said last.
+    """
+    if not folders:
+        return ()
+    command = [sys.executable, "-m", "paredown.search.verification", *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        said = "\n".join(done.stderr.strip().splitlines()[-12:])
+        raise VerificationError(
+            f"the verifying process must end with a result, got exit code {done.returncode}; "
+            f"it said last:\n{said}"
+        )
+    return tuple(
+        Verification(
+            **{
+                **plain,
+                "folder": Path(plain["folder"]),
+                "mismatches": tuple(plain["mismatches"]),
+                "unchecked": tuple(plain["unchecked"]),
+            }
+        )
+        for plain in json.loads(lines[-1])
+    )
+
+
+def verify_in_fresh_process(folder: Path) -> Verification:
+    """Verifies one bundle in a fresh process; raises as `verify_many` does."""
+    return verify_many([folder])[0]
+
+
+class Verifier:
+    """Verifies bundles one after another; task and baseline scores are kept for those that share.
+
+    Args:
+        task: Made from each card's config if not given.
+        rows: Only so many rows of the test split; all by default.
+    """
+
+    def __init__(self, task: Task | None = None, rows: int | None = None) -> None:
+        self._given = task
+        self._rows = rows
+        self._tasks: dict[str, tuple[Task, Split]] = {}
+        self._baselines: dict[Path, tuple[float, Tensor | None]] = {}
+
+    def verify(self, folder: Path) -> Verification:
+        """Holds the bundle in `folder` against its card.
+
+        Raises:
+            VerificationError: There is no complete card.
+        """
+        card = _read_card(folder)
+        found = Findings(folder=folder, card=card, predicted=dict(card["predicted"]))
+        rules.check_files(found)
+        opened = rules.open_bundle(found)
+        has_baseline = (found.baseline / ONNX_FILE).is_file()
+        if not has_baseline:
+            found.mismatches.append(
+                f"files: the uncompressed model's bundle must be at {found.baseline}"
+            )
+        if opened is not None:
+            tally = self._check_outputs(*opened, found)
+            rules.check_kernels(found)
+            if has_baseline:
+                self._compare(tally, found)
+                rules.check_latency(found)
+        return Verification(
+            folder=folder,
+            key=card["key"],
+            predicted=found.predicted,
+            measured=found.measured,
+            mismatches=tuple(found.mismatches),
+            unchecked=tuple(found.unchecked),
+        )
+
+    def _check_outputs(
+        self, model: CompressedModel, running: ort.InferenceSession, found: Findings
+    ) -> Tally:
+        """The metric's tally through ONNX Runtime."""
+        task, test = self._task(found)
+        metric = task.metric
+        through, simulation = metric.tally(), metric.tally()
+        agreed: list[Tensor] = []
+        for outputs, simulated, targets in both_outputs(running, model, test, self._rows):
+            through.add(outputs, targets)
+            simulation.add(simulated, targets)
+            if metric.name == "accuracy":
+                agreed.append((outputs[0].argmax(1) == simulated[0].argmax(1)).float().flatten())
+        if not rules.has_codes(model):
+            rules.check_parity(model, test, found)
+        elif agreed:
+            rules.check_agreement(float(torch.cat(agreed).mean()), found)
+        rules.check_metric(metric.name, through.value(), simulation.value(), found)
+        return through
+
+    def _compare(self, tally: Tally, found: Findings) -> None:
+        """Notes how the candidate does against the uncompressed model, sample by sample."""
+        value, theirs = self._baseline(found)
+        found.measured[f"uncompressed_test_{tally.metric.name}"] = value
+        ours = tally.per_sample()
+        if ours is not None and theirs is not None and len(ours) > 1:
+            difference = (ours - theirs).double()
+            error = float(difference.std()) / math.sqrt(len(difference))
+            found.measured["test_difference"] = float(difference.mean())
+            found.measured["test_difference_error"] = error
+
+    def _baseline(self, found: Findings) -> tuple[float, Tensor | None]:
+        place = found.baseline.resolve()
+        if place not in self._baselines:
+            task, test = self._task(found)
+            tally = task.metric.tally()
+            graph = load_model(place).blueprint.graph
+            for outputs, targets in onnx_outputs(
+                session(place / ONNX_FILE), graph, test, self._rows
+            ):
+                tally.add(outputs, targets)
+            self._baselines[place] = tally.value(), tally.per_sample()
+        return self._baselines[place]
+
+    def _task(self, found: Findings) -> tuple[Task, Split]:
+        name = str(found.card["config_yaml"])
+        if name not in self._tasks:
+            task = self._given or _load_task(name)
+            self._tasks[name] = task, task.splits.open_test()
+        return self._tasks[name]
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD_FILE
+    if not path.is_file():
+        raise VerificationError(f"{folder} must hold {CARD_FILE}; give the folder of a bundle")
+    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    missing = [name for name in _CARD_ENTRIES if name not in card]
+    if missing:
+        raise VerificationError(
+            f"{path} must be complete, got none of {', '.join(missing)}; export the model again"
+        )
+    return card
+
+
+def _load_task(config_yaml: str) -> Task:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(config_yaml, encoding="utf-8")
+        return load_task(load_config(path))
+
+
+def _main(folders: Sequence[str]) -> None:
+    torch.set_num_threads(1)
+    verifier = Verifier()
+    found = [asdict(verifier.verify(Path(folder))) for folder in folders]
+    print(json.dumps(found, default=str))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -1,0 +1,211 @@
+"""The workbench of one search: everything read, measured and collected before it starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.database import Database
+from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
+from paredown.compressors.ranges import collect_ranges
+from paredown.compressors.statistics import collect_statistics, summed_cross_entropy
+from paredown.hardware_models.costs import Cost, CostModels
+from paredown.hardware_models.device import Device, capabilities, load_device
+from paredown.hardware_models.latency import LatencyModel
+from paredown.hardware_models.workload import read_work
+from paredown.search.evaluation import Goal, Score
+from paredown.search.latency_source import latency_model
+from paredown.search.schema import Config, GoalSection
+from paredown.search.scoring import Evaluator, score
+from paredown.search.space_rules import build_space
+from paredown.search.splits import Split
+from paredown.search.tasks import Task, load_task
+from paredown.spaces.blueprint import Blueprint
+from paredown.spaces.candidate import Candidate
+from paredown.spaces.capture import Captured, as_inputs, capture
+from paredown.spaces.draft import draft
+from paredown.spaces.model_map import ModelMap
+from paredown.spaces.read import read_model_map
+from paredown.spaces.space import Space
+
+_CALIBRATION_BATCH = 64
+RESTORED_ROWS = 512
+"""Calibration rows that statistics are restored on: more cost time and change little."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surveyed:
+    """A config's model before any data was run through it: enough to inspect and to price."""
+
+    config: Config
+    task: Task
+    captured: Mapping[str, Captured]
+    space: Space
+    device: Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workbench:
+    """A surveyed model with its statistics, cost models and goals in absolute numbers."""
+
+    config: Config
+    task: Task
+    space: Space
+    device: Device
+    evaluator: Evaluator
+    cost_models: CostModels
+
+    @property
+    def databases(self) -> Mapping[str, Database]:
+        return self.evaluator.databases
+
+    def uncompressed(self) -> Candidate:
+        """The identity candidate of the reference architecture."""
+        return Candidate(architecture=self.space.architectures[0].name)
+
+    def blueprint(self, candidate: Candidate) -> Blueprint:
+        return draft(self.space.model_map(candidate), candidate)
+
+    def price(self, candidate: Candidate) -> Cost:
+        """All costs, without building the model."""
+        return self.cost_models.price(self.blueprint(candidate))
+
+    def assemble(self, candidate: Candidate) -> CompressedModel:
+        """The compressed model, exactly as it is scored and exported."""
+        return self.evaluator.assemble(candidate)
+
+    def score(self, model: CompressedModel, split: Split, rows: int | None = None) -> Score:
+        return score(model, split, self.task.metric, self.task.loss, rows)
+
+
+def survey(config: Config) -> Surveyed:
+    """Reads the task, the networks and the device, and draws the space; no statistics yet.
+
+    Raises:
+        TaskError, DataError, UserCodeError, CaptureError, DeviceError, SpaceError: What the config
+            names cannot be used.
+    """
+    task = load_task(config)
+    device = load_device(config.hardware.device)
+    captured = {name: capture(m, task.example) for name, m in task.modules.items()}
+    maps: dict[str, ModelMap] = {name: read_model_map(c) for name, c in captured.items()}
+    space = build_space(
+        config.space, maps, capabilities(device), [goal.metric for goal in config.goals]
+    )
+    return Surveyed(config=config, task=task, captured=captured, space=space, device=device)
+
+
+def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
+    """The workbench of a config: survey, calibration statistics, latency model.
+
+    Args:
+        latency_file: Where the fitted latency model is kept: read when it exists, so that costs stay
+            frozen over a run and its resumption, written otherwise.
+    """
+    surveyed = survey(config)
+    task, space = surveyed.task, surveyed.space
+    databases = {
+        name: _database(captured, space.by_name[name].model_map, task, config.search.seed)
+        for name, captured in surveyed.captured.items()
+    }
+    first = space.architectures[0]
+    evaluator = Evaluator(
+        databases=databases,
+        split=task.splits.search,
+        metric=task.metric,
+        loss=task.loss,
+        calibration=_calibration_inputs(task, first.model_map),
+    )
+    reference = read_work(draft(first.model_map, Candidate(architecture=first.name)))
+    return Workbench(
+        config=config,
+        task=task,
+        space=space,
+        device=surveyed.device,
+        evaluator=evaluator,
+        cost_models=CostModels(
+            device=surveyed.device,
+            latency_model=_latency(surveyed, latency_file),
+            reference=reference,
+            sizes=_file_sizes,
+        ),
+    )
+
+
+def _latency(surveyed: Surveyed, latency_file: Path | None) -> LatencyModel:
+    hardware = surveyed.config.hardware
+    stored = None
+    if latency_file is not None and latency_file.exists():
+        stored = json.loads(latency_file.read_text("utf-8"))
+    model, written = latency_model(
+        hardware.latency, surveyed.device, hardware.threads, surveyed.space, stored
+    )
+    if latency_file is not None and stored is None and written is not None:
+        latency_file.write_text(json.dumps(written, indent=1), "utf-8")
+    return model
+
+
+def _file_sizes(blueprint: Blueprint) -> Mapping[str, float]:
+    return {
+        "onnx_bytes": float(onnx_file_bytes(blueprint)),
+        "packed_bytes": float(packed_file_bytes(blueprint)),
+    }
+
+
+def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:
+    split = task.splits.calibration
+    rows = min(RESTORED_ROWS, len(split))
+    return as_inputs(model_map.graph, split.rows(0, rows)[0])
+
+
+def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) -> Database:
+    split = task.splits.calibration
+    graph = captured.graph
+    rows = min(RESTORED_ROWS, len(split))
+    batches = [(as_inputs(graph, i), t) for i, t in split.batches(_CALIBRATION_BATCH, rows)]
+    classifies = task.loss_name == "cross_entropy"
+
+    def summed_loss(outputs: tuple[Tensor, ...], targets: object) -> Tensor:
+        size = targets[0].shape[0] if isinstance(targets, tuple) else targets.shape[0]  # type: ignore[attr-defined]
+        return task.loss(outputs, targets) * size  # type: ignore[arg-type]
+
+    statistics = collect_statistics(
+        graph,
+        captured.tensors,
+        model_map.layers,
+        [inputs for inputs, _ in batches],
+        loss=summed_cross_entropy if classifies else summed_loss,
+        targets=None if classifies else [targets for _, targets in batches],
+        seed=seed,
+    )
+    with torch.no_grad():
+        ranges = collect_ranges(graph, captured.tensors, [inputs for inputs, _ in batches])
+    return Database(model_map, captured.tensors, statistics, ranges)
+
+
+def absolute_goals(
+    sections: tuple[GoalSection, ...], uncompressed: Mapping[str, float]
+) -> tuple[Goal, ...]:
+    """Goals with their bounds in the metric's own unit.
+
+    Args:
+        uncompressed: Metrics of the uncompressed model, which relative bounds refer to: a ratio for a
+            cost, a difference for a quality.
+    """
+    goals = []
+    for section in sections:
+        bounds: dict[str, float] = {}
+        for side in ("at_most", "at_least"):
+            value = getattr(section, side)
+            if value is not None:
+                base = uncompressed[section.metric]
+                absolute = value * base if section.is_cost else value + base
+                bounds[side] = absolute if section.relative else value
+        goals.append(Goal(metric=section.metric, direction=section.direction, **bounds))
+    return tuple(goals)

@@ -1,0 +1,102 @@
+"""The whole chain on every zoo network: candidate, tensors, both files, and what runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from paredown.compressors.assemble import assemble, needs_reestimation, restore_statistics
+from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.export.bundle import write_bundle
+from paredown.compressors.export.kernels import integer_kernels, promised_kernels, session
+from paredown.compressors.export.loading import load
+from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
+from paredown.hardware_models.workload import read_work
+from paredown.spaces.candidate import Candidate
+from paredown.spaces.draft import draft
+from paredown.spaces.graph import run
+
+SAMPLES = 4
+
+Chain = tuple[Candidate, CompressedModel, list[Tensor], Path]
+
+
+@pytest.fixture(params=[(0, 32), (1, 32), (2, 8), (3, None)], ids=["0", "1", "2-int8", "3-mixed"])
+def chain(request, zoo_name, mapped, database, calibration, random_candidate, tmp_path) -> Chain:
+    """A candidate, its model as it is scored, inputs of its calibration, and its bundle."""
+    seed, activation_bits = request.param
+    candidate = random_candidate(mapped(zoo_name), seed, activation_bits)
+    model = assemble(candidate, database(zoo_name))
+    inputs = calibration(zoo_name)
+    if needs_reestimation(candidate):
+        model = restore_statistics(model, candidate, database(zoo_name), inputs)
+    folder = write_bundle(tmp_path / "bundle", model, candidate, {})
+    return candidate, model, inputs, folder
+
+
+def run_onnx(model: CompressedModel, path: Path, inputs: list[Tensor]) -> list[Tensor]:
+    runtime = session(path, exact=True)
+    names = model.blueprint.graph.inputs
+    rows = []
+    for row in range(SAMPLES):
+        feed = {n: x[row : row + 1].numpy() for n, x in zip(names, inputs, strict=True)}
+        rows.append([torch.from_numpy(value) for value in runtime.run(None, feed)])
+    return [torch.cat(column) for column in zip(*rows, strict=True)]
+
+
+def check_outputs(model: CompressedModel, path: Path, inputs: list[Tensor]) -> None:
+    has_codes = any(op.activation_bits == 8 for op in model.blueprint.operators)
+    with torch.no_grad():
+        ours = [model([x[i : i + 1] for x in inputs]) for i in range(SAMPLES)]
+    found = run_onnx(model, path, inputs)
+    for theirs, column in zip(found, zip(*ours, strict=True), strict=True):
+        expected = torch.cat(column)
+        spread = float(expected.max() - expected.min()) + 1e-6
+        size = float(expected.abs().max()) + 1e-6
+        difference = (theirs - expected).abs()
+        if has_codes:
+            assert float(difference.mean()) <= 0.02 * spread
+        else:
+            assert float(difference.max()) <= 1e-4 * size
+
+
+def test_every_network_goes_from_candidate_to_files_that_run(
+    chain: Chain, zoo_name: str, mapped: Callable
+) -> None:
+    candidate, model, inputs, folder = chain
+    priced = draft(mapped(zoo_name), candidate)
+
+    onnx_path, packed_path = folder / "model.onnx", folder / "model.safetensors"
+    assert onnx_file_bytes(priced) == onnx_path.stat().st_size
+    assert packed_file_bytes(priced) == packed_path.stat().st_size
+    assert read_work(priced) == read_work(model.blueprint)
+
+    promised = promised_kernels(model.blueprint)
+    assert promised == promised_kernels(priced)
+    assert not promised - integer_kernels(onnx_path), "a promised kernel is missing"
+
+    check_outputs(model, onnx_path, inputs)
+    with torch.no_grad():
+        expected = model(inputs)
+        loaded = pytree.tree_leaves(load(folder)(*inputs))
+    for a, b in zip(expected, loaded, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_identity_candidate_is_the_model_bit_by_bit(
+    zoo_name, captured, database, calibration
+) -> None:
+    model = assemble(Candidate(), database(zoo_name))
+    inputs = calibration(zoo_name)
+    graph, tensors = captured(zoo_name).graph, captured(zoo_name).tensors
+    with torch.no_grad():
+        expected = run(graph, tensors, inputs)
+        for a, b in zip(model(inputs), expected, strict=True):
+            assert torch.equal(a, b)
+    assert model.blueprint.graph == graph
+    assert set(model.stored) == set(graph.tensor_names())
