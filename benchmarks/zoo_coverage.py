@@ -2,8 +2,10 @@
 
     python benchmarks/zoo_coverage.py [NAME ...]
 
-Shares are of the bytes of all float tensors a network reads. Exit code 1 if bits reach less than
-95 % of a network, rank misses a Linear layer, or a convolutional network has no width group.
+Shares are of weight bytes: float tensors of two or more dimensions. `weights` is their own share of
+all tensors; biases and norms always stay float32. `linears` is what rank reaches of the Linear
+layers. Exit code 1 if bits reach less than 95 %, rank misses a Linear layer, or a convolutional
+network has no width group.
 """
 
 from __future__ import annotations
@@ -28,17 +30,29 @@ ZOO = Path(__file__).parents[1] / "tests" / "zoo.py"
 SMALLEST_RANK = 0.1
 """A layer is reached by the rank knob if this share of its full rank makes it smaller."""
 LEAST_BITS = 0.95
-COLUMNS = ("bits", "sparsity", "rank", "linears", "width", "layers", "groups", "blocks", "segs")
+COLUMNS = (
+    "weights",
+    "bits",
+    "sparsity",
+    "rank",
+    "linears",
+    "width",
+    "layers",
+    "groups",
+    "blocks",
+    "segs",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What the knobs reach: shares in [0, 1] of all bytes, `linears` of those of Linear layers."""
+    """What the knobs reach, shares in [0, 1]; `linears` is None without Linear layers."""
 
+    weights: float
     bits: float
     sparsity: float
     rank: float
-    linears: float
+    linears: float | None
     width: float
     layers: int
     groups: int
@@ -49,16 +63,18 @@ class Coverage:
 
 def cover(model_map: ModelMap) -> Coverage:
     """The coverage of one network."""
-    total = sum(prod(shape) for shape in model_map.tensor_shapes.values())
+    shapes = model_map.tensor_shapes.values()
+    total = sum(prod(shape) for shape in shapes if len(shape) > 1)
     linears = [layer for layer in model_map.layers if layer.kind == "linear"]
     factored = [layer for layer in model_map.layers if _has_rank(layer)]
     narrowed = _narrowed_weights(model_map)
-    weights = _count(model_map.layers) / total
+    reached = _count(model_map.layers) / total
     return Coverage(
-        bits=weights,
-        sparsity=weights,
+        weights=total / sum(prod(shape) for shape in shapes),
+        bits=reached,
+        sparsity=reached,
         rank=_count(factored) / total,
-        linears=_count(layer for layer in linears if _has_rank(layer)) / max(1, _count(linears)),
+        linears=_count(filter(_has_rank, linears)) / _count(linears) if linears else None,
         width=_count(layer for layer in model_map.layers if layer.weight in narrowed) / total,
         layers=len(model_map.layers),
         groups=len(model_map.groups),
@@ -73,7 +89,7 @@ def shortfalls(name: str, found: Coverage, is_cnn: bool) -> list[str]:
     lacks = []
     if found.bits < LEAST_BITS:
         lacks.append(f"{name}: bits reach {found.bits:.1%}, less than {LEAST_BITS:.0%}")
-    if found.linears < 1:
+    if found.linears is not None and found.linears < 1:
         lacks.append(f"{name}: rank misses a Linear layer")
     if is_cnn and not found.groups:
         lacks.append(f"{name}: no verified width group")
@@ -115,9 +131,11 @@ def _left_out(model_map: ModelMap, narrowed: frozenset[str]) -> tuple[str, ...]:
 
 
 def _row(name: str, found: Coverage) -> str:
-    shares = (found.bits, found.sparsity, found.rank, found.linears, found.width)
+    shares = (found.weights, found.bits, found.sparsity, found.rank, found.linears, found.width)
     counts = (found.layers, found.groups, found.blocks, found.segments)
-    cells = [f"{share:9.1%}" for share in shares] + [f"{count:9d}" for count in counts]
+    cells = [
+        f"{'-':>9}" if share is None else f"{share:9.1%}" for share in shares
+    ] + [f"{count:9d}" for count in counts]
     return f"{name:18}" + "".join(cells)
 
 

@@ -1,1 +1,24 @@
+"""The search: from a config to a verified front. `run` and `load` are the whole Python face."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paredown.compressors.export.loading import load
+    from paredown.search.run import run
+
+__all__ = ["load", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used: `paredown --help` and the config need neither torch nor Ray.
+    if name == "run":
+        from paredown.search.run import run
+
+        return run
+    if name == "load":
+        from paredown.compressors.export.loading import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ from paredown.compressors.export.kernels import integer_kernels, session
 from paredown.compressors.export.loading import TENSORS_FILE, load_model
 from paredown.hardware_models.measure import fingerprint, measure_ratio
 from paredown.search.exporting import BUNDLE_FILES, digest_of
-from paredown.search.onnx_outputs import Outputs, both_outputs
+from paredown.search.onnx_outputs import Outputs, both_outputs, run_onnx
 from paredown.search.splits import Split
 from paredown.spaces.graph import QDQ
 
@@ -78,15 +78,31 @@ def check_files(found: Findings) -> None:
         )
 
 
+def has_baseline(found: Findings) -> bool:
+    """Rule `files` again: whether the uncompressed model is there, as this bundle knew it."""
+    path = found.baseline / ONNX_FILE
+    holds = path.is_file() and digest_of(path) == found.card["uncompressed"].get("onnx_sha256")
+    if found.baseline.resolve() != found.folder.resolve():
+        found.expect(holds, f"files: {path} must be the uncompressed model exported with this one")
+    return holds
+
+
 def open_bundle(found: Findings) -> tuple[CompressedModel, ort.InferenceSession] | None:
-    """Rule `loading`: the simulation's model and a session of the ONNX file, or None."""
+    """Rule `loading`: the simulation's model and a session of the ONNX file that runs, or None."""
     if not all((found.folder / name).is_file() for name in BUNDLE_FILES):
         return None
     try:
-        return load_model(found.folder), session(found.onnx_path)
+        model, running = load_model(found.folder), session(found.onnx_path)
+        graph = model.blueprint.graph
+        zeros = [
+            torch.zeros(shape, dtype=getattr(torch, dtype))
+            for shape, dtype in zip(graph.input_shapes, graph.input_dtypes, strict=True)
+        ]
+        run_onnx(running, graph, zeros)
+        return model, running
     except Exception as error:  # a broken file can raise anything, and each means the same
         first = (str(error).splitlines() or [""])[0][:200]
-        found.mismatches.append(f"loading: must open, got {type(error).__name__}: {first}")
+        found.mismatches.append(f"loading: must open and run, got {type(error).__name__}: {first}")
         return None
 
 

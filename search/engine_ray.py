@@ -44,7 +44,10 @@ def run_ray(
     os.environ.update(_QUIET)
     from ray import tune
 
-    with _cluster(section, code_path), tempfile.TemporaryDirectory(prefix="paredown-tune-") as scratch:
+    with (
+        _cluster(section, code_path),
+        tempfile.TemporaryDirectory(prefix="paredown-tune-") as scratch,
+    ):
         resources = {"cpu": section.cpus_per_worker}
         if section.gpus_per_worker:
             resources["gpu"] = section.gpus_per_worker

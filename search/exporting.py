@@ -109,6 +109,7 @@ def _write(workbench: Workbench, evaluation: Evaluation, base: Evaluation, folde
     written = write_bundle(folder / evaluation.key, model, evaluation.candidate, card)
     # Not for the table of figures in README.md; a bundle without them is refused by `verify`.
     card["files"] = {name: digest_of(written / name) for name in BUNDLE_FILES}
+    card["uncompressed"]["onnx_sha256"] = digest_of(folder / base.key / ONNX_FILE)
     card["config_yaml"] = dump_config(workbench.config)
     _replace(written / CARD_FILE, json.dumps(card, indent=2, allow_nan=False) + "\n")
     return written

@@ -15,8 +15,6 @@ from paredown.spaces.capabilities import Capabilities
 from paredown.spaces.model_map import LeftOut, ModelMap
 from paredown.spaces.space import Architecture, Knob, Space
 
-_PARTS = (("layers", "layer"), ("groups", "channel group"), ("blocks", "droppable block"))
-
 
 def inspection(space: Space, offered: Capabilities) -> Group:
     """The whole of `space` for a terminal; `offered` tells which knobs save bytes only."""
@@ -42,9 +40,9 @@ def _architecture(architecture: Architecture, offered: Capabilities) -> list[Ren
     title = architecture.name or "The model"
     weights = sum(layer.weight_count for layer in model_map.layers)
     macs = sum(layer.macs for layer in model_map.layers)
-    counts = ", ".join(
-        f"{len(getattr(model_map, name))} {noun}{'' if len(getattr(model_map, name)) == 1 else 's'}"
-        for name, noun in (*_PARTS, ("segments", "segment"))
+    counts = (
+        f"{len(model_map.layers)} layers, {len(model_map.groups)} channel groups, "
+        f"{len(model_map.blocks)} droppable blocks, {len(model_map.segments)} segments"
     )
     head = (
         f"[bold]{escape(title)}[/bold]: {counts}; {weights:,} weights, {show('macs', macs)} MACs"
@@ -95,9 +93,11 @@ def _knobs(architecture: Architecture, offered: Capabilities) -> RenderableType:
     """Knobs with equal kind and domain share a row: a network of 50 layers has 200 knobs."""
     shared = Counter[tuple[str, str]]()
     targets: dict[tuple[str, str], list[str]] = {}
+    is_fixed: dict[tuple[str, str], bool] = {}
     for knob in architecture.knobs:
         same = (knob.kind, domain_text(knob))
         shared[same] += 1
+        is_fixed[same] = len(knob.domain) == 1
         # Targets of one knob are tied: they take its value together.
         targets.setdefault(same, []).append(" = ".join(knob.targets))
     table = plain_table("knob", "count", "values", "of", "")
@@ -105,6 +105,8 @@ def _knobs(architecture: Architecture, offered: Capabilities) -> RenderableType:
         names = targets[kind, domain]
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         note = "bytes only" if kind in offered.storage_only_knobs else ""
+        if is_fixed[kind, domain]:
+            note = "fixed"
         table.add_row(kind, str(count), domain, shown, f"[dim]{note}[/dim]")
     table.columns[2].justify = table.columns[3].justify = "left"
     return table

@@ -73,7 +73,9 @@ def _draw(
     origin = _costs(workbench, base, metrics)
     decisions = [
         [
-            replace(o, costs=(_costs(workbench, _apply(base, o.changes), metrics) - origin) / origin)
+            replace(
+                o, costs=(_costs(workbench, _apply(base, o.changes), metrics) - origin) / origin
+            )
             for o in options
         ]
         for options in _decisions(architecture, database)
@@ -89,9 +91,7 @@ def _draw(
                 changes = _merge(changes, chosen.changes)
             candidate = canonical(architecture, _apply(base, changes))
             drawn[candidate.key] = candidate
-    ordered = sorted(
-        drawn.values(), key=lambda c: -float(_costs(workbench, c, metrics)[-1])
-    )
+    ordered = sorted(drawn.values(), key=lambda c: -float(_costs(workbench, c, metrics)[-1]))
     return ordered
 
 
@@ -135,7 +135,7 @@ def _layer_options(
     for setting in settings:
         layers = [database.model_map.layer_by_name[name] for name in targets]
         damage = sum(database.damage(layer, LayerChoice(**setting), {}) for layer in layers)
-        changes = {"layers": {name: setting for name in targets}}
+        changes = {"layers": dict.fromkeys(targets, setting)}
         options.append(_Option(changes=changes, damage=max(0.0, damage), costs=np.zeros(0)))
     return options
 
@@ -158,9 +158,7 @@ def _fields(knob: Knob, value: Any) -> dict[str, Any]:
 
 
 def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: {**first.get(key, {}), **second.get(key, {})} for key in {*first, *second}
-    }
+    return {key: {**first.get(key, {}), **second.get(key, {})} for key in {*first, *second}}
 
 
 def _apply(base: Candidate, changes: Mapping[str, Any]) -> Candidate:

@@ -154,11 +154,7 @@ class Verifier:
         found = Findings(folder=folder, card=card, predicted=dict(card["predicted"]))
         rules.check_files(found)
         opened = rules.open_bundle(found)
-        has_baseline = (found.baseline / ONNX_FILE).is_file()
-        if not has_baseline:
-            found.mismatches.append(
-                f"files: the uncompressed model's bundle must be at {found.baseline}"
-            )
+        has_baseline = rules.has_baseline(found)
         if opened is not None:
             tally = self._check_outputs(*opened, found)
             rules.check_kernels(found)

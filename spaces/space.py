@@ -232,11 +232,14 @@ def _index(model_map: ModelMap, knob: Knob, candidate: Candidate) -> int:
     if knob.kind == "width":
         producers = {g.name: set(g.producers) for g in model_map.groups}
         targets = [target for target in knob.targets if not producers[target] <= gone]
+    if knob.kind == "segment":
+        inside = {s.name: set(s.layers) for s in model_map.segments}
+        targets = [t for t in targets if not inside[t] or not inside[t] <= gone]
     if not targets:
         return 0
+    # Tied targets differ where the knob is inert for some: those may hide its value and go last.
+    targets.sort(key=lambda target: _may_hide(model_map, knob, candidate, target))
     values = [_value(model_map, knob, candidate, target) for target in targets]
-    # Tied targets can differ where the knob is inert: the identity then hides the value.
-    values.sort(key=lambda value: value in _HIDING)
     for value in values:
         if value in knob.domain:
             return knob.domain.index(value)
@@ -250,6 +253,17 @@ def _index(model_map: ModelMap, knob: Knob, candidate: Candidate) -> int:
     if knob.kind in ("method", "rank_fraction"):
         return 0  # inert: a float layer has no method, a layer that cannot be split no rank
     raise ValueError(f"{knob.name}: {values[0]!r} is not one of {knob.domain!r}")
+
+
+def _may_hide(model_map: ModelMap, knob: Knob, candidate: Candidate, target: str) -> bool:
+    """Whether canonical form may have put the target's value there in place of the knob's."""
+    value = _value(model_map, knob, candidate, target)
+    if knob.kind == "weight_bits":
+        layer = model_map.layer_by_name[target]
+        return value == 8 and _is_quantized_anyway(model_map, layer, candidate)
+    if knob.kind == "segment":
+        return value.container == "compact"
+    return knob.kind in ("method", "rank_fraction") and value in ("rtn", 1.0)
 
 
 def _value(model_map: ModelMap, knob: Knob, candidate: Candidate, target: str) -> Any:

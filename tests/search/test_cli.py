@@ -262,8 +262,8 @@ def test_verifying_a_folder_that_is_no_bundle_is_told(tmp_path):
     assert "Traceback (most recent call last)" not in done.stdout
 
 
-def test_inspection_names_every_part_and_all_that_is_left_out(mapped, tmp_path):
-    model_map = mapped("resnet")
+def test_inspection_names_every_part_and_all_that_is_left_out(mapped, zoo, tmp_path):
+    model_map = mapped(next(name for name in zoo if "resnet" in name))
     offered = capabilities(load_device("x86-avx512-vnni-ort"))
     config = load_config(write_config(tmp_path))
     space = build_space(config.space, {"": model_map}, offered, ["accuracy", "onnx_bytes"])

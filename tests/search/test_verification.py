@@ -169,6 +169,30 @@ def test_a_missing_file_is_named(planted: Callable[[str], Path], workbench: Work
     assert verify_bundle(folder, workbench.task).mismatches == ("files: graph.json is missing",)
 
 
+def test_a_changed_uncompressed_model_is_found(
+    planted: Callable[[str], Path], workbench: Workbench, bundles: dict[str, Path]
+) -> None:
+    folder = planted("weights")
+    baseline = folder.parent / bundles["uncompressed"].name / "model.onnx"
+    baseline.write_bytes(baseline.read_bytes()[:-7])
+
+    assert _rules(verify_bundle(folder, workbench.task, rows=64)) == {"files"}
+
+
+def test_a_file_with_other_inputs_does_not_load(
+    planted: Callable[[str], Path], workbench: Workbench
+) -> None:
+    folder = planted("weights")
+    model = onnx.load(folder / "model.onnx")
+    old, new = model.graph.input[0].name, "z" * len(model.graph.input[0].name)
+    for node in model.graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+    model.graph.input[0].name = new
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+    assert _rules(verify_bundle(folder, workbench.task)) == {"content", "loading"}
+
+
 def test_a_changed_weight_is_found_by_parity(
     planted: Callable[[str], Path], workbench: Workbench
 ) -> None:
@@ -188,7 +212,9 @@ def test_changed_scales_in_integers_are_found_by_agreement_and_metric(
 ) -> None:
     folder = planted("integers")
     # Beside integers the only float vectors are the weights' scales, one per channel.
-    _edit_initialiser(folder, lambda a: a.ndim == 1 and a.size > 1, lambda a: a * a / a.mean() * 3)
+    _edit_initialiser(
+        folder, lambda a: a.ndim == 1 and a.size > 1, lambda a: a * np.geomspace(0.05, 20, a.size)
+    )
 
     assert _rules(verify_bundle(folder, workbench.task)) == {"agreement", "metric"}
 

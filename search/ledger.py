@@ -1,0 +1,157 @@
+"""The ledger of a running search: every outcome goes to the journal, the front and MLflow, in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from optuna.distributions import BaseDistribution, IntDistribution
+
+from paredown.search.coordinator import Job, Outcome
+from paredown.search.display import Outline
+from paredown.search.evaluation import Evaluation, Goal
+from paredown.search.journal import Journal
+from paredown.search.mlflow_writer import TrackingPlace
+from paredown.search.pareto import Front, front_of, hypervolume, reference_point
+from paredown.search.run_record import JOURNAL
+from paredown.search.tracking import Tracker
+from paredown.search.workbench import Workbench
+
+
+class Listener(Protocol):
+    """Hears of every evaluation."""
+
+    def told(
+        self, evaluation: Evaluation, front: Front, hypervolume: float, done: int
+    ) -> None: ...
+
+
+class Ledger:
+    """Evaluations so far, and everything that must hear of a new one.
+
+    `front` is that of the rung in use; `hypervolumes` has one value an evaluation.
+    """
+
+    def __init__(
+        self,
+        workbench: Workbench,
+        goals: tuple[Goal, ...],
+        journal: Journal,
+        tracker: Tracker,
+        listener: Listener,
+    ) -> None:
+        self.goals = goals
+        self.tracker = tracker
+        self.over_bound = 0
+        self.hypervolumes: list[float] = []
+        self.evaluations: list[Evaluation] = [e.evaluation for e in journal.read()]
+        self.front = Front(goals)
+        self._replayed = len(self.evaluations)
+        self._workbench = workbench
+        self._journal = journal
+        self._listener = listener
+        self._reference: np.ndarray | None = None
+
+    @classmethod
+    def open(
+        cls,
+        workbench: Workbench,
+        goals: tuple[Goal, ...],
+        folder: Path,
+        listener: Listener,
+        *,
+        resume: bool,
+    ) -> Ledger:
+        """The ledger of the run in `folder`, with what a resumed run holds already.
+
+        Raises:
+            JournalError: The folder holds another study, or one in use.
+        """
+        journal = Journal.open(folder / JOURNAL, goals, resume=resume)
+        config = workbench.config
+        place = TrackingPlace(
+            run_folder=folder,
+            search_id=journal.search_id,
+            uri=config.tracking.uri,
+            experiment=config.tracking.experiment or config.name,
+            max_children=config.tracking.max_children,
+        )
+        outline = Outline.of(workbench.space.architectures[0].model_map)
+        journal.set_attribute("cost_model", workbench.cost_models.latency_model.source)
+        return cls(workbench, goals, journal, Tracker(place, outline), listener)
+
+    def start(self, uncompressed: Evaluation) -> None:
+        """Fix the hypervolume's reference point; replay a resumed run, or tell the first evaluation."""
+        self._reference = reference_point(self.goals, uncompressed, uncompressed)
+        earlier = list(self.evaluations)
+        self.evaluations = []
+        for evaluation in earlier:
+            self._share(evaluation)
+        if not earlier:
+            self._keep(uncompressed)
+
+    def tell(self, job: Job, outcome: Outcome) -> Evaluation:
+        """The evaluation that an outcome makes, on disk when this returns."""
+        metrics: dict[str, float] = self._workbench.price(job.candidate).as_metrics()
+        error = outcome.error
+        if outcome.score is not None:
+            metric = self._workbench.task.metric.name
+            metrics |= {metric: outcome.score.metric, "loss": outcome.score.loss}
+            broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+            error = f"NotFinite: {', '.join(broken)}" if broken else None
+        evaluation = Evaluation(
+            number=len(self.evaluations),
+            key=job.candidate.key,
+            candidate=job.candidate,
+            kind=job.kind,
+            label=job.label,
+            rung=job.rung,
+            metrics=metrics if error is None else {},
+            error=error,
+            duration_s=outcome.duration_s,
+        )
+        self._keep(evaluation)
+        return evaluation
+
+    def use_rung(self, rung: int) -> None:
+        """Make the front that of another rung; its members become the ones marked in MLflow."""
+        self.front = front_of(self.evaluations, self.goals, rung)
+        for member in self.front.members:
+            self.tracker.record(member, self.front, self._volume())
+
+    def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """Let MLflow catch up, and release the journal."""
+        self.tracker.close(status)
+        self._journal.close()
+
+    def _keep(self, evaluation: Evaluation) -> None:
+        parameters, distributions = self._parameters(evaluation)
+        self._journal.append(evaluation, parameters, distributions)
+        self._share(evaluation)
+
+    def _share(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+        if evaluation.rung == self.front.rung:
+            self.front = self.front.add(evaluation)
+        volume = self._volume()
+        self.hypervolumes.append(volume)
+        self.tracker.record(evaluation, self.front, volume)
+        self._listener.told(evaluation, self.front, volume, len(self.evaluations))
+
+    def _volume(self) -> float:
+        return 0.0 if self._reference is None else hypervolume(self.front, self._reference)
+
+    def _parameters(
+        self, evaluation: Evaluation
+    ) -> tuple[Mapping[str, int], Mapping[str, BaseDistribution]]:
+        """The sampler's view of a candidate; references outside the space have none."""
+        space = self._workbench.space
+        if not space.contains(evaluation.candidate):
+            return {}, {}
+        sizes = space.dimensions()
+        return space.encode(evaluation.candidate), {
+            name: IntDistribution(0, size - 1) for name, size in sizes.items()
+        }

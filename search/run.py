@@ -1,0 +1,298 @@
+"""One search from its config to its verified front."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from paredown.search.config import dump_config, load_config
+from paredown.search.coordinator import Coordinator, Job
+from paredown.search.engine_local import run_local
+from paredown.search.engine_ray import run_ray
+from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT, Evaluation, Goal, is_cost
+from paredown.search.finish import export_front, write_pages
+from paredown.search.journal import JournalError
+from paredown.search.ladder import ladder
+from paredown.search.latency_source import uniform
+from paredown.search.ledger import Ledger
+from paredown.search.pareto import Front, non_dominated_rank
+from paredown.search.proposer import Proposer, make_sampler
+from paredown.search.report import BundleCheck
+from paredown.search.run_record import CONFIG, JOURNAL, LATENCY
+from paredown.search.schema import Config
+from paredown.search.schema_task import CustomTask
+from paredown.search.workbench import Workbench, absolute_goals, prepare
+from paredown.spaces.candidate import Candidate
+
+UNIFORM_4_BIT = "uniform 4-bit"
+
+
+class Watcher(Protocol):
+    """Is told how a search goes; `paredown.search.live.Display` shows it on a terminal."""
+
+    def started(self, total: int) -> None: ...
+
+    def stage(self, text: str) -> None: ...
+
+    def told(
+        self, evaluation: Evaluation, front: Front, hypervolume: float, done: int
+    ) -> None: ...
+
+    def finished(self, result: RunResult) -> None: ...
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def started(self, total: int) -> None:
+        return None
+
+    def stage(self, text: str) -> None:
+        return None
+
+    def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
+        return None
+
+    def finished(self, result: RunResult) -> None:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a search leaves: its folder, all evaluations, the front and what verifying it found."""
+
+    folder: Path
+    evaluations: tuple[Evaluation, ...]
+    front: Front
+    bundles: tuple[BundleCheck, ...]
+    interrupted: bool
+
+
+def run(
+    config: Config | str | Path,
+    *,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    watch: Watcher | None = None,
+) -> RunResult:
+    """Searches, exports the front, verifies every point of it and writes the report.
+
+    Args:
+        config: A checked config, or the path of a YAML file.
+        resume: Go on with the run in the folder; nothing told is evaluated again.
+        overrides: `a.b=c` settings over the file's; only with a path.
+
+    Raises:
+        ConfigError, TaskError, JournalError, ...: What the config asks for cannot be had; all derive
+            from ValueError and are raised before anything expensive starts where that is possible.
+    """
+    if not isinstance(config, Config):
+        config = load_config(config, overrides)
+    watch = watch or Silent()
+    folder = config.output.folder / config.name
+    _claim(folder, resume)
+    torch.set_num_threads(config.search.threads_per_worker)
+    started_s = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(dump_config(config), "utf-8")
+    watch.stage("reading the model, collecting statistics, timing sample networks")
+    workbench = prepare(config, folder / LATENCY)
+    rows = _first_rows(workbench)
+    base = _uncompressed(workbench, rows)
+    goals = absolute_goals(config.goals, base.metrics)
+    ledger = Ledger.open(workbench, goals, folder, watch, resume=resume)
+    try:
+        coordinator = _search(workbench, ledger, base, rows, watch)
+        interrupted = coordinator.stopped == _INTERRUPTED
+        if rows is not None and not interrupted:
+            interrupted = _rescore(workbench, ledger, watch)
+        checks: tuple[BundleCheck, ...] = ()
+        if not interrupted:
+            watch.stage(f"exporting and verifying {len(ledger.front.members)} models")
+            checks = export_front(workbench, ledger, folder)
+        watch.stage("writing the report")
+        seconds = time.monotonic() - started_s
+        write_pages(workbench, ledger, folder, checks, seconds, coordinator.stopped)
+        ledger.close("KILLED" if interrupted else "FINISHED")
+    except BaseException:
+        ledger.close("FAILED")
+        raise
+    result = RunResult(
+        folder=folder,
+        evaluations=tuple(ledger.evaluations),
+        front=ledger.front,
+        bundles=checks,
+        interrupted=interrupted,
+    )
+    watch.finished(result)
+    return result
+
+
+_INTERRUPTED = "interrupted"
+
+
+def _claim(folder: Path, resume: bool) -> None:
+    """Refuses a folder that holds another run, before anything is loaded."""
+    has_study = (folder / JOURNAL).exists() and (folder / JOURNAL).stat().st_size > 0
+    if has_study and not resume:
+        raise JournalError(
+            f"a search starts in an empty run folder, got a study in {folder}; "
+            "add --resume to go on with it, or choose another `name` or `output.folder`"
+        )
+
+
+def _first_rows(workbench: Workbench) -> int | None:
+    """Rows of the first rung; None where that is the whole search split, so that one rung is all."""
+    wanted = workbench.config.search.rung_images
+    return wanted if wanted < len(workbench.task.splits.search) else None
+
+
+def _uncompressed(workbench: Workbench, rows: int | None) -> Evaluation:
+    """The uncompressed model's evaluation: relative bounds need it before the search starts."""
+    started = time.perf_counter()
+    candidate = workbench.uncompressed()
+    score = workbench.evaluator.evaluate(candidate, rows)
+    metrics = workbench.price(candidate).as_metrics()
+    return Evaluation(
+        number=0,
+        key=candidate.key,
+        candidate=candidate,
+        kind="reference",
+        label=UNCOMPRESSED,
+        metrics=metrics | {workbench.task.metric.name: score.metric, "loss": score.loss},
+        duration_s=time.perf_counter() - started,
+    )
+
+
+def _search(
+    workbench: Workbench, ledger: Ledger, base: Evaluation, rows: int | None, watch: Watcher
+) -> Coordinator:
+    section = workbench.config.search
+    watch.stage("predicting damage for the warm start")
+    warm = ladder(workbench, section.evaluations // 2) if section.sampler == "ladder" else []
+    population = max(8, min(50, section.evaluations // 4))
+    proposer = Proposer(
+        workbench.space,
+        ledger.goals,
+        make_sampler(section.sampler, section.seed, population),
+        warm,
+        lambda candidate: refused_by(workbench, ledger.goals, candidate),
+    )
+    watch.started(section.evaluations)
+    ledger.start(base)
+    for evaluation in ledger.evaluations:
+        if evaluation.rung == 0:
+            proposer.tell(evaluation)
+    done = {e.key for e in ledger.evaluations}
+    first = [job for job in _reference_jobs(workbench, rows) if job.candidate.key not in done]
+    deadline = section.time_budget_s
+    coordinator = Coordinator(
+        proposer=proposer,
+        first=first,
+        evaluations=section.evaluations,
+        batch=section.batch,
+        rows=rows,
+        tell=ledger.tell,
+        told=sum(1 for e in ledger.evaluations if e.rung == 0),
+        deadline_s=None if deadline is None else time.monotonic() + deadline,
+    )
+    watch.stage("searching")
+    _work(workbench, coordinator)
+    ledger.over_bound = sum(proposer.over_bound.values())
+    return coordinator
+
+
+def refused_by(workbench: Workbench, goals: Sequence[Goal], candidate: Candidate) -> str | None:
+    """The cost whose hard bound the candidate breaks, by price alone; None where it breaks none.
+
+    Latency is held at the upper end of its 95 % interval.
+    """
+    bounded = [g for g in goals if _is_price(g.metric) and (g.at_most, g.at_least) != (None, None)]
+    if not bounded:
+        return None
+    prices = workbench.price(candidate).as_metrics()
+    prices["latency_s"] = prices["latency_high_s"]
+    return next((g.metric for g in bounded if not g.is_met(prices[g.metric])), None)
+
+
+def _is_price(metric: str) -> bool:
+    return is_cost(metric) or metric == "energy_ratio"
+
+
+def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:
+    name = workbench.space.architectures[0].name
+    return [
+        Job(
+            candidate=uniform(workbench.space, name, bits),
+            kind="reference",
+            label=label,
+            rows=rows,
+        )
+        for bits, label in ((8, UNIFORM_8_BIT), (4, UNIFORM_4_BIT))
+    ]
+
+
+def _rescore(workbench: Workbench, ledger: Ledger, watch: Watcher) -> bool:
+    """The leading part of the first rung and the references, on the whole search split.
+
+    Only these make the final front: scores on different rows are never compared.
+    """
+    watch.stage("rescoring the leading candidates on the whole search split")
+    first = [e for e in ledger.evaluations if e.rung == 0 and not e.is_failed]
+    goals = ledger.goals
+    values = [[e.metrics[g.metric] for g in goals] for e in first]
+    ranks = non_dominated_rank(values, [g.direction for g in goals])  # type: ignore[arg-type]
+    count = max(1, round(workbench.config.search.promote_fraction * len(first)))
+    order = sorted(range(len(first)), key=lambda i: (ranks[i], first[i].number))
+    leading = [first[i] for i in order[:count]]
+    promoted = {e.key: e for e in first if e.kind == "reference"} | {e.key: e for e in leading}
+    done = {e.key for e in ledger.evaluations if e.rung == 1}
+    jobs = [
+        Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=1)
+        for e in promoted.values()
+        if e.key not in done
+    ]
+    watch.started(len(ledger.evaluations) + len(jobs))
+    coordinator = Coordinator(
+        proposer=None, first=jobs, evaluations=len(jobs), batch=1, rows=None, tell=ledger.tell
+    )
+    _work(workbench, coordinator)
+    ledger.use_rung(1)
+    return coordinator.stopped == _INTERRUPTED
+
+
+def _work(workbench: Workbench, coordinator: Coordinator) -> None:
+    section = workbench.config.search
+    with _stop_on_interrupt(coordinator):
+        if section.engine == "ray":
+            task = workbench.config.task
+            code = str(task.code_folder) if isinstance(task, CustomTask) else ""
+            run_ray(coordinator, workbench.evaluator, section, code)
+        else:
+            run_local(coordinator, workbench.evaluator, section.threads_per_worker)
+
+
+@contextmanager
+def _stop_on_interrupt(coordinator: Coordinator) -> Iterator[None]:
+    """Ctrl-C asks no more and lets the running evaluations finish; a second one ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        coordinator.stop(_INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
