@@ -124,7 +124,9 @@ def _left_out(model_map: ModelMap, narrowed: frozenset[str]) -> tuple[str, ...]:
         if missing:
             shape = "x".join(map(str, layer.weight_shape))
             grouped = f", {layer.groups} groups" if layer.groups > 1 else ""
-            lines.append(f"{layer.name} ({layer.kind} {shape}{grouped}): no {' or '.join(missing)}")
+            lines.append(
+                f"{layer.name} ({layer.kind} {shape}{grouped}): no {' or '.join(missing)}"
+            )
     others = {*model_map.tensor_shapes} - {layer.weight for layer in model_map.layers}
     floats = sum(prod(model_map.tensor_shapes[name]) for name in others)
     return (*lines, f"float32 always: {floats} values of biases, norms and constants")
@@ -133,9 +135,9 @@ def _left_out(model_map: ModelMap, narrowed: frozenset[str]) -> tuple[str, ...]:
 def _row(name: str, found: Coverage) -> str:
     shares = (found.weights, found.bits, found.sparsity, found.rank, found.linears, found.width)
     counts = (found.layers, found.groups, found.blocks, found.segments)
-    cells = [
-        f"{'-':>9}" if share is None else f"{share:9.1%}" for share in shares
-    ] + [f"{count:9d}" for count in counts]
+    cells = [f"{'-':>9}" if share is None else f"{share:9.1%}" for share in shares] + [
+        f"{count:9d}" for count in counts
+    ]
     return f"{name:18}" + "".join(cells)
 
 

@@ -92,7 +92,7 @@ def solve(
     rank = factor_rank(problem.layer, problem.layer.weight_shape, choice.rank_fraction)
     inner = None
     if rank is None:
-        parts = (_compress(problem.matrix, problem.statistics.gram, choice),)
+        parts: tuple[_Part, ...] = (_compress(problem.matrix, problem.statistics.gram, choice),)
         matrix = parts[0].dense()
     else:
         first_dense, second_dense = whitened_svd(problem.matrix, problem.statistics.gram, rank)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +34,7 @@ _ENVIRONMENT = {
 
 def _epilog(*examples: str) -> str:
     """Examples under a command's help, one a line."""
-    return "\n\n".join(["[bold]Examples[/bold]", *(f"[cyan]{escape(e)}[/cyan]" for e in examples)])
+    return "\n".join(["[bold]Examples[/bold]", *(f"[cyan]{escape(e)}[/cyan]" for e in examples)])
 
 
 app = typer.Typer(
@@ -98,7 +99,7 @@ def search(
     from paredown.search.config import load_config, remarks
 
     checked = load_config(config, overrides or ())
-    console = Console()
+    console = Console(highlight=False)
     for remark in remarks(checked):
         console.print(f"[yellow]note: {escape(remark)}[/yellow]")
     _quiet_optuna()
@@ -109,7 +110,9 @@ def search(
         result = run(checked, resume=resume, watch=display)
     console.print(summary(result, display.elapsed_s))
     if result.interrupted:
-        console.print(f"interrupted; go on with: paredown search {config} --resume")
+        settings = "".join(f" --set {shlex.quote(each)}" for each in overrides or ())
+        again = f"paredown search {config}{settings} --resume"
+        console.print(f"interrupted; go on with: {again}", markup=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     broken = [bundle for bundle in result.bundles if bundle.mismatches]
     for bundle in broken:
@@ -136,7 +139,7 @@ def front(
     else:
         members = record.front.members
         references = references_of(record.evaluations, record.front.rung)
-        Console().print(front_table(members, record.goals, references))
+        Console(highlight=False).print(front_table(members, record.goals, references))
     if not record.front.members:
         _tell(f"no model of {run} is on the front yet")
         raise typer.Exit(FAILED)
@@ -156,7 +159,7 @@ def inspect(config: ConfigFile, overrides: Overrides = None) -> None:
     from paredown.search.inspection import inspection
     from paredown.search.workbench import survey
 
-    console = Console()
+    console = Console(highlight=False)
     with console.status("reading the model"):
         surveyed = survey(checked)
     console.print(inspection(surveyed.space, capabilities(surveyed.device)))
@@ -213,7 +216,7 @@ def export(
     if not chosen:
         _tell(f"no model of {run} is on the front yet")
         raise typer.Exit(FAILED)
-    _conclude(deliver(record, chosen, out or run / "bundles", Console()))
+    _conclude(deliver(record, chosen, out or run / "bundles", Console(highlight=False)))
 
 
 @_command("verify", "paredown verify runs/digits/bundles/*")
@@ -223,7 +226,7 @@ def verify(
     """Re-open bundles in a fresh process and hold them against their cards."""
     from paredown.search.delivering import verify as verify_bundles
 
-    _conclude(verify_bundles(bundles, Console()))
+    _conclude(verify_bundles(bundles, Console(highlight=False)))
 
 
 @_command("compare", "paredown compare runs/digits runs/longer")
@@ -234,7 +237,7 @@ def compare(run: RunFolder, other: Annotated[Path, typer.Argument(metavar="RUN")
     from paredown.search.run_record import read_run
 
     found = compare_runs(read_run(run), read_run(other))
-    Console().print(comparison_view(found, (str(run), str(other))))
+    Console(highlight=False).print(comparison_view(found, (str(run), str(other))))
 
 
 @_command("ui", "paredown ui runs/digits", "paredown ui runs/digits --port 8080")
@@ -248,7 +251,7 @@ def ui(
     from paredown.search.run_record import CONFIG
 
     uri = load_config(run / CONFIG).tracking.uri or default_uri(run)
-    console = Console()
+    console = Console(highlight=False)
     status = serve(uri, port, lambda address: console.print(f"open {address}  (Ctrl-C ends)"))
     if status:
         _tell(f"MLflow's server ended with exit code {status}; is port {port} taken? Try --port")
@@ -266,14 +269,14 @@ def devices(
     from paredown.search.tables import device_details, device_table
 
     if name is not None:
-        Console().print(device_details(known.load_device(name)))
+        Console(highlight=False).print(device_details(known.load_device(name)))
         return
     try:
         host = known.host_device().name
     except known.DeviceError:
         host = None
     found = [known.load_device(each) for each in known.list_devices()]
-    Console().print(device_table(found, host))
+    Console(highlight=False).print(device_table(found, host))
 
 
 @_command("schema", "paredown schema > paredown.schema.json")
@@ -292,12 +295,9 @@ def main() -> None:
 
 
 def _conclude(found: Sequence[Verification]) -> None:
-    if not all(verification.ok for verification in found):
-        broken = [verification for verification in found if not verification.ok]
-        _tell(
-            f"{len(broken)} of {len(found)} bundles do not hold: "
-            + ", ".join(v.key for v in broken)
-        )
+    broken = [verification.key for verification in found if not verification.ok]
+    if broken:
+        _tell(f"{len(broken)} of {len(found)} bundles do not hold: {', '.join(broken)}")
         raise typer.Exit(FAILED)
 
 

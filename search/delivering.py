@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from paredown.compressors.export.bundle import CARD_FILE
 from paredown.search.display import show, title_of, unit_of
 from paredown.search.evaluation import Evaluation
 from paredown.search.mlflow_store import TrackingError, default_uri, find_run
 from paredown.search.run_record import CONFIG, LATENCY, RunRecord
 from paredown.search.tables import plain_table
-from paredown.search.verification import Verification, verify_many
+from paredown.search.verification import Verification, VerificationError, verify_many
 
 _RUNS = Path("runs")
 
@@ -76,6 +77,12 @@ def verify(folders: Sequence[Path], console: Console) -> tuple[Verification, ...
     Raises:
         VerificationError: A folder is no bundle.
     """
+    for folder in folders:
+        if not (folder / CARD_FILE).is_file():
+            raise VerificationError(
+                f"a bundle holds {CARD_FILE}, got {folder} without; give the folder that "
+                "`paredown export` named"
+            )
     with console.status("verifying in a fresh process, on the test split"):
         found = verify_many(folders)
     for verification in found:

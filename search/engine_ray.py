@@ -147,16 +147,21 @@ def _searcher(coordinator: Coordinator) -> Any:
     class AskCoordinator(Searcher):  # type: ignore[misc]
         """Hands the coordinator's jobs to Tune and their results back."""
 
-        def __init__(self) -> None:
+        def __init__(self, coordinator: Coordinator) -> None:
             super().__init__(metric="duration_s", mode="min")
+            self._coordinator = coordinator
             self._jobs: dict[str, Job] = {}
 
+        def __getstate__(self) -> dict[str, Any]:
+            # Tune pickles its searcher beside its own state; nothing of ours is read back from there.
+            return {}
+
         def suggest(self, trial_id: str) -> Any:
-            if coordinator.is_done:
+            if self._coordinator.is_done:
                 return Searcher.FINISHED
-            job = coordinator.next()
+            job = self._coordinator.next()
             if job is None:
-                return Searcher.FINISHED if coordinator.is_done else None
+                return Searcher.FINISHED if self._coordinator.is_done else None
             self._jobs[trial_id] = job
             return {"job": job}
 
@@ -164,7 +169,7 @@ def _searcher(coordinator: Coordinator) -> Any:
             self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
         ) -> None:
             job = self._jobs.pop(trial_id)
-            coordinator.finish(job, _outcome(result, error))
+            self._coordinator.finish(job, _outcome(result, error))
 
         def save(self, checkpoint_path: str) -> None:
             """Nothing: the journal is the one truth."""
@@ -172,7 +177,7 @@ def _searcher(coordinator: Coordinator) -> Any:
         def restore(self, checkpoint_path: str) -> None:
             """Nothing: a search resumes from its journal."""
 
-    return AskCoordinator()
+    return AskCoordinator(coordinator)
 
 
 def _outcome(result: dict[str, Any] | None, error: bool) -> Outcome:

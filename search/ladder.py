@@ -20,7 +20,7 @@ from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.space import Architecture, Knob, canonical
 
 _RUNGS = 48
-_LOWEST, _HIGHEST = 1e-3, 1e2
+_LOWEST, _HIGHEST = 1e-3, 1e1
 """Range of lambda: nats of loss for all of a cost. Below, nothing is compressed; above, everything."""
 
 

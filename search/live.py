@@ -41,7 +41,7 @@ class Outcome(Protocol):
 class _Progress:
     """Everything the panel shows, as the search tells it.
 
-    `seen` counts what this process evaluated: with --resume, `done` starts above zero.
+    `seen` counts evaluations since the last start: with --resume, `done` begins above zero.
     """
 
     clock: Callable[[], float]
@@ -101,6 +101,8 @@ class Display:
     def started(self, total: int) -> None:
         """`total` evaluations are asked for, those of a resumed run included."""
         self._progress.total = total
+        # Rescoring on a longer split is a start of its own, at a pace of its own.
+        self._progress.seen = 0
         self._progress.searching_since_s = self._progress.clock()
 
     def stage(self, text: str) -> None:

@@ -22,16 +22,17 @@ def plain_table(*columns: str) -> Table:
 def front_table(
     members: Sequence[Evaluation], goals: Sequence[Goal], references: Sequence[Evaluation] = ()
 ) -> Table:
-    """A row per member, best first goal on top, after faint rows of `references`.
+    """A row per member, best first goal on top, after `references`, faint where not members.
 
     Beside each value stands how it compares with the first of `references`: costs as a ratio
     (4.0× is a quarter), accuracy in points, other qualities as a difference.
     """
     base = references[0] if references else None
-    shown = [
-        *references,
-        *sorted(members, key=lambda m: goals[0].loss(m.metrics[goals[0].metric])),
-    ]
+    on_front = {member.key for member in members}
+    named = {reference.key for reference in references}
+    others = [member for member in members if member.key not in named]
+    aim = goals[0]
+    shown = [*references, *sorted(others, key=lambda m: aim.loss(m.metrics[aim.metric]))]
     units = {goal.metric: _unit(goal.metric, shown) for goal in goals}
     columns = [
         text
@@ -39,13 +40,13 @@ def front_table(
         for text in (title_of(goal.metric, units[goal.metric]), *([""] if base else []))
     ]
     table = plain_table("model", *columns)
-    for place, evaluation in enumerate(shown):
+    for evaluation in shown:
         cells = [name_of(evaluation)]
         for goal in goals:
             cells.append(_number(goal.metric, evaluation, units[goal.metric]))
             if base is not None:
                 cells.append(f"[dim]{against(goal, evaluation, base)}[/dim]")
-        table.add_row(*cells, style="dim" if place < len(references) else None)
+        table.add_row(*cells, style=None if evaluation.key in on_front else "dim")
     return table
 
 
@@ -64,17 +65,15 @@ def against(goal: Goal, evaluation: Evaluation, base: Evaluation) -> str:
 
 def device_table(devices: Sequence[Device], host: str | None) -> Table:
     """A row per device; `host` names the one that describes this machine."""
-    table = plain_table("device", "what it is", "runtime", "latency within", "")
+    table = plain_table("device", "what it is", "latency within", "")
     for device in devices:
         table.add_row(
             device.name,
             device.title,
-            f"{device.runtime.name} {device.runtime.versions}",
             f"± {device.relative_error_95.value:.0%}",
             "this machine" if device.name == host else "",
         )
-    for column in table.columns[1:3]:
-        column.justify = "left"
+    table.columns[1].justify = "left"
     return table
 
 

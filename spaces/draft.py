@@ -202,7 +202,7 @@ def kept_count(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> int
 def onnx_type(bits: int, segment: SegmentChoice) -> OnnxType:
     """Type of the weight initialiser: the container that the segment chose.
 
-    Beside 8-bit activations 2-bit codes are stored as int8: ONNX Runtime 1.31 does not load int2 there.
+    Beside 8-bit activations 2-bit codes are stored as int4: ONNX Runtime 1.31 does not load int2 there.
     """
     if bits == 32 or (segment.container == "fast" and segment.activation_bits == 32):
         return "float32"
@@ -210,7 +210,7 @@ def onnx_type(bits: int, segment: SegmentChoice) -> OnnxType:
         return "int8"
     if bits > 2:
         return "int4"
-    return "int8" if segment.activation_bits == 8 else "int2"
+    return "int4" if segment.activation_bits == 8 else "int2"
 
 
 def _activation_bits(model_map: ModelMap, candidate: Candidate, node: str) -> int:

@@ -188,7 +188,7 @@ def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate
 
 def _canonical_segment(choice: SegmentChoice, weight_bits: list[int]) -> SegmentChoice:
     """Where both containers store every weight alike, the name is "compact"."""
-    differing = (3, 4) if choice.activation_bits == 8 else (2, 3, 4, 5, 6, 8)
+    differing = (2, 3, 4) if choice.activation_bits == 8 else (2, 3, 4, 5, 6, 8)
     if not any(bits in differing for bits in weight_bits):
         return replace(choice, container="compact")
     return choice

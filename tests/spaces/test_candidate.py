@@ -17,7 +17,9 @@ FOUR = LayerChoice(weight_bits=4, method="gptq")
 
 def test_order_and_identities_do_not_matter() -> None:
     one = Candidate.of(layers={"b": FOUR, "a": FOUR, "c": IDENTITY_CHOICE}, dropped=("y", "x"))
-    two = Candidate.of(layers={"a": FOUR, "b": FOUR}, segments={"s": IDENTITY_SEGMENT}, dropped=("x", "y"))
+    two = Candidate.of(
+        layers={"a": FOUR, "b": FOUR}, segments={"s": IDENTITY_SEGMENT}, dropped=("x", "y")
+    )
     assert one == two
     assert one.key == two.key
     assert hash(one) == hash(two)

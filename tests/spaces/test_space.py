@@ -45,7 +45,9 @@ def knobs_of(model_map, ties):
     found += [Knob(name=f"s:{n}", kind="sparsity", targets=(n,), domain=SPARSITY) for n in layers]
     for group in model_map.groups:
         domain = tuple(range(group.channels, 0, -max(1, group.channels // 4)))
-        found.append(Knob(name=f"w:{group.name}", kind="width", targets=(group.name,), domain=domain))
+        found.append(
+            Knob(name=f"w:{group.name}", kind="width", targets=(group.name,), domain=domain)
+        )
     for block in model_map.blocks:
         found.append(
             Knob(name=f"d:{block.name}", kind="drop", targets=(block.name,), domain=(False, True))
@@ -151,8 +153,6 @@ def test_a_canonical_rank_always_splits_its_layer(name, mapped) -> None:
 def test_knobs_of_one_value_are_constants(mapped) -> None:
     model_map = mapped("lenet")
     knob = Knob(name="b", kind="weight_bits", targets=("fc1", "fc2"), domain=(4,))
-    space = Space(
-        architectures=(Architecture(name="", model_map=model_map, knobs=(knob,)),)
-    )
+    space = Space(architectures=(Architecture(name="", model_map=model_map, knobs=(knob,)),))
     assert space.dimensions() == {}
     assert space.decode({}).layer("fc2").weight_bits == 4

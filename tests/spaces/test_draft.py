@@ -1,0 +1,94 @@
+"""What a candidate makes of a graph: blocks gone, layers split, storage counted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.draft import draft, factor_rank
+from paredown.spaces.graph import QDQ, run
+
+
+def everywhere(model_map, **choice):
+    return {layer.name: LayerChoice(**choice) for layer in model_map.layers}
+
+
+def test_the_identity_changes_nothing(zoo_name, mapped) -> None:
+    blueprint = draft(mapped(zoo_name), Candidate())
+    assert blueprint.graph == mapped(zoo_name).graph
+    assert len(blueprint.operators) == len(mapped(zoo_name).layers)
+    assert all(storage.bits == 32 for storage in blueprint.storage.values())
+
+
+@pytest.mark.parametrize("name", ["resnet_a", "resnet_projection", "resnet20"])
+def test_without_its_blocks_a_network_has_only_the_layers_outside(name, mapped, captured) -> None:
+    # every block at once: the bypass of most is the output of the block before
+    model_map = mapped(name)
+    blueprint = draft(model_map, Candidate.of(dropped=tuple(b.name for b in model_map.blocks)))
+    inside = {layer for block in model_map.blocks for layer in block.layers}
+    left = [layer.name for layer in model_map.layers if layer.name not in inside]
+    assert [operator.layer for operator in blueprint.operators] == left
+    by_name = blueprint.graph.by_name
+    for node in blueprint.graph.nodes:
+        if node.op == "aten.relu.default":
+            assert by_name[node.inputs[0]].op != "aten.relu.default"
+    inputs = [torch.randn(shape) for shape in model_map.graph.input_shapes]
+    (output,) = run(blueprint.graph, captured(name).tensors, inputs)
+    assert output.shape == model_map.graph.shape_of(model_map.graph.outputs[0])
+
+
+def test_fewer_bits_never_cost_more_bytes(zoo_name, mapped) -> None:
+    model_map = mapped(zoo_name)
+    for segment in (SegmentChoice(), SegmentChoice(activation_bits=8)):
+        segments = {s.name: segment for s in model_map.segments}
+        costs = [
+            (packed_file_bytes(blueprint), onnx_file_bytes(blueprint))
+            for bits in (2, 3, 4, 5, 6, 8)
+            for blueprint in [
+                draft(
+                    model_map,
+                    Candidate.of(
+                        layers=everywhere(model_map, weight_bits=bits), segments=segments
+                    ),
+                )
+            ]
+        ]
+        assert [packed for packed, _ in costs] == sorted(packed for packed, _ in costs)
+        assert [onnx for _, onnx in costs] == sorted(onnx for _, onnx in costs)
+
+
+def test_an_index_is_written_only_where_it_pays(mapped) -> None:
+    model_map = mapped("lenet")
+
+    def storage(sparsity):
+        choice = LayerChoice(weight_bits=4, sparsity=sparsity, pattern="element")
+        return draft(model_map, Candidate.of(layers={"fc1": choice})).storage["fc1.weight"]
+
+    # a bit a weight for the bitmap: at 4 bits it pays from a quarter of zeros on
+    assert storage(0.2).index == "none"
+    assert storage(0.3).index == "bitmap"
+    assert storage(0.3).kept == storage(0.3).count - round(0.3 * storage(0.3).count)
+
+
+def test_rank_is_none_where_factors_would_not_be_smaller(mapped) -> None:
+    layers = mapped("mobilenet_v2").layers
+    depthwise = next(layer for layer in layers if layer.is_depthwise)
+    assert factor_rank(depthwise, depthwise.weight_shape, 0.1) is None
+    linear = next(layer for layer in layers if layer.kind == "linear")
+    assert factor_rank(linear, (10, 10), 1.0) is None
+    assert factor_rank(linear, (10, 10), 0.5) is None
+    assert factor_rank(linear, (10, 10), 0.4) == 4
+    assert factor_rank(linear, (10, 10), 0.01) == 1
+
+
+def test_only_8_bit_segments_are_marked(mapped) -> None:
+    model_map = mapped("resnet20")
+    one = model_map.segments[3]
+    blueprint = draft(
+        model_map, Candidate.of(segments={one.name: SegmentChoice(activation_bits=8)})
+    )
+    assert any(node.op == QDQ for node in blueprint.graph.nodes)
+    eight = {op.layer for op in blueprint.operators if op.activation_bits == 8}
+    assert eight == set(one.layers)
