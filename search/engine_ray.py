@@ -89,7 +89,9 @@ def _cluster(section: SearchSection, code_path: str) -> Iterator[None]:
     if code_path:
         environment["env_vars"]["PYTHONPATH"] = code_path
     own = section.ray_address is None
-    local = {"num_cpus": max(1, round(section.workers * section.cpus_per_worker))} if own else {}
+    local: dict[str, Any] = (
+        {"num_cpus": max(1, round(section.workers * section.cpus_per_worker))} if own else {}
+    )
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init(
         address=section.ray_address or "local",
@@ -108,10 +110,12 @@ def _cluster(section: SearchSection, code_path: str) -> Iterator[None]:
 def _trainable() -> type:
     from ray import tune
 
-    class EvaluateCandidate(tune.Trainable):  # type: ignore[misc]
+    class EvaluateCandidate(tune.Trainable):
         """One actor: built once, then reset from candidate to candidate."""
 
-        def setup(self, config: dict[str, Any], evaluator: Evaluator, threads: int) -> None:
+        def setup(  # type: ignore[override]
+            self, config: dict[str, Any], evaluator: Evaluator, threads: int
+        ) -> None:
             import torch
 
             torch.set_num_threads(threads)
@@ -144,7 +148,7 @@ def _trainable() -> type:
 def _searcher(coordinator: Coordinator) -> Any:
     from ray.tune.search import Searcher
 
-    class AskCoordinator(Searcher):  # type: ignore[misc]
+    class AskCoordinator(Searcher):
         """Hands the coordinator's jobs to Tune and their results back."""
 
         def __init__(self, coordinator: Coordinator) -> None:

@@ -17,7 +17,7 @@ UNIFORM_8_BIT = "uniform 8-bit"
 
 # A unit in the name marks a cost; operations are counted without one.
 _COST_ENDINGS = ("_s", "_bytes", "_j")
-_COUNTED_COSTS = ("macs", "bops")
+_COUNTED_COSTS = ("macs", "bops", "energy_ratio")
 
 
 class MissingMetric(ValueError):

@@ -91,8 +91,7 @@ def _draw(
                 changes = _merge(changes, chosen.changes)
             candidate = canonical(architecture, _apply(base, changes))
             drawn[candidate.key] = candidate
-    ordered = sorted(drawn.values(), key=lambda c: -float(_costs(workbench, c, metrics)[-1]))
-    return ordered
+    return sorted(drawn.values(), key=lambda c: -float(_costs(workbench, c, metrics)[-1]))
 
 
 def _base(architecture: Architecture, segment: SegmentChoice) -> Candidate:

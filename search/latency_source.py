@@ -1,4 +1,4 @@
-"""Where a search's latencies come from: the device file, a fit to this machine, or each model timed."""
+"""Where a search's latencies come from: the device file, or a fit to this machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.export.lowering import lower
 from paredown.compressors.stored import StoredTensor
 from paredown.hardware_models.calibrated import CalibratedLatency, fit
-from paredown.hardware_models.device import Device
-from paredown.hardware_models.latency import LatencyModel, RooflineLatency
+from paredown.hardware_models.device import Device, host_device
+from paredown.hardware_models.latency import LatencyError, LatencyModel, RooflineLatency
 from paredown.hardware_models.measure import fingerprint, measure_latencies
 from paredown.hardware_models.workload import read_work
 from paredown.spaces.blueprint import Blueprint, Storage
@@ -26,7 +26,7 @@ _SEED = 7
 
 
 def latency_model(
-    kind: Literal["roofline", "calibrated", "measured"],
+    kind: Literal["roofline", "calibrated"],
     device: Device,
     threads: int,
     space: Space,
@@ -39,6 +39,12 @@ def latency_model(
     """
     if kind == "roofline":
         return RooflineLatency(device, threads), None
+    here = host_device().name
+    if device.name != here:
+        raise LatencyError(
+            f"hardware.latency 'calibrated' times networks on this machine ({here}), got device "
+            f"{device.name!r}; set hardware.latency to roofline"
+        )
     if stored is not None:
         return CalibratedLatency.from_json(stored), dict(stored)
     blueprints = [draft(space.model_map(c), c) for c in sample_candidates(space, _NETWORKS)]

@@ -215,16 +215,12 @@ def refused_by(workbench: Workbench, goals: Sequence[Goal], candidate: Candidate
 
     Latency is held at the upper end of its 95 % interval.
     """
-    bounded = [g for g in goals if _is_price(g.metric) and (g.at_most, g.at_least) != (None, None)]
+    bounded = [g for g in goals if is_cost(g.metric) and (g.at_most, g.at_least) != (None, None)]
     if not bounded:
         return None
     prices = workbench.price(candidate).as_metrics()
     prices["latency_s"] = prices["latency_high_s"]
     return next((g.metric for g in bounded if not g.is_met(prices[g.metric])), None)
-
-
-def _is_price(metric: str) -> bool:
-    return is_cost(metric) or metric == "energy_ratio"
 
 
 def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:

@@ -67,10 +67,10 @@ class HardwareSection(Section):
         min_length=1,
         description="host (this machine), a built-in device, or a device file (.yaml).",
     )
-    latency: Literal["roofline", "calibrated", "measured"] = Field(
+    latency: Literal["roofline", "calibrated"] = Field(
         "calibrated",
-        description="roofline (from the device file), calibrated (fitted to measurements on this "
-        "machine), measured (each candidate timed).",
+        description="roofline (from the device file) or calibrated (fitted to networks of the space "
+        "timed on this machine).",
     )
     batch_size: int = Field(
         1, ge=1, le=4096, description="Batch of the exported model: latency, memory and the file."

@@ -25,10 +25,8 @@ def _conv(e: Emitter, node: Node) -> None:
     kernel = e.shape(weight)[2:]
     rank = len(kernel)
     spread = window(dilation, rank)
-    if isinstance(padding, str):
-        pads = _named_padding(padding, kernel, spread)
-    else:
-        pads = window(padding, rank)
+    named = isinstance(padding, str)
+    pads = _named_padding(padding, kernel, spread) if named else window(padding, rank)
     attributes = _conv_attributes(kernel, window(stride, rank), pads)
     _set_spread(attributes, spread, groups)
     inputs = (e.value(x), e.weight(weight), *_bias(e, bias))
