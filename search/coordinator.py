@@ -48,6 +48,8 @@ class Coordinator:
     """Jobs given first, then batches of proposals until `evaluations` are told.
 
     `told` counts evaluations of earlier sittings too. `stop` ends the asking; what is out is awaited.
+    With `ahead` above 0 the next batch is asked while so many jobs are still out: workers never idle, but
+    the sampler then knows less when asked, and its answers depend on what finishes first.
     """
 
     proposer: Proposer | None
@@ -57,6 +59,7 @@ class Coordinator:
     rows: int | None
     tell: Tell
     told: int = 0
+    ahead: int = 0
     deadline_s: float | None = None
     stopped: str | None = None
     _queue: list[Job] = field(default_factory=list)
@@ -70,7 +73,7 @@ class Coordinator:
         if self.stopped is not None:
             self._queue.clear()
             return None
-        if not self._queue and not self._order:
+        if not self._queue and len(self._order) <= self.ahead:
             self._fill()
         return self._queue.pop(0) if self._queue else None
 
@@ -105,16 +108,20 @@ class Coordinator:
                 self.proposer.tell(evaluation)
 
     def _more(self) -> bool:
-        return bool(self.first) or (self.proposer is not None and self.told < self.evaluations)
+        return bool(self.first) or (self.proposer is not None and self._left > 0)
+
+    @property
+    def _left(self) -> int:
+        return self.evaluations - self.told - len(self._order)
 
     def _fill(self) -> None:
         jobs: Sequence[Job] = self.first
         if self.first:
             self.first = []
         elif self.proposer is not None:
-            jobs = self._propose(min(self.batch, self.evaluations - self.told))
+            jobs = self._propose(min(self.batch, self._left))
         self._queue = list(jobs)
-        self._order = list(jobs)
+        self._order += jobs
 
     def _propose(self, count: int) -> list[Job]:
         assert self.proposer is not None
@@ -123,7 +130,7 @@ class Coordinator:
             for _ in range(count):
                 found.append(self.proposer.ask())
         except SpaceExhausted as reason:
-            self.evaluations = self.told + len(found)
-            if not found:
+            self.evaluations = self.told + len(self._order) + len(found)
+            if not found and not self._order:
                 self.stopped = str(reason)
         return [Job(candidate=p.candidate, rows=self.rows) for p in found]

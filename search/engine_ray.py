@@ -57,9 +57,8 @@ def run_ray(
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(
-                search_alg=_searcher(coordinator),
+                search_alg=_searcher(coordinator, _most_at_once(section)),
                 num_samples=-1,
-                max_concurrent_trials=section.workers,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -107,6 +106,11 @@ def _cluster(section: SearchSection, code_path: str) -> Iterator[None]:
         ray.shutdown()
 
 
+def _most_at_once(section: SearchSection) -> int:
+    """Trials handed to Tune at once: a cluster of our own has CPUs for `workers`, the rest wait."""
+    return 2 * section.workers if section.ray_address is None else section.workers
+
+
 def _trainable() -> type:
     from ray import tune
 
@@ -145,7 +149,7 @@ def _trainable() -> type:
     return EvaluateCandidate
 
 
-def _searcher(coordinator: Coordinator) -> Any:
+def _searcher(coordinator: Coordinator, most_at_once: int) -> Any:
     from ray.tune.search import Searcher
 
     class AskCoordinator(Searcher):
@@ -163,6 +167,8 @@ def _searcher(coordinator: Coordinator) -> Any:
         def suggest(self, trial_id: str) -> Any:
             if self._coordinator.is_done:
                 return Searcher.FINISHED
+            if len(self._jobs) >= most_at_once:
+                return None
             job = self._coordinator.next()
             if job is None:
                 return Searcher.FINISHED if self._coordinator.is_done else None

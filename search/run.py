@@ -269,6 +269,8 @@ def _work(workbench: Workbench, coordinator: Coordinator) -> None:
     section = workbench.config.search
     with _stop_on_interrupt(coordinator):
         if section.engine == "ray":
+            # Tune gives an actor up, and all it has solved, unless the next trial waits already.
+            coordinator.ahead = section.workers
             task = workbench.config.task
             code = str(task.code_folder) if isinstance(task, CustomTask) else ""
             run_ray(coordinator, workbench.evaluator, section, code)

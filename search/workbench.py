@@ -22,7 +22,7 @@ from paredown.hardware_models.workload import read_work
 from paredown.search.evaluation import Goal, Score
 from paredown.search.latency_source import latency_model
 from paredown.search.schema import Config, GoalSection
-from paredown.search.scoring import Evaluator, score
+from paredown.search.scoring import Evaluator, channels_last, score
 from paredown.search.space_rules import build_space
 from paredown.search.splits import Split
 from paredown.search.tasks import Task, load_task
@@ -161,7 +161,7 @@ def _file_sizes(blueprint: Blueprint) -> Mapping[str, float]:
 def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:
     split = task.splits.calibration
     rows = min(RESTORED_ROWS, len(split))
-    return as_inputs(model_map.graph, split.rows(0, rows)[0])
+    return [channels_last(x) for x in as_inputs(model_map.graph, split.rows(0, rows)[0])]
 
 
 def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) -> Database:
