@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, zip_longest
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ from paredown.search.workbench import Workbench
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.space import Architecture, Knob, canonical
 
-_RUNGS = 48
+_RUNGS = 64
 _LOWEST, _HIGHEST = 1e-3, 1e1
 """Range of lambda: nats of loss for all of a cost. Below, nothing is compressed; above, everything."""
+_WORST = 0.8
+"""Predicted increase of the loss, in nats, above which no candidate is worth an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class _Option:
 
 
 def ladder(workbench: Workbench, count: int) -> list[Candidate]:
-    """At most `count` candidates along the predicted front, spread evenly, cheapest last.
+    """At most `count` candidates along the predicted front, one of each ladder in turn.
 
     Every uniform setting of the segments gets its own ladder, for each cost goal alone and for pairs.
     Blocks stay: what skipping one costs is not predicted.
@@ -42,16 +44,16 @@ def ladder(workbench: Workbench, count: int) -> list[Candidate]:
     metrics = [goal.metric for goal in workbench.config.goals if goal.is_cost]
     if not metrics:
         return []
-    found: list[Candidate] = []
-    tracks = [
-        (architecture, segment)
+    runs = [
+        run
         for architecture in workbench.space.architectures
         for segment in _segment_settings(architecture)
+        for run in _draw(workbench, architecture, segment, metrics)
     ]
-    for architecture, segment in tracks:
-        drawn = _draw(workbench, architecture, segment, metrics)
-        found += _spread(drawn, max(2, -(-count // len(tracks))))
-    unique = {candidate.key: candidate for candidate in found}
+    share = max(2, -(-count // max(1, len(runs))))
+    # One of each ladder in turn: whoever stops early has seen a bit of every direction.
+    turns = zip_longest(*(_spread(run, share) for run in runs))
+    unique = {c.key: c for turn in turns for c in turn if c is not None}
     return list(unique.values())[:count]
 
 
@@ -67,7 +69,8 @@ def _segment_settings(architecture: Architecture) -> list[SegmentChoice]:
 
 def _draw(
     workbench: Workbench, architecture: Architecture, segment: SegmentChoice, metrics: list[str]
-) -> list[Candidate]:
+) -> list[list[Candidate]]:
+    """One ladder for each cost alone and for each pair of them."""
     database = workbench.databases[architecture.name]
     base = _base(architecture, segment)
     origin = _costs(workbench, base, metrics)
@@ -82,16 +85,27 @@ def _draw(
     ]
     weights = [np.eye(len(metrics))[i] for i in range(len(metrics))]
     weights += [(weights[a] + weights[b]) / 2 for a, b in combinations(range(len(metrics)), 2)]
-    drawn: dict[str, Candidate] = {}
-    for weight in weights:
-        for price in np.geomspace(_LOWEST, _HIGHEST, _RUNGS):
-            changes: dict[str, Any] = {}
-            for options in decisions:
-                chosen = min(options, key=lambda o: o.damage + price * float(o.costs @ weight))
-                changes = _merge(changes, chosen.changes)
-            candidate = canonical(architecture, _apply(base, changes))
-            drawn[candidate.key] = candidate
-    return sorted(drawn.values(), key=lambda c: -float(_costs(workbench, c, metrics)[-1]))
+    return [
+        [canonical(architecture, _apply(base, changes)) for changes in _climb(decisions, weight)]
+        for weight in weights
+    ]
+
+
+def _climb(decisions: Sequence[Sequence[_Option]], weight: np.ndarray) -> list[dict[str, Any]]:
+    """Distinct settings of all decisions at rising prices, up to the predicted damage worth a look."""
+    found: list[dict[str, Any]] = []
+    for price in np.geomspace(_LOWEST, _HIGHEST, _RUNGS):
+        changes: dict[str, Any] = {}
+        damage = 0.0
+        for options in decisions:
+            chosen = min(options, key=lambda o: o.damage + price * float(o.costs @ weight))
+            changes = _merge(changes, chosen.changes)
+            damage += chosen.damage
+        if damage > _WORST:
+            break
+        if changes not in found:
+            found.append(changes)
+    return found
 
 
 def _base(architecture: Architecture, segment: SegmentChoice) -> Candidate:
