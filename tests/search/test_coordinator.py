@@ -1,0 +1,158 @@
+"""Jobs are told in asking order, whatever the order they finish in."""
+
+import random
+
+from paredown.search.coordinator import Coordinator, Job, Outcome
+from paredown.search.evaluation import Evaluation, Score
+from paredown.search.proposer import Proposal, SpaceExhausted
+from paredown.spaces.candidate import Candidate
+
+DONE = Outcome(score=Score(metric=0.5, loss=1.0, images=10), error=None, duration_s=0.1)
+
+
+def candidate(number):
+    return Candidate.of(widths={"group": number})
+
+
+class Counting:
+    """A proposer of `size` candidates that keeps what it is told."""
+
+    def __init__(self, size=1000):
+        self.asked = 0
+        self.size = size
+        self.heard = []
+
+    def ask(self):
+        if self.asked == self.size:
+            raise SpaceExhausted("the space is exhausted")
+        self.asked += 1
+        return Proposal(candidate=candidate(self.asked), parameters={})
+
+    def tell(self, evaluation):
+        self.heard.append(evaluation.key)
+
+
+class Kept(list):
+    """Keeps the jobs told, as a ledger would."""
+
+    def __call__(self, job, outcome):
+        self.append(job)
+        return Evaluation(number=len(self) - 1, key=job.candidate.key, candidate=job.candidate)
+
+    @property
+    def widths(self):
+        return [dict(job.candidate.widths)["group"] for job in self]
+
+
+def coordinate(proposer, told, **changed):
+    settings = {"first": [], "evaluations": 12, "batch": 4, "rows": 7, **changed}
+    return Coordinator(proposer=proposer, tell=told, **settings)
+
+
+def carry_out(coordinator, workers, seed=0):
+    """Finishes running jobs in random order with `workers` slots; the most that ran at once."""
+    rng = random.Random(seed)
+    running = []
+    most = 0
+    while not coordinator.is_done:
+        while len(running) < workers and (job := coordinator.next()) is not None:
+            running.append(job)
+        most = max(most, len(running))
+        assert running or coordinator.is_done, "nothing runs, nothing is offered, yet not done"
+        if running:
+            coordinator.finish(running.pop(rng.randrange(len(running))), DONE)
+    assert not running
+    return most
+
+
+def test_jobs_are_told_in_asking_order_whatever_the_finishing_order_and_workers():
+    for workers in (1, 2, 3, 8):
+        for seed in range(5):
+            proposer, told = Counting(), Kept()
+            most = carry_out(coordinate(proposer, told), workers, seed)
+            assert told.widths == list(range(1, 13))
+            assert proposer.heard == [candidate(n).key for n in range(1, 13)]
+            assert most == min(workers, 4)
+
+
+def test_a_late_first_job_holds_back_what_finished_after_it():
+    told = Kept()
+    coordinator = coordinate(Counting(), told)
+    jobs = [coordinator.next() for _ in range(4)]
+    for job in jobs[1:]:
+        coordinator.finish(job, DONE)
+    assert told == []
+    assert coordinator.next() is None, "the next batch waits for the whole of this one"
+    assert not coordinator.is_done
+    coordinator.finish(jobs[0], DONE)
+    assert told == jobs
+    assert coordinator.told == 4
+
+
+def test_given_jobs_come_before_any_proposal_and_count():
+    proposer, told = Counting(), Kept()
+    given = [Job(candidate=candidate(100 + i), kind="reference") for i in range(2)]
+    carry_out(coordinate(proposer, told, first=list(given), evaluations=7), workers=2)
+    assert told[:2] == given
+    assert told.widths[2:] == [1, 2, 3, 4, 5]
+
+
+def test_proposals_carry_the_rows_of_the_rung_and_the_last_batch_is_cut_short():
+    proposer, told = Counting(), Kept()
+    carry_out(coordinate(proposer, told, evaluations=6), workers=1)
+    assert {job.rows for job in told} == {7}
+    assert proposer.asked == 6
+
+
+def test_evaluations_of_earlier_sittings_count_towards_the_total():
+    proposer, told = Counting(), Kept()
+    carry_out(coordinate(proposer, told, evaluations=10, told=7), workers=2)
+    assert proposer.asked == 3
+    assert coordinate(Counting(), Kept(), evaluations=10, told=10).is_done
+
+
+def test_stopping_gives_up_what_was_not_started_and_awaits_what_was():
+    told = Kept()
+    coordinator = coordinate(Counting(), told)
+    first, second = coordinator.next(), coordinator.next()
+    coordinator.finish(second, DONE)
+    coordinator.stop("enough")
+    assert coordinator.next() is None
+    assert not coordinator.is_done, "the first job is still out"
+    coordinator.finish(first, DONE)
+    assert told == [first, second]
+    assert coordinator.is_done
+    coordinator.stop("again")
+    assert coordinator.stopped == "enough"
+
+
+def test_stopping_before_anything_started_ends_at_once():
+    told = Kept()
+    coordinator = coordinate(Counting(), told)
+    coordinator.stop("enough")
+    assert coordinator.is_done
+    assert coordinator.next() is None
+    assert told == []
+
+
+def test_a_past_deadline_ends_the_asking_and_names_the_budget():
+    coordinator = coordinate(Counting(), Kept(), deadline_s=0.0)
+    assert coordinator.next() is None
+    assert coordinator.is_done
+    assert "time budget" in coordinator.stopped
+
+
+def test_an_exhausted_space_ends_with_what_there_was_and_says_so():
+    told = Kept()
+    coordinator = coordinate(Counting(size=6), told)
+    carry_out(coordinator, workers=2)
+    assert told.widths == [1, 2, 3, 4, 5, 6]
+    assert coordinator.stopped == "the space is exhausted"
+
+
+def test_without_a_proposer_the_given_jobs_are_all():
+    told = Kept()
+    given = [Job(candidate=candidate(i), rung=1) for i in range(3)]
+    carry_out(coordinate(None, told, first=list(given), evaluations=3), workers=2)
+    assert told == given
+    assert coordinate(None, Kept(), evaluations=0).is_done
