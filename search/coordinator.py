@@ -62,6 +62,7 @@ class Coordinator:
     ahead: int = 0
     deadline_s: float | None = None
     stopped: str | None = None
+    _exhausted: str | None = None
     _queue: list[Job] = field(default_factory=list)
     _order: list[Job] = field(default_factory=list)
     _outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -106,6 +107,8 @@ class Coordinator:
             self.told += 1
             if self.proposer is not None:
                 self.proposer.tell(evaluation)
+        if not self._order and self.stopped is None:
+            self.stopped = self._exhausted
 
     def _more(self) -> bool:
         return bool(self.first) or (self.proposer is not None and self._left > 0)
@@ -131,6 +134,8 @@ class Coordinator:
                 found.append(self.proposer.ask())
         except SpaceExhausted as reason:
             self.evaluations = self.told + len(self._order) + len(found)
+            # Named as the reason once everything that was found is told.
+            self._exhausted = str(reason)
             if not found and not self._order:
-                self.stopped = str(reason)
+                self.stopped = self._exhausted
         return [Job(candidate=p.candidate, rows=self.rows) for p in found]

@@ -44,9 +44,9 @@ class Kept(list):
         return [dict(job.candidate.widths)["group"] for job in self]
 
 
-def coordinate(proposer, told, **changed):
+def coordinate(proposer, tell, **changed):
     settings = {"first": [], "evaluations": 12, "batch": 4, "rows": 7, **changed}
-    return Coordinator(proposer=proposer, tell=told, **settings)
+    return Coordinator(proposer=proposer, tell=tell, **settings)
 
 
 def carry_out(coordinator, workers, seed=0):
@@ -147,6 +147,30 @@ def test_an_exhausted_space_ends_with_what_there_was_and_says_so():
     coordinator = coordinate(Counting(size=6), told)
     carry_out(coordinator, workers=2)
     assert told.widths == [1, 2, 3, 4, 5, 6]
+    assert coordinator.stopped == "the space is exhausted"
+
+
+def test_asking_ahead_keeps_workers_busy_and_still_tells_in_asking_order():
+    for seed in range(5):
+        proposer, told = Counting(), Kept()
+        coordinator = coordinate(proposer, told, ahead=2, evaluations=11)
+        jobs = [coordinator.next() for _ in range(4)]
+        for job in jobs[:2]:
+            coordinator.finish(job, DONE)
+        fifth = coordinator.next()
+        assert fifth is not None, "two are out: the next batch is asked"
+        for job in (fifth, *jobs[2:]):
+            coordinator.finish(job, DONE)
+        carry_out(coordinator, workers=3, seed=seed)
+        assert told.widths == list(range(1, 12))
+        assert proposer.asked == 11
+
+
+def test_asking_ahead_of_an_exhausted_space_loses_no_job():
+    told = Kept()
+    coordinator = coordinate(Counting(size=4), told, ahead=3)
+    carry_out(coordinator, workers=4)
+    assert told.widths == [1, 2, 3, 4]
     assert coordinator.stopped == "the space is exhausted"
 
 
