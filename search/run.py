@@ -246,7 +246,9 @@ def _rescore(workbench: Workbench, ledger: Ledger, watch: Watcher) -> bool:
     goals = ledger.goals
     values = [[e.metrics[g.metric] for g in goals] for e in first]
     ranks = non_dominated_rank(values, [g.direction for g in goals])  # type: ignore[arg-type]
-    count = max(1, round(workbench.config.search.promote_fraction * len(first)))
+    # All that nothing beats go on, however few the share would be.
+    share = round(workbench.config.search.promote_fraction * len(first))
+    count = max(share, sum(rank == 0 for rank in ranks))
     order = sorted(range(len(first)), key=lambda i: (ranks[i], first[i].number))
     leading = [first[i] for i in order[:count]]
     promoted = {e.key: e for e in first if e.kind == "reference"} | {e.key: e for e in leading}
