@@ -1,0 +1,152 @@
+"""Rules become knobs: later ones win, ties join, what moves no goal is left out with a reason."""
+
+import pytest
+
+from paredown.hardware_models.device import capabilities, load_device
+from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
+from paredown.search.space_rules import SpaceError, build_space
+from paredown.spaces.candidate import SegmentChoice
+
+PACKED = ("accuracy", "packed_bytes")
+SHIPPED = ("accuracy", "onnx_bytes")
+RESNET_GROUPS = {"layer1.0.conv1": 8, "layer2.0.conv1": 16, "layer3.0.conv1": 32}
+
+
+@pytest.fixture(scope="module")
+def build(mapped):
+    def make(*rules, network="resnet_a", goals=PACKED, device="x86-avx512-vnni-ort"):
+        section = SpaceSection(rules=rules)
+        offered = capabilities(load_device(device))
+        return build_space(section, {"": mapped(network)}, offered, goals)
+
+    return make
+
+
+def open_knobs(space):
+    """By name; segments that no rule opens are constants and not among them."""
+    return {k.name: k for k in space.architectures[0].knobs if len(k.domain) > 1}
+
+
+def domains(space):
+    return {knob.name: knob.domain for knob in space.architectures[0].knobs}
+
+
+def reasons(space, beginning):
+    return [item.reason for item in space.left_out if item.what.startswith(beginning)]
+
+
+def test_a_later_rule_wins_field_by_field(build):
+    found = domains(
+        build(
+            LayerRule(layers=("*",), weight_bits=(4, 8, 32), method=("rtn", "gptq")),
+            LayerRule(layers=("fc*",), weight_bits=(2,)),
+            LayerRule(layers=("fc3",), method=("rtn",)),
+            network="lenet",
+        )
+    )
+    assert found["conv1:weight_bits"] == (32, 8, 4)
+    assert found["conv1:method"] == ("gptq", "rtn")
+    assert found["fc1:weight_bits"] == found["fc3:weight_bits"] == (2,)
+    assert found["fc1:method"] == ("gptq", "rtn")
+    assert found["fc3:method"] == ("rtn",)
+
+
+def test_globs_choose_the_layers_and_the_rest_stays_closed(build, mapped):
+    rule = LayerRule(layers=("layer2.*", "linear"), weight_bits=(4, 8))
+    targets = {n for k in open_knobs(build(rule)).values() for n in k.targets}
+    names = {layer.name for layer in mapped("resnet_a").layers}
+    assert targets == {n for n in names if n.startswith("layer2.")} | {"linear"}
+
+
+def test_a_tie_is_one_knob_for_all_and_a_later_rule_can_untie(build, mapped):
+    space = build(
+        LayerRule(layers=("*",), weight_bits=(2, 4, 8), tie=True),
+        LayerRule(layers=("linear",), weight_bits=(8, 32), tie=False),
+    )
+    knobs = open_knobs(space)
+    assert set(knobs) == {"rule0:weight_bits", "linear:weight_bits"}
+    names = [layer.name for layer in mapped("resnet_a").layers]
+    assert set(knobs["rule0:weight_bits"].targets) == set(names) - {"linear"}
+    candidate = space.decode({"rule0:weight_bits": 2})
+    assert {candidate.layer(n).weight_bits for n in names if n != "linear"} == {2}
+    assert candidate.layer("linear").weight_bits == 32
+
+
+def test_tied_targets_keep_the_values_they_share(build):
+    tie = LayerRule(layers=("fc1", "fc2"), weight_bits=(2, 4, 8), tie=True)
+    narrower = LayerRule(layers=("fc2",), weight_bits=(4, 8, 32))
+    (shared,) = open_knobs(build(tie, narrower, network="lenet")).values()
+    assert (shared.targets, shared.domain) == (("fc1", "fc2"), (8, 4))
+    apart = LayerRule(layers=("fc2",), weight_bits=(6,))
+    with pytest.raises(SpaceError, match=r"rules\[0\]\.tie.*'fc2'"):
+        build(tie, apart, network="lenet")
+
+
+@pytest.mark.parametrize(
+    ("device", "step"), [("x86-avx512-vnni-ort", 16), ("stm32h743-tinyengine", 4)]
+)
+def test_widths_come_in_the_steps_of_the_device(build, device, step):
+    space = build(GroupRule(groups=("*",), width=(1.0, 0.75, 0.5)), device=device)
+    found = domains(space)
+    for group, channels in RESNET_GROUPS.items():
+        asked = (channels, channels * 3 // 4, channels // 2)
+        kept = tuple(w for w in asked if w == channels or w % step == 0)
+        assert found[f"{group}:width"] == kept
+        for width in set(asked) - set(kept):
+            (reason,) = reasons(space, f"width {width} of {group}")
+            assert f"multiples of {step}" in reason
+
+
+def test_sparsity_is_left_out_unless_packed_bytes_are_a_goal(build):
+    rules = (
+        LayerRule(layers=("*",), weight_bits=(4, 8)),
+        LayerRule(layers=("*",), sparsity=(0.0, 0.5), pattern=("element", "2:4")),
+    )
+    closed = build(*rules, network="mlp", goals=SHIPPED)
+    assert domains(closed)["layers.1:sparsity"] == ((0.0, "dense"),)
+    assert "packed_bytes" in reasons(closed, "sparsity (element)")[0]
+    assert reasons(closed, "sparsity (2:4)")
+    opened = domains(build(*rules, network="mlp", goals=PACKED))["layers.1:sparsity"]
+    assert opened == ((0.0, "dense"), (0.5, "2:4"), (0.5, "element"))
+
+
+def test_weight_bits_that_no_goal_tells_apart_are_left_out(build):
+    rule = LayerRule(layers=("*",), weight_bits=(2, 3, 4, 5, 6, 8, 32))
+    space = build(rule, network="mlp", goals=SHIPPED)
+    # The ONNX file stores 3 bits as int4, 5 and 6 as int8.
+    assert domains(space)["layers.1:weight_bits"] == (32, 8, 4, 2)
+    assert reasons(space, "weight bits 6, 5, 3")
+    for goal in ("packed_bytes", "bops", "energy_ratio"):
+        kept = domains(build(rule, network="mlp", goals=("accuracy", goal)))
+        assert kept["layers.1:weight_bits"] == (32, 8, 6, 5, 4, 3, 2)
+
+
+def test_segments_and_blocks_follow_their_last_rule(build):
+    space = build(
+        SegmentRule(segments=("*",), activation_bits=(8, 32), container=("compact", "fast")),
+        SegmentRule(segments=("linear",), activation_bits=(32,)),
+        BlockRule(blocks=("*",), drop=True),
+        BlockRule(blocks=("layer1.*",), drop=False),
+    )
+    found = domains(space)
+    pairs = [(32, "compact"), (32, "fast"), (8, "compact"), (8, "fast")]
+    every = tuple(SegmentChoice(activation_bits=b, container=c) for b, c in pairs)
+    assert found["conv1:segment"] == every
+    assert found["linear:segment"] == every[:2]
+    drops = {name for name in found if name.endswith(":drop")}
+    assert drops == {"layer2.1:drop", "layer3.1:drop"}
+    assert found["layer2.1:drop"] == (False, True)
+
+
+def test_a_low_rank_that_saves_nothing_is_no_choice(build):
+    rules = LayerRule(layers=("*",), rank_fraction=(1.0, 0.9, 0.25))
+    found = domains(build(rules, network="mlp"))
+    # Of 48 x 64, rank 43 takes 43 * 112 numbers, more than the whole 3072; rank 12 takes 1344.
+    assert found["layers.1:rank_fraction"] == (1.0, 0.25)
+
+
+def test_rules_that_leave_nothing_to_decide_are_refused(build):
+    with pytest.raises(SpaceError, match="at least one choice"):
+        build(LayerRule(layers=("*",), weight_bits=(8,)))
+    with pytest.raises(SpaceError, match="at least one choice"):
+        build(LayerRule(layers=("nothing.*",), weight_bits=(4, 8)))
