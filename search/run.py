@@ -102,13 +102,14 @@ def run(
     torch.set_num_threads(config.search.threads_per_worker)
     started_s = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(dump_config(config), "utf-8")
     watch.stage("reading the model, collecting statistics, timing sample networks")
     workbench = prepare(config, folder / LATENCY)
     rows = _first_rows(workbench)
     base = _uncompressed(workbench, rows)
     goals = absolute_goals(config.goals, base.metrics)
     ledger = Ledger.open(workbench, goals, folder, watch, resume=resume)
+    # Only now is the folder ours: a refused resumption leaves the earlier config as it was.
+    (folder / CONFIG).write_text(dump_config(config), "utf-8")
     try:
         coordinator = _search(workbench, ledger, base, rows, watch)
         interrupted = coordinator.stopped == _INTERRUPTED
@@ -120,7 +121,8 @@ def run(
             checks = export_front(workbench, ledger, folder)
         watch.stage("writing the report")
         seconds = time.monotonic() - started_s
-        write_pages(workbench, ledger, folder, checks, seconds, coordinator.stopped)
+        stopped = _INTERRUPTED if interrupted else coordinator.stopped
+        write_pages(workbench, ledger, folder, checks, seconds, stopped)
         ledger.close("KILLED" if interrupted else "FINISHED")
     except BaseException:
         ledger.close("FAILED")
