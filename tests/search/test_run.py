@@ -267,11 +267,28 @@ def test_a_config_and_its_path_are_the_same_to_run(config_file, tmp_path, monkey
     class Reached(Exception):
         pass
 
-    def reached(*_):
+    asked = []
+
+    def reached(*arguments):
+        asked.append(arguments)
         raise Reached
 
     monkeypatch.setattr(running, "prepare", reached)
+    overrides = [f"output.folder={tmp_path}"]
     with pytest.raises(Reached):
-        run(load_config(config_file, [f"output.folder={tmp_path}"]))
-    assert (tmp_path / "toy" / "config.yaml").is_file()
-    assert not (tmp_path / "toy" / "study.journal").exists()
+        run(load_config(config_file, overrides))
+    with pytest.raises(Reached):
+        run(config_file, overrides=overrides)
+    assert asked[0] == asked[1]
+
+
+def test_a_search_that_fails_before_its_study_opens_leaves_the_folder_free(
+    config_file, tmp_path, monkeypatch
+):
+    def broken(*_):
+        raise ValueError("no data")
+
+    monkeypatch.setattr(running, "prepare", broken)
+    with pytest.raises(ValueError, match="no data"):
+        run(config_file, overrides=[f"output.folder={tmp_path}"])
+    assert list((tmp_path / "toy").iterdir()) == []
