@@ -42,6 +42,10 @@ class Goal:
     at_most: float | None = None
     at_least: float | None = None
 
+    @property
+    def is_cost(self) -> bool:
+        return is_cost(self.metric)
+
     def loss(self, value: float) -> float:
         """`value` turned so that smaller is better."""
         return -value if self.direction == "maximize" else value

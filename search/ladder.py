@@ -1,64 +1,112 @@
-"""The warm start: a front drawn from predicted damage and exact costs before anything is scored.
+"""Candidates drawn from predicted damage and exact costs: a whole front before anything is scored.
 
-The damage of one layer's choice is predicted by K-FAC, 1/2 tr(dW A dW^T G); damages nearly add up. For a
-ladder of prices lambda, minimising summed damage plus lambda times cost decides every knob on its own
-and draws a whole front (DESIGN section 6).
+Damages nearly add up, and so do most costs. Minimising summed damage plus price times cost then decides
+every knob on its own, and rising prices draw a front (DESIGN section 6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, zip_longest
 from typing import Any
 
 import numpy as np
 
-from paredown.compressors.database import Database
-from paredown.search.workbench import Workbench
+from paredown.search.prediction import DamageTerms
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.space import Architecture, Knob, canonical
 
 _RUNGS = 64
-_LOWEST, _HIGHEST = 1e-3, 1e1
-"""Range of lambda: nats of loss for all of a cost. Below, nothing is compressed; above, everything."""
+LOWEST, HIGHEST = 1e-3, 1e1
+"""Range of prices: nats of loss for all of a cost. Below, nothing is compressed; above, everything."""
 _WORST = 0.8
-"""Predicted increase of the loss, in nats, above which no candidate is worth an evaluation."""
+"""Predicted increase of the loss, in nats, above which no candidate is worth a first evaluation."""
+
+Price = Callable[[Candidate], np.ndarray]
+"""Costs (d,) of a candidate, those of the goals in their order."""
+Factors = Mapping[str, float]
+"""What a nat of damage costs by column of `prediction`: of a kind, and departures of targets."""
+
+_PLAIN: Factors = {"layer": 1.0, "width": 1.0, "drop": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Option:
-    """One value of one decision: its predicted damage and what it changes of each cost, relative."""
+class _Decision:
+    """One knob, or all of a layer's: what each option changes, its damage and its relative costs.
 
-    changes: Mapping[str, Any]
-    damage: float
+    `damages` (options, columns) by the columns of `prediction`, `costs` (options, d).
+    """
+
+    changes: tuple[Mapping[str, Any], ...]
+    columns: tuple[str, ...]
+    damages: np.ndarray
     costs: np.ndarray
 
+    def damage(self, factors: Factors) -> np.ndarray:
+        """(options,) under learned factors."""
+        weights = [factors[c.split(":")[0]] + factors.get(c, 0.0) for c in self.columns]
+        return self.damages @ np.maximum(weights, 0.0)
 
-def ladder(workbench: Workbench, count: int) -> list[Candidate]:
-    """At most `count` candidates along the predicted front, one of each ladder in turn.
 
-    Every uniform setting of the segments gets its own ladder, for each cost goal alone and for pairs.
-    Blocks stay: what skipping one costs is not predicted.
-    """
-    metrics = [goal.metric for goal in workbench.config.goals if goal.is_cost]
-    if not metrics:
-        return []
-    runs = [
-        run
-        for architecture in workbench.space.architectures
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """All decisions of one architecture while its segments stay at one setting."""
+
+    architecture: Architecture
+    base: Candidate
+    decisions: tuple[_Decision, ...]
+
+    def at(self, weights: np.ndarray, factors: Factors = _PLAIN) -> tuple[Candidate, float]:
+        """The candidate that minimises damage plus costs at `weights` (d,), and its damage."""
+        changes: dict[str, Any] = {}
+        total = 0.0
+        for decision in self.decisions:
+            damages = decision.damage(factors)
+            chosen = int(np.argmin(damages + decision.costs @ weights))
+            changes = _merge(changes, decision.changes[chosen])
+            total += float(damages[chosen])
+        return canonical(self.architecture, _apply(self.base, changes)), total
+
+    def climb(self, direction: np.ndarray) -> list[Candidate]:
+        """Distinct candidates at rising prices of `direction` (d,), up to a damage worth a look."""
+        found: dict[str, Candidate] = {}
+        for price in np.geomspace(LOWEST, HIGHEST, _RUNGS):
+            candidate, damage = self.at(price * direction)
+            if damage > _WORST:
+                break
+            found[candidate.key] = candidate
+        return list(found.values())
+
+
+def draw_ladders(
+    architectures: Sequence[Architecture], terms: DamageTerms, price: Price
+) -> list[Ladder]:
+    """One ladder for each architecture and each uniform setting of its segments."""
+    return [
+        _ladder(architecture, segment, terms, price)
+        for architecture in architectures
         for segment in _segment_settings(architecture)
-        for run in _draw(workbench, architecture, segment, metrics)
     ]
+
+
+def warm_start(ladders: Sequence[Ladder], dimensions: int, count: int) -> list[Candidate]:
+    """At most `count` candidates, of each ladder in turn along each cost alone and each pair.
+
+    Blocks stay: the predicted damage of skipping one is too rough to start from.
+    """
+    alone = list(np.eye(dimensions))
+    pairs = [(a + b) / 2 for a, b in combinations(alone, 2)]
+    runs = [_without_drops(each).climb(d) for each in ladders for d in (*alone, *pairs)]
     share = max(2, -(-count // max(1, len(runs))))
-    # One of each ladder in turn: whoever stops early has seen a bit of every direction.
+    # One of each in turn: whoever stops early has seen a bit of every direction.
     turns = zip_longest(*(_spread(run, share) for run in runs))
     unique = {c.key: c for turn in turns for c in turn if c is not None}
     return list(unique.values())[:count]
 
 
 def _segment_settings(architecture: Architecture) -> list[SegmentChoice]:
-    """Settings that every segment knob allows; mixed ones are the sampler's to try."""
+    """Settings that every segment knob allows; mixed ones are left to mutation."""
     knobs = [k for k in architecture.knobs if k.kind == "segment"]
     if not knobs:
         return [SegmentChoice()]
@@ -67,45 +115,28 @@ def _segment_settings(architecture: Architecture) -> list[SegmentChoice]:
     return [c for c in shared if (c.activation_bits, c.container) != (32, "fast")] or shared[:1]
 
 
-def _draw(
-    workbench: Workbench, architecture: Architecture, segment: SegmentChoice, metrics: list[str]
-) -> list[list[Candidate]]:
-    """One ladder for each cost alone and for each pair of them."""
-    database = workbench.databases[architecture.name]
+def _ladder(
+    architecture: Architecture, segment: SegmentChoice, terms: DamageTerms, price: Price
+) -> Ladder:
     base = _base(architecture, segment)
-    origin = _costs(workbench, base, metrics)
-    decisions = [
-        [
-            replace(
-                o, costs=(_costs(workbench, _apply(base, o.changes), metrics) - origin) / origin
-            )
-            for o in options
-        ]
-        for options in _decisions(architecture, database)
-    ]
-    weights = [np.eye(len(metrics))[i] for i in range(len(metrics))]
-    weights += [(weights[a] + weights[b]) / 2 for a, b in combinations(range(len(metrics)), 2)]
-    return [
-        [canonical(architecture, _apply(base, changes)) for changes in _climb(decisions, weight)]
-        for weight in weights
-    ]
+    origin = price(base)
 
+    def decision(options: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]]) -> _Decision:
+        columns = tuple(dict.fromkeys(c for _, damages in options for c in damages))
+        return _Decision(
+            changes=tuple(changes for changes, _ in options),
+            columns=columns,
+            damages=np.array([[d.get(c, 0.0) for c in columns] for _, d in options]),
+            costs=np.array(
+                [(price(_apply(base, changes)) - origin) / origin for changes, _ in options]
+            ),
+        )
 
-def _climb(decisions: Sequence[Sequence[_Option]], weight: np.ndarray) -> list[dict[str, Any]]:
-    """Distinct settings of all decisions at rising prices, up to the predicted damage worth a look."""
-    found: list[dict[str, Any]] = []
-    for price in np.geomspace(_LOWEST, _HIGHEST, _RUNGS):
-        changes: dict[str, Any] = {}
-        damage = 0.0
-        for options in decisions:
-            chosen = min(options, key=lambda o: o.damage + price * float(o.costs @ weight))
-            changes = _merge(changes, chosen.changes)
-            damage += chosen.damage
-        if damage > _WORST:
-            break
-        if changes not in found:
-            found.append(changes)
-    return found
+    return Ladder(
+        architecture=architecture,
+        base=base,
+        decisions=tuple(decision(options) for options in _options(architecture, terms)),
+    )
 
 
 def _base(architecture: Architecture, segment: SegmentChoice) -> Candidate:
@@ -122,46 +153,57 @@ def _base(architecture: Architecture, segment: SegmentChoice) -> Candidate:
     )
 
 
-def _decisions(architecture: Architecture, database: Database) -> list[list[_Option]]:
-    """Options of every knob but segments and blocks; a layer's own knobs are decided together."""
-    decisions: list[list[_Option]] = []
+_Options = list[tuple[Mapping[str, Any], Mapping[str, float]]]
+"""Changes of each option, and its damages by column."""
+
+
+def _options(architecture: Architecture, terms: DamageTerms) -> list[_Options]:
+    """Every knob but the segments'; a layer's own knobs are decided together."""
+    found: list[_Options] = []
     by_target: dict[tuple[str, ...], list[Knob]] = {}
+    name = architecture.name
+    blocks = {b.name: b for b in architecture.model_map.blocks}
     for knob in architecture.knobs:
+        target = knob.targets[0]
         if knob.kind == "width":
-            decisions.append([_width_option(database, knob, w) for w in knob.domain])
+            found.append(
+                [
+                    (
+                        {"widths": {target: w}},
+                        {f"width:{name}/{target}": terms.width(name, target, w)},
+                    )
+                    for w in knob.domain
+                ]
+            )
+        elif knob.kind == "drop" and True in knob.domain:
+            damage = {f"drop:{name}/{target}": terms.drop(name, blocks[target])}
+            found.append([({}, {}), ({"dropped": {target: True}}, damage)])
         elif knob.kind not in ("segment", "drop"):
             by_target.setdefault(knob.targets, []).append(knob)
-    for targets, knobs in by_target.items():
-        decisions.append(_layer_options(database, targets, knobs))
-    return decisions
+    found += [_layer_options(name, terms, t, knobs) for t, knobs in by_target.items()]
+    return found
 
 
 def _layer_options(
-    database: Database, targets: tuple[str, ...], knobs: Sequence[Knob]
-) -> list[_Option]:
+    name: str, terms: DamageTerms, targets: tuple[str, ...], knobs: Sequence[Knob]
+) -> _Options:
     settings: list[dict[str, Any]] = [{}]
     for knob in knobs:
-        # Solvers are alike in cost, and the first of the domain is the compensated one.
+        # Methods cost alike; the first of the domain stands for all of them.
         values = knob.domain[:1] if knob.kind == "method" else knob.domain
         settings = [{**s, **_fields(knob, v)} for s in settings for v in values]
-    options = []
-    for setting in settings:
-        layers = [database.model_map.layer_by_name[name] for name in targets]
-        damage = sum(database.damage(layer, LayerChoice(**setting), {}) for layer in layers)
-        changes = {"layers": dict.fromkeys(targets, setting)}
-        options.append(_Option(changes=changes, damage=max(0.0, damage), costs=np.zeros(0)))
-    return options
+    return [
+        (
+            {"layers": dict.fromkeys(targets, setting)},
+            {f"layer:{name}/{t}": terms.layer(name, t, LayerChoice(**setting)) for t in targets},
+        )
+        for setting in settings
+    ]
 
 
-def _width_option(database: Database, knob: Knob, width: int) -> _Option:
-    group = next(g for g in database.model_map.groups if g.name == knob.targets[0])
-    damage = 0.0
-    if width < group.channels:
-        for name in group.consumers:
-            layer = database.model_map.layer_by_name[name]
-            damage += database.damage(layer, LayerChoice(), {group.name: width})
-    changes = {"widths": {group.name: width}}
-    return _Option(changes=changes, damage=max(0.0, damage), costs=np.zeros(0))
+def _without_drops(ladder: Ladder) -> Ladder:
+    kept = [d for d in ladder.decisions if not any("dropped" in c for c in d.changes)]
+    return replace(ladder, decisions=tuple(kept))
 
 
 def _fields(knob: Knob, value: Any) -> dict[str, Any]:
@@ -183,13 +225,8 @@ def _apply(base: Candidate, changes: Mapping[str, Any]) -> Candidate:
         layers=layers,
         segments=dict(base.segments),
         widths={**dict(base.widths), **changes.get("widths", {})},
-        dropped=base.dropped,
+        dropped=(*base.dropped, *changes.get("dropped", {})),
     )
-
-
-def _costs(workbench: Workbench, candidate: Candidate, metrics: list[str]) -> np.ndarray:
-    priced = workbench.price(candidate).as_metrics()
-    return np.array([priced[name] for name in metrics])
 
 
 def _spread(candidates: Sequence[Candidate], count: int) -> list[Candidate]:

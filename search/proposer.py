@@ -1,4 +1,4 @@
-"""Proposes candidates: an Optuna sampler in memory, fed with a warm start, never twice the same.
+"""Proposes candidates: an Optuna sampler in memory beside an adviser, never twice the same.
 
 Every parameter is an integer position in a knob's ordered domain. Draws that decode to a known candidate
 are told to the sampler with the values already known; draws over a hard bound are counted and dropped.
@@ -7,8 +7,9 @@ are told to the sampler with the values already known; draws over a hard bound a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
@@ -29,6 +30,16 @@ class SpaceExhausted(Exception):
     """No new candidate within the bounds was drawn in `PATIENCE` attempts."""
 
 
+class Adviser(Protocol):
+    """Has its say before the sampler."""
+
+    def suggest(self, known: Collection[str]) -> Candidate | None:
+        """A candidate whose key is not in `known`, or None to leave it to the sampler."""
+
+    def tell(self, evaluation: Evaluation) -> None:
+        """What came of a candidate, whoever proposed it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
     """A candidate to evaluate and the parameters that decode to it."""
@@ -38,7 +49,7 @@ class Proposal:
 
 
 def make_sampler(name: str, seed: int, population: int) -> BaseSampler:
-    """The Optuna sampler of that name; "ladder" goes on with NSGA-II from its warm start."""
+    """The Optuna sampler of that name; "ladder" falls back on NSGA-II where it has no advice."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name in ("ladder", "nsga2"):
@@ -59,7 +70,8 @@ class Proposer:
         space: What candidates are drawn from.
         goals: Directions of the study.
         sampler: See `make_sampler`.
-        warm_start: Candidates to propose first, in order; those outside the space are skipped.
+        adviser: Asked first each time; what it suggests outside the space is skipped. None leaves
+            all to the sampler.
         refused_by: The metric whose hard bound a candidate's price breaks, or None.
     """
 
@@ -68,7 +80,7 @@ class Proposer:
         space: Space,
         goals: Sequence[Goal],
         sampler: BaseSampler,
-        warm_start: Sequence[Candidate],
+        adviser: Adviser | None,
         refused_by: Callable[[Candidate], str | None],
     ) -> None:
         self._space = space
@@ -77,7 +89,8 @@ class Proposer:
             directions=[goal.direction for goal in goals], sampler=sampler
         )
         self._random = optuna.samplers.RandomSampler(seed=0)
-        self._warm = [c for c in warm_start if space.contains(c)]
+        self._adviser = adviser
+        self._outside: set[str] = set()
         self._refused_by = refused_by
         self._open: dict[str, Trial] = {}
         self._known: dict[str, Evaluation | None] = {}
@@ -95,9 +108,9 @@ class Proposer:
             SpaceExhausted: None was found; the message names the tightest bound.
         """
         for attempt in range(PATIENCE):
-            warm = self._next_warm()
-            if warm is not None:
-                self._study.enqueue_trial(self._space.encode(warm))
+            advice = self._advice()
+            if advice is not None:
+                self._study.enqueue_trial(self._space.encode(advice))
             elif attempt and attempt % _STUBBORN == 0:
                 self._study.enqueue_trial(self._draw_at_random())
             trial = self._study.ask(self.distributions)
@@ -108,6 +121,7 @@ class Proposer:
             metric = self._refused_by(candidate)
             if metric is not None:
                 self.over_bound[metric] = self.over_bound.get(metric, 0) + 1
+                self._known[candidate.key] = None
                 self._close(trial, None)
                 continue
             self._known[candidate.key] = None
@@ -118,6 +132,8 @@ class Proposer:
     def tell(self, evaluation: Evaluation) -> None:
         """What came of a proposal, or of a candidate evaluated for another reason."""
         self._known[evaluation.key] = evaluation
+        if self._adviser is not None:
+            self._adviser.tell(evaluation)
         trial = self._open.pop(evaluation.key, None)
         if trial is None and self._space.contains(evaluation.candidate):
             self._study.enqueue_trial(self._space.encode(evaluation.candidate))
@@ -131,11 +147,12 @@ class Proposer:
         else:
             self._study.tell(trial, [evaluation.metrics[g.metric] for g in self._goals])
 
-    def _next_warm(self) -> Candidate | None:
-        while self._warm:
-            candidate = self._warm.pop(0)
-            if candidate.key not in self._known:
+    def _advice(self) -> Candidate | None:
+        while self._adviser is not None:
+            candidate = self._adviser.suggest(self._known.keys() | self._outside)
+            if candidate is None or self._space.contains(candidate):
                 return candidate
+            self._outside.add(candidate.key)
         return None
 
     def _draw_at_random(self) -> dict[str, int]:

@@ -20,11 +20,11 @@ from paredown.search.engine_ray import run_ray
 from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT, Evaluation, Goal, is_cost
 from paredown.search.finish import export_front, write_pages
 from paredown.search.journal import JournalError
-from paredown.search.ladder import ladder
 from paredown.search.latency_source import uniform
 from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front, non_dominated_rank
 from paredown.search.proposer import Proposer, make_sampler
+from paredown.search.refiner import Refiner
 from paredown.search.report import BundleCheck
 from paredown.search.run_record import CONFIG, JOURNAL, LATENCY
 from paredown.search.schema import Config
@@ -178,14 +178,16 @@ def _search(
     workbench: Workbench, ledger: Ledger, base: Evaluation, rows: int | None, watch: Watcher
 ) -> Coordinator:
     section = workbench.config.search
-    watch.stage("predicting damage for the warm start")
-    warm = ladder(workbench, section.evaluations // 2) if section.sampler == "ladder" else []
+    adviser = None
+    if section.sampler == "ladder":
+        watch.stage("predicting damage for the warm start")
+        adviser = Refiner.of(workbench, ledger.goals, base)
     population = max(8, min(50, section.evaluations // 4))
     proposer = Proposer(
         workbench.space,
         ledger.goals,
         make_sampler(section.sampler, section.seed, population),
-        warm,
+        adviser,
         lambda candidate: refused_by(workbench, ledger.goals, candidate),
     )
     watch.started(section.evaluations)

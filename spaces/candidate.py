@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 WeightBits = Literal[2, 3, 4, 5, 6, 8, 32]
@@ -130,7 +130,5 @@ class Candidate:
 
 
 def _differences(choice: Any, identity: Any) -> dict[str, Any]:
-    plain = asdict(choice)
-    return {
-        f.name: plain[f.name] for f in fields(choice) if plain[f.name] != getattr(identity, f.name)
-    }
+    values = {f.name: getattr(choice, f.name) for f in fields(choice)}
+    return {n: value for n, value in values.items() if value != getattr(identity, n)}

@@ -1,0 +1,221 @@
+"""The adviser of a search: starts from predicted damage, then goes where most gain is expected.
+
+It knows costs exactly, learns from every evaluation how far damages are wrong, and suggests of many
+drawn candidates the one with the largest expected gain in hypervolume (DESIGN section 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from paredown.search.evaluation import Evaluation, Goal
+from paredown.search.improvement import expected_gain
+from paredown.search.ladder import HIGHEST, LOWEST, Ladder, draw_ladders, warm_start
+from paredown.search.pareto import Front, front_of, reference_point, volume_axes
+from paredown.search.prediction import DamageTerms, QualityModel, fit_quality
+from paredown.search.workbench import Workbench
+from paredown.spaces.candidate import Candidate
+from paredown.spaces.space import Space
+
+_FEWEST = 8
+"""Evaluations below which factors are guesses and the sampler proposes."""
+_WARM_SHARE = 4
+"""Of so many evaluations one is spent on the warm start."""
+_DRAWN, _MUTATED = 96, 64
+"""Candidates looked at for each batch: of the ladders, and neighbours of the front."""
+_MOST_CHANGES = 3
+_NO_GAIN = 1e-6
+
+
+@dataclass
+class Refiner:
+    """Suggests candidates; the first quality among the goals is what it learns to predict.
+
+    Args:
+        warm: Suggested first, in order.
+        base: The uncompressed model's evaluation: quality lost is counted from it.
+        metrics: All costs of a candidate by name, without building it.
+        reference: The point (d,) of `pareto.reference_point`.
+    """
+
+    space: Space
+    goals: tuple[Goal, ...]
+    ladders: Sequence[Ladder]
+    terms: DamageTerms
+    warm: list[Candidate]
+    base: Evaluation
+    metrics: Callable[[Candidate], dict[str, float]]
+    reference: np.ndarray
+    seed: int = 0
+    _told: list[Evaluation] = field(default_factory=list)
+    _pool: list[_Draft] = field(default_factory=list)
+    _pool_after: int = -1
+    _pending: dict[str, _Draft] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, workbench: Workbench, goals: tuple[Goal, ...], base: Evaluation) -> Refiner:
+        """The refiner of a search, its warm start a quarter of the evaluations."""
+        costs = [goal.metric for goal in goals if goal.is_cost]
+
+        def metrics(candidate: Candidate) -> dict[str, float]:
+            return workbench.price(candidate).as_metrics()
+
+        def price(candidate: Candidate) -> np.ndarray:
+            priced = metrics(candidate)
+            return np.array([priced[name] for name in costs])
+
+        terms = DamageTerms(workbench.databases)
+        section = workbench.config.search
+        ladders = draw_ladders(workbench.space.architectures, terms, price) if costs else []
+        return cls(
+            space=workbench.space,
+            goals=goals,
+            ladders=ladders,
+            terms=terms,
+            warm=warm_start(ladders, len(costs), section.evaluations // _WARM_SHARE),
+            base=base,
+            metrics=metrics,
+            reference=reference_point(goals, base, base),
+            seed=section.seed,
+        )
+
+    def suggest(self, known: Collection[str]) -> Candidate | None:
+        """A candidate whose key is not in `known`; None where the sampler should go on."""
+        while self.warm:
+            candidate = self.warm.pop(0)
+            if candidate.key not in known:
+                return candidate
+        if not self.qualities or not self.ladders or len(self._told) < _FEWEST:
+            return None
+        if self._pool_after != len(self._told):
+            self._pool = self._draw_pool()
+            self._pool_after = len(self._told)
+        pool = [draft for draft in self._pool if draft.candidate.key not in known]
+        if not pool:
+            return None
+        gains = self._gains(pool)
+        best = int(np.argmax(gains))
+        if gains[best] < _NO_GAIN:
+            return None
+        self._pending[pool[best].candidate.key] = pool[best]
+        return pool[best].candidate
+
+    def tell(self, evaluation: Evaluation) -> None:
+        """What came of a candidate, whoever proposed it."""
+        self._pending.pop(evaluation.key, None)
+        if not evaluation.is_failed:
+            self._told.append(evaluation)
+
+    @property
+    def qualities(self) -> list[Goal]:
+        return [goal for goal in self.goals if not goal.is_cost]
+
+    def _draw_pool(self) -> list[_Draft]:
+        """Candidates at random prices under drawn factors, and neighbours of the front."""
+        models = [self._fit(goal) for goal in self.qualities]
+        if any(model is None for model in models):
+            return []
+        generator = np.random.default_rng((self.seed, len(self._told)))
+        drawn: dict[str, Candidate] = {}
+        for candidate in (*self._climb(models[0], generator), *self._mutate(generator)):
+            drawn[candidate.key] = candidate
+        candidates = [c for c in drawn.values() if self.space.contains(c)]
+        return self._predict(candidates, [m for m in models if m is not None])
+
+    def _fit(self, goal: Goal) -> QualityModel | None:
+        origin = goal.loss(self.base.metrics[goal.metric])
+        return fit_quality(
+            [self.terms.of(e.candidate) for e in self._told],
+            [goal.loss(e.metrics[goal.metric]) - origin for e in self._told],
+            self.space.architectures[0].name,
+        )
+
+    def _climb(
+        self, model: QualityModel | None, generator: np.random.Generator
+    ) -> list[Candidate]:
+        assert model is not None
+        found = []
+        costs = sum(goal.is_cost for goal in self.goals)
+        for _ in range(_DRAWN):
+            ladder = self.ladders[int(generator.integers(len(self.ladders)))]
+            direction = generator.dirichlet(np.full(costs, 0.5))
+            price = model.common * float(np.exp(generator.uniform(*np.log((LOWEST, HIGHEST)))))
+            found.append(ladder.at(price * direction, model.draw(generator))[0])
+        return found
+
+    def _mutate(self, generator: np.random.Generator) -> list[Candidate]:
+        """Members of the front with one to three knobs set anew."""
+        front = self._front()
+        sizes = self.space.dimensions()
+        members = [m for m in front.members if self.space.contains(m.candidate)]
+        if not members or not sizes:
+            return []
+        found = []
+        for _ in range(_MUTATED):
+            member = members[int(generator.integers(len(members)))]
+            parameters = self.space.encode(member.candidate)
+            count = min(int(generator.integers(1, _MOST_CHANGES + 1)), len(sizes))
+            for name in generator.choice(list(sizes), count, replace=False):
+                parameters[str(name)] = int(generator.integers(sizes[str(name)]))
+            found.append(self.space.decode(parameters))
+        return found
+
+    def _predict(
+        self, candidates: Sequence[Candidate], models: Sequence[QualityModel]
+    ) -> list[_Draft]:
+        if not candidates:
+            return []
+        terms = [self.terms.of(candidate) for candidate in candidates]
+        predicted = [model.predict(terms) for model in models]
+        deviation = predicted[0][1]
+        drafts = []
+        for i, candidate in enumerate(candidates):
+            metrics = self.metrics(candidate)
+            for goal, (mean, _) in zip(self.qualities, predicted, strict=True):
+                lost = float(mean[i])
+                better = self.base.metrics[goal.metric]
+                metrics[goal.metric] = (
+                    better - lost if goal.direction == "maximize" else better + lost
+                )
+            point = volume_axes(np.array([[metrics[g.metric] for g in self.goals]]), self.goals)[0]
+            drafts.append(_Draft(candidate, point, float(deviation[i])))
+        return drafts
+
+    def _gains(self, pool: Sequence[_Draft]) -> np.ndarray:
+        uncertain = next(i for i, goal in enumerate(self.goals) if not goal.is_cost)
+        order = [uncertain, *(i for i in range(len(self.goals)) if i != uncertain)]
+        front = self._front()
+        values = [[m.metrics[g.metric] for g in self.goals] for m in front.members]
+        known = volume_axes(np.array(values), self.goals) if values else np.empty((0, len(order)))
+        # What is out counts as if it came as predicted, or one batch would ask for neighbours.
+        waiting = [draft.point for draft in self._pending.values()]
+        there = np.vstack([known, *waiting]) if waiting else known
+        points = np.array([draft.point for draft in pool])[:, order]
+        deviation = np.array([draft.deviation for draft in pool])
+        worst = self._worst()[order]
+        return expected_gain(points[:, 0], deviation, points[:, 1:], there[:, order], worst)
+
+    def _front(self) -> Front:
+        return front_of(self._told, self.goals, self._told[0].rung)
+
+    def _worst(self) -> np.ndarray:
+        """The reference point, drawn in to the goals' bounds."""
+        worst = self.reference.copy()
+        for i, goal in enumerate(self.goals):
+            bound = goal.at_least if goal.direction == "maximize" else goal.at_most
+            if bound is not None:
+                values = np.full((1, len(self.goals)), bound)
+                worst[i] = min(worst[i], volume_axes(values, self.goals)[0, i])
+        return worst
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A candidate before its evaluation: its predicted point in `volume_axes`, quality uncertain."""
+
+    candidate: Candidate
+    point: np.ndarray
+    deviation: float
