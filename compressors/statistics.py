@@ -7,8 +7,9 @@ output gradients turns a layer's error into a predicted increase of the loss (K-
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import repeat
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paredown.compressors.patches import input_columns
+from paredown.compressors.shelf import digest
 from paredown.spaces.graph import Graph, Node, run
 from paredown.spaces.model_map import Layer
 
@@ -49,6 +51,13 @@ class LayerStatistics:
     output_std: Tensor
     gradient_gram: Tensor | None
     positions: int
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Stands for every value in it."""
+        named = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        parts = [v if isinstance(v, Tensor) else repr(v) for pair in named for v in pair]
+        return digest(*parts)
 
 
 @dataclass(kw_only=True)

@@ -14,11 +14,13 @@ from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
 from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.compressors.ranges import collect_ranges
+from paredown.compressors.shelf import Shelf
 from paredown.compressors.statistics import collect_statistics, summed_cross_entropy
 from paredown.hardware_models.costs import Cost, CostModels
 from paredown.hardware_models.device import Device, capabilities, load_device
 from paredown.hardware_models.latency import LatencyModel
 from paredown.hardware_models.workload import read_work
+from paredown.search.cache import cache_folder
 from paredown.search.evaluation import Goal, Score
 from paredown.search.latency_source import latency_model
 from paredown.search.schema import Config, GoalSection
@@ -35,6 +37,8 @@ from paredown.spaces.read import read_model_map
 from paredown.spaces.space import Space
 
 _CALIBRATION_BATCH = 64
+SOLUTION_BYTES = 4 * 2**30
+"""Compressed layers kept on disk, over all models and runs."""
 RESTORED_ROWS = 512
 """Calibration rows that statistics are restored on: more cost time and change little."""
 
@@ -186,7 +190,8 @@ def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) ->
     )
     with torch.no_grad():
         ranges = collect_ranges(graph, captured.tensors, [inputs for inputs, _ in batches])
-    return Database(model_map, captured.tensors, statistics, ranges)
+    shelf = Shelf(cache_folder() / "solutions", SOLUTION_BYTES)
+    return Database(model_map, captured.tensors, statistics, ranges, shelf=shelf)
 
 
 def absolute_goals(
