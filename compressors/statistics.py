@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from paredown.compressors.fisher import channels_first, squared_gradients
 from paredown.compressors.patches import input_columns
 from paredown.compressors.shelf import digest
 from paredown.spaces.graph import Graph, Node, run
@@ -43,6 +44,10 @@ class LayerStatistics:
     the gradient of one sample's loss by the layer's output at one position. With this scale 1/2
     tr(dW gram dW^T gradient_gram) is the predicted increase of the mean loss per sample. None when
     no loss was given.
+
+    `curvature` (out, K) is the mean over samples of each weight's squared gradient: the diagonal of
+    the Fisher matrix, so that 1/2 sum(curvature dW^2) is that increase when weights are taken as
+    independent. None without a loss, too.
     """
 
     gram: Tensor
@@ -50,6 +55,7 @@ class LayerStatistics:
     output_mean: Tensor
     output_std: Tensor
     gradient_gram: Tensor | None
+    curvature: Tensor | None = None
     positions: int
 
     @functools.cached_property
@@ -69,6 +75,7 @@ class _Sums:
     outputs: Tensor | float = 0.0
     squares: Tensor | float = 0.0
     gradients: Tensor | float = 0.0
+    curvature: Tensor | float = 0.0
     positions: int = 0
 
 
@@ -78,6 +85,7 @@ class _Collector:
 
     layers: Mapping[str, Layer]
     with_gradients: bool
+    samples: int = 0
     sums: dict[str, _Sums] = field(default_factory=dict)
 
     def __call__(self, node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
@@ -87,14 +95,17 @@ class _Collector:
         sums = self.sums.setdefault(layer.name, _Sums())
         with torch.no_grad():
             _add_inputs(sums, layer, arguments)
-            flat = _channels_first(layer, output.detach()).double()
+            flat = channels_first(layer, output.detach()).double()
             sums.outputs = sums.outputs + flat.sum(dim=1)
             sums.squares = sums.squares + (flat * flat).sum(dim=1)
             sums.positions += flat.shape[1]
         if self.with_gradients:
             # Nothing before the first layer needs a gradient, so cutting there loses nothing.
             output = output if output.requires_grad else output.detach().requires_grad_()
-            output.register_hook(lambda gradient: _add_gradients(sums, layer, gradient))
+            samples = self.samples
+            output.register_hook(
+                lambda gradient: _add_gradients(sums, layer, arguments, gradient, samples)
+            )
         return output
 
 
@@ -124,7 +135,8 @@ def collect_statistics(
     generator = torch.Generator().manual_seed(seed)
     samples = 0
     for inputs, target in zip(batches, repeat(None) if targets is None else targets, strict=False):
-        samples += inputs[0].shape[0]
+        collector.samples = inputs[0].shape[0]
+        samples += collector.samples
         with torch.enable_grad() if loss is not None else torch.no_grad():
             outputs = run(graph, tensors, inputs, after=collector)
             if loss is not None:
@@ -169,12 +181,6 @@ def _draw(output: Tensor, generator: torch.Generator) -> Tensor:
     return drawn.view(last.shape[:-1]).to(output.device)
 
 
-def _channels_first(layer: Layer, value: Tensor) -> Tensor:
-    """A layer's output or its gradient as (out, positions)."""
-    axis = 1 if layer.kind.startswith("conv") else -1
-    return value.movedim(axis, 0).flatten(1)
-
-
 def _add_inputs(sums: _Sums, layer: Layer, arguments: tuple[Any, ...]) -> None:
     if layer.kind == "embedding":
         counts = torch.bincount(arguments[1].flatten(), minlength=layer.weight_shape[0]).double()
@@ -186,9 +192,12 @@ def _add_inputs(sums: _Sums, layer: Layer, arguments: tuple[Any, ...]) -> None:
         sums.inputs = sums.inputs + columns.sum(dim=2).double()
 
 
-def _add_gradients(sums: _Sums, layer: Layer, gradient: Tensor) -> None:
-    flat = _channels_first(layer, gradient)
+def _add_gradients(
+    sums: _Sums, layer: Layer, arguments: tuple[Any, ...], gradient: Tensor, samples: int
+) -> None:
+    flat = channels_first(layer, gradient)
     sums.gradients = sums.gradients + (flat @ flat.t()).double()
+    sums.curvature = sums.curvature + squared_gradients(layer, arguments, gradient, samples)
 
 
 def _finish(sums: _Sums, layer: Layer, samples: int, with_gradients: bool) -> LayerStatistics:
@@ -198,16 +207,17 @@ def _finish(sums: _Sums, layer: Layer, samples: int, with_gradients: bool) -> La
         gram, input_mean = gram[0], input_mean[0]
     mean = torch.as_tensor(sums.outputs) / sums.positions
     variance = torch.as_tensor(sums.squares) / sums.positions - mean * mean
-    gradient_gram = None
+    gradient_gram = curvature = None
     if with_gradients:
         # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
-        zeros = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
-        gradient_gram = zeros + sums.gradients / samples
+        gradient_gram = mean.new_zeros(len(mean), len(mean)) + sums.gradients / samples
+        curvature = mean.new_zeros(len(mean), gram.shape[-1]) + sums.curvature / samples
     return LayerStatistics(
         gram=gram,
         input_mean=input_mean,
         output_mean=mean,
         output_std=variance.clamp_min(0.0).sqrt(),
         gradient_gram=gradient_gram,
+        curvature=curvature,
         positions=sums.positions,
     )
