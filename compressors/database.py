@@ -7,10 +7,8 @@ included, so that other processes and later runs find it too and a stale one is 
 
 from __future__ import annotations
 
-import functools
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import torch
@@ -20,7 +18,7 @@ from paredown.compressors.matrix import damage, to_matrix
 from paredown.compressors.narrow import Consumer, channel_order
 from paredown.compressors.packed import pack, unpack
 from paredown.compressors.ranges import Range
-from paredown.compressors.shelf import Record, Shelf, digest
+from paredown.compressors.shelf import Record, Shelf, code_version, digest
 from paredown.compressors.solution import Narrowing, Solution, solve
 from paredown.compressors.statistics import LayerStatistics
 from paredown.spaces.candidate import LayerChoice
@@ -206,7 +204,7 @@ class Database:
             weight = self.tensors[layer.weight]
             statistics = self.statistics[layer.name].digest
             self._origins[layer.name] = digest(
-                solver_version(), repr(shape), weight, bias, statistics
+                code_version(), repr(shape), weight, bias, statistics
             )
         return self._origins[layer.name]
 
@@ -248,19 +246,6 @@ class Database:
         while self.held_bytes > self._capacity_bytes and len(self._entries) > 1:
             _, oldest = self._entries.popitem(last=False)
             self.held_bytes -= oldest.nbytes
-
-
-@functools.cache
-def solver_version() -> str:
-    """Stands for the code that solves: the sources of the packages it lies in, and torch."""
-    sources = [
-        item
-        for package in ("paredown.compressors", "paredown.spaces")
-        for item in sorted(resources.files(package).iterdir(), key=lambda item: item.name)
-        if item.name.endswith(".py")
-    ]
-    named = [part for item in sources for part in (item.name, item.read_bytes())]
-    return digest(str(torch.__version__), *named)
 
 
 def _is_whole(narrowing: Narrowing) -> bool:

@@ -15,9 +15,7 @@ _CHUNK_VALUES = 2**22
 """Values of one chunk of columns: 16 MiB of float32, whatever the batch."""
 
 
-def input_columns(
-    layer: Layer, arguments: tuple[Any, ...], samples: int = 1
-) -> Iterator[Tensor]:
+def input_columns(layer: Layer, arguments: tuple[Any, ...], samples: int = 1) -> Iterator[Tensor]:
     """Chunks (groups, K, positions): `to_matrix(weight) @ columns` is the output, bias aside.
 
     Args:

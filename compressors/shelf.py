@@ -6,6 +6,7 @@ something asks by a digest of everything that it depends on, and makes it if nob
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -13,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,19 @@ def digest(*parts: str | bytes | Path | Tensor) -> str:
         total.update(len(data).to_bytes(8, "little"))
         total.update(data)
     return total.hexdigest()
+
+
+@functools.cache
+def code_version() -> str:
+    """Stands for the code that makes records: the sources of the packages it lies in, and torch."""
+    sources = [
+        item
+        for package in ("paredown.compressors", "paredown.spaces")
+        for item in sorted(resources.files(package).iterdir(), key=lambda item: item.name)
+        if item.name.endswith(".py")
+    ]
+    named = [part for item in sources for part in (item.name, item.read_bytes())]
+    return digest(str(torch.__version__), *named)
 
 
 def write_whole(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

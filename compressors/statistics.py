@@ -3,6 +3,10 @@
 One pass over the calibration batches serves every solver: the Gram matrix of the inputs weighs
 errors, the means and deviations are what statistics repair restores, and the Gram matrix of the
 output gradients turns a layer's error into a predicted increase of the loss (K-FAC).
+
+Memory does not grow with the data: inputs are unfolded in chunks of at most 16 MiB (one sample, if
+that is more), and a layer of fan-in K and R outputs keeps 8 (K^2 + R^2 + R K) bytes of sums, K^2 / groups
+for a grouped convolution and K for an embedding. While a chunk is added, half of that is needed again.
 """
 
 from __future__ import annotations
@@ -70,12 +74,12 @@ class LayerStatistics:
 class _Sums:
     """Running float64 sums over positions."""
 
-    gram: Tensor | float = 0.0
-    inputs: Tensor | float = 0.0
-    outputs: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
-    gradients: Tensor | float = 0.0
-    curvature: Tensor | float = 0.0
+    gram: Tensor | None = None
+    inputs: Tensor | None = None
+    outputs: Tensor | None = None
+    squares: Tensor | None = None
+    gradients: Tensor | None = None
+    curvature: Tensor | None = None
     positions: int = 0
 
 
@@ -96,8 +100,8 @@ class _Collector:
         with torch.no_grad():
             _add_inputs(sums, layer, arguments)
             flat = channels_first(layer, output.detach()).double()
-            sums.outputs = sums.outputs + flat.sum(dim=1)
-            sums.squares = sums.squares + (flat * flat).sum(dim=1)
+            sums.outputs = _plus(sums.outputs, flat.sum(dim=1))
+            sums.squares = _plus(sums.squares, (flat * flat).sum(dim=1))
             sums.positions += flat.shape[1]
         if self.with_gradients:
             # Nothing before the first layer needs a gradient, so cutting there loses nothing.
@@ -184,34 +188,45 @@ def _draw(output: Tensor, generator: torch.Generator) -> Tensor:
 def _add_inputs(sums: _Sums, layer: Layer, arguments: tuple[Any, ...]) -> None:
     if layer.kind == "embedding":
         counts = torch.bincount(arguments[1].flatten(), minlength=layer.weight_shape[0]).double()
-        sums.gram, sums.inputs = sums.gram + counts, sums.inputs + counts
+        sums.gram, sums.inputs = _plus(sums.gram, counts), _plus(sums.inputs, counts)
         return
     for columns in input_columns(layer, arguments):
         # Sums within a chunk are float32, for speed; those over chunks are float64.
-        sums.gram = sums.gram + (columns @ columns.transpose(1, 2)).double()
-        sums.inputs = sums.inputs + columns.sum(dim=2).double()
+        sums.gram = _plus(sums.gram, columns @ columns.transpose(1, 2))
+        sums.inputs = _plus(sums.inputs, columns.sum(dim=2))
 
 
 def _add_gradients(
     sums: _Sums, layer: Layer, arguments: tuple[Any, ...], gradient: Tensor, samples: int
 ) -> None:
     flat = channels_first(layer, gradient)
-    sums.gradients = sums.gradients + (flat @ flat.t()).double()
-    sums.curvature = sums.curvature + squared_gradients(layer, arguments, gradient, samples)
+    sums.gradients = _plus(sums.gradients, flat @ flat.t())
+    sums.curvature = _plus(sums.curvature, squared_gradients(layer, arguments, gradient, samples))
+
+
+def _plus(total: Tensor | None, part: Tensor) -> Tensor:
+    """The float64 sum, in place from the second part on: a wide Gram is never there twice."""
+    return part.double() if total is None else total.add_(part)
 
 
 def _finish(sums: _Sums, layer: Layer, samples: int, with_gradients: bool) -> LayerStatistics:
-    gram = torch.as_tensor(sums.gram) / sums.positions
-    input_mean = torch.as_tensor(sums.inputs) / sums.positions
+    assert sums.gram is not None
+    assert sums.inputs is not None
+    assert sums.outputs is not None
+    assert sums.squares is not None
+    gram, input_mean = sums.gram / sums.positions, sums.inputs / sums.positions
     if layer.groups == 1 and layer.kind != "embedding":
         gram, input_mean = gram[0], input_mean[0]
-    mean = torch.as_tensor(sums.outputs) / sums.positions
-    variance = torch.as_tensor(sums.squares) / sums.positions - mean * mean
+    mean = sums.outputs / sums.positions
+    variance = sums.squares / sums.positions - mean * mean
     gradient_gram = curvature = None
     if with_gradients:
         # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
-        gradient_gram = mean.new_zeros(len(mean), len(mean)) + sums.gradients / samples
-        curvature = mean.new_zeros(len(mean), gram.shape[-1]) + sums.curvature / samples
+        shapes = (len(mean), len(mean)), (len(mean), gram.shape[-1])
+        gradient_gram, curvature = (
+            mean.new_zeros(shape) if total is None else total / samples
+            for shape, total in zip(shapes, (sums.gradients, sums.curvature), strict=True)
+        )
     return LayerStatistics(
         gram=gram,
         input_mean=input_mean,

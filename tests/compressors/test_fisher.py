@@ -39,7 +39,9 @@ def one_by_one(captured: Any, layer: Any, inputs: Tensor, loss: Any, targets: An
     total: Tensor | float = 0.0
     for i in range(len(inputs)):
         weight = captured.tensors[layer.weight].detach().clone().requires_grad_()
-        outputs = run(captured.graph, captured.tensors | {layer.weight: weight}, [inputs[i : i + 1]])
+        outputs = run(
+            captured.graph, captured.tensors | {layer.weight: weight}, [inputs[i : i + 1]]
+        )
         loss(outputs, targets if targets is None else targets[i : i + 1]).backward()
         assert weight.grad is not None
         total = total + to_matrix(weight.grad, layer).double().square()
@@ -80,9 +82,7 @@ def test_a_token_that_comes_twice_is_summed_before_it_is_squared(
     capture_layers: Callable[..., Any],
 ) -> None:
     torch.manual_seed(0)
-    captured, (layer,) = capture_layers(
-        nn.Embedding(7, 3), torch.zeros(1, 4, dtype=torch.int64)
-    )
+    captured, (layer,) = capture_layers(nn.Embedding(7, 3), torch.zeros(1, 4, dtype=torch.int64))
     tokens = torch.tensor([[0, 1, 1, 6], [1, 4, 0, 0], [2, 2, 2, 2]])
     found = collect_statistics(
         captured.graph, captured.tensors, [layer], [[tokens]], loss=squares, targets=[None]
@@ -107,7 +107,12 @@ def test_a_whole_network_with_tokens_folded_into_the_batch(
     captured, layers = capture_layers(Folded(), torch.zeros(2, 5, 4))
     x, labels = torch.randn(6, 5, 4), torch.tensor([0, 1, 2, 0, 1, 2])
     found = collect_statistics(
-        captured.graph, captured.tensors, layers, [[x]], loss=summed_cross_entropy, targets=[labels]
+        captured.graph,
+        captured.tensors,
+        layers,
+        [[x]],
+        loss=summed_cross_entropy,
+        targets=[labels],
     )
     for layer in layers:
         expected = one_by_one(captured, layer, x, summed_cross_entropy, labels)
