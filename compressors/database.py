@@ -1,24 +1,28 @@
-"""The database of compressed layers of one model: built lazily, kept in memory up to a limit.
+"""The database of compressed layers of one model: built lazily, kept packed, shared on disk.
 
 An entry is found by (layer, choice, widths that touch the layer), so that a candidate is assembled by
-picking one entry a layer.
+picking one entry a layer. On disk it is found by everything it was made from, the solvers' own code
+included, so that other processes and later runs find it too and a stale one is never read.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from paredown.compressors.matrix import damage, to_matrix
 from paredown.compressors.narrow import Consumer, channel_order
+from paredown.compressors.packed import pack, unpack
 from paredown.compressors.ranges import Range
+from paredown.compressors.shelf import Record, Shelf, code_version, digest
 from paredown.compressors.solution import Narrowing, Solution, solve
 from paredown.compressors.statistics import LayerStatistics
 from paredown.spaces.candidate import LayerChoice
-from paredown.spaces.model_map import Layer, ModelMap, Part
+from paredown.spaces.model_map import ChannelGroup, Layer, ModelMap, Part
 from paredown.spaces.slicing import kept_positions
 
 _Key = tuple[str, LayerChoice, tuple[tuple[str, int], ...]]
@@ -32,7 +36,9 @@ class Database:
         tensors: Its tensors, batch norms folded.
         statistics: By layer name.
         ranges: By value name, for 8-bit activations.
-        capacity_bytes: Solutions beyond this are forgotten, least recently used first.
+        capacity_bytes: Packed solutions beyond this are forgotten, least recently used first.
+        shelf: Where solutions are kept on disk, for other processes and later runs; None keeps them
+            in this process alone.
     """
 
     def __init__(
@@ -42,38 +48,39 @@ class Database:
         statistics: Mapping[str, LayerStatistics],
         ranges: Mapping[str, Range],
         capacity_bytes: int = 2**30,
+        shelf: Shelf | None = None,
     ) -> None:
         self.model_map = model_map
         self.tensors = tensors
         self.statistics = statistics
         self.ranges = ranges
+        self.shelf = shelf
         self._capacity_bytes = capacity_bytes
-        self._solutions: OrderedDict[_Key, Solution] = OrderedDict()
+        self._entries: OrderedDict[_Key, Record] = OrderedDict()
+        self._damages: dict[_Key, float | None] = {}
+        self._origins: dict[str, str] = {}
         self._orders: dict[str, Tensor] = {}
         self.held_bytes = 0
+        self.solved = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the entries where they are on disk: a worker reads those it needs."""
+        state = dict(self.__dict__)
+        if self.shelf is not None:
+            state |= {"_entries": OrderedDict(), "held_bytes": 0}
+        return state
 
     def solution(self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int]) -> Solution:
-        """The layer under `choice` when the groups in `widths` keep only so many channels."""
-        touching = {
-            part.group
-            for axis in (layer.out_axis, layer.in_axis)
-            for part in self.model_map.tensor_parts.get((layer.weight, axis), ())
-        }
-        relevant = tuple(sorted((g, w) for g, w in widths.items() if g in touching))
-        key = (layer.name, choice, relevant)
-        if key in self._solutions:
-            self._solutions.move_to_end(key)
-            return self._solutions[key]
-        found = solve(
-            layer,
-            self.tensors[layer.weight],
-            None if layer.bias is None else self.tensors[layer.bias],
-            self.statistics[layer.name],
-            choice,
-            self._narrowing(layer, dict(relevant)),
-        )
-        self._remember(key, found)
-        return found
+        """The layer under `choice` when the groups in `widths` keep only so many channels.
+
+        The same tensors bit for bit, whether just solved or read back.
+        """
+        relevant = self._relevant(layer, widths)
+        narrowing = self._narrowing(layer, relevant)
+        if choice.is_identity and _is_whole(narrowing):
+            return self._solve(layer, choice, narrowing)
+        entry = self._entry(layer, choice, relevant, narrowing)
+        return self._restored(entry, layer, narrowing)
 
     def damage(self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int]) -> float:
         """Predicted increase of the mean loss when only this layer is compressed (K-FAC).
@@ -83,18 +90,20 @@ class Database:
         Raises:
             ValueError: Statistics were collected without a loss.
         """
-        statistics = self.statistics[layer.name]
-        if statistics.gradient_gram is None:
+        if self.statistics[layer.name].gradient_gram is None:
             raise ValueError("damage needs statistics collected with a loss")
-        dense = to_matrix(self.tensors[layer.weight], layer)
-        changed = self.solution(layer, choice, widths).matrix
-        rows = self._narrowing(layer, widths).rows
-        delta = torch.zeros_like(dense)
-        if rows is None:
-            delta = changed - dense
-        else:
-            delta[rows] = changed - dense[rows]
-        return damage(delta, statistics.gram, statistics.gradient_gram)
+        relevant = self._relevant(layer, widths)
+        key = (layer.name, choice, tuple(relevant.items()))
+        if key not in self._damages:
+            narrowing = self._narrowing(layer, relevant)
+            if choice.is_identity and _is_whole(narrowing):
+                self._damages[key] = 0.0
+            else:
+                entry = self._entry(layer, choice, relevant, narrowing)
+                self._damages[key] = entry.facts["damage"]
+        found = self._damages[key]
+        assert found is not None
+        return found
 
     def output_moments(self, layer: Layer, widths: Mapping[str, int]) -> tuple[Tensor, Tensor]:
         """Standard deviation and mean of the dense layer's outputs that are kept."""
@@ -107,12 +116,21 @@ class Database:
     def kept_channels(self, group: str, width: int) -> Tensor:
         """Channel numbers, ascending, that stay when `group` keeps `width` of its channels."""
         if group not in self._orders:
-            self._orders[group] = self._order(group)
+            self._orders[group] = self._kept_order(group)
         return self._orders[group][:width].sort().values
 
     def keep(self, widths: Mapping[str, int]) -> dict[str, Tensor]:
         """Kept channels of every group in `widths`."""
         return {group: self.kept_channels(group, width) for group, width in widths.items()}
+
+    def _relevant(self, layer: Layer, widths: Mapping[str, int]) -> dict[str, int]:
+        """The widths of groups that touch the layer, sorted."""
+        touching = {
+            part.group
+            for axis in (layer.out_axis, layer.in_axis)
+            for part in self.model_map.tensor_parts.get((layer.weight, axis), ())
+        }
+        return {group: widths[group] for group in sorted(widths) if group in touching}
 
     def _narrowing(self, layer: Layer, widths: Mapping[str, int]) -> Narrowing:
         keep = self.keep(widths)
@@ -128,16 +146,87 @@ class Database:
             channels=positions(layer.in_axis) if layer.groups == 1 else None,
         )
 
-    def _order(self, group: str) -> Tensor:
+    def _entry(
+        self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int], narrowing: Narrowing
+    ) -> Record:
+        """From memory, from disk, or solved now."""
+        key = (layer.name, choice, tuple(widths.items()))
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            return self._entries[key]
+        name = digest(self._origin(layer), repr(choice), _text(narrowing))
+        entry = self.shelf.get(name) if self.shelf else None
+        if entry is None:
+            packed = pack(self._solve(layer, choice, narrowing))
+            harm = self._harm(layer, self._restored(packed, layer, narrowing), narrowing)
+            entry = Record(tensors=packed.tensors, facts={**packed.facts, "damage": harm})
+            if self.shelf:
+                self.shelf.put(name, entry)
+        self._remember(key, entry)
+        return entry
+
+    def _solve(self, layer: Layer, choice: LayerChoice, narrowing: Narrowing) -> Solution:
+        self.solved += 1
+        return solve(
+            layer,
+            self.tensors[layer.weight],
+            None if layer.bias is None else self.tensors[layer.bias],
+            self.statistics[layer.name],
+            choice,
+            narrowing,
+        )
+
+    def _restored(self, entry: Record, layer: Layer, narrowing: Narrowing) -> Solution:
+        width = to_matrix(self.tensors[layer.weight], layer).shape[1]
+        columns = None
+        if narrowing.channels is not None:
+            per_channel = width // layer.weight_shape[layer.in_axis]
+            steps = torch.arange(per_channel)
+            columns = (narrowing.channels[:, None] * per_channel + steps).flatten()
+        return unpack(entry, layer, columns, width)
+
+    def _harm(self, layer: Layer, solution: Solution, narrowing: Narrowing) -> float | None:
+        """Predicted increase of the mean loss; None where statistics came without one."""
+        statistics = self.statistics[layer.name]
+        if statistics.gradient_gram is None:
+            return None
+        dense = to_matrix(self.tensors[layer.weight], layer)
+        rows = slice(None) if narrowing.rows is None else narrowing.rows
+        delta = torch.zeros_like(dense)
+        delta[rows] = solution.matrix - dense[rows]
+        return damage(delta, statistics.gram, statistics.gradient_gram)
+
+    def _origin(self, layer: Layer) -> str:
+        """Stands for all that the layer's solutions are made from, save choice and widths."""
+        if layer.name not in self._origins:
+            shape = (layer.kind, layer.weight_shape, layer.out_axis, layer.in_axis, layer.groups)
+            bias = "" if layer.bias is None else self.tensors[layer.bias]
+            weight = self.tensors[layer.weight]
+            statistics = self.statistics[layer.name].digest
+            self._origins[layer.name] = digest(
+                code_version(), repr(shape), weight, bias, statistics
+            )
+        return self._origins[layer.name]
+
+    def _kept_order(self, group: str) -> Tensor:
+        """Channels of a group, most important first, from disk or found now."""
         record = next(g for g in self.model_map.groups if g.name == group)
-        consumers: list[Consumer] = []
-        for name in record.consumers:
-            layer = self.model_map.layer_by_name[name]
-            if layer.groups == 1 and layer.kind != "embedding":
-                consumers.append(self._consumer(layer, record.name, record.channels))
-        if not consumers:
+        readers = [self.model_map.layer_by_name[name] for name in record.consumers]
+        readers = [r for r in readers if r.groups == 1 and r.kind != "embedding"]
+        if not readers:
             return torch.arange(record.channels)
-        return channel_order(consumers)
+        if self.shelf is None:
+            return self._order(record, readers)
+        parts = [repr(self.model_map.tensor_parts[r.weight, r.in_axis]) for r in readers]
+        name = digest("order", group, *map(self._origin, readers), *parts)
+        entry = self.shelf.get(name)
+        if entry is None:
+            entry = Record(tensors={"order": self._order(record, readers)}, facts={})
+            self.shelf.put(name, entry)
+        return entry.tensors["order"]
+
+    def _order(self, group: ChannelGroup, readers: Sequence[Layer]) -> Tensor:
+        return channel_order([self._consumer(r, group.name, group.channels) for r in readers])
 
     def _consumer(self, layer: Layer, group: str, channels: int) -> Consumer:
         """The consumer's matrix, weighted by the loss where its curvature is known."""
@@ -151,12 +240,21 @@ class Database:
         columns = _columns_of_channels(parts, group, channels, per_channel)
         return matrix, statistics.gram, columns
 
-    def _remember(self, key: _Key, solution: Solution) -> None:
-        self._solutions[key] = solution
-        self.held_bytes += solution.nbytes
-        while self.held_bytes > self._capacity_bytes and len(self._solutions) > 1:
-            _, oldest = self._solutions.popitem(last=False)
+    def _remember(self, key: _Key, entry: Record) -> None:
+        self._entries[key] = entry
+        self.held_bytes += entry.nbytes
+        while self.held_bytes > self._capacity_bytes and len(self._entries) > 1:
+            _, oldest = self._entries.popitem(last=False)
             self.held_bytes -= oldest.nbytes
+
+
+def _is_whole(narrowing: Narrowing) -> bool:
+    return narrowing.rows is None and narrowing.channels is None
+
+
+def _text(narrowing: Narrowing) -> str:
+    kept = (narrowing.rows, narrowing.channels)
+    return repr([None if positions is None else positions.tolist() for positions in kept])
 
 
 def _columns_of_channels(

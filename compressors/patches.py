@@ -15,27 +15,43 @@ _CHUNK_VALUES = 2**22
 """Values of one chunk of columns: 16 MiB of float32, whatever the batch."""
 
 
-def input_columns(layer: Layer, arguments: tuple[Any, ...]) -> Iterator[Tensor]:
+def input_columns(layer: Layer, arguments: tuple[Any, ...], samples: int = 1) -> Iterator[Tensor]:
     """Chunks (groups, K, positions): `to_matrix(weight) @ columns` is the output, bias aside.
 
     Args:
         layer: Any kind except embedding, whose inputs are token numbers.
         arguments: What the layer's ATen operator was called with.
+        samples: No chunk ends within one of this many samples, see `items_per_sample`; 1 lets it
+            end anywhere.
     """
     x = arguments[0].detach()
     if layer.kind == "linear":
         columns = x.reshape(-1, x.shape[-1])
-        for chunk in columns.split(max(1, _CHUNK_VALUES // x.shape[-1])):
+        for chunk in columns.split(_items_at_once(x.shape[-1], len(columns), samples)):
             yield chunk.t().unsqueeze(0)
         return
     image, kernel, stride, dilation = _as_plain_convolution(layer, arguments)
     values = image[0].numel() * kernel[0] * kernel[1] // (stride[0] * stride[1])
-    for chunk in image.split(max(1, _CHUNK_VALUES // values)):
+    for chunk in image.split(_items_at_once(values, len(image), samples)):
         windows = _windows(chunk, kernel, stride, dilation)
         if layer.kind.startswith("conv_transpose"):
             # y = conv(stuffed x, flipped W): flip the windows instead of the weight.
             windows = windows.flip(1, 2)
         yield windows.reshape(layer.groups, -1, windows[0, 0, 0].numel())
+
+
+def items_per_sample(items: int, samples: int) -> int:
+    """How many consecutive images (or rows of a linear layer) belong to one sample of a batch.
+
+    Tokens folded into the batch are told by the number alone; where that is no multiple of the
+    samples, every item counts as a sample of its own.
+    """
+    return items // samples if items % samples == 0 else 1
+
+
+def _items_at_once(values: int, items: int, samples: int) -> int:
+    together = items_per_sample(items, samples) if samples > 1 else 1
+    return max(1, _CHUNK_VALUES // (values * together)) * together
 
 
 def _windows(

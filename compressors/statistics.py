@@ -3,12 +3,17 @@
 One pass over the calibration batches serves every solver: the Gram matrix of the inputs weighs
 errors, the means and deviations are what statistics repair restores, and the Gram matrix of the
 output gradients turns a layer's error into a predicted increase of the loss (K-FAC).
+
+Memory does not grow with the data: inputs are unfolded in chunks of at most 16 MiB (one sample, if
+that is more), and a layer of fan-in K and R outputs keeps 8 (K^2 + R^2 + R K) bytes of sums, K^2 / groups
+for a grouped convolution and K for an embedding. While a chunk is added, half of that is needed again.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import repeat
 from typing import Any
 
@@ -16,7 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from paredown.compressors.fisher import channels_first, squared_gradients
 from paredown.compressors.patches import input_columns
+from paredown.compressors.shelf import digest
 from paredown.spaces.graph import Graph, Node, run
 from paredown.spaces.model_map import Layer
 
@@ -41,6 +48,10 @@ class LayerStatistics:
     the gradient of one sample's loss by the layer's output at one position. With this scale 1/2
     tr(dW gram dW^T gradient_gram) is the predicted increase of the mean loss per sample. None when
     no loss was given.
+
+    `curvature` (out, K) is the mean over samples of each weight's squared gradient: the diagonal of
+    the Fisher matrix, so that 1/2 sum(curvature dW^2) is that increase when weights are taken as
+    independent. None without a loss, too.
     """
 
     gram: Tensor
@@ -48,18 +59,27 @@ class LayerStatistics:
     output_mean: Tensor
     output_std: Tensor
     gradient_gram: Tensor | None
+    curvature: Tensor | None = None
     positions: int
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Stands for every value in it."""
+        named = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        parts = [v if isinstance(v, Tensor) else repr(v) for pair in named for v in pair]
+        return digest(*parts)
 
 
 @dataclass(kw_only=True)
 class _Sums:
     """Running float64 sums over positions."""
 
-    gram: Tensor | float = 0.0
-    inputs: Tensor | float = 0.0
-    outputs: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
-    gradients: Tensor | float = 0.0
+    gram: Tensor | None = None
+    inputs: Tensor | None = None
+    outputs: Tensor | None = None
+    squares: Tensor | None = None
+    gradients: Tensor | None = None
+    curvature: Tensor | None = None
     positions: int = 0
 
 
@@ -69,6 +89,7 @@ class _Collector:
 
     layers: Mapping[str, Layer]
     with_gradients: bool
+    samples: int = 0
     sums: dict[str, _Sums] = field(default_factory=dict)
 
     def __call__(self, node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
@@ -78,14 +99,17 @@ class _Collector:
         sums = self.sums.setdefault(layer.name, _Sums())
         with torch.no_grad():
             _add_inputs(sums, layer, arguments)
-            flat = _channels_first(layer, output.detach()).double()
-            sums.outputs = sums.outputs + flat.sum(dim=1)
-            sums.squares = sums.squares + (flat * flat).sum(dim=1)
+            flat = channels_first(layer, output.detach()).double()
+            sums.outputs = _plus(sums.outputs, flat.sum(dim=1))
+            sums.squares = _plus(sums.squares, (flat * flat).sum(dim=1))
             sums.positions += flat.shape[1]
         if self.with_gradients:
             # Nothing before the first layer needs a gradient, so cutting there loses nothing.
             output = output if output.requires_grad else output.detach().requires_grad_()
-            output.register_hook(lambda gradient: _add_gradients(sums, layer, gradient))
+            samples = self.samples
+            output.register_hook(
+                lambda gradient: _add_gradients(sums, layer, arguments, gradient, samples)
+            )
         return output
 
 
@@ -115,7 +139,8 @@ def collect_statistics(
     generator = torch.Generator().manual_seed(seed)
     samples = 0
     for inputs, target in zip(batches, repeat(None) if targets is None else targets, strict=False):
-        samples += inputs[0].shape[0]
+        collector.samples = inputs[0].shape[0]
+        samples += collector.samples
         with torch.enable_grad() if loss is not None else torch.no_grad():
             outputs = run(graph, tensors, inputs, after=collector)
             if loss is not None:
@@ -160,45 +185,54 @@ def _draw(output: Tensor, generator: torch.Generator) -> Tensor:
     return drawn.view(last.shape[:-1]).to(output.device)
 
 
-def _channels_first(layer: Layer, value: Tensor) -> Tensor:
-    """A layer's output or its gradient as (out, positions)."""
-    axis = 1 if layer.kind.startswith("conv") else -1
-    return value.movedim(axis, 0).flatten(1)
-
-
 def _add_inputs(sums: _Sums, layer: Layer, arguments: tuple[Any, ...]) -> None:
     if layer.kind == "embedding":
         counts = torch.bincount(arguments[1].flatten(), minlength=layer.weight_shape[0]).double()
-        sums.gram, sums.inputs = sums.gram + counts, sums.inputs + counts
+        sums.gram, sums.inputs = _plus(sums.gram, counts), _plus(sums.inputs, counts)
         return
     for columns in input_columns(layer, arguments):
         # Sums within a chunk are float32, for speed; those over chunks are float64.
-        sums.gram = sums.gram + (columns @ columns.transpose(1, 2)).double()
-        sums.inputs = sums.inputs + columns.sum(dim=2).double()
+        sums.gram = _plus(sums.gram, columns @ columns.transpose(1, 2))
+        sums.inputs = _plus(sums.inputs, columns.sum(dim=2))
 
 
-def _add_gradients(sums: _Sums, layer: Layer, gradient: Tensor) -> None:
-    flat = _channels_first(layer, gradient)
-    sums.gradients = sums.gradients + (flat @ flat.t()).double()
+def _add_gradients(
+    sums: _Sums, layer: Layer, arguments: tuple[Any, ...], gradient: Tensor, samples: int
+) -> None:
+    flat = channels_first(layer, gradient)
+    sums.gradients = _plus(sums.gradients, flat @ flat.t())
+    sums.curvature = _plus(sums.curvature, squared_gradients(layer, arguments, gradient, samples))
+
+
+def _plus(total: Tensor | None, part: Tensor) -> Tensor:
+    """The float64 sum, in place from the second part on: a wide Gram is never there twice."""
+    return part.double() if total is None else total.add_(part)
 
 
 def _finish(sums: _Sums, layer: Layer, samples: int, with_gradients: bool) -> LayerStatistics:
-    gram = torch.as_tensor(sums.gram) / sums.positions
-    input_mean = torch.as_tensor(sums.inputs) / sums.positions
+    assert sums.gram is not None
+    assert sums.inputs is not None
+    assert sums.outputs is not None
+    assert sums.squares is not None
+    gram, input_mean = sums.gram / sums.positions, sums.inputs / sums.positions
     if layer.groups == 1 and layer.kind != "embedding":
         gram, input_mean = gram[0], input_mean[0]
-    mean = torch.as_tensor(sums.outputs) / sums.positions
-    variance = torch.as_tensor(sums.squares) / sums.positions - mean * mean
-    gradient_gram = None
+    mean = sums.outputs / sums.positions
+    variance = sums.squares / sums.positions - mean * mean
+    gradient_gram = curvature = None
     if with_gradients:
         # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
-        zeros = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
-        gradient_gram = zeros + sums.gradients / samples
+        shapes = (len(mean), len(mean)), (len(mean), gram.shape[-1])
+        gradient_gram, curvature = (
+            mean.new_zeros(shape) if total is None else total / samples
+            for shape, total in zip(shapes, (sums.gradients, sums.curvature), strict=True)
+        )
     return LayerStatistics(
         gram=gram,
         input_mean=input_mean,
         output_mean=mean,
         output_std=variance.clamp_min(0.0).sqrt(),
         gradient_gram=gradient_gram,
+        curvature=curvature,
         positions=sums.positions,
     )

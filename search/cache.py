@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
+
+from paredown.compressors.shelf import digest as digest
+from paredown.compressors.shelf import write_whole
 
 
 def cache_folder() -> Path:
@@ -20,18 +21,6 @@ def cache_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "paredown"
 
 
-def digest(*parts: str | bytes | Path) -> str:
-    """24 hexadecimal digits that stand for the parts; of a Path, for the content of its file."""
-    total = hashlib.blake2b(digest_size=12)
-    for part in parts:
-        data = part.read_bytes() if isinstance(part, Path) else part
-        data = data.encode() if isinstance(data, str) else data
-        # The length keeps ("ab", "c") and ("a", "bc") apart.
-        total.update(len(data).to_bytes(8, "little"))
-        total.update(data)
-    return total.hexdigest()
-
-
 def cached_file(name: str, make: Callable[[], Mapping[str, Tensor]]) -> Path:
     """The safetensors file `name` of the cache, made by `make` if it is not there yet.
 
@@ -39,15 +28,7 @@ def cached_file(name: str, make: Callable[[], Mapping[str, Tensor]]) -> Path:
     """
     path = cache_folder() / f"{name}.safetensors"
     if not path.is_file():
-        tensors = {key: t.contiguous() for key, t in make().items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        os.close(handle)
-        try:
-            save_file(tensors, temporary)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write_whole(path, make(), {})
     return path
 
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from paredown.compressors.calibration import CalibrationData, calibrate
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
 from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
-from paredown.compressors.ranges import collect_ranges
-from paredown.compressors.statistics import collect_statistics, summed_cross_entropy
+from paredown.compressors.shelf import Shelf
+from paredown.compressors.statistics import summed_cross_entropy
 from paredown.hardware_models.costs import Cost, CostModels
 from paredown.hardware_models.device import Device, capabilities, load_device
 from paredown.hardware_models.latency import LatencyModel
 from paredown.hardware_models.workload import read_work
+from paredown.search.cache import cache_folder, digest
 from paredown.search.evaluation import Goal, Score
 from paredown.search.latency_source import latency_model
 from paredown.search.schema import Config, GoalSection
 from paredown.search.scoring import Evaluator, channels_last, score
 from paredown.search.space_rules import build_space
 from paredown.search.splits import Split
-from paredown.search.tasks import Task, load_task
+from paredown.search.tasks import Task, UserLoss, load_task
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.capture import Captured, as_inputs, capture
@@ -35,6 +37,10 @@ from paredown.spaces.read import read_model_map
 from paredown.spaces.space import Space
 
 _CALIBRATION_BATCH = 64
+STATISTICS_BYTES = 4 * 2**30
+"""Calibration statistics kept on disk, over all models and runs."""
+SOLUTION_BYTES = 4 * 2**30
+"""Compressed layers kept on disk, over all models and runs."""
 RESTORED_ROWS = 512
 """Calibration rows that statistics are restored on: more cost time and change little."""
 
@@ -175,18 +181,35 @@ def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) ->
         size = targets[0].shape[0] if isinstance(targets, tuple) else targets.shape[0]  # type: ignore[attr-defined]
         return task.loss(outputs, targets) * size  # type: ignore[arg-type]
 
-    statistics = collect_statistics(
+    loss_digest = _loss_digest(task)
+    calibration = calibrate(
         graph,
         captured.tensors,
         model_map.layers,
-        [inputs for inputs, _ in batches],
-        loss=summed_cross_entropy if classifies else summed_loss,
-        targets=None if classifies else [targets for _, targets in batches],
-        seed=seed,
+        CalibrationData(
+            batches=[inputs for inputs, _ in batches],
+            loss=summed_cross_entropy if classifies else summed_loss,
+            targets=None if classifies else [targets for _, targets in batches],
+            loss_digest=loss_digest or "",
+            seed=seed,
+        ),
+        shelf=Shelf(cache_folder() / "statistics", STATISTICS_BYTES) if loss_digest else None,
     )
-    with torch.no_grad():
-        ranges = collect_ranges(graph, captured.tensors, [inputs for inputs, _ in batches])
-    return Database(model_map, captured.tensors, statistics, ranges)
+    shelf = Shelf(cache_folder() / "solutions", SOLUTION_BYTES)
+    return Database(
+        model_map, captured.tensors, calibration.statistics, calibration.ranges, shelf=shelf
+    )
+
+
+def _loss_digest(task: Task) -> str | None:
+    """Stands for the loss; of the user's own, for the file it lies in. None if there is no file."""
+    if not isinstance(task.loss, UserLoss):
+        return digest(task.loss_name)
+    try:
+        source = inspect.getsourcefile(task.loss.function)
+    except TypeError:
+        return None
+    return digest(task.loss_name, Path(source)) if source and Path(source).is_file() else None
 
 
 def absolute_goals(

@@ -49,10 +49,16 @@ def pack_codes(codes: Tensor, bits: int) -> bytes:
 
 def unpack_codes(data: np.ndarray, bits: int, count: int) -> Tensor:
     """The `count` int8 codes that `pack_codes` wrote; `data` is uint8."""
-    fields = np.unpackbits(data, bitorder="little", count=count * bits).reshape(count, bits)
-    values = np.packbits(fields, axis=1, bitorder="little").reshape(count).astype(np.int16)
-    values[values >= 1 << (bits - 1)] -= 1 << bits
-    return torch.from_numpy(values.astype(np.int8))
+    if bits == 8:
+        return torch.from_numpy(data[:count].view(np.int8).copy())
+    # Eight codes fill `bits` whole bytes; read as one integer they are only shifts apart.
+    groups = -(-count // 8)
+    words = np.zeros((groups, 8), np.uint8)
+    words[:, :bits] = np.resize(data, groups * bits).reshape(groups, bits)
+    shifts = np.arange(8, dtype=np.uint64) * np.uint64(bits)
+    fields = (words.view("<u8") >> shifts).astype(np.uint8).reshape(-1)[:count]
+    room = 8 - bits
+    return torch.from_numpy((fields << room).view(np.int8) >> room)
 
 
 def pack_mask(mask: Tensor) -> np.ndarray:

@@ -237,3 +237,57 @@ def test_the_loss_of_many_pixels_is_scaled_for_the_fisher() -> None:
     logits, labels = torch.randn(2, 3, 4, 5), torch.zeros(2, 4, 5, dtype=torch.int64)
     expected = F.cross_entropy(logits, labels, reduction="sum") / 20**0.5
     assert torch.allclose(summed_cross_entropy((logits,), labels), expected)
+
+
+def test_statistics_of_a_narrower_width_are_sub_matrices(
+    capture_layers: Callable[..., Any],
+) -> None:
+    torch.manual_seed(0)
+    kept = torch.tensor([0, 2, 5])
+    wide, narrow = nn.Conv2d(6, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
+    x = torch.randn(9, 6, 5, 5).relu()
+    found = {}
+    for name, module, inputs in (("wide", wide, x), ("narrow", narrow, x[:, kept])):
+        captured, (layer,) = capture_layers(module, torch.zeros(1, inputs.shape[1], 5, 5))
+        found[name] = collect_statistics(
+            captured.graph, captured.tensors, [layer], [[inputs[:4]], [inputs[4:]]]
+        )[layer.name]
+    columns = (kept[:, None] * 9 + torch.arange(9)).flatten()
+    assert torch.allclose(
+        found["wide"].gram[columns][:, columns], found["narrow"].gram, rtol=1e-6, atol=1e-9
+    )
+    assert torch.allclose(found["wide"].input_mean[columns], found["narrow"].input_mean, rtol=1e-6)
+
+
+def test_many_large_inputs_are_summed_without_losing_digits(
+    capture_layers: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paredown.compressors.patches._CHUNK_VALUES", 4096)
+    captured, (layer,) = capture_layers(nn.Linear(4, 2), torch.zeros(1, 4))
+    generator = torch.Generator().manual_seed(0)
+    # A mean a thousand times the spread: summed in float32 the small differences would be gone.
+    x = 1000.0 + torch.randn(400_000, 4, generator=generator)
+    found = collect_statistics(captured.graph, captured.tensors, [layer], [[x]])[layer.name]
+    wide = x.double()
+    assert torch.allclose(found.gram, wide.t() @ wide / len(x), rtol=2e-7)
+    assert torch.allclose(found.input_mean, wide.mean(0), rtol=1e-7)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_the_same_statistics(capture_layers: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4))
+    captured, layers = capture_layers(module, torch.zeros(1, 2, 4, 4))
+    x = torch.randn(16, 2, 4, 4)
+    found = {}
+    for device in ("cpu", "cuda"):
+        tensors = {name: t.to(device) for name, t in captured.tensors.items()}
+        found[device] = collect_statistics(
+            captured.graph, tensors, layers, [[x.to(device)]], loss=summed_cross_entropy
+        )
+    for name, here in found["cpu"].items():
+        there = found["cuda"][name]
+        assert there.gram.is_cuda
+        for field in ("gram", "input_mean", "output_std", "gradient_gram", "curvature"):
+            a, b = getattr(here, field), getattr(there, field).cpu()
+            assert torch.allclose(a, b, rtol=1e-3, atol=1e-6)
