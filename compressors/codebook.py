@@ -228,7 +228,7 @@ def _nearest(magnitude: Tensor, scale: Tensor, level: Tensor) -> Tensor:
     """The nearest level of |w| / scale; halves go down, as an event at its own scale has not fired."""
     safe = torch.where(scale > 0, scale, 1.0).unsqueeze(1)
     middle = (level[1:] + level[:-1]) / 2
-    return level[torch.bucketize(magnitude / safe, middle)]
+    return level[torch.bucketize((magnitude / safe).contiguous(), middle)]
 
 
 def _best_scale(magnitude: Tensor, d: Tensor, codes: Tensor) -> Tensor:
