@@ -38,11 +38,15 @@ def gptq(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) ->
     weight = weight.double()
     kept = weight if mask is None else weight * mask
     nearest = round_to_nearest(kept, bits, gram_diagonal(gram, len(weight)))
-    plain = _refit_scale(nearest, weight, gram)
+    plain = refit_scale(nearest, weight, gram)
     if gram.ndim == 1:
         return plain
-    swept = _sweep(weight, gram, nearest.scale.double(), top_code(bits), mask)
-    return _better(_refit_scale(swept, weight, gram), plain, weight, gram)
+    grouped, square = split_groups(weight, gram)
+    scale = nearest.scale.double().reshape(grouped.shape[:2])
+    allowed = None if mask is None else mask.reshape(grouped.shape)
+    codes = sweep(grouped, square, scale, top_code(bits), allowed).reshape(weight.shape)
+    swept = Codes(codes=codes.to(torch.int8), scale=nearest.scale)
+    return better(refit_scale(swept, weight, gram), plain, weight, gram)
 
 
 def inverse_root(gram: Tensor) -> Tensor:
@@ -54,18 +58,21 @@ def inverse_root(gram: Tensor) -> Tensor:
     return torch.linalg.cholesky(inverse, upper=True)
 
 
-def _sweep(weight: Tensor, gram: Tensor, scale: Tensor, top: int, mask: Tensor | None) -> Codes:
-    grouped, gram = split_groups(weight, gram)
-    diagonal = gram.diagonal(dim1=1, dim2=2)
-    order = diagonal.argsort(dim=1, descending=True, stable=True)
-    # Rows of the sorted problem: (groups, rows, K), columns in activation order.
+def sweep(
+    grouped: Tensor, gram: Tensor, scale: Tensor, top: int, allowed: Tensor | None = None
+) -> Tensor:
+    """Float64 codes (groups, rows, K) of one pass over the columns, the most active first.
+
+    Args:
+        grouped: Weights (groups, rows, K); `gram` (groups, K, K); `scale` (groups, rows).
+        allowed: Boolean, shaped like the weights; False entries get the code 0.
+    """
+    order = gram.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
     by_column = order.unsqueeze(1).expand_as(grouped)
     left = grouped.gather(2, by_column)
-    allowed = None if mask is None else mask.reshape(grouped.shape).gather(2, by_column)
+    allowed = None if allowed is None else allowed.gather(2, by_column)
     sorted_gram = gram.gather(1, order.unsqueeze(2).expand_as(gram))
-    sorted_gram = sorted_gram.gather(2, order.unsqueeze(1).expand_as(gram))
-    root = inverse_root(sorted_gram)
-    steps = scale.reshape(grouped.shape[:2])
+    root = inverse_root(sorted_gram.gather(2, order.unsqueeze(1).expand_as(gram)))
     codes = torch.empty_like(left)
     columns = left.shape[2]
     for start in range(0, columns, _BLOCK):
@@ -73,18 +80,17 @@ def _sweep(weight: Tensor, gram: Tensor, scale: Tensor, top: int, mask: Tensor |
         errors = torch.empty_like(left[:, :, start:stop])
         for i in range(start, stop):
             column = left[:, :, i]
-            code = torch.round(column / steps).clamp_(-top, top)
+            code = torch.round(column / scale).clamp_(-top, top)
             if allowed is not None:
                 code = code * allowed[:, :, i]
-            error = (column - code * steps) / root[:, i, i].unsqueeze(1)
+            error = (column - code * scale) / root[:, i, i].unsqueeze(1)
             left[:, :, i:stop] -= error.unsqueeze(2) * root[:, i, i:stop].unsqueeze(1)
             codes[:, :, i], errors[:, :, i - start] = code, error
         left[:, :, stop:] -= errors @ root[:, start:stop, stop:]
-    unsorted = torch.empty_like(codes).scatter_(2, by_column, codes).reshape(weight.shape)
-    return Codes(codes=unsorted.to(torch.int8), scale=scale.to(torch.float32))
+    return torch.empty_like(codes).scatter_(2, by_column, codes)
 
 
-def _refit_scale(found: Codes, weight: Tensor, gram: Tensor) -> Codes:
+def refit_scale(found: Codes, weight: Tensor, gram: Tensor) -> Codes:
     """The codes with the scale q H w / q H q of each row, which minimises its error under H."""
     codes = found.codes.double()
     seen = times_gram(codes, gram)
@@ -94,7 +100,7 @@ def _refit_scale(found: Codes, weight: Tensor, gram: Tensor) -> Codes:
     return Codes(codes=found.codes, scale=scale.to(torch.float32))
 
 
-def _better(first: Codes, second: Codes, weight: Tensor, gram: Tensor) -> Codes:
+def better(first: Codes, second: Codes, weight: Tensor, gram: Tensor) -> Codes:
     """Row by row whichever of the two is nearer to `weight` under the Gram."""
     error = row_errors(first.dense() - weight, gram)
     wins = error < row_errors(second.dense() - weight, gram)

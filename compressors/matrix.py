@@ -15,6 +15,9 @@ from paredown.spaces.model_map import Layer
 DAMPING = 0.01
 """Share of the mean diagonal added to a Gram matrix before it is inverted (GPTQ's default)."""
 
+_ROUNDING = 1e-6
+"""Share of E[x^2] below which a variance is rounding error: chunks of a Gram are float32."""
+
 
 class SolverError(ValueError):
     """A solver was asked for something outside its domain."""
@@ -62,6 +65,20 @@ def times_gram(matrix: Tensor, gram: Tensor) -> Tensor:
         return matrix * gram
     grouped, gram = split_groups(matrix, gram)
     return (grouped @ gram).reshape(matrix.shape)
+
+
+def centred_gram(gram: Tensor, mean: Tensor) -> Tensor:
+    """The inputs' covariance E[x x^T] - E[x] E[x]^T, in the form of `gram`; a diagonal as it is.
+
+    An input that never changes is dead: its row and column are exactly zero. One-hot inputs, the
+    diagonal form, keep their frequencies: embeddings have no bias that could take the mean.
+    """
+    if gram.ndim == 1:
+        return gram
+    centred = gram - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+    second = gram.diagonal(dim1=-2, dim2=-1)
+    live = centred.diagonal(dim1=-2, dim2=-1) > _ROUNDING * second
+    return centred * (live.unsqueeze(-1) & live.unsqueeze(-2))
 
 
 def gram_diagonal(gram: Tensor, rows: int) -> Tensor:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from paredown.compressors.codebook import fit_scaled_codebook
 from paredown.compressors.matrix import SolverError
 
 _EXACT_BITS = 4
 """Widest codes solved exactly: the exact solver sorts fan_in x 2^(bits - 1) events per row."""
-_EVENTS_AT_ONCE = 2**22
 _GRID = 48
 _REFINEMENTS = 4
 
@@ -42,8 +42,7 @@ def top_code(bits: int) -> int:
 def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) -> Codes:
     """Codes and scales that minimise sum_i d_i (scale * code_i - w_i)^2 in each row of (R, K).
 
-    Up to 4 bits the optimum is exact, over scales and codes together (the events of LAQ: Hou and
-    Kwok 2018, arXiv:1802.08635; solver in `_exact_scales`). From 5 bits on, the best of 48 scales
+    Up to 4 bits the optimum is exact, over scales and codes together (`codebook.py`). From 5 bits on, the best of 48 scales
     is refined by alternating least squares and rounding, which never raises the error. An all-zero
     row gets scale 1 and codes 0.
 
@@ -58,9 +57,7 @@ def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) 
     # Where no input is ever active nothing is at stake: weigh alike, so the codes stay sensible.
     weights = torch.where((weights > 0).any(dim=1, keepdim=True), weights, 1.0)
     if bits <= _EXACT_BITS:
-        rows = max(1, _EVENTS_AT_ONCE // (weight.shape[1] * top))
-        pairs = zip(weight.split(rows), weights.split(rows), strict=True)
-        scale = torch.cat([_exact_scales(w.abs(), d, top) for w, d in pairs])
+        scale = fit_scaled_codebook(weight, weights, range(top + 1)).scale
     else:
         scale = _grid_scales(weight.abs(), weights, top)
     return _assign(weight, scale, top)
@@ -74,26 +71,6 @@ def _assign(weight: Tensor, scale: Tensor, top: int) -> Codes:
     codes = torch.round(weight / scale.double().unsqueeze(1)).clamp_(-top, top)
     codes = torch.where(is_used.unsqueeze(1), codes, 0.0)
     return Codes(codes=codes.to(torch.int8), scale=scale)
-
-
-def _exact_scales(magnitude: Tensor, weights: Tensor, top: int) -> Tensor:
-    """Optimal scale of each row for the levels 0..top.
-
-    As the scale falls, weight i steps from level j - 1 to j at |w_i| / (j - 1/2). The optimal
-    codes are nearest levels at the optimal scale, hence one of the states between sorted steps,
-    and a state is worth A^2 / B with A = sum d b |w| and B = sum d b^2. O(K top log) per row.
-    """
-    level = torch.arange(1, top + 1, dtype=magnitude.dtype, device=magnitude.device)
-    steps = (magnitude.unsqueeze(2) / (level - 0.5)).flatten(1)
-    order = steps.argsort(dim=1, descending=True)
-    gain = (weights * magnitude).unsqueeze(2).expand(-1, -1, top).flatten(1)
-    size = (weights.unsqueeze(2) * (2 * level - 1)).flatten(1)
-    a = gain.gather(1, order).cumsum_(dim=1)
-    b = size.gather(1, order).cumsum_(dim=1)
-    worth = torch.where(b > 0, a * a / b, 0.0)
-    best = worth.argmax(dim=1, keepdim=True)
-    best_b = b.gather(1, best)
-    return torch.where(best_b > 0, a.gather(1, best) / best_b, 0.0).squeeze(1)
 
 
 def _grid_scales(magnitude: Tensor, weights: Tensor, top: int) -> Tensor:

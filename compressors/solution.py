@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from paredown.compressors.gptq import gptq
 from paredown.compressors.low_rank import second_statistics, whitened_svd
-from paredown.compressors.matrix import from_matrix, to_matrix
+from paredown.compressors.matrix import centred_gram, from_matrix, to_matrix
+from paredown.compressors.methods import Compressed, Problem, compress
 from paredown.compressors.narrow import refit_columns
-from paredown.compressors.quantize import round_to_nearest
 from paredown.compressors.ranges import Range
 from paredown.compressors.repair import output_moments, repair_rows
-from paredown.compressors.sparsify import magnitude, sparse_gpt
 from paredown.compressors.statistics import LayerStatistics
 from paredown.spaces.candidate import LayerChoice
 from paredown.spaces.draft import factor_rank
@@ -77,7 +75,8 @@ def solve(
     """The layer under `choice`: narrowed, factorised, pruned, quantised, its moments restored.
 
     Each step solves for the inputs it really sees: least-squares refit after narrowing, whitened SVD,
-    then SparseGPT and GPTQ under the remaining Gram matrix (DESIGN section 5). The identity choice
+    then the method's zeros and codes under the remaining Gram matrix. Where a layer has a bias, errors
+    count about the inputs' mean, for the bias takes the rest. The identity choice
     without narrowing gives the layer back bit by bit.
 
     Args:
@@ -86,19 +85,20 @@ def solve(
     """
     dense = to_matrix(weight, layer)
     if choice.is_identity and narrowing.rows is None and narrowing.channels is None:
-        whole = Factor(values=weight, scale=None, mask=None)
-        return Solution(factors=(whole,), bias=bias, inner=None, matrix=dense)
-    problem = _narrow(layer, dense, statistics, narrowing)
+        same = Factor(values=weight, scale=None, mask=None)
+        return Solution(factors=(same,), bias=bias, inner=None, matrix=dense)
+    problem = _narrow(layer, dense, statistics, narrowing, has_bias=bias is not None)
     rank = factor_rank(problem.layer, problem.layer.weight_shape, choice.rank_fraction)
     inner = None
     if rank is None:
-        parts: tuple[_Part, ...] = (_compress(problem.matrix, problem.statistics.gram, choice),)
-        matrix = parts[0].dense()
+        whole = _compress(problem.matrix, problem.seen, choice, problem.row_curvature)
+        parts: tuple[Compressed, ...] = (whole,)
+        matrix = whole.dense()
     else:
-        first_dense, second_dense = whitened_svd(problem.matrix, problem.statistics.gram, rank)
-        first = _compress(first_dense, problem.statistics.gram, choice)
-        between = second_statistics(problem.statistics, first.dense())
-        second = _compress(second_dense, between.gram, choice)
+        first_dense, second_dense = whitened_svd(problem.matrix, problem.seen.gram, rank)
+        first = _compress(first_dense, problem.seen, choice, None)
+        between = second_statistics(problem.seen, first.dense())
+        second = _compress(second_dense, between, choice, problem.row_curvature)
         inner = _inner_range(first.dense(), problem.statistics)
         parts = (first, second)
         matrix = second.dense() @ first.dense()
@@ -109,7 +109,7 @@ def solve(
         parts = (*parts[:-1], parts[-1].times(factor))
         full = full * factor.unsqueeze(1)
     factors = tuple(
-        part.shaped(problem.layer, index, len(parts)) for index, part in enumerate(parts)
+        _shaped(part, problem.layer, index, len(parts)) for index, part in enumerate(parts)
     )
     return Solution(factors=factors, bias=bias, inner=inner, matrix=full)
 
@@ -124,48 +124,41 @@ class _Problem:
     columns: Tensor | None
     dense_rows: Tensor
     full_statistics: LayerStatistics
+    row_curvature: Tensor | None
+    has_bias: bool
+
+    @property
+    def seen(self) -> LayerStatistics:
+        """The statistics that errors count under: the bias takes what moves an output's mean."""
+        return _about_the_mean(self.statistics) if self.has_bias else self.statistics
 
     def changes(self, choice: LayerChoice) -> bool:
         return self.columns is not None or not choice.is_identity
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """A compressed matrix (R, K): codes with a scale (R,), or floats."""
-
-    values: Tensor
-    scale: Tensor | None
-    mask: Tensor | None
-
-    def dense(self) -> Tensor:
-        return self.values if self.scale is None else self.values.float() * self.scale[:, None]
-
-    def times(self, factor: Tensor) -> _Part:
-        if self.scale is None:
-            return replace(self, values=self.values * factor.unsqueeze(1))
-        return replace(self, scale=self.scale * factor)
-
-    def shaped(self, layer: Layer, index: int, count: int) -> Factor:
-        """The factor in the shape of its operator's weight."""
-        if count == 1:
-            shape = layer.weight_shape
-        elif index == 0:
-            shape = (len(self.values), *layer.weight_shape[1:])
-        else:
-            shape = (*self.values.shape, *(1,) * (len(layer.weight_shape) - 2))
-        own = replace(layer, weight_shape=shape)
-        mask = None if self.mask is None else from_matrix(self.mask, own).contiguous()
-        return Factor(
-            values=from_matrix(self.values, own).contiguous(), scale=self.scale, mask=mask
-        )
+def _shaped(part: Compressed, layer: Layer, index: int, count: int) -> Factor:
+    """The part as a factor, in the shape of its operator's weight."""
+    if count == 1:
+        shape = layer.weight_shape
+    elif index == 0:
+        shape = (len(part.values), *layer.weight_shape[1:])
+    else:
+        shape = (*part.values.shape, *(1,) * (len(layer.weight_shape) - 2))
+    own = replace(layer, weight_shape=shape)
+    mask = None if part.mask is None else from_matrix(part.mask, own).contiguous()
+    return Factor(values=from_matrix(part.values, own).contiguous(), scale=part.scale, mask=mask)
 
 
 def _narrow(
-    layer: Layer, dense: Tensor, statistics: LayerStatistics, narrowing: Narrowing
+    layer: Layer,
+    dense: Tensor,
+    statistics: LayerStatistics,
+    narrowing: Narrowing,
+    has_bias: bool,
 ) -> _Problem:
     rows = narrowing.rows if narrowing.rows is not None else torch.arange(len(dense))
     if layer.groups > 1:
-        return _narrow_grouped(layer, dense, statistics, narrowing, rows)
+        return _narrow_grouped(layer, dense, statistics, narrowing, rows, has_bias)
     shape = list(layer.weight_shape)
     shape[layer.out_axis] = len(rows)
     columns, matrix, narrowed = None, dense[rows], statistics
@@ -173,7 +166,8 @@ def _narrow(
         per_channel = dense.shape[1] // layer.weight_shape[layer.in_axis]
         columns = _columns(narrowing.channels, per_channel)
         shape[layer.in_axis] = len(narrowing.channels)
-        matrix = refit_columns(dense[rows], statistics.gram, columns)
+        seen = _about_the_mean(statistics) if has_bias else statistics
+        matrix = refit_columns(dense[rows], seen.gram, columns)
         narrowed = replace(
             statistics,
             gram=statistics.gram[columns][:, columns],
@@ -186,11 +180,18 @@ def _narrow(
         columns=columns,
         dense_rows=dense[rows],
         full_statistics=statistics,
+        row_curvature=_row_curvature(statistics, rows),
+        has_bias=has_bias,
     )
 
 
 def _narrow_grouped(
-    layer: Layer, dense: Tensor, statistics: LayerStatistics, narrowing: Narrowing, rows: Tensor
+    layer: Layer,
+    dense: Tensor,
+    statistics: LayerStatistics,
+    narrowing: Narrowing,
+    rows: Tensor,
+    has_bias: bool,
 ) -> _Problem:
     """Depthwise layers lose whole groups, each with its own Gram; others are never narrowed."""
     if narrowing.rows is not None:
@@ -205,7 +206,18 @@ def _narrow_grouped(
         columns=None,
         dense_rows=dense[rows],
         full_statistics=statistics,
+        row_curvature=_row_curvature(statistics, rows),
+        has_bias=has_bias,
     )
+
+
+def _row_curvature(statistics: LayerStatistics, rows: Tensor) -> Tensor | None:
+    gradients = statistics.gradient_gram
+    return None if gradients is None else gradients.diagonal()[rows]
+
+
+def _about_the_mean(statistics: LayerStatistics) -> LayerStatistics:
+    return replace(statistics, gram=centred_gram(statistics.gram, statistics.input_mean))
 
 
 def _columns(channels: Tensor, per_channel: int) -> Tensor:
@@ -213,21 +225,13 @@ def _columns(channels: Tensor, per_channel: int) -> Tensor:
     return (channels[:, None] * per_channel + torch.arange(per_channel)).flatten()
 
 
-def _compress(matrix: Tensor, gram: Tensor, choice: LayerChoice) -> _Part:
-    mask = None
-    compensated = choice.method == "gptq"
-    if choice.pattern != "dense" and choice.sparsity > 0:
-        if compensated:
-            matrix, mask = sparse_gpt(matrix, gram, choice.sparsity, choice.pattern)
-        else:
-            matrix, mask = magnitude(matrix, choice.sparsity, choice.pattern)
-    if choice.weight_bits == 32:
-        return _Part(values=matrix.float(), scale=None, mask=mask)
-    if compensated:
-        codes = gptq(matrix, gram, choice.weight_bits, mask)
-    else:
-        codes = round_to_nearest(matrix, choice.weight_bits)
-    return _Part(values=codes.codes, scale=codes.scale, mask=mask)
+def _compress(
+    matrix: Tensor, statistics: LayerStatistics, choice: LayerChoice, outputs: Tensor | None
+) -> Compressed:
+    """One matrix under the choice; `outputs` (R,) is the loss's curvature by its outputs."""
+    return compress(
+        Problem(matrix=matrix, gram=statistics.gram, row_curvature=outputs), choice
+    )
 
 
 def _inner_range(first: Tensor, statistics: LayerStatistics) -> Range:

@@ -1,8 +1,8 @@
-"""Which weights to keep, and what the kept ones become: magnitude pruning and SparseGPT.
+"""Which weights to keep, and what the kept ones become: magnitude, saliency, SparseGPT, exact OBS.
 
-Patterns: "element" keeps exactly n - round(sparsity * n) weights of the whole matrix. "2:4" keeps
-two of every four neighbouring columns in each row, whatever `sparsity` says; the last K mod 4
-columns, which fill no group of four, stay dense.
+Patterns: "element" keeps exactly n - round(sparsity * n) weights of the whole matrix. "N:M", such as
+"2:4", keeps N of every M neighbouring columns in each row, whatever `sparsity` says; the last K mod
+M columns, which fill no group, stay dense.
 """
 
 from __future__ import annotations
@@ -12,39 +12,84 @@ from torch import Tensor
 
 from paredown.compressors.gptq import inverse_root
 from paredown.compressors.matrix import SolverError, gram_diagonal, row_errors, split_groups
-from paredown.spaces.candidate import Pattern
+from paredown.compressors.obs import refit_support, removal_path
 
 _BLOCK = 64
-"""Columns among which SparseGPT chooses at a time; a multiple of four."""
+"""Columns among which SparseGPT chooses at a time; a multiple of every M."""
 
 
-def kept_count(shape: tuple[int, int], sparsity: float, pattern: Pattern) -> int:
-    """Number of weights that either method keeps of a matrix (R, K)."""
+def kept_count(shape: tuple[int, int], sparsity: float, pattern: str) -> int:
+    """Number of weights that every method keeps of a matrix (R, K)."""
     rows, columns = shape
-    if pattern == "2:4":
-        return rows * (columns - columns // 4 * 2)
+    if pattern != "element":
+        keep, of = keep_of(pattern)
+        return rows * (columns - columns // of * (of - keep))
     # In this order: float products do not associate, and bytes are counted from the same formula.
     return rows * columns - round(sparsity * (rows * columns))
 
 
+def keep_of(pattern: str) -> tuple[int, int]:
+    """N and M of a pattern "N:M".
+
+    Raises:
+        SolverError: Not of that form, or M is not a power of two up to 64 above N.
+
+    >>> keep_of("2:4")
+    (2, 4)
+    """
+    keep, _, of = pattern.partition(":")
+    if keep.isdecimal() and of.isdecimal() and 0 < int(keep) < int(of) and _BLOCK % int(of) == 0:
+        return int(keep), int(of)
+    raise SolverError(
+        f"pattern must be 'element' or 'N:M' with N < M and M a power of two up to {_BLOCK}, got "
+        f"{pattern!r}; use 'element' or '2:4'"
+    )
+
+
 def magnitude(
-    weight: Tensor, sparsity: float, pattern: Pattern = "element"
+    weight: Tensor, sparsity: float, pattern: str = "element"
 ) -> tuple[Tensor, Tensor]:
     """The weight (R, K) with its smallest entries zero, and the boolean mask of kept entries.
 
     Ties are broken by position, earlier entries going first.
     """
-    _check(sparsity, pattern)
-    score = weight.abs()
-    if pattern == "2:4":
-        mask = _two_of_four(score)
-    else:
-        mask = _largest(score, kept_count(_shape(weight), sparsity, pattern))
+    mask = _best(weight.abs(), sparsity, pattern)
     return weight * mask, mask
 
 
+def saliency(
+    weight: Tensor, gram: Tensor, sparsity: float, pattern: str = "element"
+) -> tuple[Tensor, Tensor]:
+    """OBD (LeCun et al. 1989): the smallest d w^2 go, d the Gram's diagonal; nothing compensates."""
+    diagonal = gram_diagonal(gram, len(weight))
+    mask = _best(weight.double().square() * diagonal, sparsity, pattern)
+    return weight * mask, mask
+
+
+def exact_obs(
+    weight: Tensor, gram: Tensor, sparsity: float, pattern: str = "element"
+) -> tuple[Tensor, Tensor]:
+    """Pruned weight (R, K) and mask by exact OBS (`obs.py`), the kept weights refitted.
+
+    The pruning path does not depend on the sparsity and is remembered. At most magnitude's error.
+    """
+    _check(sparsity, pattern)
+    plain, plain_mask = magnitude(weight, sparsity, pattern)
+    if gram.ndim == 1:
+        pruned, mask = saliency(weight, gram, sparsity, pattern)
+    else:
+        keep, of = (0, 0) if pattern == "element" else keep_of(pattern)
+        removed = weight.numel() - kept_count(_shape(weight), sparsity, pattern)
+        mask = removal_path(weight, gram, keep, of).mask(removed, weight.shape[1])
+        pruned = refit_support(weight, gram, mask)
+    error = row_errors(pruned - weight, gram).sum()
+    if error <= row_errors(plain - weight, gram).sum():
+        return pruned, mask
+    return plain, plain_mask
+
+
 def sparse_gpt(
-    weight: Tensor, gram: Tensor, sparsity: float, pattern: Pattern = "element"
+    weight: Tensor, gram: Tensor, sparsity: float, pattern: str = "element"
 ) -> tuple[Tensor, Tensor]:
     """Pruned weight (R, K) and mask with an output error at most that of magnitude pruning.
 
@@ -57,10 +102,7 @@ def sparse_gpt(
     plain, plain_mask = magnitude(weight, sparsity, pattern)
     if gram.ndim == 1:
         # Inputs are never active together: nothing to compensate, the score is exact.
-        score = weight.double().square() * gram_diagonal(gram, len(weight))
-        kept = kept_count(_shape(weight), sparsity, pattern)
-        mask = _two_of_four(score) if pattern == "2:4" else _largest(score, kept)
-        pruned = weight * mask
+        pruned, mask = saliency(weight, gram, sparsity, pattern)
     else:
         pruned, mask = _sweep(weight, gram, sparsity, pattern)
     error = row_errors(pruned - weight, gram).sum()
@@ -70,7 +112,7 @@ def sparse_gpt(
 
 
 def _sweep(
-    weight: Tensor, gram: Tensor, sparsity: float, pattern: Pattern
+    weight: Tensor, gram: Tensor, sparsity: float, pattern: str
 ) -> tuple[Tensor, Tensor]:
     grouped, gram = split_groups(weight.double(), gram)
     root = inverse_root(gram)
@@ -81,7 +123,8 @@ def _sweep(
     mask = torch.ones_like(left, dtype=torch.bool)
     inverse_diagonal = root.square().sum(dim=1).unsqueeze(1).masked_fill(dead, torch.inf)
     counts = _counts_per_block(grouped.square() / inverse_diagonal, sparsity)
-    whole_fours = left.shape[2] // 4 * 4
+    keep, of = (0, 1) if pattern == "element" else keep_of(pattern)
+    whole = left.shape[2] // of * of
     for block, start in enumerate(range(0, left.shape[2], _BLOCK)):
         stop = min(start + _BLOCK, left.shape[2])
         if pattern == "element":
@@ -89,9 +132,9 @@ def _sweep(
             mask[:, :, start:stop] = _largest(score, score.numel() - counts[block])
         errors = torch.empty_like(left[:, :, start:stop])
         for i in range(start, stop):
-            if pattern == "2:4" and i % 4 == 0 and i < whole_fours:
-                score = left[:, :, i : i + 4].square() / pivots[:, :, i : i + 4].square()
-                mask[:, :, i : i + 4] = _two_of_four(score)
+            if keep and i % of == 0 and i < whole:
+                score = left[:, :, i : i + of].square() / pivots[:, :, i : i + of].square()
+                mask[:, :, i : i + of] = _largest_of_each(score, keep, of)
             gone = torch.where(mask[:, :, i], 0.0, left[:, :, i])
             error = gone / root[:, i, i].unsqueeze(1)
             left[:, :, i:stop] -= error.unsqueeze(2) * root[:, i, i:stop].unsqueeze(1)
@@ -114,13 +157,21 @@ def _largest(score: Tensor, count: int) -> Tensor:
     return mask.view(score.shape)
 
 
-def _two_of_four(score: Tensor) -> Tensor:
-    """Mask of the two largest in every whole group of four along the last dimension."""
-    whole = score.shape[-1] // 4 * 4
+def _best(score: Tensor, sparsity: float, pattern: str) -> Tensor:
+    """Mask of the weights (R, K) with the largest scores."""
+    _check(sparsity, pattern)
+    if pattern == "element":
+        return _largest(score, kept_count(_shape(score), sparsity, pattern))
+    return _largest_of_each(score, *keep_of(pattern))
+
+
+def _largest_of_each(score: Tensor, keep: int, of: int) -> Tensor:
+    """Mask of the `keep` largest in every whole group of `of` along the last dimension."""
+    whole = score.shape[-1] // of * of
     mask = torch.ones_like(score, dtype=torch.bool)
-    fours = score[..., :whole].unflatten(-1, (-1, 4))
-    smallest = fours.argsort(dim=-1, stable=True)[..., :2]
-    kept = torch.ones_like(fours, dtype=torch.bool).scatter_(-1, smallest, False)
+    groups = score[..., :whole].unflatten(-1, (-1, of))
+    smallest = groups.argsort(dim=-1, stable=True)[..., : of - keep]
+    kept = torch.ones_like(groups, dtype=torch.bool).scatter_(-1, smallest, False)
     mask[..., :whole] = kept.flatten(-2)
     return mask
 
@@ -129,8 +180,8 @@ def _shape(weight: Tensor) -> tuple[int, int]:
     return weight.shape[0], weight.shape[1]
 
 
-def _check(sparsity: float, pattern: Pattern) -> None:
+def _check(sparsity: float, pattern: str) -> None:
     if not 0.0 <= sparsity < 1.0:
         raise SolverError(f"sparsity must be in [0, 1), got {sparsity}; give the share of zeros")
-    if pattern == "dense":
-        raise SolverError("pattern 'dense' prunes nothing; use 'element' or '2:4'")
+    if pattern != "element":
+        keep_of(pattern)

@@ -56,7 +56,10 @@ class LayerRule(Section):
         None, description="Shares of the full rank to keep, each in (0, 1]; 1 leaves it whole."
     )
     method: Annotated[tuple[Method, ...], _choices] | None = Field(
-        None, description="rtn (round to nearest, magnitude) or gptq (error compensated)."
+        None,
+        description="rtn (round to nearest, magnitude), laq (weighed by curvature), gptq (error "
+        "compensated), obq (exact OBS, slow), descent (coordinate descent, best at 2 to 4 bits), "
+        "joint (zeros and codes together).",
     )
     tie: bool | None = Field(None, description="True: all matched layers share one choice.")
 

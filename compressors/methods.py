@@ -1,0 +1,170 @@
+"""The methods by name: each makes of a matrix what a choice asks for, in bits and zeros.
+
+One contract for all: the result lies in the choice's set, and its error under the Gram matrix is at
+most that of pruning by magnitude and rounding to nearest, to which `compress` falls back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.descent import descend, descend_codes
+from paredown.compressors.gptq import better, gptq
+from paredown.compressors.joint import improve_jointly
+from paredown.compressors.matrix import gram_diagonal, row_errors, split_groups
+from paredown.compressors.obs import obq
+from paredown.compressors.quantize import Codes, round_to_nearest, top_code
+from paredown.compressors.sparsify import exact_obs, magnitude, saliency, sparse_gpt
+from paredown.spaces.candidate import LayerChoice, Method
+
+_LEAST_WEIGHT = 1e-3
+"""Smallest weight of a row, as a share of the mean: the loss's curvature is an estimate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A matrix (R, K) to compress, the Gram of its inputs, and what its rows mean to the loss.
+
+    `row_curvature` (R,) is the loss's curvature by each output, which says where zeros hurt least;
+    None weighs rows alike. It moves nothing where rows do not compete.
+    """
+
+    matrix: Tensor
+    gram: Tensor
+    row_curvature: Tensor | None = None
+
+    def row_scale(self) -> Tensor:
+        """Factors (R,) after which errors of rows are in the loss's unit; their squares average 1."""
+        if self.row_curvature is None or not bool((self.row_curvature > 0).any()):
+            return torch.ones(len(self.matrix), dtype=torch.float64, device=self.matrix.device)
+        share = self.row_curvature.double() / self.row_curvature.double().mean()
+        return share.clamp_min(_LEAST_WEIGHT).sqrt()
+
+    def error(self, found: Compressed) -> Tensor:
+        """Summed error over rows, weighed by `row_scale`, of `found` in place of the matrix."""
+        errors = row_errors(found.dense() - self.matrix, self.gram)
+        return (errors * self.row_scale().square()).sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed:
+    """A compressed matrix (R, K): int8 codes with a scale (R,), or floats; kept entries in `mask`."""
+
+    values: Tensor
+    scale: Tensor | None
+    mask: Tensor | None
+
+    def dense(self) -> Tensor:
+        return self.values if self.scale is None else self.values.float() * self.scale[:, None]
+
+    def times(self, factor: Tensor) -> Compressed:
+        """With its rows multiplied by `factor` (R,); codes stay."""
+        if self.scale is None:
+            return replace(self, values=self.values * factor.unsqueeze(1))
+        return replace(self, scale=self.scale * factor)
+
+
+def compress(problem: Problem, choice: LayerChoice) -> Compressed:
+    """What `choice.method` makes of the problem, or the baseline where that is nearer."""
+    baseline = METHODS["rtn"](problem, choice)
+    if choice.method == "rtn" or _changes_nothing(choice):
+        return baseline
+    found = METHODS[choice.method](problem, choice)
+    # Not "<": a NaN must not win.
+    return found if problem.error(found) <= problem.error(baseline) else baseline
+
+
+Prune = Callable[[Tensor, Tensor, float, str], tuple[Tensor, Tensor]]
+Quantize = Callable[[Tensor, Tensor, int, Tensor | None], Codes]
+Solver = Callable[[Problem, LayerChoice], Compressed]
+
+
+def _in_turn(prune: Prune, quantize: Quantize) -> Solver:
+    """First the zeros, then the codes of what is left."""
+
+    def solve(problem: Problem, choice: LayerChoice) -> Compressed:
+        matrix, mask = problem.matrix, None
+        if _prunes(choice):
+            scale = problem.row_scale().unsqueeze(1)
+            scaled = matrix.double() * scale
+            pruned, mask = prune(scaled, problem.gram, choice.sparsity, choice.pattern)
+            matrix = (pruned / scale).to(matrix.dtype)
+        if choice.weight_bits == 32:
+            return Compressed(values=matrix.float(), scale=None, mask=mask)
+        codes = quantize(matrix, problem.gram, choice.weight_bits, mask)
+        return Compressed(values=codes.codes, scale=codes.scale, mask=mask)
+
+    return solve
+
+
+def _plain(problem: Problem, choice: LayerChoice) -> Compressed:
+    """Magnitude and rounding to nearest, blind to inputs and loss."""
+    matrix, mask = problem.matrix, None
+    if _prunes(choice):
+        matrix, mask = magnitude(matrix, choice.sparsity, choice.pattern)
+    if choice.weight_bits == 32:
+        return Compressed(values=matrix.float(), scale=None, mask=mask)
+    codes = round_to_nearest(matrix, choice.weight_bits)
+    return Compressed(values=codes.codes, scale=codes.scale, mask=mask)
+
+
+def _loss_aware(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None) -> Codes:
+    """LAQ: rounding with the scale that is best under the diagonal of the curvature."""
+    kept = weight if mask is None else weight * mask
+    return round_to_nearest(kept, bits, gram_diagonal(gram, len(weight)))
+
+
+def _greedy(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None) -> Codes:
+    """OBQ, its codes then settled by coordinate descent."""
+    found = obq(weight, gram, bits, mask)
+    if gram.ndim == 1:
+        return found
+    grouped, square = split_groups(weight.double(), gram)
+    codes, scale = descend_codes(
+        grouped,
+        square,
+        found.codes.double().reshape(grouped.shape),
+        found.scale.double().reshape(grouped.shape[:2]),
+        top_code(bits),
+        None if mask is None else mask.reshape(grouped.shape),
+    )
+    settled = Codes(
+        codes=codes.reshape(weight.shape).to(torch.int8), scale=scale.flatten().float()
+    )
+    return better(settled, found, weight.double(), gram)
+
+
+def _joint(problem: Problem, choice: LayerChoice) -> Compressed:
+    """Zeros and codes together, from the best that they give in turn."""
+    start = METHODS["descent"](problem, choice)
+    if start.mask is None or start.scale is None or problem.gram.ndim == 1:
+        return start
+    if choice.pattern != "element":
+        return start
+    scale = problem.row_scale()
+    scaled = problem.matrix.double() * scale.unsqueeze(1)
+    codes = Codes(codes=start.values, scale=(start.scale.double() * scale).float())
+    found, mask = improve_jointly(scaled, problem.gram, choice.weight_bits, codes, start.mask)
+    return Compressed(values=found.codes, scale=(found.scale / scale).float(), mask=mask)
+
+
+METHODS: Mapping[Method, Solver] = {
+    "rtn": _plain,
+    "laq": _in_turn(saliency, _loss_aware),
+    "gptq": _in_turn(sparse_gpt, gptq),
+    "obq": _in_turn(exact_obs, _greedy),
+    "descent": _in_turn(exact_obs, descend),
+    "joint": _joint,
+}
+
+
+def _prunes(choice: LayerChoice) -> bool:
+    return choice.pattern != "dense" and choice.sparsity > 0
+
+
+def _changes_nothing(choice: LayerChoice) -> bool:
+    return choice.weight_bits == 32 and not _prunes(choice)

@@ -1,0 +1,230 @@
+"""Exact Optimal Brain Surgeon, row by row: pruning paths that give every sparsity, and greedy rounding.
+
+Frantar and Alistarh 2022, arXiv:2208.11580. Removing weight p from a row costs w_p^2 / [H^-1]_pp after
+the rest has made up for it, and H^-1 loses the rank-one part u u^T with u = [H^-1]_:p / sqrt([H^-1]_pp).
+Taken together the u are a Cholesky factor of H^-1 with each row's own pivots, so that H^-1 is never
+copied per row: only the column at stake is brought up to date, for all rows at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.gptq import better, refit_scale
+from paredown.compressors.matrix import damped_cholesky, gram_diagonal, split_groups
+from paredown.compressors.quantize import Codes, round_to_nearest, top_code
+
+_CHUNK_VALUES = 2**23
+"""Values of the Cholesky factors of the rows that are worked on together: 32 MiB of float32."""
+_PATHS_KEPT = 32
+_paths: OrderedDict[str, Path] = OrderedDict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """The order in which each row loses its weights, (R, T) column numbers, and what each costs.
+
+    `cost` (R, T) is the rise of the row's error w_p^2 / [H^-1]_pp; the sum over the first t is the
+    error, under the damped Gram, of the best weights on the support that is left.
+    """
+
+    order: Tensor
+    cost: Tensor
+
+    def mask(self, removed: int, columns: int) -> Tensor:
+        """Boolean (R, columns) of what is left after the `removed` cheapest steps of all rows.
+
+        Rows stop where the next step would be dearest; a path's costs may fall, so a step counts
+        as dear as the dearest before it.
+        """
+        rank = self.cost.cummax(dim=1).values.flatten().argsort(stable=True)
+        gone = torch.zeros(self.cost.numel(), dtype=torch.bool, device=self.cost.device)
+        gone[rank[:removed]] = True
+        kept = torch.ones(len(self.order), columns, dtype=torch.bool, device=self.order.device)
+        return kept.scatter_(1, self.order, ~gone.view(self.order.shape))
+
+
+def removal_path(weight: Tensor, gram: Tensor, keep: int = 0, of: int = 0) -> Path:
+    """The whole pruning path of every row of (R, K), cheapest removal first.
+
+    Args:
+        gram: (K, K) or (groups, K, K).
+        keep: With `of`, an N:M pattern: this many of every `of` neighbouring columns always stay,
+            and so do columns at the end that fill no group.
+    """
+    key = _digest(weight, gram, keep, of)
+    if key not in _paths:
+        grouped, square = split_groups(weight.float(), gram)
+        parts = [
+            _removals(rows, inverse, dead, keep, of)
+            for rows, inverse, dead in _chunks(grouped, square)
+        ]
+        _paths[key] = Path(
+            order=torch.cat([order for order, _ in parts]),
+            cost=torch.cat([cost for _, cost in parts]),
+        )
+        while len(_paths) > _PATHS_KEPT:
+            _paths.popitem(last=False)
+    _paths.move_to_end(key)
+    return _paths[key]
+
+
+def refit_support(weight: Tensor, gram: Tensor, mask: Tensor) -> Tensor:
+    """The weights (R, K) on each row's own support that keep the outputs best; zero elsewhere.
+
+    Least squares with a pull towards the weights as they are, whose error under `gram` is therefore
+    never exceeded. It is where OBS ends on that support, in whatever order.
+    """
+    grouped, square = split_groups(weight.double(), gram)
+    kept = mask.reshape(grouped.shape)
+    columns = grouped.shape[2]
+    at_once = max(1, _CHUNK_VALUES // columns**2)
+    parts = []
+    for group, h in enumerate(square):
+        for rows, own in zip(
+            grouped[group].split(at_once), kept[group].split(at_once), strict=True
+        ):
+            missing = torch.where(own, 0.0, rows) @ h
+            inside = h * (own.unsqueeze(1) & own.unsqueeze(2))
+            factor = damped_cholesky(inside)
+            moved = torch.cholesky_solve((missing * own).unsqueeze(2), factor).squeeze(2)
+            parts.append(torch.where(own, rows + moved, 0.0))
+    return torch.cat(parts).reshape(weight.shape).to(weight.dtype)
+
+
+def obq(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> Codes:
+    """Codes of (R, K) by Optimal Brain Quantizer: each row rounds its cheapest weight first.
+
+    A weight pushed further from its code than half a step goes at once. Slower than GPTQ by the
+    order that each row has to itself. Row by row the better of it and rounding to nearest.
+    """
+    weight = weight.double()
+    kept = weight if mask is None else weight * mask
+    nearest = round_to_nearest(kept, bits, gram_diagonal(gram, len(weight)))
+    plain = refit_scale(nearest, weight, gram)
+    if gram.ndim == 1:
+        return plain
+    grouped, square = split_groups(weight.float(), gram)
+    rows_of = grouped.shape[1]
+    scales = nearest.scale.reshape(len(square), rows_of)
+    allowed = torch.ones_like(grouped, dtype=torch.bool)
+    if mask is not None:
+        allowed = mask.reshape(grouped.shape)
+    parts = [
+        _round_greedily(rows, inverse, scale, own, top_code(bits))
+        for (rows, inverse, _), scale, own in zip(
+            _chunks(grouped, square),
+            _row_chunks(scales, grouped.shape[2]),
+            _row_chunks(allowed, grouped.shape[2]),
+            strict=True,
+        )
+    ]
+    found = Codes(codes=torch.cat(parts).to(torch.int8), scale=nearest.scale)
+    return better(refit_scale(found, weight, gram), plain, weight, gram)
+
+
+class _Rows:
+    """Rows of one group while their weights are settled one by one; float32."""
+
+    def __init__(self, weight: Tensor, inverse: Tensor, steps: int) -> None:
+        self.weight = weight.clone()
+        self.inverse = inverse
+        self.diagonal = inverse.diagonal().expand_as(weight).clone()
+        self.factors = weight.new_empty(len(weight), steps, weight.shape[1])
+        self.done = 0
+        self.index = torch.arange(len(weight), device=weight.device)
+
+    def settle_(self, column: Tensor, value: Tensor | float) -> None:
+        """Sets one weight of each row, at `column` (R,), to `value`; the others make up for it."""
+        before = self.factors[:, : self.done]
+        share = before[self.index, :, column]
+        own = self.inverse[column] - torch.bmm(share.unsqueeze(1), before).squeeze(1)
+        pivot = self.diagonal[self.index, column].clamp_min(torch.finfo(own.dtype).tiny)
+        factor = own / pivot.sqrt().unsqueeze(1)
+        error = (self.weight[self.index, column] - value) / pivot
+        self.weight -= error.unsqueeze(1) * own
+        self.diagonal -= factor.square()
+        self.factors[:, self.done] = factor
+        self.done += 1
+
+
+def _removals(
+    weight: Tensor, inverse: Tensor, dead: Tensor, keep: int, of: int
+) -> tuple[Tensor, Tensor]:
+    rows, columns = weight.shape
+    whole = columns // of * of if of else columns
+    steps = whole // of * (of - keep) if of else columns
+    state = _Rows(weight, inverse, steps)
+    is_open = torch.ones_like(weight, dtype=torch.bool)
+    is_open[:, whole:] = False
+    gone = weight.new_zeros(rows, columns // of if of else 1, dtype=torch.int64)
+    order = torch.empty(rows, steps, dtype=torch.int64, device=weight.device)
+    cost = torch.empty(rows, steps, dtype=torch.float32, device=weight.device)
+    tiny = torch.finfo(weight.dtype).tiny
+    for step in range(steps):
+        score = state.weight.square() / state.diagonal.clamp_min(tiny)
+        # A dead input's weights cost nothing and go first.
+        score = torch.where(is_open, score.masked_fill(dead, 0.0), torch.inf)
+        cost[:, step], column = score.min(dim=1)
+        order[:, step] = column
+        state.settle_(column, 0.0)
+        is_open[state.index, column] = False
+        if of:
+            gone[state.index, column // of] += 1
+            is_full = (gone >= of - keep).repeat_interleave(of, dim=1)
+            is_open[:, :whole] &= ~is_full
+    return order, cost
+
+
+def _round_greedily(
+    weight: Tensor, inverse: Tensor, scale: Tensor, allowed: Tensor, top: int
+) -> Tensor:
+    state = _Rows(weight, inverse, weight.shape[1])
+    is_open = torch.ones_like(weight, dtype=torch.bool)
+    codes = torch.zeros_like(weight)
+    step = scale.unsqueeze(1)
+    tiny = torch.finfo(weight.dtype).tiny
+    for _ in range(weight.shape[1]):
+        nearest = torch.round(state.weight / step).clamp_(-top, top) * allowed
+        error = state.weight - nearest * step
+        score = error.square() / state.diagonal.clamp_min(tiny)
+        # First what is pruned, then what lies outside the codes' range, then the cheapest.
+        score = torch.where(allowed & (error.abs() > step / 2), -error.abs(), score)
+        score = torch.where(allowed, score, -torch.inf).masked_fill(~is_open, torch.inf)
+        column = score.argmin(dim=1)
+        chosen = nearest[state.index, column]
+        codes[state.index, column] = chosen
+        state.settle_(column, chosen * scale)
+        is_open[state.index, column] = False
+    return codes
+
+
+def _chunks(grouped: Tensor, gram: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows of one group, its inverse Gram, and which inputs are dead; groups in order."""
+    inverses = torch.cholesky_inverse(damped_cholesky(gram)).float()
+    for group, inverse in enumerate(inverses):
+        dead = gram[group].diagonal() <= 0
+        for rows in grouped[group].split(_at_once(grouped.shape[2])):
+            yield rows, inverse, dead
+
+
+def _row_chunks(values: Tensor, columns: int) -> Iterator[Tensor]:
+    for group in values:
+        yield from group.split(_at_once(columns))
+
+
+def _at_once(columns: int) -> int:
+    return max(1, _CHUNK_VALUES // columns**2)
+
+
+def _digest(weight: Tensor, gram: Tensor, keep: int, of: int) -> str:
+    digest = hashlib.blake2b(f"{tuple(weight.shape)} {keep}:{of}".encode(), digest_size=16)
+    for tensor in (weight, gram):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
