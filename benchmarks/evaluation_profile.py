@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from paredown.compressors.assemble import assemble, restore_statistics
+from paredown.compressors.assemble import assemble, settle
 from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.refit import DenseOutputs
 from paredown.search.config import load_config
 from paredown.search.latency_source import uniform
 from paredown.search.scoring import channels_last
@@ -63,19 +64,17 @@ def main() -> None:
         "uniform 8-bit": uniform(workbench.space, name, 8),
         "uniform 2-bit": uniform(workbench.space, name, 2),
     }
+    dense = DenseOutputs(workbench.databases[name], workbench.evaluator.calibration)
     for label, candidate in candidates.items():
         database = workbench.databases[name]
         _, pricing = timed(lambda c=candidate: workbench.price(c))
         _, first = timed(lambda c=candidate, d=database: assemble(c, d))
         model, again = timed(lambda c=candidate, d=database: assemble(c, d))
-        calibration = workbench.evaluator.calibration
-        _, restoring = timed(
-            lambda m=model, c=candidate, d=database, i=calibration: restore_statistics(m, c, d, i)
-        )
+        _, settling = timed(lambda m=model, c=candidate, d=database: settle(m, c, d, dense))
         _, scoring = timed(lambda m=model: workbench.evaluator.score(m, rows))
         print(
             f"{label:14s} price {pricing:.4f}  assemble first {first:.3f}, again {again:.3f}  "
-            f"restore {restoring:.3f}  score {scoring:.3f}"
+            f"settle {settling:.3f}  score {scoring:.3f}"
         )
         total = by_operator(workbench, model, rows)
         top = ", ".join(

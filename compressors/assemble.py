@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
 from paredown.compressors.export.codes import fit_biases
-from paredown.compressors.repair import reestimate
+from paredown.compressors.refit import DenseOutputs, refit
 from paredown.compressors.solution import Factor, Solution
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Blueprint, Storage
@@ -39,11 +37,10 @@ def assemble(candidate: Candidate, database: Database) -> CompressedModel:
     return fit_biases(CompressedModel(blueprint=blueprint, stored=stored))
 
 
-def needs_reestimation(candidate: Candidate) -> bool:
-    """Whether layers' outputs drift too far for the closed-form repair of each alone.
+def needs_refit(candidate: Candidate) -> bool:
+    """Whether layers' inputs drift too far for solutions that took them as the dense model's.
 
-    Structure changes and 2-bit weights do (DESIGN section 6a): the closed form takes a layer's inputs
-    as the dense model's.
+    With structure changed, zeros, or 2-bit weights they do (DESIGN section 6a).
     """
     structural = bool(candidate.widths or candidate.dropped)
     harsh = any(
@@ -52,24 +49,11 @@ def needs_reestimation(candidate: Candidate) -> bool:
     return structural or harsh
 
 
-def restore_statistics(
-    model: CompressedModel, candidate: Candidate, database: Database, inputs: list[Tensor]
+def settle(
+    model: CompressedModel, candidate: Candidate, database: Database, dense: DenseOutputs
 ) -> CompressedModel:
-    """The model with every layer's output moments on `inputs` put back to the dense model's.
-
-    Args:
-        inputs: The calibration inputs that `database.statistics` was collected on: sampling noise
-            then cancels, and an unharmed layer stays as it is.
-    """
-    layers = database.model_map.layer_by_name
-    widths = dict(candidate.widths)
-    last = {op.layer: op for op in model.blueprint.operators}
-    targets = {}
-    for name, operator in last.items():
-        if layers[name].bias is None or layers[name].kind == "embedding":
-            continue
-        targets[operator.node] = database.output_moments(layers[name], widths)
-    return fit_biases(reestimate(model, targets, inputs))
+    """The model with its layers solved again for the inputs they really get, biases as exported."""
+    return fit_biases(refit(model, candidate, database, dense))
 
 
 def _parameters(database: Database, solutions: dict[str, Solution]) -> Parameters:

@@ -189,9 +189,7 @@ def _exact_scale(magnitude: Tensor, d: Tensor, level: Tensor) -> Tensor:
     return torch.where(best_b > 0, a.gather(1, best) / best_b, 0.0).squeeze(1)
 
 
-def _fit_sparse(
-    magnitude: Tensor, d: Tensor, level: Tensor, kept: int
-) -> tuple[Tensor, Tensor]:
+def _fit_sparse(magnitude: Tensor, d: Tensor, level: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     """Savings-sorted alternation: at a given scale the `kept` largest savings are the optimum."""
     best_codes = torch.zeros_like(magnitude)
     best_scale = torch.zeros_like(magnitude[:, 0])
@@ -213,9 +211,7 @@ def _fit_sparse(
     return best_codes, best_scale
 
 
-def _sparse_codes(
-    magnitude: Tensor, d: Tensor, level: Tensor, scale: Tensor, kept: int
-) -> Tensor:
+def _sparse_codes(magnitude: Tensor, d: Tensor, level: Tensor, scale: Tensor, kept: int) -> Tensor:
     codes = _nearest(magnitude, scale, level)
     values = codes * scale.unsqueeze(1)
     savings = d * values * (2 * magnitude - values)

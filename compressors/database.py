@@ -113,6 +113,10 @@ class Database:
             return statistics.output_std, statistics.output_mean
         return statistics.output_std[rows], statistics.output_mean[rows]
 
+    def kept_rows(self, layer: Layer, widths: Mapping[str, int]) -> Tensor | None:
+        """Numbers of the layer's output channels that stay; None where all do."""
+        return self._narrowing(layer, widths).rows
+
     def kept_channels(self, group: str, width: int) -> Tensor:
         """Channel numbers, ascending, that stay when `group` keeps `width` of its channels."""
         if group not in self._orders:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -38,6 +39,45 @@ def input_columns(layer: Layer, arguments: tuple[Any, ...], samples: int = 1) ->
             # y = conv(stuffed x, flipped W): flip the windows instead of the weight.
             windows = windows.flip(1, 2)
         yield windows.reshape(layer.groups, -1, windows[0, 0, 0].numel())
+
+
+def sampled_columns(layer: Layer, arguments: tuple[Any, ...], count: int) -> Tensor:
+    """About `count` columns (groups, K, positions) on a grid over all samples, one or more of each.
+
+    `sampled_outputs` takes the same positions of the layer's outputs.
+    """
+    if layer.kind == "linear":
+        rows = arguments[0].detach().reshape(-1, arguments[0].shape[-1])
+        return rows[:: _step(len(rows), count)].t().unsqueeze(0)
+    image, kernel, stride, dilation = _as_plain_convolution(layer, arguments)
+    windows = _windows(image, kernel, stride, dilation)
+    down, right = _steps(windows.shape[3:], count)
+    windows = windows[..., ::down, ::right]
+    if layer.kind.startswith("conv_transpose"):
+        windows = windows.flip(1, 2)
+    return windows.reshape(layer.groups, -1, windows[0, 0, 0].numel())
+
+
+def sampled_outputs(layer: Layer, output: Tensor, count: int) -> Tensor:
+    """A layer's outputs (out, positions) where `sampled_columns` takes its inputs."""
+    if layer.kind == "linear":
+        rows = output.reshape(-1, output.shape[-1])
+        return rows[:: _step(len(rows), count)].t()
+    image = output.unsqueeze(2) if output.ndim == 3 else output
+    down, right = _steps((len(image), *image.shape[2:]), count)
+    return image[:, :, ::down, ::right].transpose(0, 1).flatten(1)
+
+
+def _step(positions: int, count: int) -> int:
+    return max(1, math.ceil(positions / count))
+
+
+def _steps(sizes: Sequence[int], count: int) -> tuple[int, int]:
+    """Distances down and to the right of a grid over (samples, height, width)."""
+    shrink = math.prod(sizes) / count
+    if sizes[1] == 1:
+        return 1, max(1, math.ceil(shrink))
+    return (max(1, math.ceil(math.sqrt(shrink))),) * 2
 
 
 def items_per_sample(items: int, samples: int) -> int:

@@ -79,30 +79,43 @@ def reestimate(
     Raises:
         RepairError: Codes whose scales do not run along the output channels.
     """
-    operators = {operator.node: operator for operator in model.blueprint.operators}
-    stored = dict(model.stored)
+    restorer = MomentRestorer(model, targets)
+    with torch.no_grad():
+        model(inputs, after=restorer)
+    return CompressedModel(blueprint=model.blueprint, stored=restorer.stored)
 
-    def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
-        if node.name not in targets:
+
+class MomentRestorer:
+    """The `after` hook of one pass: puts back the targeted layers' moments as they are met.
+
+    `stored` holds the tensors as they have become.
+    """
+
+    def __init__(
+        self, model: CompressedModel, targets: Mapping[str, tuple[Tensor, Tensor]]
+    ) -> None:
+        self.stored = dict(model.stored)
+        self._operators = {operator.node: operator for operator in model.blueprint.operators}
+        self._targets = targets
+
+    def __call__(self, node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+        if node.name not in self._targets:
             return output
-        operator = operators[node.name]
-        std, mean = (moment.double() for moment in targets[node.name])
+        operator = self._operators[node.name]
+        std, mean = (moment.double() for moment in self._targets[node.name])
         axis = 1 if node.op.startswith("aten.conv") else output.ndim - 1
         seen = output.double().movedim(axis, 0).flatten(1)
         factor = _factor(std, seen.std(dim=1, correction=0))
-        stored[operator.weight] = _scaled(stored[operator.weight], factor, _weight_axis(node.op))
+        weight = self.stored[operator.weight]
+        self.stored[operator.weight] = _scaled(weight, factor, _weight_axis(node.op))
         shift = torch.zeros_like(factor)
         if operator.bias is not None:
             shift = mean - factor * seen.mean(dim=1)
-            bias = stored[operator.bias].dense().double()
-            stored[operator.bias] = StoredTensor.of_floats(bias * factor + shift)
+            bias = self.stored[operator.bias].dense().double()
+            self.stored[operator.bias] = StoredTensor.of_floats(bias * factor + shift)
         shape = [1] * output.ndim
         shape[axis] = -1
         return output * factor.float().view(shape) + shift.float().view(shape)
-
-    with torch.no_grad():
-        model(inputs, after=after)
-    return CompressedModel(blueprint=model.blueprint, stored=stored)
 
 
 def _factor(target: Tensor, seen: Tensor) -> Tensor:

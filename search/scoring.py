@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paredown.compressors.assemble import assemble, needs_reestimation, restore_statistics
+from paredown.compressors.assemble import assemble, needs_refit, settle
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
+from paredown.compressors.refit import DenseOutputs
 from paredown.search.evaluation import Score
 from paredown.search.metrics import Loss, Metric
 from paredown.search.splits import Split
@@ -39,12 +41,16 @@ class Evaluator:
     loss: Loss
     calibration: list[Tensor]
 
+    @functools.cached_property
+    def _dense(self) -> Mapping[str, DenseOutputs]:
+        return {n: DenseOutputs(d, self.calibration) for n, d in self.databases.items()}
+
     def assemble(self, candidate: Candidate) -> CompressedModel:
-        """The compressed model, its statistics restored: exactly what is scored and exported."""
+        """The compressed model, settled where it needs it: exactly what is scored and exported."""
         database = self.databases[candidate.architecture]
         model = assemble(candidate, database)
-        if needs_reestimation(candidate):
-            model = restore_statistics(model, candidate, database, self.calibration)
+        if needs_refit(candidate):
+            model = settle(model, candidate, database, self._dense[candidate.architecture])
         return model
 
     def score(self, model: CompressedModel, rows: int | None = None) -> Score:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from paredown.compressors.assemble import assemble, needs_reestimation, restore_statistics
+from paredown.compressors.assemble import assemble, needs_refit, settle
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.export.bundle import write_bundle
 from paredown.compressors.export.kernels import integer_kernels, promised_kernels, session
 from paredown.compressors.export.loading import load
 from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
+from paredown.compressors.refit import DenseOutputs
 from paredown.hardware_models.workload import read_work
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.draft import draft
@@ -33,8 +34,9 @@ def chain(request, zoo_name, mapped, database, calibration, random_candidate, tm
     candidate = random_candidate(mapped(zoo_name), seed, activation_bits)
     model = assemble(candidate, database(zoo_name))
     inputs = calibration(zoo_name)
-    if needs_reestimation(candidate):
-        model = restore_statistics(model, candidate, database(zoo_name), inputs)
+    if needs_refit(candidate):
+        dense = DenseOutputs(database(zoo_name), inputs)
+        model = settle(model, candidate, database(zoo_name), dense)
     folder = write_bundle(tmp_path / "bundle", model, candidate, {})
     return candidate, model, inputs, folder
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from paredown.compressors.assemble import assemble, needs_reestimation, restore_statistics
+from paredown.compressors.assemble import assemble, needs_refit, settle
 from paredown.compressors.export.codes import fit_biases
+from paredown.compressors.refit import DenseOutputs
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 
 
@@ -36,19 +37,20 @@ def test_the_file_changes_nothing_that_was_scored(mapped, database, calibration)
         segments={s.name: SegmentChoice(activation_bits=8) for s in model_map.segments},
     )
     model = assemble(candidate, database("lenet"))
-    restored = restore_statistics(model, candidate, database("lenet"), calibration("lenet"))
-    for scored in (model, restored):
+    dense = DenseOutputs(database("lenet"), calibration("lenet"))
+    settled = settle(model, candidate, database("lenet"), dense)
+    for scored in (model, settled):
         for name, tensor in fit_biases(scored).tensors.items():
             assert torch.equal(tensor, scored.tensors[name])
 
 
-def test_only_harsh_changes_ask_for_reestimation() -> None:
+def test_only_harsh_changes_ask_for_a_refit() -> None:
     def needs(**choice):
-        return needs_reestimation(Candidate.of(layers={"a": LayerChoice(**choice)}))
+        return needs_refit(Candidate.of(layers={"a": LayerChoice(**choice)}))
 
     assert not needs(weight_bits=4)
     assert needs(weight_bits=2)
     assert needs(rank_fraction=0.5)
     assert needs(sparsity=0.5, pattern="element")
-    assert needs_reestimation(Candidate.of(widths={"a": 3}))
-    assert needs_reestimation(Candidate.of(dropped=("a",)))
+    assert needs_refit(Candidate.of(widths={"a": 3}))
+    assert needs_refit(Candidate.of(dropped=("a",)))

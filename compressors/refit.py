@@ -1,0 +1,222 @@
+"""Layers solved again for the inputs they really get, towards the outputs they should give.
+
+Every layer of a compressed model reads what the layers before it have become. In one pass over the
+calibration inputs each layer's weight is fitted by least squares to the dense layer's outputs under
+those inputs, and then pruned and quantised as its choice asks. The idea is that of GPTQ's true
+sequential order, extended to errors already made (GPTAQ: Li et al. 2025, arXiv:2504.02692) and to
+channels and blocks that are gone. ResNet-20, one block skipped, points lost on 3,000 images, moments
+restored alone against refit: 1.8 and 0.9, 13.8 and 3.2, 4.1 and 0.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.database import Database
+from paredown.compressors.matrix import DAMPING, from_matrix, row_errors, to_matrix
+from paredown.compressors.methods import Compressed, Problem, compress
+from paredown.compressors.patches import sampled_columns, sampled_outputs
+from paredown.compressors.repair import MomentRestorer
+from paredown.compressors.stored import StoredTensor
+from paredown.spaces.blueprint import Operator
+from paredown.spaces.candidate import Candidate, LayerChoice
+from paredown.spaces.graph import FUNCTIONS, Node, run
+from paredown.spaces.model_map import Layer
+
+_MOST_POSITIONS = 16_384
+_MOST_VALUES = 2**22
+"""Sampled outputs kept of each layer: 16 MiB of float32."""
+_FEWEST_PER_COLUMN = 2
+"""Positions for each weight of a row below which a fit would follow the sample."""
+
+
+class DenseOutputs:
+    """What the dense layers give on the calibration inputs, at sampled positions.
+
+    Made by one pass of the dense model when first asked for. Layers with too few positions for
+    their fan-in, and embeddings, have none.
+    """
+
+    def __init__(self, database: Database, inputs: Sequence[Tensor]) -> None:
+        self.inputs = list(inputs)
+        self._database = database
+        self._outputs: dict[str, Tensor] | None = None
+
+    def of(self, layer: Layer) -> Tensor | None:
+        """(out, positions), or None."""
+        if self._outputs is None:
+            self._outputs = self._collect()
+        return self._outputs.get(layer.name)
+
+    def _collect(self) -> dict[str, Tensor]:
+        model_map = self._database.model_map
+        found: dict[str, Tensor] = {}
+
+        def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+            layer = model_map.layer_by_node.get(node.name)
+            if layer is not None and layer.kind != "embedding":
+                sampled = sampled_outputs(layer, output, positions_of(layer)).clone()
+                fan_in = to_matrix(self._database.tensors[layer.weight], layer).shape[1]
+                if sampled.shape[1] >= _FEWEST_PER_COLUMN * fan_in:
+                    found[layer.name] = sampled
+            return output
+
+        with torch.no_grad():
+            run(model_map.graph, self._database.tensors, self.inputs, after=after)
+        return found
+
+
+def positions_of(layer: Layer) -> int:
+    """How many output positions of a layer are sampled at most."""
+    return min(_MOST_POSITIONS, _MOST_VALUES // layer.weight_shape[layer.out_axis])
+
+
+def refit(
+    model: CompressedModel, candidate: Candidate, database: Database, dense: DenseOutputs
+) -> CompressedModel:
+    """The model with every layer solved again in graph order, or its moments restored.
+
+    Low-rank pairs, embeddings and layers that `dense` has no outputs of keep their codes; their
+    output moments are put back to the dense model's.
+    """
+    layers = database.model_map.layer_by_name
+    widths = dict(candidate.widths)
+    operators = {operator.node: operator for operator in model.blueprint.operators}
+    last = {operator.layer: operator for operator in model.blueprint.operators}
+    moments, outputs = {}, {}
+    for name, operator in last.items():
+        layer = layers[name]
+        wanted = dense.of(layer) if operator.part == 0 else None
+        if wanted is not None:
+            rows = database.kept_rows(layer, widths)
+            outputs[operator.node] = wanted if rows is None else wanted[rows]
+        elif layer.bias is not None and layer.kind != "embedding":
+            moments[operator.node] = database.output_moments(layer, widths)
+    restorer = MomentRestorer(model, moments)
+
+    def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+        if node.name not in outputs:
+            return restorer(node, arguments, output)
+        operator = operators[node.name]
+        choice = candidate.layer(operator.layer)
+        layer = layers[operator.layer]
+        found = _solve(restorer.stored, operator, layer, arguments, outputs[node.name], choice)
+        restorer.stored.update(found)
+        return _again(node, arguments, operator, restorer.stored)
+
+    with torch.no_grad():
+        model(dense.inputs, after=after)
+    return CompressedModel(blueprint=model.blueprint, stored=restorer.stored)
+
+
+def _solve(
+    stored: Mapping[str, StoredTensor],
+    operator: Operator,
+    layer: Layer,
+    arguments: tuple[Any, ...],
+    wanted: Tensor,
+    choice: LayerChoice,
+) -> dict[str, StoredTensor]:
+    """The layer's tensors after the fit, or before it where codes would be no nearer."""
+    before = stored[operator.weight]
+    now = _narrowed(layer, before)
+    inputs = sampled_columns(now, arguments, positions_of(layer))
+    centred = operator.bias is not None
+    fit = _Fit.of(to_matrix(before.dense(), now), inputs, wanted, centred=centred)
+    found = compress(Problem(matrix=fit.matrix, gram=fit.gram), choice)
+    tensors: dict[str, StoredTensor] = {}
+    matrix = to_matrix(before.dense(), now)
+    if fit.error(found.dense()) <= fit.error(matrix):
+        matrix = found.dense()
+        tensors[operator.weight] = _kept(before, found, now)
+    if operator.bias is not None:
+        tensors[operator.bias] = StoredTensor.of_floats(fit.bias(matrix))
+    return tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """The least-squares matrix (R, K), the Gram it was found under, and the means on both sides."""
+
+    matrix: Tensor
+    gram: Tensor
+    input_mean: Tensor
+    output_mean: Tensor
+
+    @classmethod
+    def of(cls, matrix: Tensor, inputs: Tensor, wanted: Tensor, *, centred: bool) -> _Fit:
+        """The matrix nearest to `matrix` (R, K) among those that map `inputs` to `wanted`.
+
+        Args:
+            inputs: (groups, K, P).
+            wanted: (R, P).
+            centred: Whether a bias takes the means.
+        """
+        groups, columns, positions = inputs.shape
+        grouped = wanted.reshape(groups, -1, positions)
+        input_mean = inputs.mean(dim=2, keepdim=True) * centred
+        output_mean = grouped.mean(dim=2, keepdim=True) * centred
+        inputs = inputs - input_mean
+        start = matrix.reshape(groups, -1, columns)
+        missing = grouped - output_mean - start @ inputs
+        gram = (inputs @ inputs.transpose(1, 2) / positions).double()
+        cross = (missing @ inputs.transpose(1, 2) / positions).double()
+        diagonal = gram.diagonal(dim1=1, dim2=2)
+        damped = gram + torch.diag_embed(
+            (DAMPING * diagonal.mean(dim=1, keepdim=True)).expand_as(diagonal)
+            + (diagonal == 0).double()
+        )
+        change = torch.linalg.solve(damped, cross.transpose(1, 2)).transpose(1, 2)
+        fitted = (start.double() + change).reshape(matrix.shape).float()
+        return cls(
+            matrix=fitted,
+            gram=gram if groups > 1 else gram[0],
+            input_mean=input_mean[:, :, 0].double(),
+            output_mean=output_mean.flatten().double(),
+        )
+
+    def error(self, matrix: Tensor) -> float:
+        """Mean squared error beyond the fit's own, summed over rows."""
+        return float(row_errors(matrix - self.matrix, self.gram).sum())
+
+    def bias(self, matrix: Tensor) -> Tensor:
+        """The bias (R,) with which `matrix` gives the wanted means."""
+        grouped = matrix.double().reshape(len(self.input_mean), -1, matrix.shape[1])
+        given = (grouped @ self.input_mean.unsqueeze(2)).flatten()
+        return (self.output_mean - given).float()
+
+
+def _narrowed(layer: Layer, weight: StoredTensor) -> Layer:
+    """The layer as it is in the compressed model; narrower grouped layers are depthwise."""
+    shape = tuple(weight.values.shape)
+    groups = layer.groups if layer.groups == 1 or shape == layer.weight_shape else shape[0]
+    return replace(layer, weight_shape=shape, groups=groups)
+
+
+def _kept(before: StoredTensor, found: Compressed, layer: Layer) -> StoredTensor:
+    mask = None if before.mask is None or found.mask is None else from_matrix(found.mask, layer)
+    return replace(
+        before,
+        values=from_matrix(found.values, layer).contiguous(),
+        scale=found.scale,
+        mask=None if mask is None else mask.contiguous(),
+    )
+
+
+def _again(
+    node: Node,
+    arguments: tuple[Any, ...],
+    operator: Operator,
+    stored: Mapping[str, StoredTensor],
+) -> Tensor:
+    """The operator's output with the tensors it has now."""
+    bias = None if operator.bias is None else stored[operator.bias].dense()
+    weight = stored[operator.weight].dense()
+    output: Tensor = FUNCTIONS[node.op](arguments[0], weight, bias, *arguments[3:])
+    return output
