@@ -64,9 +64,14 @@ class Level(Record):
 
 
 class Memory(Record):
-    """Levels from the fastest to the slowest, and budgets (None: no limit of its own)."""
+    """Levels from the fastest to the slowest, and budgets (None: no limit of its own).
+
+    `float_block_channels` is the multiple to which the runtime pads the channels of float images in
+    memory; 1 where they lie plain.
+    """
 
     levels: tuple[Level, ...] = Field(min_length=1)
+    float_block_channels: int = Field(ge=1)
     weight_budget_bytes: int | None
     activation_budget_bytes: int | None
 

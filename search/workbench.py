@@ -17,6 +17,7 @@ from paredown.compressors.ranges import collect_ranges
 from paredown.compressors.statistics import collect_statistics, summed_cross_entropy
 from paredown.hardware_models.costs import Cost, CostModels
 from paredown.hardware_models.device import Device, capabilities, load_device
+from paredown.hardware_models.elsewhere import LatenciesElsewhere
 from paredown.hardware_models.latency import LatencyModel
 from paredown.hardware_models.workload import read_work
 from paredown.search.evaluation import Goal, Score
@@ -28,6 +29,7 @@ from paredown.search.splits import Split
 from paredown.search.tasks import Task, load_task
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.candidate import Candidate
+from paredown.spaces.capabilities import Capabilities, joint
 from paredown.spaces.capture import Captured, as_inputs, capture
 from paredown.spaces.draft import draft
 from paredown.spaces.model_map import ModelMap
@@ -48,6 +50,8 @@ class Surveyed:
     captured: Mapping[str, Captured]
     space: Space
     device: Device
+    also: tuple[Device, ...]
+    offered: Capabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +97,20 @@ def survey(config: Config) -> Surveyed:
     """
     task = load_task(config)
     device = load_device(config.hardware.device)
+    also = tuple(load_device(name) for name in config.hardware.also)
     captured = {name: capture(m, task.example) for name, m in task.modules.items()}
     maps: dict[str, ModelMap] = {name: read_model_map(c) for name, c in captured.items()}
-    space = build_space(
-        config.space, maps, capabilities(device), [goal.metric for goal in config.goals]
+    offered = joint([capabilities(each) for each in (device, *also)])
+    space = build_space(config.space, maps, offered, [goal.metric for goal in config.goals])
+    return Surveyed(
+        config=config,
+        task=task,
+        captured=captured,
+        space=space,
+        device=device,
+        also=also,
+        offered=offered,
     )
-    return Surveyed(config=config, task=task, captured=captured, space=space, device=device)
 
 
 def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
@@ -133,7 +145,7 @@ def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
             device=surveyed.device,
             latency_model=_latency(surveyed, latency_file),
             reference=reference,
-            sizes=_file_sizes,
+            sizes=_Sizes(LatenciesElsewhere(surveyed.also, config.hardware.threads)),
         ),
     )
 
@@ -151,11 +163,18 @@ def _latency(surveyed: Surveyed, latency_file: Path | None) -> LatencyModel:
     return model
 
 
-def _file_sizes(blueprint: Blueprint) -> Mapping[str, float]:
-    return {
-        "onnx_bytes": float(onnx_file_bytes(blueprint)),
-        "packed_bytes": float(packed_file_bytes(blueprint)),
-    }
+@dataclass(frozen=True)
+class _Sizes:
+    """Bytes of both files, and seconds on further devices."""
+
+    elsewhere: LatenciesElsewhere
+
+    def __call__(self, blueprint: Blueprint) -> Mapping[str, float]:
+        return {
+            "onnx_bytes": float(onnx_file_bytes(blueprint)),
+            "packed_bytes": float(packed_file_bytes(blueprint)),
+            **self.elsewhere(blueprint),
+        }
 
 
 def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:
