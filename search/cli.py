@@ -162,6 +162,9 @@ def inspect(config: ConfigFile, overrides: Overrides = None) -> None:
     with console.status("reading the model"):
         surveyed = survey(checked)
     console.print(inspection(surveyed.space, surveyed.offered))
+    for device in (surveyed.device, *surveyed.also):
+        if device.caveat:
+            console.print(f"\n[yellow]{device.caveat}[/yellow]")
 
 
 @_command(

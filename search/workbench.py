@@ -18,7 +18,7 @@ from paredown.compressors.statistics import collect_statistics, summed_cross_ent
 from paredown.hardware_models.costs import Cost, CostModels
 from paredown.hardware_models.device import Device, capabilities, load_device
 from paredown.hardware_models.elsewhere import LatenciesElsewhere
-from paredown.hardware_models.latency import LatencyModel
+from paredown.hardware_models.latency import LatencyModel, RooflineLatency
 from paredown.hardware_models.workload import read_work
 from paredown.search.evaluation import Goal, Score
 from paredown.search.latency_source import latency_model
@@ -64,6 +64,15 @@ class Workbench:
     device: Device
     evaluator: Evaluator
     cost_models: CostModels
+    also: tuple[Device, ...] = ()
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What every report must say of presets whose seconds it tells."""
+        presets = self.also
+        if isinstance(self.cost_models.latency_model, RooflineLatency):
+            presets = (self.device, *presets)
+        return tuple(device.caveat for device in presets if device.caveat)
 
     @property
     def databases(self) -> Mapping[str, Database]:
@@ -140,6 +149,7 @@ def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
         task=task,
         space=space,
         device=surveyed.device,
+        also=surveyed.also,
         evaluator=evaluator,
         cost_models=CostModels(
             device=surveyed.device,
