@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -144,7 +145,7 @@ def ternary_by_threshold(w: Tensor) -> ScaledCodes:
 
 
 def _check(levels: Sequence[float], sparsity: float | None) -> None:
-    rises = all(a < b for a, b in zip(levels, levels[1:], strict=False))
+    rises = all(a < b for a, b in pairwise(levels))
     if not levels or levels[0] < 0 or levels[-1] <= 0 or not rises:
         raise SolverError(
             f"levels must be ascending magnitudes from 0 up, got {tuple(levels)}; sort them"

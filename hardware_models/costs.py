@@ -65,7 +65,7 @@ class CostModels:
             latency=self.latency_model.predict(work),
             macs=work.macs,
             bops=work.bops,
-            peak_memory=peak_activation_bytes(blueprint),
-            energy_ratio=energy_ratio(work, self.reference),
+            peak_memory=peak_activation_bytes(blueprint, self.device),
+            energy_ratio=energy_ratio(work, self.reference, self.device.energy),
             sizes=dict(self.sizes(blueprint)),
         )

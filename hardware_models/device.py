@@ -6,49 +6,30 @@ between runtimes. Every figure says where it comes from and how far it can be tr
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from paredown.spaces.blueprint import OnnxType
-from paredown.spaces.candidate import Container, Pattern
+from paredown.hardware_models.figures import Confidence, Overhead, Rate, Record
+from paredown.hardware_models.gains import WEIGHT_BITS, Energy, Gains, Kernel, Offers
+from paredown.spaces.candidate import Pattern
 from paredown.spaces.capabilities import Capabilities
 
 DEVICES = Path(__file__).parent / "devices"
 HOST = "host"
-Confidence = Literal["measured", "datasheet", "derived", "guess"]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 
 
 class DeviceError(ValueError):
     """A device is unknown, or its file breaks the schema."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Rate(_Record):
-    """A figure above zero in the unit its name tells, with its source."""
-
-    value: Positive
-    source: str = Field(min_length=3)
-    confidence: Confidence
-
-
-class Overhead(_Record):
-    """A figure that may be zero, in the unit its name tells, with its source."""
-
-    value: NotNegative
-    source: str = Field(min_length=3)
-    confidence: Confidence
-
-
-class Runtime(_Record):
+class Runtime(Record):
     """The runtime the figures hold for; `max_threads` is the number of cores it may use."""
 
     name: str
@@ -58,10 +39,12 @@ class Runtime(_Record):
     thread_efficiency: Rate
 
 
-class Compute(_Record):
+class Compute(Record):
     """Reachable rates of one thread at one precision, in MACs of padded channels.
 
     `misaligned_macs_per_s` and `im2col_elements_per_s` hold where the fast layout cannot be used.
+    `two_of_four_speedup` is a dense product's time over that with 2:4 weights, None where their
+    zeros are computed with.
     """
 
     conv_macs_per_s: Rate
@@ -69,9 +52,10 @@ class Compute(_Record):
     linear_macs_per_s: Rate
     misaligned_macs_per_s: Rate
     im2col_elements_per_s: Rate
+    two_of_four_speedup: Rate | None = None
 
 
-class Level(_Record):
+class Level(Record):
     """A level of the memory: `size_bytes` None is the last, unbounded one."""
 
     name: str
@@ -79,15 +63,20 @@ class Level(_Record):
     bytes_per_s: Rate
 
 
-class Memory(_Record):
-    """Levels from the fastest to the slowest, and budgets (None: no limit of its own)."""
+class Memory(Record):
+    """Levels from the fastest to the slowest, and budgets (None: no limit of its own).
+
+    `float_block_channels` is the multiple to which the runtime pads the channels of float images in
+    memory; 1 where they lie plain.
+    """
 
     levels: tuple[Level, ...] = Field(min_length=1)
+    float_block_channels: int = Field(ge=1)
     weight_budget_bytes: int | None
     activation_budget_bytes: int | None
 
 
-class Overheads(_Record):
+class Overheads(Record):
     """Seconds per run and per operator call that do not depend on sizes."""
 
     run_s: Overhead
@@ -100,7 +89,7 @@ class Overheads(_Record):
     other_s: Overhead
 
 
-class Elements(_Record):
+class Elements(Record):
     """Seconds per element of operators that are not matrix products."""
 
     add_s: Overhead
@@ -111,7 +100,7 @@ class Elements(_Record):
     move_s: Overhead
 
 
-class Edges(_Record):
+class Edges(Record):
     """Seconds where precision or layout changes, per change and per element.
 
     The last two are for weights that are dequantised on every run.
@@ -125,7 +114,7 @@ class Edges(_Record):
     int4_weight_element_s: Overhead
 
 
-class Alignment(_Record):
+class Alignment(Record):
     """Multiples of channels: `block` is padded to, `multiple` keeps the fast layout."""
 
     float_block: int = Field(ge=1)
@@ -138,21 +127,7 @@ class Alignment(_Record):
     confidence: Confidence
 
 
-class Offers(_Record):
-    """Choices that run on the device, those that buy time apart from those that buy bytes."""
-
-    fast_weight_bits: tuple[int, ...]
-    storage_weight_bits: tuple[int, ...]
-    activation_bits: tuple[Literal[8, 32], ...]
-    containers: tuple[Container, ...]
-    onnx_types: tuple[OnnxType, ...]
-    fast_patterns: tuple[Pattern, ...]
-    storage_only_knobs: tuple[str, ...]
-    source: str = Field(min_length=3)
-    confidence: Confidence
-
-
-class Device(_Record):
+class Device(Record):
     """One target.
 
     In 95 % of networks the preset errs by at most `relative_error_95` once the speed of the
@@ -172,8 +147,40 @@ class Device(_Record):
     edges: Edges
     alignment: Alignment
     offers: Offers
+    kernels: tuple[Kernel, ...] = Field(min_length=1)
+    gains: Gains
+    energy: Energy
     relative_error_95: Rate
     scale_factor_95: Rate
+
+    @model_validator(mode="after")
+    def _fast_widths_have_kernels(self) -> Device:
+        for bits in WEIGHT_BITS:
+            gain = self.gains.of_bits(bits)
+            runs = any(bits in kernel.weight_bits for kernel in self.kernels)
+            if gain.effect in ("baseline", "faster") and not runs:
+                raise ValueError(
+                    f"gains: {bits}-bit weights are said to be {gain.effect}, but no kernel reads "
+                    "them; add the kernel or say bytes_only"
+                )
+        return self
+
+    @functools.cached_property
+    def confidences(self) -> Counter[Confidence]:
+        """How many of the file's figures are measured, of a datasheet, derived or guessed."""
+        return Counter(_confidences(self.model_dump()))
+
+    @property
+    def caveat(self) -> str:
+        """What every report must say of the preset's figures; "" where most are measured."""
+        found = self.confidences
+        weak = found["derived"] + found["guess"]
+        if weak <= found["measured"]:
+            return ""
+        return (
+            f"the preset {self.name} was not measured: {weak} of its {found.total()} figures are "
+            "derived or guessed, so it ranks models and its seconds are rough"
+        )
 
 
 def load_device(name_or_path: str | Path) -> Device:
@@ -220,7 +227,7 @@ def host_device(cpuinfo: str | None = None) -> Device:
     for device in candidates:
         if flags >= set(device.host_cpu_flags):
             return device
-    nearest = max(candidates, key=lambda device: len(flags & set(device.host_cpu_flags)))
+    nearest = min(candidates, key=lambda device: len(set(device.host_cpu_flags) - flags))
     missing = sorted(set(nearest.host_cpu_flags) - flags)
     raise DeviceError(
         f"no shipped device describes this machine (nearest: {nearest.name}, CPU flags missing: "
@@ -230,22 +237,38 @@ def host_device(cpuinfo: str | None = None) -> Device:
 
 
 def capabilities(device: Device) -> Capabilities:
-    """What the device offers the space."""
+    """What the device offers the space: widths and patterns that buy time apart from the others."""
+    effects = {bits: device.gains.of_bits(bits).effect for bits in WEIGHT_BITS}
+    fast: list[Pattern] = ["dense"]
+    fast += ["element"] if device.gains.zeros.effect == "faster" else []
+    fast += ["2:4"] if device.gains.pattern_2_4.effect == "faster" else []
     return Capabilities(
         device=device.name,
-        fast_weight_bits=device.offers.fast_weight_bits,
-        storage_weight_bits=device.offers.storage_weight_bits,
+        fast_weight_bits=tuple(b for b in WEIGHT_BITS if effects[b] in ("baseline", "faster")),
+        storage_weight_bits=tuple(
+            b for b in WEIGHT_BITS if effects[b] in ("bytes_only", "slower")
+        ),
         activation_bits=device.offers.activation_bits,
         containers=device.offers.containers,
         onnx_types=device.offers.onnx_types,
         width_step=device.alignment.width_step,
         channel_multiple=device.alignment.multiple,
         rank_step=device.alignment.rank_step,
-        fast_patterns=device.offers.fast_patterns,
-        storage_only_knobs=device.offers.storage_only_knobs,
+        fast_patterns=tuple(fast),
+        storage_only_knobs=() if len(fast) > 1 else ("sparsity", "pattern"),
         weight_budget_bytes=device.memory.weight_budget_bytes,
         activation_budget_bytes=device.memory.activation_budget_bytes,
     )
+
+
+def _confidences(part: Any) -> Iterator[Confidence]:
+    if isinstance(part, dict):
+        if "confidence" in part:
+            yield part["confidence"]
+        part = tuple(part.values())
+    if isinstance(part, tuple | list):
+        for inner in part:
+            yield from _confidences(inner)
 
 
 def _cpu_flags(cpuinfo: str | None) -> set[str]:

@@ -1,11 +1,16 @@
-"""Relative energy of one inference: arithmetic by bit width, and data moved.
+"""Energy of one inference: arithmetic by bit width, and data moved.
 
-The table is Horowitz's for 45 nm, as bit-width polynomials. Its absolute figures hold for no
-device that paredown runs on, so only the ratio to another model's energy is reported.
+The tables are picojoules of a process or of a data sheet's peak, which no real device meets. So what
+they give is only ever reported as a ratio to another model's energy. Joules come from a meter
+(`metered_energy.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from paredown.hardware_models.gains import Energy
 from paredown.hardware_models.workload import OperatorWork, Work
 
 # Horowitz, "Computing's energy problem", ISSCC 2014, doi:10.1109/ISSCC.2014.6757323, 45 nm; the
@@ -17,11 +22,41 @@ _INTEGER_MULTIPLY_PJ_PER_BIT = 0.00104
 _ACCUMULATOR_BITS = 32
 _SRAM_PJ_PER_BYTE = 100 / 8  # 64 bits from a 1 MB cache: 100 pJ
 _DRAM_PJ_PER_BYTE = 1300 / 8  # 64 bits from DRAM: 1.3 to 2.6 nJ, the lower end
+_BYTE = 8
 
 
-def energy_ratio(work: Work, reference: Work) -> float:
-    """Energy of `work` over that of `reference` (the uncompressed model), without a unit."""
-    return _energy_pj(work) / _energy_pj(reference)
+@dataclass(frozen=True, kw_only=True)
+class EnergyParts:
+    """Picojoules of a model by cause, in the units of the table: comparable, not absolute."""
+
+    arithmetic_pj: float
+    on_chip_pj: float
+    off_chip_pj: float
+
+    @property
+    def total_pj(self) -> float:
+        return self.arithmetic_pj + self.on_chip_pj + self.off_chip_pj
+
+
+def energy_ratio(work: Work, reference: Work, table: Energy | None = None) -> float:
+    """Energy of `work` over that of `reference` (the uncompressed model), without a unit.
+
+    Args:
+        table: A device's figures; None takes the 45 nm table, in which narrow integers cost less.
+    """
+    return energy_parts(work, table).total_pj / energy_parts(reference, table).total_pj
+
+
+def energy_parts(work: Work, table: Energy | None = None) -> EnergyParts:
+    """Energy by cause: products, activations from on-chip memory, packed weights from beyond."""
+    on_chip = _SRAM_PJ_PER_BYTE if table is None else table.on_chip_byte_pj.value
+    off_chip = _DRAM_PJ_PER_BYTE if table is None else table.off_chip_byte_pj.value
+    weight_bytes: Mapping[str, int] = {op.weight: op.weight_bytes for op in work.operators}
+    return EnergyParts(
+        arithmetic_pj=sum(op.macs * _operator_mac_pj(op, table) for op in work.operators),
+        on_chip_pj=on_chip * sum(map(_moved_bytes, work.operators)),
+        off_chip_pj=off_chip * sum(weight_bytes.values()),
+    )
 
 
 def mac_energy_pj(weight_bits: int, activation_bits: int) -> float:
@@ -44,14 +79,18 @@ def mac_energy_pj(weight_bits: int, activation_bits: int) -> float:
     return multiply + _INTEGER_ADD_PJ_PER_BIT * _ACCUMULATOR_BITS
 
 
-def _energy_pj(work: Work) -> float:
-    weight_bytes = {op.weight: op.weight_bytes for op in work.operators}
-    return sum(map(_operator_pj, work.operators)) + _DRAM_PJ_PER_BYTE * sum(weight_bytes.values())
+def _operator_mac_pj(op: OperatorWork, table: Energy | None) -> float:
+    if table is None:
+        return mac_energy_pj(op.weight_bits, op.activation_bits)
+    # A device without an integer kernel here widens the codes and computes in float.
+    if not op.integer:
+        return table.float_mac_pj.value
+    bits = op.weight_bits if table.scales_below_8_bits else _BYTE
+    scale = mac_energy_pj(min(bits, _BYTE), _BYTE) / mac_energy_pj(_BYTE, _BYTE)
+    return table.int8_mac_pj.value * scale
 
 
-def _operator_pj(op: OperatorWork) -> float:
-    arithmetic = op.macs * mac_energy_pj(op.weight_bits, op.activation_bits)
+def _moved_bytes(op: OperatorWork) -> float:
     if op.fused or op.kind == "reshape":
-        return arithmetic
-    elements = op.input_elements + op.output_elements
-    return arithmetic + _SRAM_PJ_PER_BYTE * elements * op.activation_bits / 8
+        return 0.0
+    return (op.input_elements + op.output_elements) * op.activation_bits / _BYTE

@@ -7,17 +7,20 @@ is alive at once, which no plan can beat, and what a simple static planner reach
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
+from paredown.hardware_models.device import Device
 from paredown.hardware_models.kinds import SPLITS
+from paredown.hardware_models.lifetimes import Lifetime, live_bytes, planned_bytes
+from paredown.hardware_models.ort_buffers import ort_lifetimes
 from paredown.hardware_models.precision import Precision, read_precision
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.graph import QDQ, Node
 
-ALIGNMENT_BYTES = 64
+ONNX_RUNTIME = "onnxruntime"
 # Operators that may write over an input of the same size once nobody else needs it.
 _IN_PLACE = frozenset({"activation", "add", "mul"})
 
@@ -30,51 +33,20 @@ class PeakMemory:
     planned_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lifetime:
-    """One buffer: alive from step `first` to step `last`, both included."""
+def peak_activation_bytes(blueprint: Blueprint, device: Device | None = None) -> PeakMemory:
+    """Peak memory of one inference at the graph's batch size.
 
-    size_bytes: int
-    first: int
-    last: int
-
-
-def peak_activation_bytes(blueprint: Blueprint) -> PeakMemory:
-    """Peak memory of one inference at the graph's batch size."""
+    With a device under ONNX Runtime its own layouts, copies and sharing of buffers count; `planned`
+    is then what its counters show, for it allocates each buffer by itself. Elsewhere, or without a
+    device, tensors lie plain and a static planner places them.
+    """
+    if device is not None and device.runtime.name == ONNX_RUNTIME:
+        bytes_alive = live_bytes(ort_lifetimes(blueprint, device.memory.float_block_channels))
+        return PeakMemory(lower_bound_bytes=bytes_alive, planned_bytes=bytes_alive)
     lifetimes = buffer_lifetimes(blueprint)
     return PeakMemory(
         lower_bound_bytes=live_bytes(lifetimes), planned_bytes=planned_bytes(lifetimes)
     )
-
-
-def live_bytes(lifetimes: Sequence[Lifetime]) -> int:
-    """Largest sum of the buffers alive at one step."""
-    # The sum only rises where a buffer starts.
-    starts = {buffer.first for buffer in lifetimes}
-    return max(
-        (sum(b.size_bytes for b in lifetimes if b.first <= step <= b.last) for step in starts),
-        default=0,
-    )
-
-
-def planned_bytes(lifetimes: Sequence[Lifetime]) -> int:
-    """Arena of a static plan: buffers by falling size, each at the lowest offset that is free.
-
-    Greedy by size of Pisarchyk and Lee 2020, arXiv:2001.03288, with offsets aligned to 64 bytes.
-    """
-    placed: list[tuple[int, int, Lifetime]] = []
-    for buffer in sorted(lifetimes, key=lambda b: (-b.size_bytes, b.first)):
-        size = -(-buffer.size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-        offset = 0
-        for start, end, other in sorted(placed, key=lambda item: item[0]):
-            overlaps = other.first <= buffer.last and buffer.first <= other.last
-            if not overlaps or end <= offset:
-                continue
-            if offset + size <= start:
-                break
-            offset = end
-        placed.append((offset, offset + size, buffer))
-    return max((end for _, end, _ in placed), default=0)
 
 
 def buffer_lifetimes(blueprint: Blueprint) -> tuple[Lifetime, ...]:

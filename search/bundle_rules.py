@@ -12,7 +12,7 @@ import torch
 
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.export.bundle import ONNX_FILE
-from paredown.compressors.export.kernels import integer_kernels, session
+from paredown.compressors.export.kernels import fallbacks, integer_kernels, promises, session
 from paredown.compressors.export.loading import TENSORS_FILE, load_model
 from paredown.hardware_models.measure import fingerprint, measure_ratio
 from paredown.search.exporting import BUNDLE_FILES, digest_of
@@ -161,8 +161,13 @@ def check_metric(name: str, value: float, simulated: float, found: Findings) -> 
     )
 
 
-def check_kernels(found: Findings) -> None:
-    """Rule `kernels`: at least the promised number of each integer kernel."""
+def check_kernels(model: CompressedModel, found: Findings) -> None:
+    """Rule `kernels`: every layer has its promised integer kernel, and none is missing in number.
+
+    The promise is made again from the bundle's graph, the number is the card's.
+    """
+    for fallback in fallbacks(found.onnx_path, promises(model.blueprint)):
+        found.mismatches.append(f"kernels: {fallback}")
     got = integer_kernels(found.onnx_path)
     found.measured["integer_kernels"] = float(sum(got.values()))
     for kernel, count in sorted(found.card["integer_kernels"].items()):

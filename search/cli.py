@@ -155,14 +155,16 @@ def inspect(config: ConfigFile, overrides: Overrides = None) -> None:
     from paredown.search.config import load_config
 
     checked = load_config(config, overrides or ())
-    from paredown.hardware_models.device import capabilities
     from paredown.search.inspection import inspection
     from paredown.search.workbench import survey
 
     console = Console(highlight=False)
     with console.status("reading the model"):
         surveyed = survey(checked)
-    console.print(inspection(surveyed.space, capabilities(surveyed.device)))
+    console.print(inspection(surveyed.space, surveyed.offered))
+    for device in (surveyed.device, *surveyed.also):
+        if device.caveat:
+            console.print(f"\n[yellow]{device.caveat}[/yellow]")
 
 
 @_command(

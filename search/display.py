@@ -73,7 +73,8 @@ def unit_of(metric: str, largest: float) -> Unit:
     """The unit in which values of `metric` up to `largest` (SI) read best."""
     if metric == "accuracy":
         return Unit(100.0, "%")
-    ladder = next((steps for ending, steps in _LADDERS if metric.endswith(ending)), _PLAIN)
+    kind, _, _ = metric.partition("@")
+    ladder = next((steps for ending, steps in _LADDERS if kind.endswith(ending)), _PLAIN)
     size, symbol = next((step for step in ladder if largest >= step[0]), ladder[-1])
     return Unit(1 / size, symbol)
 
@@ -83,11 +84,14 @@ def title_of(metric: str, unit: Unit | None = None) -> str:
 
     >>> title_of("peak_memory_bytes", Unit(0.001, "kB"))
     'peak memory (kB)'
+    >>> title_of("latency_s@rpi5-a76-ort")
+    'latency on rpi5-a76-ort'
     """
-    plain = metric
+    plain, _, device = metric.partition("@")
+    kind = plain
     for ending in ("_bytes", "_s", "_j"):
         plain = plain.removesuffix(ending)
-    name = _NAMES.get(metric, plain.replace("_", " "))
+    name = _NAMES.get(kind, plain.replace("_", " ")) + (f" on {device}" if device else "")
     return f"{name} ({unit.symbol})" if unit and unit.symbol else name
 
 

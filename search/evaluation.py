@@ -27,10 +27,11 @@ class MissingMetric(ValueError):
 def is_cost(metric: str) -> bool:
     """Whether `metric` is a price (time, bytes, energy, operations) and not a quality.
 
-    >>> is_cost("latency_s"), is_cost("accuracy")
-    (True, False)
+    >>> is_cost("latency_s"), is_cost("latency_s@rpi5-a76-ort"), is_cost("accuracy")
+    (True, True, False)
     """
-    return metric.endswith(_COST_ENDINGS) or metric in _COUNTED_COSTS
+    kind, _, _ = metric.partition("@")  # what stands behind it is a device
+    return kind.endswith(_COST_ENDINGS) or kind in _COUNTED_COSTS
 
 
 @dataclass(frozen=True, kw_only=True)

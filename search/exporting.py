@@ -164,6 +164,7 @@ def _hardware(workbench: Workbench) -> dict[str, Any]:
         "threads": hardware.threads,
         "batch_size": hardware.batch_size,
         "latency_model": workbench.cost_models.latency_model.source,
+        "caveats": list(workbench.caveats),
         "machine": fingerprint(hardware.threads) if _is_here(workbench) else None,
     }
 

@@ -65,7 +65,8 @@ def write_pages(
     progress_png(picture, folder / "progress.png")
     members = [member.to_json() for member in ledger.front.members]
     (folder / "front.json").write_text(json.dumps(members, indent=1), "utf-8")
-    notes = [workbench.cost_models.latency_model.source, *ledger.tracker.problems]
+    notes = [workbench.cost_models.latency_model.source, *workbench.caveats]
+    notes += [*ledger.tracker.problems]
     if stopped is not None:
         notes.append(f"stopped early: {stopped}")
     if workbench.config.search.engine == "ray":

@@ -94,22 +94,32 @@ def _knobs(architecture: Architecture, offered: Capabilities) -> RenderableType:
     shared = Counter[tuple[str, str]]()
     targets: dict[tuple[str, str], list[str]] = {}
     is_fixed: dict[tuple[str, str], bool] = {}
+    notes: dict[tuple[str, str], str] = {}
     for knob in architecture.knobs:
         same = (knob.kind, domain_text(knob))
         shared[same] += 1
         is_fixed[same] = len(knob.domain) == 1
+        notes[same] = _storage_only(knob, offered)
         # Targets of one knob are tied: they take its value together.
         targets.setdefault(same, []).append(" = ".join(knob.targets))
     table = plain_table("knob", "count", "values", "of", "")
     for (kind, domain), count in shared.items():
         names = targets[kind, domain]
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        note = "bytes only" if kind in offered.storage_only_knobs else ""
-        if is_fixed[kind, domain]:
-            note = "fixed"
+        note = "fixed" if is_fixed[kind, domain] else notes[kind, domain]
         table.add_row(kind, str(count), domain, shown, f"[dim]{note}[/dim]")
     table.columns[2].justify = table.columns[3].justify = "left"
     return table
+
+
+def _storage_only(knob: Knob, offered: Capabilities) -> str:
+    """Which of a knob's values save bytes and no time on the device; "" where all may save time."""
+    if knob.kind in offered.storage_only_knobs:
+        return f"bytes only on {offered.device}"
+    if knob.kind != "weight_bits":
+        return ""
+    slow = [str(bits) for bits in knob.domain if bits in offered.storage_weight_bits]
+    return f"bytes only on {offered.device}: {', '.join(slow)}" if slow else ""
 
 
 def _left_out(everything: Iterable[LeftOut]) -> RenderableType:

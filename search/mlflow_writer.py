@@ -214,4 +214,5 @@ def _metrics(values: dict[str, float], step: int) -> list[Any]:
     from mlflow.entities import Metric
 
     now_ms = int(time.time() * 1000)
-    return [Metric(name, value, now_ms, step) for name, value in values.items()]
+    # MLflow refuses "@" in a name.
+    return [Metric(n.replace("@", "/"), v, now_ms, step) for n, v in values.items()]

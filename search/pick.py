@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from paredown.search.evaluation import Evaluation
 
-_CONDITION = re.compile(r"(\w+)\s*(<=|>=|<|>)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*(x?)")
-_AIM = re.compile(r"(max|min)\s+(\w+)")
+_CONDITION = re.compile(
+    r"(\w+(?:@[\w.-]+)?)\s*(<=|>=|<|>)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*(x?)"
+)
+_AIM = re.compile(r"(max|min)\s+(\w+(?:@[\w.-]+)?)")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,

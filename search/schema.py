@@ -37,6 +37,7 @@ COSTS = (
     "macs",
     "bops",
 )
+LATENCY_ON = "latency_s@"
 _SHARES = ("accuracy", "mean_iou")
 _RESNETS = ("resnet20", "resnet56")
 
@@ -76,11 +77,35 @@ class HardwareSection(Section):
         1, ge=1, le=4096, description="Batch of the exported model: latency, memory and the file."
     )
     threads: int = Field(1, ge=1, le=1024, description="Threads of the runtime that is modelled.")
+    also: tuple[Annotated[str, AfterValidator(_device)], ...] = Field(
+        (),
+        description="Further devices the model must run on, by name or file: each gives a metric "
+        "latency_s@NAME from its preset, and the space offers what all of them run.",
+    )
+
+    @property
+    def latency_metrics(self) -> tuple[str, ...]:
+        """Metrics of the further devices; a file is named by its stem."""
+        return tuple(f"{LATENCY_ON}{Path(device).stem}" for device in self.also)
+
+    @field_validator("also")
+    @classmethod
+    def _named_devices_once(cls, also: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "host" in also or info.data.get("device") in also or len(set(also)) < len(also):
+            raise ValueError(
+                "names devices other than `device`, each once and not as host; `device` has the "
+                "metric latency_s already"
+            )
+        return also
 
 
 def _default_direction(data: dict[str, Any]) -> Any:
     metric = data.get("metric")
-    return "minimize" if metric in COSTS else QUALITIES.get(str(metric), "")
+    return "minimize" if _is_cost(str(metric)) else QUALITIES.get(str(metric), "")
+
+
+def _is_cost(metric: str) -> bool:
+    return metric in COSTS or metric.startswith(LATENCY_ON)
 
 
 class GoalSection(Section):
@@ -89,7 +114,8 @@ class GoalSection(Section):
     metric: str = Field(
         min_length=1,
         description="accuracy, loss, the task's own metric, latency_s, onnx_bytes, packed_bytes, "
-        "peak_memory_bytes, energy_ratio, macs or bops.",
+        "peak_memory_bytes, energy_ratio, macs, bops, or latency_s@NAME of a device in "
+        "hardware.also.",
     )
     direction: Direction = Field(
         default_factory=_default_direction,
@@ -110,7 +136,7 @@ class GoalSection(Section):
 
     @property
     def is_cost(self) -> bool:
-        return self.metric in COSTS
+        return _is_cost(self.metric)
 
     @property
     def bound(self) -> float | None:
@@ -231,7 +257,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
-        known = ("loss", self.task.metric_name, *COSTS)
+        known = ("loss", self.task.metric_name, *COSTS, *self.hardware.latency_metrics)
         for index, goal in enumerate(self.goals):
             if goal.metric not in known:
                 _mistake(

@@ -55,6 +55,11 @@ class LayerRule(Section):
     rank_fraction: Annotated[tuple[Share, ...], _choices] | None = Field(
         None, description="Shares of the full rank to keep, each in (0, 1]; 1 leaves it whole."
     )
+    rank_step: int | None = Field(
+        None,
+        ge=1,
+        description="Multiple the rank must be of; null: the device's where latency is a goal.",
+    )
     method: Annotated[tuple[Method, ...], _choices] | None = Field(
         None,
         description="rtn (round to nearest, magnitude), laq (weighed by curvature), gptq (error "
@@ -83,6 +88,9 @@ class GroupRule(Section):
     groups: Globs = Field(description="Glob or globs of channel-group names.")
     width: Annotated[tuple[Share, ...], _choices] = Field(
         description="Shares of the channels to keep, each in (0, 1]."
+    )
+    step: int | None = Field(
+        None, ge=1, description="Multiple the channels kept must be of; null: the device's."
     )
 
 

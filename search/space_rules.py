@@ -19,7 +19,7 @@ from paredown.spaces.space import Architecture, Knob, KnobKind, Space
 
 # Costs that depend on the width of a weight itself, not on the container it is stored in.
 _COUNT_BITS = ("packed_bytes", "bops", "energy_ratio")
-_LAYER_FIELDS = ("weight_bits", "sparsity", "pattern", "rank_fraction", "method")
+_LAYER_FIELDS = ("weight_bits", "sparsity", "pattern", "rank_fraction", "rank_step", "method")
 
 
 class SpaceError(ValueError):
@@ -104,19 +104,54 @@ class _Builder:
                 tie = index if rule.tie else (None if rule.tie is False else tie)
         domains: dict[KnobKind, tuple[Any, ...]] = {}
         if "weight_bits" in values:
-            domains["weight_bits"] = self._bits(sorted(values["weight_bits"], reverse=True))
+            domains["weight_bits"] = self._bits(self._run_bits(layer, values["weight_bits"]))
         if "sparsity" in values:
             domains["sparsity"] = self._sparsities(values)
         if "rank_fraction" in values:
-            domains["rank_fraction"] = tuple(
-                f
-                for f in sorted(values["rank_fraction"], reverse=True)
-                if f == 1 or factor_rank(layer, layer.weight_shape, f) is not None
-            ) or (1.0,)
+            domains["rank_fraction"] = self._ranks(layer, values)
         if "method" in values:
             # The compensated solver returns the better of itself and rounding, so it comes first.
             domains["method"] = tuple(sorted(values["method"]))
         return domains, tie
+
+    def _run_bits(self, layer: Layer, asked: Sequence[int]) -> list[int]:
+        """Widths that the device runs or at least stores, widest first."""
+        runs = [bits for bits in sorted(asked, reverse=True) if self._runs(bits)]
+        if not runs:
+            raise SpaceError(
+                f"weight_bits of layer {layer.name!r} must hold one that {self.capabilities.device} "
+                f"runs, of {list(self.capabilities.weight_bits)}, got {list(asked)}; add one to "
+                "its rule"
+            )
+        gone = [str(bits) for bits in asked if bits not in runs]
+        if gone:
+            device = self.capabilities.device
+            self._leave_out(f"weight bits {', '.join(gone)}", f"{device} does not run them")
+        return runs
+
+    def _runs(self, bits: int) -> bool:
+        return bits in self.capabilities.weight_bits
+
+    def _ranks(self, layer: Layer, values: Mapping[str, Any]) -> tuple[float, ...]:
+        """Shares of the rank whose factors are smaller and, where time counts, of full width."""
+        step = values.get("rank_step") or (self.capabilities.rank_step if self._times else 1)
+        kept = []
+        for share in sorted(values["rank_fraction"], reverse=True):
+            rank = factor_rank(layer, layer.weight_shape, share)
+            if rank is not None and rank % step:
+                self._leave_out(
+                    f"rank {rank} of {layer.name}",
+                    f"{self.capabilities.device} runs ranks in multiples of {step}; a rule's "
+                    "rank_step overrides it",
+                )
+            elif rank is not None or share == 1:
+                kept.append(share)
+        return tuple(kept) or (1.0,)
+
+    @property
+    def _times(self) -> bool:
+        """Whether a latency is among the goals."""
+        return any(goal.partition("@")[0] == "latency_s" for goal in self.goals)
 
     def _bits(self, bits: Sequence[int]) -> tuple[int, ...]:
         """Widths, widest first, without those that no goal tells from a wider one."""
@@ -140,9 +175,7 @@ class _Builder:
         domain: list[tuple[float, str]] = [(0.0, "dense")] if 0.0 in shares else []
         fast = set(self.capabilities.fast_patterns)
         for pattern in patterns:
-            if "packed_bytes" not in self.goals and not (
-                pattern in fast and "latency_s" in self.goals
-            ):
+            if "packed_bytes" not in self.goals and not (pattern in fast and self._times):
                 self._leave_out(
                     f"sparsity ({pattern})",
                     f"storage only on {self.capabilities.device}: it moves packed_bytes alone, "
@@ -191,18 +224,20 @@ class _Builder:
 
     def _width_knobs(self) -> list[Knob]:
         knobs = []
-        step = self.capabilities.width_step
         for group in self.model_map.groups:
             shares: tuple[float, ...] = ()
+            step = self.capabilities.width_step
             for rule in self.section.rules:
                 if isinstance(rule, GroupRule) and _matches(group.name, rule.groups):
                     shares = rule.width
+                    step = rule.step or step
             asked = {round(share * group.channels) for share in shares}
             widths = {w for w in asked if w > 0 and w % step == 0} | {group.channels}
             for width in sorted(asked - widths):
                 self._leave_out(
                     f"width {width} of {group.name}",
-                    f"{self.capabilities.device} runs channels in multiples of {step}",
+                    f"{self.capabilities.device} runs channels in multiples of {step}; a rule's "
+                    "step overrides it",
                 )
             if shares:
                 domain = tuple(sorted(widths, reverse=True))

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from paredown.hardware_models.device import Device
+from paredown.hardware_models.gains import Gain
 from paredown.search.display import Unit, name_of, show, title_of, unit_of
 from paredown.search.evaluation import Evaluation, Goal, is_cost
+
+_KNOBS = {
+    "bits_32": "32-bit weights and activations",
+    "bits_8": "8-bit weights and activations",
+    "bits_8_weights": "8-bit weights alone",
+    "bits_4": "4-bit weights",
+    "bits_4_linear": "4-bit weights, linear layers",
+    "bits_2": "2-bit weights",
+    "bits_other": "3-, 5-, 6-bit weights",
+    "width": "fewer channels",
+    "rank": "low rank",
+    "pattern_2_4": "2:4 sparsity",
+    "zeros": "scattered zeros",
+}
+"""Knobs by their name in a device file's `gains`."""
 
 
 def plain_table(*columns: str) -> Table:
@@ -64,40 +82,52 @@ def against(goal: Goal, evaluation: Evaluation, base: Evaluation) -> str:
 
 
 def device_table(devices: Sequence[Device], host: str | None) -> Table:
-    """A row per device; `host` names the one that describes this machine."""
-    table = plain_table("device", "what it is", "latency within", "")
+    """A row per device; `host` names the one that describes this machine.
+
+    A knob's column is the range of speed-ups of a layer, or why there is none.
+    """
+    short = {"bits_8": "8 bits", "bits_4": "4 bits", "width": "width", "pattern_2_4": "2:4"}
+    table = plain_table("device", "what it is", *short.values(), "figures", "")
     for device in devices:
+        gains = [getattr(device.gains, name) for name in short]
+        (most, _), *_ = device.confidences.most_common()
         table.add_row(
             device.name,
             device.title,
-            f"± {device.relative_error_95.value:.0%}",
+            *(_effect(gain) for gain in gains),
+            f"mostly {most}",
             "this machine" if device.name == host else "",
         )
     table.columns[1].justify = "left"
     return table
 
 
-def device_details(device: Device) -> Table:
-    """What `device` offers the space, in two columns."""
+def device_details(device: Device) -> Group:
+    """What each knob buys on `device`, the kernels behind it, and the rest of its file in short."""
+    parts: list[RenderableType] = [f"[bold]{device.name}[/bold]: {device.title}"]
+    if device.caveat:
+        parts.append(f"[yellow]{device.caveat}[/yellow]")
+    return Group(*parts, "", _facts(device), "", _gains(device), "", _kernels(device))
+
+
+def _facts(device: Device) -> Table:
     offers, alignment, runtime = device.offers, device.alignment, device.runtime
-    verified = runtime.verified_with or "not verified here"
+    verified = (
+        f"verified with {runtime.verified_with}" if runtime.verified_with else "not run here"
+    )
+    told = ", ".join(f"{count} {name}" for name, count in device.confidences.most_common())
     rows = {
-        "name": device.name,
-        "what it is": device.title,
         "runtime": f"{runtime.name} {runtime.versions} ({verified})",
         "threads": f"up to {runtime.max_threads}",
-        "weight bits with fast kernels": _listed(offers.fast_weight_bits),
-        "weight bits that save bytes only": _listed(offers.storage_weight_bits),
         "activation bits": _listed(offers.activation_bits),
         "ONNX weight types": _listed(offers.onnx_types),
-        "sparsity that saves time": _listed(offers.fast_patterns),
-        "knobs that save bytes only": _listed(offers.storage_only_knobs),
-        "channels": f"multiples of {alignment.width_step}, rank of {alignment.rank_step}",
+        "channels": f"multiples of {alignment.width_step}, rank of {alignment.rank_step} "
+        f"({alignment.confidence}: {alignment.source})",
         "memory for weights": _budget(device.memory.weight_budget_bytes),
         "memory for activations": _budget(device.memory.activation_budget_bytes),
-        "latency, 95 % of networks": f"± {device.relative_error_95.value:.0%} once calibrated, "
-        f"speed within {device.scale_factor_95.value:.2g}× before",
-        "source": f"{offers.source} ({offers.confidence})",
+        "latency, 95 % of networks": f"± {device.relative_error_95.value:.0%} once the machine's "
+        f"speed is known, that within {device.scale_factor_95.value:.2g}×",
+        "figures": told,
     }
     table = plain_table("", "")
     table.show_header = False
@@ -105,6 +135,41 @@ def device_details(device: Device) -> Table:
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", value)
     return table
+
+
+def _gains(device: Device) -> Table:
+    table = plain_table("knob", "buys", "confidence", "why")
+    for name, title in _KNOBS.items():
+        gain: Gain = getattr(device.gains, name)
+        why = f"{gain.source}; {gain.note}" if gain.note else gain.source
+        table.add_row(title, _effect(gain), gain.confidence, escape(why))
+    for column in table.columns[1:]:
+        column.justify = "left"
+    return table
+
+
+def _kernels(device: Device) -> Table:
+    table = plain_table("kernel", "runs", "weight bits", "activation bits", "confidence")
+    for kernel in device.kernels:
+        bits = _listed(sorted(kernel.weight_bits))
+        runs = ", ".join(kernel.operators)
+        activations = str(kernel.activation_bits)
+        table.add_row(kernel.name, runs, bits, activations, kernel.confidence)
+    for column in table.columns[1:]:
+        column.justify = "left"
+    return table
+
+
+def _effect(gain: Gain) -> str:
+    """What a knob buys in a few words: "speed 1.1–4.4×", "bytes only", "unsupported"."""
+    if gain.effect == "baseline":
+        return "baseline"
+    if gain.effect not in ("faster", "slower"):
+        return gain.effect.replace("_", " ")
+    if gain.speedup is None:
+        return "bytes, slower"
+    speed = "–".join(f"{factor:g}" for factor in gain.speedup)
+    return f"speed {speed}×" if gain.effect == "faster" else f"bytes, speed {speed}×"
 
 
 def _unit(metric: str, shown: Sequence[Evaluation]) -> Unit:

@@ -157,7 +157,7 @@ class Verifier:
         has_baseline = rules.has_baseline(found)
         if opened is not None:
             tally = self._check_outputs(*opened, found)
-            rules.check_kernels(found)
+            rules.check_kernels(opened[0], found)
             if has_baseline:
                 self._compare(tally, found)
                 rules.check_latency(found)

@@ -18,7 +18,8 @@ from paredown.compressors.shelf import Shelf
 from paredown.compressors.statistics import summed_cross_entropy
 from paredown.hardware_models.costs import Cost, CostModels
 from paredown.hardware_models.device import Device, capabilities, load_device
-from paredown.hardware_models.latency import LatencyModel
+from paredown.hardware_models.elsewhere import LatenciesElsewhere
+from paredown.hardware_models.latency import LatencyModel, RooflineLatency
 from paredown.hardware_models.workload import read_work
 from paredown.search.cache import cache_folder, digest
 from paredown.search.evaluation import Goal, Score
@@ -30,6 +31,7 @@ from paredown.search.splits import Split
 from paredown.search.tasks import Task, UserLoss, load_task
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.candidate import Candidate
+from paredown.spaces.capabilities import Capabilities, joint
 from paredown.spaces.capture import Captured, as_inputs, capture
 from paredown.spaces.draft import draft
 from paredown.spaces.model_map import ModelMap
@@ -54,6 +56,8 @@ class Surveyed:
     captured: Mapping[str, Captured]
     space: Space
     device: Device
+    also: tuple[Device, ...]
+    offered: Capabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,15 @@ class Workbench:
     device: Device
     evaluator: Evaluator
     cost_models: CostModels
+    also: tuple[Device, ...] = ()
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What every report must say of presets whose seconds it tells."""
+        presets = self.also
+        if isinstance(self.cost_models.latency_model, RooflineLatency):
+            presets = (self.device, *presets)
+        return tuple(device.caveat for device in presets if device.caveat)
 
     @property
     def databases(self) -> Mapping[str, Database]:
@@ -99,12 +112,20 @@ def survey(config: Config) -> Surveyed:
     """
     task = load_task(config)
     device = load_device(config.hardware.device)
+    also = tuple(load_device(name) for name in config.hardware.also)
     captured = {name: capture(m, task.example) for name, m in task.modules.items()}
     maps: dict[str, ModelMap] = {name: read_model_map(c) for name, c in captured.items()}
-    space = build_space(
-        config.space, maps, capabilities(device), [goal.metric for goal in config.goals]
+    offered = joint([capabilities(each) for each in (device, *also)])
+    space = build_space(config.space, maps, offered, [goal.metric for goal in config.goals])
+    return Surveyed(
+        config=config,
+        task=task,
+        captured=captured,
+        space=space,
+        device=device,
+        also=also,
+        offered=offered,
     )
-    return Surveyed(config=config, task=task, captured=captured, space=space, device=device)
 
 
 def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
@@ -134,12 +155,13 @@ def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
         task=task,
         space=space,
         device=surveyed.device,
+        also=surveyed.also,
         evaluator=evaluator,
         cost_models=CostModels(
             device=surveyed.device,
             latency_model=_latency(surveyed, latency_file),
             reference=reference,
-            sizes=_file_sizes,
+            sizes=_Sizes(LatenciesElsewhere(surveyed.also, config.hardware.threads)),
         ),
     )
 
@@ -157,11 +179,18 @@ def _latency(surveyed: Surveyed, latency_file: Path | None) -> LatencyModel:
     return model
 
 
-def _file_sizes(blueprint: Blueprint) -> Mapping[str, float]:
-    return {
-        "onnx_bytes": float(onnx_file_bytes(blueprint)),
-        "packed_bytes": float(packed_file_bytes(blueprint)),
-    }
+@dataclass(frozen=True)
+class _Sizes:
+    """Bytes of both files, and seconds on further devices."""
+
+    elsewhere: LatenciesElsewhere
+
+    def __call__(self, blueprint: Blueprint) -> Mapping[str, float]:
+        return {
+            "onnx_bytes": float(onnx_file_bytes(blueprint)),
+            "packed_bytes": float(packed_file_bytes(blueprint)),
+            **self.elsewhere(blueprint),
+        }
 
 
 def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:

@@ -16,6 +16,9 @@ Parameters = Mapping[str, tuple[float, int]]
 """Scale and zero point of the unsigned 8-bit codes of each value."""
 
 LOW, HIGH = 0, 255
+PLACEHOLDER = (1 / 255, 0)
+"""Codes of 0 to 1 where none were calibrated: inside every clamp, which a runtime then drops. With
+wider codes a ReLU6 stays, and the layer before it has no integer kernel."""
 
 _RECTIFIERS = ("aten.relu.default", "aten.relu6.default", "aten.hardtanh.default")
 _FUSES_RECTIFIER = ("aten.conv", "aten.linear", "aten.add.Tensor")
@@ -74,9 +77,8 @@ def mark_quantized(
         if value not in floats or not _is_marked(graph, value, is_8_bit):
             return
         name = f"{value}.q"
-        scale, zero_point = (
-            (1.0, 0) if parameters is None else parameters[code_source(graph, value)]
-        )
+        found = PLACEHOLDER if parameters is None else parameters[code_source(graph, value)]
+        scale, zero_point = found
         args = (Ref(value), scale, zero_point, LOW, HIGH)
         nodes.append(Node(name=name, op=QDQ, args=args, shape=shape))
         produced_in_8_bit = value in graph.by_name and is_8_bit(value)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from paredown.compressors.export.codes import codes_source
 from paredown.compressors.export.packing import pack_codes
-from paredown.compressors.export.plan import ExportError, Payload, PlanBuilder
+from paredown.compressors.export.plan import ExportError, OnnxNode, Payload, PlanBuilder
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Storage
 from paredown.spaces.graph import Arg, Batch, Graph, Node, Ref
@@ -157,6 +157,18 @@ class Emitter:
         """A stored float tensor under another shape."""
         return self.plan.initialiser(TensorProto.FLOAT, dims, _float_bytes(arg.name, False))
 
+    def names(self, name: str) -> frozenset[str]:
+        """ONNX names that hold a value or stored tensor: floats, codes, and what they are read from.
+
+        A weight's initialiser is among them, read through its DequantizeLinear.
+        """
+        found = {self._floats.get(name), self._coded.get(name, (None,))[0]}
+        found |= {onnx for key, onnx in self._weights.items() if key[0] == name}
+        sources = [
+            n.inputs[0] for n in self.plan.nodes if found & {*n.outputs} and _reads_codes(n)
+        ]
+        return frozenset(n for n in (*found, *sources) if n is not None)
+
     def _as_floats(self, name: str) -> str:
         if name in self._coded:
             codes, how = self._coded[name]
@@ -184,6 +196,10 @@ class Emitter:
             inputs.append(self.plan.initialiser(kind, scales, lambda _: zeros))
         attributes = {} if axis == 1 else {"axis": axis}  # 1 is the standard's default
         return self.plan.emit("DequantizeLinear", *inputs, **attributes)
+
+
+def _reads_codes(node: OnnxNode) -> bool:
+    return node.op_type == "DequantizeLinear"
 
 
 def _parameters(plan: PlanBuilder, node: Node) -> tuple[str, str]:

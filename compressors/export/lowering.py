@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import onnx
@@ -58,6 +58,34 @@ def plan_of(blueprint: Blueprint) -> Plan:
     Raises:
         ExportError: An operator, or one of its arguments, has no ONNX lowering.
     """
+    emitter, nodes = _emitted(blueprint)
+    graph, builder = emitter.graph, emitter.plan
+    return Plan(
+        nodes=nodes,
+        initialisers=tuple(builder.initialisers),
+        inputs=tuple(
+            Value(n, _input_type(n, d), s)
+            for n, d, s in zip(graph.inputs, graph.input_dtypes, graph.input_shapes, strict=True)
+        ),
+        outputs=tuple(
+            Value(n, _output_type(emitter, v), graph.shape_of(v))
+            for n, v in zip(output_names(graph), graph.outputs, strict=True)
+        ),
+    )
+
+
+def traced_names(blueprint: Blueprint, names: Iterable[str]) -> Mapping[str, frozenset[str]]:
+    """Where values and tensors of the arranged graph are found in the ONNX file, by name.
+
+    Raises:
+        ExportError: An operator, or one of its arguments, has no ONNX lowering.
+    """
+    emitter, _ = _emitted(blueprint)
+    return {name: emitter.names(name) for name in names}
+
+
+def _emitted(blueprint: Blueprint) -> tuple[Emitter, tuple[OnnxNode, ...]]:
+    """The graph lowered node by node, and its nodes with outputs under their public names."""
     missing = unsupported_operators(blueprint.graph)
     if missing:
         raise ExportError(
@@ -71,19 +99,7 @@ def plan_of(blueprint: Blueprint) -> Plan:
         emitter.put_input(name)
     for node in graph.nodes:
         LOWERINGS[node.op](emitter, node)
-    nodes = _name_outputs(emitter, names)
-    return Plan(
-        nodes=nodes,
-        initialisers=tuple(builder.initialisers),
-        inputs=tuple(
-            Value(n, _input_type(n, d), s)
-            for n, d, s in zip(graph.inputs, graph.input_dtypes, graph.input_shapes, strict=True)
-        ),
-        outputs=tuple(
-            Value(n, _output_type(emitter, v), graph.shape_of(v))
-            for n, v in zip(names, graph.outputs, strict=True)
-        ),
-    )
+    return emitter, _name_outputs(emitter, names)
 
 
 def lower(model: CompressedModel) -> onnx.ModelProto:

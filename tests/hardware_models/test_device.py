@@ -11,19 +11,55 @@ from paredown.hardware_models.device import (
     list_devices,
     load_device,
 )
+from paredown.hardware_models.gains import WEIGHT_BITS
 
 
 def test_every_shipped_device_loads_under_its_own_name():
-    assert {"x86-avx512-vnni-ort", "rpi4-a72-ort", "stm32h743-tinyengine"} <= set(list_devices())
+    kinds = ("x86-avx2", "rpi4", "rpi5", "jetson", "a100", "h100", "npu", "imx500")
+    assert all(any(name.startswith(kind) for name in list_devices()) for kind in kinds)
+    assert sum(name.startswith("stm32h743-") for name in list_devices()) == 4
     for name in list_devices():
         assert load_device(name).name == name
 
 
 @pytest.mark.parametrize("name", list_devices())
 def test_capabilities_partition_the_weight_bits(name):
-    offered = capabilities(load_device(name))
-    assert offered.weight_bits == (2, 3, 4, 5, 6, 8, 32)
+    device = load_device(name)
+    offered = capabilities(device)
+    left = set(WEIGHT_BITS) - set(offered.weight_bits)
     assert not set(offered.fast_weight_bits) & set(offered.storage_weight_bits)
+    assert all(device.gains.of_bits(bits).effect == "unsupported" for bits in left)
+
+
+@pytest.mark.parametrize("name", list_devices())
+def test_what_is_fast_has_a_kernel(name):
+    device = load_device(name)
+    read = {bits for kernel in device.kernels for bits in kernel.weight_bits}
+    assert set(capabilities(device).fast_weight_bits) <= read
+
+
+@pytest.mark.parametrize("name", list_devices())
+def test_wider_memories_are_slower_and_the_last_one_is_unbounded(name):
+    levels = load_device(name).memory.levels
+    sizes = [level.size_bytes for level in levels]
+    assert sizes[-1] is None
+    assert sizes[:-1] == sorted(sizes[:-1])
+    speeds = [level.bytes_per_s.value for level in levels]
+    assert speeds == sorted(speeds, reverse=True)
+
+
+@pytest.mark.parametrize("name", list_devices())
+def test_a_preset_that_was_not_measured_says_so(name):
+    device = load_device(name)
+    figures = sum(text.count("confidence:") for text in (DEVICES / f"{name}.yaml").open())
+    assert device.confidences.total() == figures
+    assert bool(device.caveat) == (name != "x86-avx512-vnni-ort")
+
+
+def test_microcontrollers_have_budgets_of_flash_and_memory():
+    offered = capabilities(load_device("stm32h743-tinyengine"))
+    assert offered.weight_budget_bytes == 2 * 2**20
+    assert offered.activation_budget_bytes == 512 * 2**10
 
 
 def test_onnx_runtime_gains_time_from_no_sparsity_pattern():
@@ -33,13 +69,20 @@ def test_onnx_runtime_gains_time_from_no_sparsity_pattern():
     assert offered.width_step == 16
 
 
+def test_sparse_tensor_cores_make_2_4_a_knob_of_time():
+    for name in ("a100-80g-trt", "h100-sxm-trt", "jetson-orin-nano-trt"):
+        assert capabilities(load_device(name)).fast_patterns == ("dense", "2:4")
+        assert load_device(name).int8.two_of_four_speedup.value > 1
+
+
 def test_the_host_is_known_by_its_cpu_flags():
     assert host_device("flags\t\t: fpu avx2 avx512_vnni sse").name == "x86-avx512-vnni-ort"
+    assert host_device("flags\t\t: fpu avx2 sse").name == "x86-avx2-ort"
 
 
 def test_an_unknown_host_is_told_the_nearest_device():
-    with pytest.raises(DeviceError, match=r"nearest: x86-avx512-vnni-ort.*avx512_vnni"):
-        host_device("flags\t\t: fpu avx2")
+    with pytest.raises(DeviceError, match=r"nearest: x86-avx2-ort.*avx2"):
+        host_device("flags\t\t: fpu sse")
 
 
 def test_an_unknown_name_is_told_the_shipped_ones():
@@ -63,12 +106,22 @@ def _stop_the_clock(data):
     data["int8"]["conv_macs_per_s"]["value"] = 0
 
 
+def _speed_up_by_nothing(data):
+    data["gains"]["width"]["speedup"] = [0.5, 0.9]
+
+
+def _promise_without_a_kernel(data):
+    data["gains"]["bits_other"] |= {"effect": "faster", "speedup": [1, 2]}
+
+
 @pytest.mark.parametrize(
     ("spoil", "place"),
     [
         (_add_unknown_key, "float32.tensor_macs_per_s"),
         (_drop_source, "float32.conv_macs_per_s.source"),
         (_stop_the_clock, "int8.conv_macs_per_s.value"),
+        (_speed_up_by_nothing, "gains.width"),
+        (_promise_without_a_kernel, "3-bit weights are said to be faster"),
     ],
 )
 def test_a_broken_device_file_names_the_place(spoil, place, tmp_path):

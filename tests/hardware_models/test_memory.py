@@ -1,74 +1,16 @@
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
-from paredown.hardware_models.memory import (
-    ALIGNMENT_BYTES,
-    Lifetime,
-    live_bytes,
-    peak_activation_bytes,
-    planned_bytes,
-)
+from paredown.hardware_models.device import load_device
+from paredown.hardware_models.lifetimes import live_bytes
+from paredown.hardware_models.memory import peak_activation_bytes
+from paredown.hardware_models.ort_buffers import ort_lifetimes
 from paredown.spaces.capture import capture
-
-BUFFERS = st.lists(
-    st.builds(
-        lambda size, first, length: Lifetime(
-            size_bytes=size * ALIGNMENT_BYTES, first=first, last=first + length
-        ),
-        st.integers(1, 8),
-        st.integers(0, 5),
-        st.integers(0, 3),
-    ),
-    min_size=1,
-    max_size=5,
-)
-
-
-def best_plan_bytes(buffers: list[Lifetime]) -> int:
-    """The smallest arena: the best of first fit over all orders, one of which is optimal."""
-    best = 10**9
-    for order in itertools.permutations(buffers):
-        placed: list[tuple[int, Lifetime]] = []
-        for buffer in order:
-            offset = 0
-            while any(
-                other.first <= buffer.last
-                and buffer.first <= other.last
-                and at < offset + buffer.size_bytes
-                and offset < at + other.size_bytes
-                for at, other in placed
-            ):
-                offset += ALIGNMENT_BYTES
-            placed.append((offset, buffer))
-        best = min(best, max(at + b.size_bytes for at, b in placed))
-    return best
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(BUFFERS)
-def test_the_plan_is_between_the_best_one_and_the_sum(buffers):
-    best = best_plan_bytes(buffers)
-    assert live_bytes(buffers) <= best <= planned_bytes(buffers)
-    assert planned_bytes(buffers) <= 1.5 * best
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(BUFFERS)
-def test_the_lower_bound_is_the_largest_sum_over_all_steps(buffers):
-    sums = [sum(b.size_bytes for b in buffers if b.first <= t <= b.last) for t in range(10)]
-    assert live_bytes(buffers) == max(sums)
-
-
-def test_buffers_that_never_meet_share_their_bytes():
-    assert planned_bytes([Lifetime(size_bytes=100, first=i, last=i) for i in range(5)]) == 128
 
 
 class Chain(nn.Module):
@@ -136,3 +78,12 @@ def test_narrower_networks_need_less(width, residual_chain, blueprint_of):
     narrow = peak_activation_bytes(blueprint_of(residual_chain(2, width)))
     wide = peak_activation_bytes(blueprint_of(residual_chain(2, 2 * width)))
     assert narrow.planned_bytes < wide.planned_bytes
+
+
+def test_a_device_under_onnx_runtime_counts_its_own_copies(captured, blueprint_of):
+    blueprint = blueprint_of(captured)
+    plain = peak_activation_bytes(blueprint)
+    assert peak_activation_bytes(blueprint, load_device("stm32h743-tinyengine")) == plain
+    device = load_device("x86-avx512-vnni-ort")
+    found = peak_activation_bytes(blueprint, device)
+    assert found.planned_bytes == live_bytes(ort_lifetimes(blueprint, 16))

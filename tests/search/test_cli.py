@@ -272,6 +272,7 @@ def test_inspection_names_every_part_and_all_that_is_left_out(mapped, zoo, tmp_p
         assert part.name in shown
     assert all(item.what in shown for item in space.left_out)
     assert f"{len(space.dimensions())} open knobs" in shown
+    assert "bytes only on x86-avx512-vnni-ort: 4, 2" in shown
 
 
 def test_a_log_gets_a_line_every_ten_evaluations_and_each_failure(goals, make_evaluations):

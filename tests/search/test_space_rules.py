@@ -9,6 +9,7 @@ from paredown.spaces.candidate import SegmentChoice
 
 PACKED = ("accuracy", "packed_bytes")
 SHIPPED = ("accuracy", "onnx_bytes")
+WIDTHS = GroupRule(groups=("layer3.0.conv1",), width=(1.0, 0.5))
 RESNET_GROUPS = {"layer1.0.conv1": 8, "layer2.0.conv1": 16, "layer3.0.conv1": 32}
 
 
@@ -150,3 +151,29 @@ def test_rules_that_leave_nothing_to_decide_are_refused(build):
         build(LayerRule(layers=("*",), weight_bits=(8,)))
     with pytest.raises(SpaceError, match="at least one choice"):
         build(LayerRule(layers=("nothing.*",), weight_bits=(4, 8)))
+
+
+def test_ranks_follow_the_device_where_time_is_a_goal(build):
+    rule = LayerRule(layers=("layer3.1.conv2",), rank_fraction=(1.0, 0.5, 0.25))
+    timed = build(rule, WIDTHS, goals=("accuracy", "latency_s"))
+    assert domains(timed)["layer3.1.conv2:rank_fraction"] == (1.0, 0.5)
+    assert "multiples of 16" in reasons(timed, "rank 8 of layer3.1.conv2")[0]
+    sized = build(rule)
+    assert domains(sized)["layer3.1.conv2:rank_fraction"] == (1.0, 0.5, 0.25)
+
+
+def test_a_rule_overrides_the_steps_of_the_device(build):
+    ranks = LayerRule(layers=("layer3.1.conv2",), rank_fraction=(1.0, 0.25), rank_step=8)
+    widths = GroupRule(groups=("layer3.0.conv1",), width=(1.0, 0.75, 0.7), step=8)
+    found = domains(build(ranks, widths, goals=("accuracy", "latency_s")))
+    assert found["layer3.1.conv2:rank_fraction"] == (1.0, 0.25)
+    assert found["layer3.0.conv1:width"] == (32, 24)
+
+
+def test_widths_that_the_device_does_not_run_are_left_out_and_none_left_is_an_error(build):
+    rule = LayerRule(layers=("*",), weight_bits=(4, 8, 32))
+    space = build(rule, device="stm32h743-tinyengine")
+    assert domains(space)["linear:weight_bits"] == (8, 4)
+    assert "does not run" in reasons(space, "weight bits 32")[0]
+    with pytest.raises(SpaceError, match=r"'conv1' must hold one that stm32h743-tinyengine"):
+        build(LayerRule(layers=("*",), weight_bits=(32,)), device="stm32h743-tinyengine")

@@ -216,7 +216,8 @@ def test_changed_scales_in_integers_are_found_by_agreement_and_metric(
         folder, lambda a: a.ndim == 1 and a.size > 1, lambda a: a * np.geomspace(0.05, 20, a.size)
     )
 
-    assert _rules(verify_bundle(folder, workbench.task)) == {"agreement", "metric"}
+    # The linear layer's int32 bias is then no longer in units of its scales either.
+    assert _rules(verify_bundle(folder, workbench.task)) == {"agreement", "metric", "kernels"}
 
 
 @pytest.mark.parametrize(
@@ -252,6 +253,52 @@ def test_a_kernel_promised_and_not_given_is_found(
 
     assert _rules(found) == {"kernels"}
     assert "QLinearConv" in found.mismatches[0]
+
+
+def _edit_onnx(folder: Path, edit: Callable[[onnx.ModelProto], None]) -> None:
+    """Changes the ONNX file and its digest: only what the runtime makes of it can show."""
+    path = folder / "model.onnx"
+    model = onnx.load(path)
+    edit(model)
+    path.write_bytes(model.SerializeToString())
+    digest = digest_of(path)
+    _edit_card(folder, lambda card: card["files"].update({"model.onnx": digest}))
+
+
+def _initialiser(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def _writer(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
+    return next(node for node in model.graph.node if name in node.output)
+
+
+def _spoil_bias_scale(model: onnx.ModelProto) -> None:
+    gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
+    scale = _initialiser(model, _writer(model, gemm.input[2]).input[1])
+    scale.raw_data = (np.frombuffer(scale.raw_data, np.float32) * np.float32(1.3)).tobytes()
+
+
+def _spoil_zero_point(model: onnx.ModelProto) -> None:
+    relu = next(node for node in model.graph.node if node.op_type == "Relu")
+    (quantize,) = [node for node in model.graph.node if relu.output[0] in node.input]
+    _initialiser(model, quantize.input[2]).raw_data = bytes([128])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "layer"), [(_spoil_bias_scale, "linear"), (_spoil_zero_point, "conv1")]
+)
+def test_a_layer_that_fell_back_is_named(
+    planted: Callable[[str], Path],
+    workbench: Workbench,
+    spoil: Callable[[onnx.ModelProto], None],
+    layer: str,
+) -> None:
+    folder = planted("integers")
+    _edit_onnx(folder, spoil)
+    found = verify_bundle(folder, workbench.task, rows=64)
+
+    assert any(text.startswith(f"kernels: {layer} runs as") for text in found.mismatches)
 
 
 def test_a_latency_outside_its_interval_is_found(

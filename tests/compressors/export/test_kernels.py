@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
+from paredown.compressors.assemble import assemble
 from paredown.compressors.export.codes import arrange
-from paredown.compressors.export.kernels import integer_kernels, kernels, promised_kernels
+from paredown.compressors.export.kernels import (
+    fallbacks,
+    integer_kernels,
+    kernels,
+    promised_kernels,
+    promises,
+)
 from paredown.compressors.export.lowering import lower
+from paredown.hardware_models.workload import read_work
+from paredown.search.latency_source import imagine
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.draft import draft
 from paredown.spaces.graph import QDQ
 
 
@@ -115,3 +129,71 @@ def test_quantisation_moves_above_layouts_without_changing_a_bit(
     assert "view" in {n.args[0].name for n in model.blueprint.graph.nodes if n.op == QDQ}
     assert "view" not in follows
     assert "avg_pool2d" in follows
+
+
+@pytest.fixture(scope="module")
+def integer_net(mapped, database):
+    """LeNet with 8-bit activations everywhere, calibrated: (blueprint, ONNX model)."""
+    model_map = mapped("lenet")
+    names = [layer.name for layer in model_map.layers]
+    candidate = Candidate.of(
+        layers={name: LayerChoice(weight_bits=8) for name in names},
+        segments={s.name: SegmentChoice(activation_bits=8) for s in model_map.segments},
+    )
+    compressed = assemble(candidate, database("lenet"))
+    return compressed.blueprint, lower(compressed)
+
+
+def initialiser(proto, name):
+    return next(i for i in proto.graph.initializer if i.name == name)
+
+
+def fallen(blueprint, proto):
+    return {str(f) for f in fallbacks(proto.SerializeToString(), promises(blueprint))}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nothing_on_the_zoo_falls_back_in_silence(zoo_name, seed, mapped, random_candidate):
+    candidate = random_candidate(mapped(zoo_name), seed, 8 if seed else None)
+    blueprint = draft(mapped(zoo_name), candidate)
+    promised = promises(blueprint)
+    model = lower(imagine(blueprint, seed)).SerializeToString()
+    assert fallbacks(model, promised) == ()
+    assert integer_kernels(model) >= promised_kernels(blueprint)
+    priced = Counter(op.layer for op in read_work(blueprint).operators if op.integer and op.layer)
+    named = {layer.name for layer in mapped(zoo_name).layers}
+    assert Counter(p.layer for p in promised if p.layer in named) == priced
+
+
+def test_a_bad_bias_scale_is_caught_by_the_name_of_its_layer(integer_net):
+    blueprint, sound = integer_net
+    proto = onnx.ModelProto.FromString(sound.SerializeToString())
+    conv = next(n for n in proto.graph.node if n.op_type == "Conv")
+    bias = numpy_helper.to_array(initialiser(proto, conv.input[2]))
+    unit = np.full(bias.shape, 1e-4, np.float32)  # any unit but s_x * s_w
+    codes = np.rint(bias / unit).astype(np.int32)
+    proto.graph.initializer.extend(
+        [numpy_helper.from_array(codes, "bad_codes"), numpy_helper.from_array(unit, "bad_scale")]
+    )
+    read = onnx.helper.make_node(
+        "DequantizeLinear", ["bad_codes", "bad_scale"], ["bad_bias"], axis=0
+    )
+    conv.input[2] = "bad_bias"
+    proto.graph.node.insert(0, read)
+    assert fallen(blueprint, sound) == set()
+    (found,) = fallen(blueprint, proto)
+    assert found.startswith("conv1 runs as")
+
+
+def test_a_zero_point_above_the_least_code_is_caught_by_the_name_of_its_layer(integer_net):
+    blueprint, sound = integer_net
+    proto = onnx.ModelProto.FromString(sound.SerializeToString())
+    relu = [n for n in proto.graph.node if n.op_type == "Relu"][1]
+    quantize = next(n for n in proto.graph.node if relu.output[0] in n.input)
+    zero = np.asarray(128, np.uint8)
+    shared = [n for n in proto.graph.node if quantize.input[2] in n.input]
+    proto.graph.initializer.append(numpy_helper.from_array(zero, "middle"))
+    for node in shared:
+        node.input[2] = "middle"
+    (found,) = fallen(blueprint, proto)
+    assert found.startswith("conv2 runs as")

@@ -1,0 +1,23 @@
+"""Latencies on further devices are their presets' and nothing else."""
+
+from __future__ import annotations
+
+from paredown.hardware_models.device import load_device
+from paredown.hardware_models.elsewhere import LatenciesElsewhere
+from paredown.hardware_models.latency import RooflineLatency
+from paredown.hardware_models.workload import read_work
+
+
+def test_each_device_has_a_metric_of_its_own(captured, blueprint_of):
+    blueprint = blueprint_of(captured)
+    devices = [load_device("rpi5-a76-ort"), load_device("stm32h743-tinyengine")]
+    found = LatenciesElsewhere(devices, threads=4)(blueprint)
+    work = read_work(blueprint)
+    assert found == {
+        "latency_s@rpi5-a76-ort": RooflineLatency(devices[0], 4).predict(work).value_s,
+        "latency_s@stm32h743-tinyengine": RooflineLatency(devices[1], 1).predict(work).value_s,
+    }
+
+
+def test_without_devices_nothing_is_priced(captured, blueprint_of):
+    assert LatenciesElsewhere([])(blueprint_of(captured)) == {}
