@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -144,7 +145,7 @@ def ternary_by_threshold(w: Tensor) -> ScaledCodes:
 
 
 def _check(levels: Sequence[float], sparsity: float | None) -> None:
-    rises = all(a < b for a, b in zip(levels, levels[1:], strict=False))
+    rises = all(a < b for a, b in pairwise(levels))
     if not levels or levels[0] < 0 or levels[-1] <= 0 or not rises:
         raise SolverError(
             f"levels must be ascending magnitudes from 0 up, got {tuple(levels)}; sort them"
@@ -189,9 +190,7 @@ def _exact_scale(magnitude: Tensor, d: Tensor, level: Tensor) -> Tensor:
     return torch.where(best_b > 0, a.gather(1, best) / best_b, 0.0).squeeze(1)
 
 
-def _fit_sparse(
-    magnitude: Tensor, d: Tensor, level: Tensor, kept: int
-) -> tuple[Tensor, Tensor]:
+def _fit_sparse(magnitude: Tensor, d: Tensor, level: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     """Savings-sorted alternation: at a given scale the `kept` largest savings are the optimum."""
     best_codes = torch.zeros_like(magnitude)
     best_scale = torch.zeros_like(magnitude[:, 0])
@@ -213,9 +212,7 @@ def _fit_sparse(
     return best_codes, best_scale
 
 
-def _sparse_codes(
-    magnitude: Tensor, d: Tensor, level: Tensor, scale: Tensor, kept: int
-) -> Tensor:
+def _sparse_codes(magnitude: Tensor, d: Tensor, level: Tensor, scale: Tensor, kept: int) -> Tensor:
     codes = _nearest(magnitude, scale, level)
     values = codes * scale.unsqueeze(1)
     savings = d * values * (2 * magnitude - values)

@@ -229,9 +229,7 @@ def _compress(
     matrix: Tensor, statistics: LayerStatistics, choice: LayerChoice, outputs: Tensor | None
 ) -> Compressed:
     """One matrix under the choice; `outputs` (R,) is the loss's curvature by its outputs."""
-    return compress(
-        Problem(matrix=matrix, gram=statistics.gram, row_curvature=outputs), choice
-    )
+    return compress(Problem(matrix=matrix, gram=statistics.gram, row_curvature=outputs), choice)
 
 
 def _inner_range(first: Tensor, statistics: LayerStatistics) -> Range:

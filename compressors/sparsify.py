@@ -46,9 +46,7 @@ def keep_of(pattern: str) -> tuple[int, int]:
     )
 
 
-def magnitude(
-    weight: Tensor, sparsity: float, pattern: str = "element"
-) -> tuple[Tensor, Tensor]:
+def magnitude(weight: Tensor, sparsity: float, pattern: str = "element") -> tuple[Tensor, Tensor]:
     """The weight (R, K) with its smallest entries zero, and the boolean mask of kept entries.
 
     Ties are broken by position, earlier entries going first.
@@ -111,9 +109,7 @@ def sparse_gpt(
     return plain, plain_mask
 
 
-def _sweep(
-    weight: Tensor, gram: Tensor, sparsity: float, pattern: str
-) -> tuple[Tensor, Tensor]:
+def _sweep(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> tuple[Tensor, Tensor]:
     grouped, gram = split_groups(weight.double(), gram)
     root = inverse_root(gram)
     # A dead input's weights cost nothing and go first.

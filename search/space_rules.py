@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
-from paredown.spaces.candidate import SegmentChoice
+from paredown.spaces.candidate import Method, SegmentChoice
 from paredown.spaces.capabilities import Capabilities
 from paredown.spaces.draft import factor_rank, onnx_type
 from paredown.spaces.model_map import Layer, LeftOut, ModelMap
@@ -114,8 +114,9 @@ class _Builder:
                 if f == 1 or factor_rank(layer, layer.weight_shape, f) is not None
             ) or (1.0,)
         if "method" in values:
-            # The compensated solver returns the better of itself and rounding, so it comes first.
-            domains["method"] = tuple(sorted(values["method"]))
+            # `Method` names them from the plainest to the best, and the best comes first.
+            rank = get_args(Method).index
+            domains["method"] = tuple(sorted(values["method"], key=rank, reverse=True))
         return domains, tie
 
     def _bits(self, bits: Sequence[int]) -> tuple[int, ...]:

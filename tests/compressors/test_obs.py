@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def test_one_path_serves_every_sparsity_and_supports_are_nested(
     assert removal_path(weight.clone(), gram.clone()) is path
     masks = [path.mask(removed, 24) for removed in (0, 30, 72, 110, 144)]
     assert [int(mask.sum()) for mask in masks] == [144, 114, 72, 34, 0]
-    for more, fewer in zip(masks, masks[1:], strict=False):
+    for more, fewer in pairwise(masks):
         assert not (fewer & ~more).any()
 
 
