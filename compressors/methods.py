@@ -119,7 +119,7 @@ def _loss_aware(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None) ->
 
 
 def _greedy(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None) -> Codes:
-    """OBQ, its codes then settled by coordinate descent."""
+    """OBQ, its codes then settled by coordinate descent; each row the better of that and GPTQ."""
     found = obq(weight, gram, bits, mask)
     if gram.ndim == 1:
         return found
@@ -135,7 +135,8 @@ def _greedy(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None) -> Cod
     settled = Codes(
         codes=codes.reshape(weight.shape).to(torch.int8), scale=scale.flatten().float()
     )
-    return better(settled, found, weight.double(), gram)
+    # A greedy order is better in the sum, not in every row: a few prefer GPTQ's.
+    return better(settled, gptq(weight, gram, bits, mask), weight.double(), gram)
 
 
 def _joint(problem: Problem, choice: LayerChoice) -> Compressed:

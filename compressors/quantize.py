@@ -42,9 +42,9 @@ def top_code(bits: int) -> int:
 def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) -> Codes:
     """Codes and scales that minimise sum_i d_i (scale * code_i - w_i)^2 in each row of (R, K).
 
-    Up to 4 bits the optimum is exact, over scales and codes together (`codebook.py`). From 5 bits on, the best of 48 scales
-    is refined by alternating least squares and rounding, which never raises the error. An all-zero
-    row gets scale 1 and codes 0.
+    Up to 4 bits the optimum is exact, over scales and codes together (`codebook.py`). From 5 bits
+    on, the best of 48 scales is refined by alternating least squares and rounding, which never
+    raises the error. An all-zero row gets scale 1 and codes 0.
 
     Args:
         weight: The matrix (R, K).

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
-from paredown.spaces.candidate import SegmentChoice
+from paredown.spaces.candidate import Method, SegmentChoice
 from paredown.spaces.capabilities import Capabilities
 from paredown.spaces.draft import factor_rank, onnx_type
 from paredown.spaces.model_map import Layer, LeftOut, ModelMap
@@ -110,8 +110,9 @@ class _Builder:
         if "rank_fraction" in values:
             domains["rank_fraction"] = self._ranks(layer, values)
         if "method" in values:
-            # The compensated solver returns the better of itself and rounding, so it comes first.
-            domains["method"] = tuple(sorted(values["method"]))
+            # `Method` names them from the plainest to the best, and the best comes first.
+            rank = get_args(Method).index
+            domains["method"] = tuple(sorted(values["method"], key=rank, reverse=True))
         return domains, tie
 
     def _run_bits(self, layer: Layer, asked: Sequence[int]) -> list[int]:

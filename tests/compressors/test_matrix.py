@@ -9,6 +9,7 @@ from torch import nn
 
 from paredown.compressors.matrix import (
     SolverError,
+    centred_gram,
     damage,
     damped_cholesky,
     from_matrix,
@@ -80,3 +81,15 @@ def test_a_gram_that_is_not_positive_is_damped_until_it_factors() -> None:
 def test_a_gram_with_nan_is_refused() -> None:
     with pytest.raises(SolverError, match="finite"):
         damped_cholesky(torch.full((1, 2, 2), torch.nan, dtype=torch.float64))
+
+
+def test_the_centred_gram_is_the_covariance_and_constant_inputs_are_dead() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(200, 5, generator=generator, dtype=torch.float64)
+    x[:, 2] = 0.3
+    found = centred_gram(x.t() @ x / 200, x.mean(0))
+    assert torch.allclose(found, torch.cov(x.t(), correction=0), atol=1e-12)
+    assert not found[2].any()
+    assert not found[:, 2].any()
+    one_hot = torch.rand(4, generator=generator)
+    assert centred_gram(one_hot, one_hot) is one_hot

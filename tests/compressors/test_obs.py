@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -77,7 +77,7 @@ def test_one_path_serves_every_sparsity_and_supports_are_nested(
     assert removal_path(weight.clone(), gram.clone()) is path
     masks = [path.mask(removed, 24) for removed in (0, 30, 72, 110, 144)]
     assert [int(mask.sum()) for mask in masks] == [144, 114, 72, 34, 0]
-    for more, fewer in itertools.pairwise(masks):
+    for more, fewer in pairwise(masks):
         assert not (fewer & ~more).any()
 
 
