@@ -16,6 +16,9 @@ from paredown.spaces.graph import Graph, Node, quantize_dequantize, run
 _CODES = 255
 _SAMPLE = 8192
 """Values kept of each activation and batch to search the clipping range on."""
+_TAIL = 0.999
+"""Share of a batch's sample beyond which, on either side, every value is kept: what clipping costs lies
+there, and a thin sample hardly meets it."""
 _SHRINKS = tuple(1.0 - 0.025 * step for step in range(29))
 """Tried shares of a range's end, 1 down to 0.3: at 8 bits the best clip is never far inside."""
 
@@ -46,13 +49,13 @@ def collect_ranges(
     """Ranges of every float value, graph inputs included, by its name.
 
     `minimum` and `maximum` are exact; the clipping range minimises the squared error of unsigned
-    8-bit codes on an even subsample of each batch.
+    8-bit codes on an even subsample of each batch, in whose tails every value counts.
 
     Raises:
         StatisticsError: There is no batch, or a value is infinite or not a number.
     """
     seen: dict[str, tuple[float, float]] = {}
-    samples: dict[str, list[Tensor]] = {}
+    samples: dict[str, list[_Sample]] = {}
 
     def note(name: str, value: Any) -> None:
         if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
@@ -65,8 +68,7 @@ def collect_ranges(
             )
         before = seen.get(name, (low, high))
         seen[name] = min(before[0], low), max(before[1], high)
-        flat = value.detach().flatten()
-        samples.setdefault(name, []).append(flat[:: -(-len(flat) // _SAMPLE)].clone())
+        samples.setdefault(name, []).append(_Sample.of(value.detach().flatten()))
 
     def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
         note(node.name, output)
@@ -79,30 +81,62 @@ def collect_ranges(
             run(graph, tensors, inputs, after=after)
     if not seen:
         raise StatisticsError("calibration needs at least one batch, got none; check its split")
-    return {name: _fit(*seen[name], torch.cat(samples[name])) for name in seen}
+    return {name: _fit(*seen[name], _Sample.together(samples[name])) for name in seen}
 
 
-def _fit(minimum: float, maximum: float, sample: Tensor) -> Range:
+@dataclass(frozen=True)
+class _Sample:
+    """Values that stand for a whole: each of `body` for `weight` of them, each of `tails` for itself."""
+
+    body: Tensor
+    weight: float
+    tails: Tensor
+
+    @classmethod
+    def of(cls, flat: Tensor) -> _Sample:
+        step = -(-len(flat) // _SAMPLE)
+        if step == 1:
+            return cls(flat.clone(), 1.0, flat[:0])
+        thin = flat[::step].sort().values
+        cut = round(len(thin) * (1 - _TAIL))
+        low, high = thin[cut], thin[-1 - cut]
+        outside = flat[(flat < low) | (flat > high)]
+        body = thin[(thin >= low) & (thin <= high)]
+        return cls(body, (len(flat) - len(outside)) / len(body), outside)
+
+    @classmethod
+    def together(cls, parts: list[_Sample]) -> _Sample:
+        """Of several batches: the body thinned again, by counts alike where batches differ."""
+        body, tails = (torch.cat([getattr(p, side) for p in parts]) for side in ("body", "tails"))
+        total = sum(len(p.body) * p.weight for p in parts)
+        body = body[:: -(-len(body) // (4 * _SAMPLE))]
+        return cls(body, total / len(body), tails)
+
+    def error(self, low: float, high: float) -> float:
+        """Squared error of the whole under codes for low..high."""
+        scale_and_zero_point = _scale_and_zero_point(low, high)
+        parts = (self.body, self.weight), (self.tails, 1.0)
+        return sum(
+            weight
+            * float(
+                quantize_dequantize(x, *scale_and_zero_point, 0, _CODES).sub_(x).square_().sum()
+            )
+            for x, weight in parts
+        )
+
+
+def _fit(minimum: float, maximum: float, sample: _Sample) -> Range:
     low, high = min(minimum, 0.0), max(maximum, 0.0)
-    if len(sample) > 4 * _SAMPLE:
-        sample = sample[:: -(-len(sample) // (4 * _SAMPLE))]
-    best = _error(sample, low, high), low, high
+    best = sample.error(low, high), low, high
     # Both ends together first, then each end on its own: a two-dimensional grid is not needed.
     starts = [(best[1] * p, best[2] * p) for p in _SHRINKS]
-    best = min((best, *((_error(sample, a, b), a, b) for a, b in starts)))
+    best = min((best, *((sample.error(a, b), a, b) for a, b in starts)))
     if low < 0 < high:
+        best = min((best, *((sample.error(low * p, best[2]), low * p, best[2]) for p in _SHRINKS)))
         best = min(
-            (best, *((_error(sample, low * p, best[2]), low * p, best[2]) for p in _SHRINKS))
-        )
-        best = min(
-            (best, *((_error(sample, best[1], high * p), best[1], high * p) for p in _SHRINKS))
+            (best, *((sample.error(best[1], high * p), best[1], high * p) for p in _SHRINKS))
         )
     return Range(minimum=minimum, maximum=maximum, low=best[1], high=best[2])
-
-
-def _error(sample: Tensor, low: float, high: float) -> float:
-    rounded = quantize_dequantize(sample, *_scale_and_zero_point(low, high), 0, _CODES)
-    return float(rounded.sub_(sample).square_().sum())
 
 
 def _scale_and_zero_point(low: float, high: float) -> tuple[float, int]:
