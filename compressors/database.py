@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix import damage, to_matrix
+from paredown.compressors.matrix import centred_gram, damage, to_matrix
 from paredown.compressors.narrow import Consumer, channel_order
 from paredown.compressors.packed import pack, unpack
 from paredown.compressors.ranges import Range
@@ -198,7 +198,10 @@ class Database:
         rows = slice(None) if narrowing.rows is None else narrowing.rows
         delta = torch.zeros_like(dense)
         delta[rows] = solution.matrix - dense[rows]
-        return damage(delta, statistics.gram, statistics.gradient_gram)
+        # A bias takes what moves an output's mean, in the solvers and here.
+        centred = centred_gram(statistics.gram, statistics.input_mean)
+        gram = statistics.gram if layer.bias is None else centred
+        return damage(delta, gram, statistics.gradient_gram)
 
     def _origin(self, layer: Layer) -> str:
         """Stands for all that the layer's solutions are made from, save choice and widths."""

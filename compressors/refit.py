@@ -23,6 +23,7 @@ from paredown.compressors.matrix import DAMPING, from_matrix, row_errors, to_mat
 from paredown.compressors.methods import Compressed, Problem, compress
 from paredown.compressors.patches import sampled_columns, sampled_outputs
 from paredown.compressors.repair import MomentRestorer
+from paredown.compressors.solution import row_curvature
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Operator
 from paredown.spaces.candidate import Candidate, LayerChoice
@@ -61,7 +62,7 @@ class DenseOutputs:
         def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
             layer = model_map.layer_by_node.get(node.name)
             if layer is not None and layer.kind != "embedding":
-                sampled = sampled_outputs(layer, output, positions_of(layer)).clone()
+                sampled = sampled_outputs(layer, output, _positions(layer)).clone()
                 fan_in = to_matrix(self._database.tensors[layer.weight], layer).shape[1]
                 if sampled.shape[1] >= _FEWEST_PER_COLUMN * fan_in:
                     found[layer.name] = sampled
@@ -72,7 +73,7 @@ class DenseOutputs:
         return found
 
 
-def positions_of(layer: Layer) -> int:
+def _positions(layer: Layer) -> int:
     """How many output positions of a layer are sampled at most."""
     return min(_MOST_POSITIONS, _MOST_VALUES // layer.weight_shape[layer.out_axis])
 
@@ -106,7 +107,16 @@ def refit(
         operator = operators[node.name]
         choice = candidate.layer(operator.layer)
         layer = layers[operator.layer]
-        found = _solve(restorer.stored, operator, layer, arguments, outputs[node.name], choice)
+        rows = database.kept_rows(layer, widths)
+        problem = _Layer(
+            operator=operator,
+            layer=_narrowed(layer, restorer.stored[operator.weight]),
+            wanted=outputs[node.name],
+            samples=_positions(layer),
+            choice=choice,
+            row_curvature=row_curvature(database.statistics[layer.name], rows),
+        )
+        found = _solve(restorer.stored, problem, arguments)
         restorer.stored.update(found)
         return _again(node, arguments, operator, restorer.stored)
 
@@ -115,26 +125,38 @@ def refit(
     return CompressedModel(blueprint=model.blueprint, stored=restorer.stored)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """A layer as it is in the compressed model, and the outputs (R, P) it should give.
+
+    `samples` is the count that `wanted` was sampled with.
+    """
+
+    operator: Operator
+    layer: Layer
+    wanted: Tensor
+    samples: int
+    choice: LayerChoice
+    row_curvature: Tensor | None
+
+
 def _solve(
-    stored: Mapping[str, StoredTensor],
-    operator: Operator,
-    layer: Layer,
-    arguments: tuple[Any, ...],
-    wanted: Tensor,
-    choice: LayerChoice,
+    stored: Mapping[str, StoredTensor], problem: _Layer, arguments: tuple[Any, ...]
 ) -> dict[str, StoredTensor]:
     """The layer's tensors after the fit, or before it where codes would be no nearer."""
+    operator, layer = problem.operator, problem.layer
     before = stored[operator.weight]
-    now = _narrowed(layer, before)
-    inputs = sampled_columns(now, arguments, positions_of(layer))
-    centred = operator.bias is not None
-    fit = _Fit.of(to_matrix(before.dense(), now), inputs, wanted, centred=centred)
-    found = compress(Problem(matrix=fit.matrix, gram=fit.gram), choice)
+    inputs = sampled_columns(layer, arguments, problem.samples)
+    matrix = to_matrix(before.dense(), layer)
+    fit = _Fit.of(matrix, inputs, problem.wanted, centred=operator.bias is not None)
+    found = compress(
+        Problem(matrix=fit.matrix, gram=fit.gram, row_curvature=problem.row_curvature),
+        problem.choice,
+    )
     tensors: dict[str, StoredTensor] = {}
-    matrix = to_matrix(before.dense(), now)
     if fit.error(found.dense()) <= fit.error(matrix):
         matrix = found.dense()
-        tensors[operator.weight] = _kept(before, found, now)
+        tensors[operator.weight] = _kept(before, found, layer)
     if operator.bias is not None:
         tensors[operator.bias] = StoredTensor.of_floats(fit.bias(matrix))
     return tensors

@@ -180,7 +180,7 @@ def _narrow(
         columns=columns,
         dense_rows=dense[rows],
         full_statistics=statistics,
-        row_curvature=_row_curvature(statistics, rows),
+        row_curvature=row_curvature(statistics, rows),
         has_bias=has_bias,
     )
 
@@ -206,14 +206,17 @@ def _narrow_grouped(
         columns=None,
         dense_rows=dense[rows],
         full_statistics=statistics,
-        row_curvature=_row_curvature(statistics, rows),
+        row_curvature=row_curvature(statistics, rows),
         has_bias=has_bias,
     )
 
 
-def _row_curvature(statistics: LayerStatistics, rows: Tensor) -> Tensor | None:
-    gradients = statistics.gradient_gram
-    return None if gradients is None else gradients.diagonal()[rows]
+def row_curvature(statistics: LayerStatistics, rows: Tensor | None) -> Tensor | None:
+    """The loss's curvature (R,) by each output that stays (all where `rows` is None), if known."""
+    if statistics.gradient_gram is None:
+        return None
+    diagonal = statistics.gradient_gram.diagonal()
+    return diagonal if rows is None else diagonal[rows]
 
 
 def _about_the_mean(statistics: LayerStatistics) -> LayerStatistics:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paredown.compressors.database import Database
-from paredown.compressors.matrix import damage, to_matrix
+from paredown.compressors.matrix import centred_gram, damage, to_matrix
 from paredown.spaces.candidate import Candidate, LayerChoice
 from paredown.spaces.model_map import Block
 
@@ -99,9 +99,7 @@ def _silenced(database: Database, name: str) -> float:
     layer = database.model_map.layer_by_name[name]
     statistics = database.statistics[name]
     assert statistics.gradient_gram is not None, "a search collects statistics with a loss"
-    gram, mean = statistics.gram, statistics.input_mean
-    if gram.ndim > 1:  # an embedding's is a diagonal, and has no mean to keep
-        gram = gram - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+    gram = centred_gram(statistics.gram, statistics.input_mean)
     weight = to_matrix(database.tensors[layer.weight], layer)
     return damage(-weight, gram, statistics.gradient_gram)
 

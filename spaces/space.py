@@ -172,6 +172,8 @@ def _canonical_choice(
         choice = replace(choice, weight_bits=8)
     if choice.sparsity == 0 or choice.pattern == "dense":
         choice = replace(choice, sparsity=0.0, pattern="dense")
+    if choice.method == "joint" and choice.pattern != "element":
+        choice = replace(choice, method="descent")  # nothing to choose together: one solver
     if choice.weight_bits == 32 and choice.sparsity == 0:
         choice = replace(choice, method="rtn")
     return choice
