@@ -10,12 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from paredown.compressors.gptq import better, refit_scale, sweep
+from paredown.compressors.gptq import better, gptq, refit_scale, sweep
 from paredown.compressors.matrix import gram_diagonal, split_groups
 from paredown.compressors.quantize import Codes, round_to_nearest, top_code
 
 _STARTS = (1.0, 0.85, 1.15)
 """Scales to start GPTQ from, as shares of the scale that is best for rounding alone."""
+_MOST_BITS = 4
+"""Above, GPTQ leaves nothing worth a descent, which costs ten times as long."""
 _SWEEPS = 8
 _BLOCK = 64
 
@@ -25,6 +27,8 @@ def descend(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None)
 
     Arguments as for `gptq`. A diagonal Gram leaves nothing to compensate: scales are refitted.
     """
+    if bits > _MOST_BITS:
+        return gptq(weight, gram, bits, mask)
     weight = weight.double()
     kept = weight if mask is None else weight * mask
     nearest = round_to_nearest(kept, bits, gram_diagonal(gram, len(weight)))
