@@ -99,7 +99,7 @@ def uniform(space: Space, architecture: str, bits: int, activation_bits: int = 0
     model_map = space.by_name[architecture].model_map
     activations = activation_bits or (8 if bits == 8 else 32)
     layers = {
-        layer.name: LayerChoice(weight_bits=bits, method="gptq" if bits < 32 else "rtn")
+        layer.name: LayerChoice(weight_bits=bits, method="gptq" if bits < 8 else "rtn")
         for layer in model_map.layers
         if not (layer.kind.startswith("conv_transpose") and layer.groups > 1)
     }

@@ -16,7 +16,7 @@ from paredown.search.evaluation import Evaluation, Goal
 from paredown.search.journal import Journal
 from paredown.search.mlflow_writer import TrackingPlace
 from paredown.search.pareto import Front, front_of, hypervolume, reference_point
-from paredown.search.run_record import JOURNAL
+from paredown.search.run_record import JOURNAL, RUNG
 from paredown.search.tracking import Tracker
 from paredown.search.workbench import Workbench
 
@@ -117,7 +117,8 @@ class Ledger:
         return evaluation
 
     def use_rung(self, rung: int) -> None:
-        """Make the front that of another rung; its members become the ones marked in MLflow."""
+        """Make the front that of another rung, complete now; its members become the ones marked in MLflow."""
+        self._journal.set_attribute(RUNG, rung)
         self.front = front_of(self.evaluations, self.goals, rung)
         for member in self.front.members:
             self.tracker.record(member, self.front, self._volume())

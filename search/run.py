@@ -267,8 +267,10 @@ def _rescore(workbench: Workbench, ledger: Ledger, watch: Watcher) -> bool:
         proposer=None, first=jobs, evaluations=len(jobs), batch=1, rows=None, tell=ledger.tell
     )
     _work(workbench, coordinator)
+    if coordinator.stopped == _INTERRUPTED:
+        return True
     ledger.use_rung(1)
-    return coordinator.stopped == _INTERRUPTED
+    return False
 
 
 def _work(workbench: Workbench, coordinator: Coordinator) -> None:

@@ -14,6 +14,8 @@ from paredown.search.pick import pick
 JOURNAL = "study.journal"
 CONFIG = "config.yaml"
 LATENCY = "latency.json"
+RUNG = "rung"
+"""Attribute of the journal: the rung whose front is the run's."""
 
 
 class RunError(ValueError):
@@ -22,7 +24,10 @@ class RunError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A run as its journal tells it, finished or not; `front` is that of the highest rung."""
+    """A run as its journal tells it, finished or not.
+
+    `front` is that of the highest rung that was finished: a part of one would pass over models.
+    """
 
     folder: Path
     goals: tuple[Goal, ...]
@@ -87,6 +92,6 @@ def read_run(folder: Path) -> RunRecord:
         )
     record = read_journal(folder / JOURNAL)
     evaluations = tuple(entry.evaluation for entry in record.entries)
-    rung = max((e.rung for e in evaluations if not e.is_failed), default=0)
+    rung = int(record.attributes.get(RUNG, 0))
     front = front_of(evaluations, record.goals, rung)
     return RunRecord(folder=folder, goals=record.goals, evaluations=evaluations, front=front)

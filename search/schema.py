@@ -180,7 +180,9 @@ class SearchSection(Section):
         "ray", description="ray (Ray Tune, one machine or a cluster) or local (this process)."
     )
     sampler: Literal["ladder", "nsga2", "nsga3", "tpe", "gp", "random"] = Field(
-        "ladder", description="Who proposes: ladder starts from predicted damage, then NSGA-II."
+        "ladder",
+        description="Who proposes: ladder starts from predicted damage and learns from every "
+        "evaluation.",
     )
     evaluations: int = Field(60, ge=1, description="Candidates to evaluate, references included.")
     time_budget_s: float | None = Field(
