@@ -9,6 +9,7 @@ and stay linear.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 
 from paredown.hardware_models.device import Compute, Device
@@ -49,18 +50,36 @@ _KEEPS_LAYOUT = frozenset({"add", "mul", "activation", "pool", "concat", "resize
 
 
 def latency_parts_s(work: Work, device: Device, threads: int = 1) -> Mapping[str, float]:
-    """Seconds of every part in `PARTS` on `threads` threads.
+    """Seconds of every part in `PARTS` on `threads` threads: one run, and all operators."""
+    total = dict.fromkeys(PARTS, 0.0)
+    total["run"] = device.overheads.run_s.value
+    for parts in operator_parts_s(work, device, threads):
+        for name, seconds in parts.items():
+            total[name] += seconds
+    return total
+
+
+def operator_parts_s(
+    work: Work, device: Device, threads: int = 1, level: int | None = None
+) -> list[Mapping[str, float]]:
+    """Seconds of every operator by part; parts an operator has nothing of are left out.
 
     Ceiling model of Williams et al. 2009, doi:10.1145/1498765.1498785, on padded channels: a
     product counts either as computing or as moving its data, whichever is slower. Weights are read
     from the level of memory that holds all of them, because every inference walks them all.
+
+    Args:
+        level: Index of that level of memory; None finds it from the work's own weights.
     """
-    parts = dict.fromkeys(PARTS, 0.0)
-    parts["run"] = device.overheads.run_s.value
     speed = 1 + (threads - 1) * device.runtime.thread_efficiency.value
-    bytes_per_s = _bandwidth_bytes_per_s(work.resident_weight_bytes, device)
+    if level is None:
+        level = memory_level(work.resident_weight_bytes, device)
+    bytes_per_s = device.memory.levels[level].bytes_per_s.value
     blocked: set[str] = set()
+    found: list[Mapping[str, float]] = []
     for op in work.operators:
+        parts: dict[str, float] = defaultdict(float)
+        found.append(parts)
         _add_layout(parts, op, device, blocked)
         if op.kind in ("quantize", "dequantize"):
             parts["quantize_calls"] += device.edges.quantize_s.value
@@ -72,14 +91,15 @@ def latency_parts_s(work: Work, device: Device, threads: int = 1) -> Mapping[str
             _add_product(parts, op, device, speed, bytes_per_s)
         elif not op.fused and op.kind != "reshape":
             _add_elementwise(parts, op, device, speed)
-    return parts
+    return found
 
 
-def _bandwidth_bytes_per_s(resident_bytes: int, device: Device) -> float:
-    for level in device.memory.levels:
+def memory_level(resident_bytes: int, device: Device) -> int:
+    """Index of the fastest level of memory that holds so many bytes; else the last."""
+    for index, level in enumerate(device.memory.levels):
         if level.size_bytes is None or resident_bytes <= level.size_bytes:
-            return level.bytes_per_s.value
-    return device.memory.levels[-1].bytes_per_s.value
+            return index
+    return len(device.memory.levels) - 1
 
 
 def _add_call(parts: dict[str, float], op: OperatorWork, device: Device) -> None:
