@@ -219,22 +219,35 @@ def _add_elementwise(
     parts["calls"] += device.overheads.other_s.value
 
 
+def blocked_operators(work: Work, device: Device) -> frozenset[str]:
+    """Names of the operators whose results lie in the blocked layout of float convolutions."""
+    blocked: set[str] = set()
+    for op in work.operators:
+        _layout_changes(op, device, blocked)
+    return frozenset(blocked)
+
+
 def _add_layout(
     parts: dict[str, float], op: OperatorWork, device: Device, blocked: set[str]
 ) -> None:
     """Reorders between the plain layout and the blocked one of float convolutions."""
-    sources = [name for name in op.sources if name in blocked]
+    if _layout_changes(op, device, blocked):
+        parts["reorder_calls"] += device.edges.reorder_s.value
+        parts["reorder_elements"] += op.input_elements * device.edges.reorder_element_s.value
+
+
+def _layout_changes(op: OperatorWork, device: Device, blocked: set[str]) -> bool:
+    """Whether inputs of `op` are reordered; a blocked result joins `blocked`."""
+    sources = any(name in blocked for name in op.sources)
     is_blocked = (
         op.kind in ("conv", "depthwise_conv") and not op.integer and _is_aligned(op, device)
     )
-    keeps = op.kind in _KEEPS_LAYOUT and bool(sources)
+    keeps = op.kind in _KEEPS_LAYOUT and sources
     if is_blocked or keeps:
         blocked.add(op.name)
     enters = is_blocked and not sources and op.in_channels >= device.alignment.float_block
-    leaves = bool(sources) and not (is_blocked or keeps)
-    if enters or leaves:
-        parts["reorder_calls"] += device.edges.reorder_s.value
-        parts["reorder_elements"] += op.input_elements * device.edges.reorder_element_s.value
+    leaves = sources and not (is_blocked or keeps)
+    return enters or leaves
 
 
 def _ceil(count: int, block: int) -> int:
