@@ -183,15 +183,17 @@ class CompiledSpace:
         weight_bits = np.zeros(count, np.int64)
         missing: list[Codes] = []
         rows = np.arange(count)
+        whole = True
         for unit, after in zip(self._units, following, strict=True):
-            keys = (unit.own(population[rows]) * _STATES + state) * _NEXT + after[rows]
+            keys = unit.own(population) * (_STATES * _NEXT) + after
+            keys = (keys if whole else keys[rows]) + state * _NEXT
             found = np.searchsorted(unit.keys, keys)
             known = found < len(unit.keys)
             known[known] = unit.keys[found[known]] == keys[known]
             if not known.all():
                 _, first = np.unique(keys[~known], return_index=True)
                 missing.append(population[rows[~known][first]])
-                rows, found = rows[known], found[known]
+                rows, found, whole = rows[known], found[known], False
             if len(rows) == 0:
                 break
             seconds[rows] += unit.seconds[found]
