@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paredown.hardware_models.features import blocked_operators
+from paredown.hardware_models.alignment import blocked_operators
 from paredown.hardware_models.latency import (
     AdditiveLatency,
     Array,

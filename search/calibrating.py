@@ -15,7 +15,11 @@ import numpy as np
 
 from paredown.compressors.export.lowering import lower
 from paredown.hardware_models.accuracy import Accuracy, accuracy
-from paredown.hardware_models.calibrated import FEWEST_NETWORKS, CalibratedLatency, CalibrationError
+from paredown.hardware_models.calibrated import (
+    FEWEST_NETWORKS,
+    CalibratedLatency,
+    CalibrationError,
+)
 from paredown.hardware_models.device import Device, capabilities
 from paredown.hardware_models.learned import LearnedLatency, fit_best
 from paredown.hardware_models.measure import fingerprint, measure_latencies
@@ -120,9 +124,7 @@ def family_space(family: Family, seed: int, device: Device) -> Space:
     )
 
 
-def network_of(
-    space: Space, candidate: Candidate, seed: int, origin: str, group: int
-) -> Network:
+def network_of(space: Space, candidate: Candidate, seed: int, origin: str, group: int) -> Network:
     """A candidate with random values, as exported: kernels do not look at values."""
     blueprint = draft(space.model_map(candidate), candidate)
     return Network(

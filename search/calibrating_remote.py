@@ -108,9 +108,7 @@ def read_networks(manifest: Mapping[str, Any], rebuild: Rebuild) -> list[Network
     return found
 
 
-def read_timings(
-    folder: Path, manifest: Mapping[str, Any]
-) -> tuple[np.ndarray[Any, Any], str]:
+def read_timings(folder: Path, manifest: Mapping[str, Any]) -> tuple[np.ndarray[Any, Any], str]:
     """Seconds (networks, sessions) in the manifest's order, and the machine that timed them.
 
     Raises:

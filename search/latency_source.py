@@ -26,7 +26,7 @@ from paredown.search.cache import cache_folder
 from paredown.spaces.blueprint import Blueprint, Storage
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.draft import draft
-from paredown.spaces.space import Space
+from paredown.spaces.space import Space, canonical
 
 _NETWORKS = 40
 """Measured networks of a fit: about three seconds, held-out error near the noise of a session."""
@@ -135,12 +135,16 @@ def sample_candidates(space: Space, count: int) -> list[Candidate]:
                 s.name: SegmentChoice(activation_bits=8, container="fast")
                 for s in space.model_map(candidate).segments
             }
-            candidate = Candidate.of(
-                architecture=candidate.architecture,
-                layers=dict(candidate.layers),
-                segments=segments,
-                widths=dict(candidate.widths),
-                dropped=candidate.dropped,
+            # Canonical: float weights between 8-bit values are not what runs there.
+            candidate = canonical(
+                space.by_name[candidate.architecture],
+                Candidate.of(
+                    architecture=candidate.architecture,
+                    layers=dict(candidate.layers),
+                    segments=segments,
+                    widths=dict(candidate.widths),
+                    dropped=candidate.dropped,
+                ),
             )
         found[candidate.key] = candidate
     return list(found.values())[:count]

@@ -99,4 +99,3 @@ def test_a_model_whose_segments_are_not_local_is_refused(space, price):
     compiled = CompiledSpace(space, Global(X86), price)
     with pytest.raises(LatencyError, match="one by one"):
         compiled.compile(count=200)
-

@@ -257,7 +257,10 @@ def test_a_work_made_by_hand_cannot_be_measured(make):
         ("no json", "written by `paredown calibrate`"),
         ("[]", "schema_version 1"),
         ('{"schema_version": 1, "report": {}, "model": {"kind": "oracle"}}', "got 'oracle'"),
-        ('{"schema_version": 1, "report": {}, "model": {"kind": "calibrated"}}', "lacks or renames"),
+        (
+            '{"schema_version": 1, "report": {}, "model": {"kind": "calibrated"}}',
+            "lacks or renames",
+        ),
     ],
 )
 def test_files_that_are_no_calibration_are_refused(text, rule, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from paredown.hardware_models.calibrated import CalibratedLatency
 from paredown.hardware_models.device import load_device
+from paredown.hardware_models.features import PARTS
 from paredown.hardware_models.latency import parts_matrix_s
 from paredown.hardware_models.learned import LearnedLatency, fit_best
 from paredown.hardware_models.workload import OperatorWork, Work
@@ -34,7 +35,9 @@ def times_of(works, bend: float, seed: int = 3) -> list[float]:
     parts = parts_matrix_s(works, X86, 1)
     total = parts.sum(1)
     noise = np.random.default_rng(seed).normal(1, 0.01, len(works))
-    return list(total * (1 + bend * np.cos(6 * parts[:, 5] / total)) * noise)
+    return list(
+        total * (1 + bend * np.cos(6 * parts[:, PARTS.index("int8_conv_macs")] / total)) * noise
+    )
 
 
 def test_a_bent_machine_gets_the_correction_and_a_straight_one_does_not_lose():

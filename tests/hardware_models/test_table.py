@@ -88,9 +88,9 @@ def test_two_factors_of_a_machine_are_found():
     works = []
     for _ in range(25):
         products = [convolution(int(random.choice([16, 32, 48, 64]))) for _ in range(4)]
-        edges = [
-            OperatorWork(name="e", kind="quantize", output_elements=10**5)
-        ] * int(random.integers(1, 9))
+        edges = [OperatorWork(name="e", kind="quantize", output_elements=10**5)] * int(
+            random.integers(1, 9)
+        )
         works.append(Work(operators=(*products, *edges)))
     naive = table(*entries)
     times = []

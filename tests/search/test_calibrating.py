@@ -113,7 +113,7 @@ def test_a_folder_travels_and_comes_back(networks, tmp_path):
     with pytest.raises(CalibrationError, match="rpi4"):
         read_manifest(folder, "rpi4-a72-ort")
     manifest["networks"][2]["digest"] = "0"
-    with pytest.raises(CalibrationError, match="0002.onnx was made from another config"):
+    with pytest.raises(CalibrationError, match=r"0002\.onnx was made from another config"):
         read_networks(manifest, rebuild)
 
 
