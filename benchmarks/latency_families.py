@@ -36,11 +36,7 @@ def row(name: str, family: str, found: Accuracy) -> str:
 def measure(family: Family, architectures: int) -> None:
     device = host_device()
     networks = family_networks([family], architectures * CANDIDATES_EACH, device, lambda _: None)
-    sessions: list[list[float]] = []
-    for start in range(0, len(networks), 40):
-        models = [n.model for n in networks[start : start + 40]]
-        sessions += time_interleaved(models, 1, SESSIONS, 40)
-    times = np.array(sessions)
+    times = np.array(time_interleaved([n.model for n in networks], 1, SESSIONS, 30))
     truth = times.mean(axis=1)
     works = [n.work for n in networks]
     groups = np.array([n.group for n in networks])

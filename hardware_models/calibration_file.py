@@ -35,7 +35,7 @@ def model_from_json(data: Mapping[str, Any]) -> StoredLatency:
     Raises:
         CalibrationError: No such kind of model, or a field is missing or was renamed.
     """
-    kind = data.get("kind")
+    kind = str(data.get("kind"))
     if kind not in _KINDS:
         raise CalibrationError(
             f"a stored latency model is one of {', '.join(_KINDS)}, got {kind!r}; calibrate again"

@@ -12,13 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from paredown.hardware_models.alignment import blocked_operators
+from paredown.hardware_models.compiled_segment import (
+    CLOSE,
+    NEXT,
+    STATES,
+    Codes,
+    Entry,
+    alike,
+    unit_of,
+)
 from paredown.hardware_models.latency import (
     AdditiveLatency,
     Array,
@@ -28,74 +35,13 @@ from paredown.hardware_models.latency import (
 )
 from paredown.hardware_models.workload import CONTAINER_BITS, OperatorWork, Work
 from paredown.spaces.candidate import Candidate
-from paredown.spaces.model_map import ModelMap, Segment
-from paredown.spaces.space import ARCHITECTURE, Architecture, Knob, Space
+from paredown.spaces.space import ARCHITECTURE, Knob, Space
 
-Codes = NDArray[np.int64]
 Price = Callable[[Candidate], Work]
 """From a candidate to its work: `read_work` of its blueprint."""
 
-_UNKNOWN = -1
 _END = 0
 """What follows the last segment; otherwise the activation bits of the next one that is present."""
-_STATES = 64
-"""Most states that may arrive at a segment; a chain of segments has about four."""
-_NEXT = 64
-_CLOSE = 1e-9
-_LARGEST_KEY = 2**62
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """What one segment adds: seconds (levels,), bits of weights, and the state it hands on."""
-
-    seconds: tuple[float, ...]
-    weight_bits: int
-    state: int
-
-
-@dataclass(kw_only=True)
-class _Unit:
-    """A segment: columns of its knobs, what drops it, its precision by code, and its table.
-
-    `remains` says that some of its nodes stay when its block is dropped, at float precision. The
-    four arrays are `entries` sorted by key.
-    """
-
-    columns: tuple[int, ...]
-    radix: Codes
-    drop: int | None
-    remains: bool
-    precision: int | None
-    bits: Codes
-    entries: dict[int, _Entry] = field(default_factory=dict)
-    keys: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
-    seconds: Array = field(default_factory=lambda: np.zeros((0, 1)))
-    weight_bits: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
-    states: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def own(self, population: Codes) -> Codes:
-        """One number for the segment's knobs; all of them count as one where it is dropped."""
-        found = population[:, self.columns] @ self.radix + 1
-        return np.where(self.dropped(population), 0, found)
-
-    def dropped(self, population: Codes) -> NDArray[np.bool_]:
-        if self.drop is None:
-            return np.zeros(len(population), bool)
-        return population[:, self.drop] == 1
-
-    def bits_of(self, population: Codes) -> Codes:
-        if self.precision is None:
-            return np.full(len(population), self.bits[0])
-        return self.bits[population[:, self.precision]]
-
-    def freeze(self) -> None:
-        """Arrays of all entries so far."""
-        self.keys = np.array(sorted(self.entries), np.int64)
-        rows = [self.entries[key] for key in self.keys.tolist()]
-        self.seconds = np.array([row.seconds for row in rows])
-        self.weight_bits = np.array([row.weight_bits for row in rows], np.int64)
-        self.states = np.array([row.state for row in rows], np.int64)
 
 
 class CompiledSpace:
@@ -117,7 +63,7 @@ class CompiledSpace:
         self._model = model
         self._price = price
         segments = self._architecture.model_map.segments
-        self._units = [_unit(self._architecture, self.knobs, each) for each in segments]
+        self._units = [unit_of(self._architecture, self.knobs, each) for each in segments]
         self._unit_of = {
             node: index for index, segment in enumerate(segments) for node in segment.nodes
         }
@@ -154,7 +100,7 @@ class CompiledSpace:
         fresh = self.draw(32, seed + 1)
         works = [self._price(self.candidate(codes)) for codes in fresh]
         exact = self._model.predict_many(works).value_s
-        if not np.allclose(self.predict_many(fresh).value_s, exact, rtol=_CLOSE, atol=0.0):
+        if not np.allclose(self.predict_many(fresh).value_s, exact, rtol=CLOSE, atol=0.0):
             raise _not_local("a sum over segments differs from the scalar price")
 
     def predict_many(self, population: Codes) -> Estimates:
@@ -185,8 +131,8 @@ class CompiledSpace:
         rows = np.arange(count)
         whole = True
         for unit, after in zip(self._units, following, strict=True):
-            keys = unit.own(population) * (_STATES * _NEXT) + after
-            keys = (keys if whole else keys[rows]) + state * _NEXT
+            keys = unit.own(population) * (STATES * NEXT) + after
+            keys = (keys if whole else keys[rows]) + state * NEXT
             found = np.searchsorted(unit.keys, keys)
             known = found < len(unit.keys)
             known[known] = unit.keys[found[known]] == keys[known]
@@ -230,20 +176,20 @@ class CompiledSpace:
         following = self._following(row)
         levels = range(len(self._model.device.memory.levels))
         seconds = np.array([self._model.operators_s(work, level) for level in levels])
-        unit_of = [self._unit_of_record(op) for op in work.operators]
+        owners = [self._unit_of_record(op) for op in work.operators]
         weight_bits = _weight_bits(work)
-        states = self._states_after(work, unit_of)
+        states = self._states_after(work, owners)
         state = 0
         for index, unit in enumerate(self._units):
-            own = np.array([u == index for u in unit_of], bool)
-            entry = _Entry(
+            own = np.array([owner == index for owner in owners], bool)
+            entry = Entry(
                 seconds=tuple(seconds[:, own].sum(axis=1).tolist()),
                 weight_bits=sum(b for b, mine in zip(weight_bits, own, strict=True) if mine),
                 state=states[index],
             )
-            key = (int(unit.own(row)[0]) * _STATES + state) * _NEXT + int(following[index][0])
+            key = (int(unit.own(row)[0]) * STATES + state) * NEXT + int(following[index][0])
             known = unit.entries.setdefault(key, entry)
-            if not _alike(known, entry):
+            if not alike(known, entry):
                 raise _not_local(f"segment {index} costs differ at one setting of its own knobs")
             state = states[index]
 
@@ -254,24 +200,26 @@ class CompiledSpace:
         records = self._price(self.candidate(codes)).operators
         return any(self._unit_of_record(op) == index for op in records)
 
-    def _states_after(self, work: Work, unit_of: list[int]) -> list[int]:
+    def _states_after(self, work: Work, owners: list[int]) -> list[int]:
         """State behind each segment: how the values that cross into later segments are kept."""
         blocked = blocked_operators(work, self._model.device)
         place = {op.name: index for index, op in enumerate(work.operators)}
         last_reader: dict[str, int] = {}
-        for op, unit in zip(work.operators, unit_of, strict=True):
+        for op, unit in zip(work.operators, owners, strict=True):
             for name in op.sources:
                 last_reader[name] = max(unit, last_reader.get(name, 0))
         found = []
         for index in range(len(self._units)):
             crossing = tuple(
                 (op.kind in ("quantize", "dequantize"), op.integer, op.name in blocked)
-                for op in (work.operators[place[n]] for n in sorted(last_reader, key=place.get))
-                if unit_of[place[op.name]] <= index < last_reader[op.name]
+                for op in (
+                    work.operators[place[n]] for n in sorted(last_reader, key=place.__getitem__)
+                )
+                if owners[place[op.name]] <= index < last_reader[op.name]
             )
             found.append(self._states.setdefault(crossing, len(self._states)))
-        if len(self._states) > _STATES:
-            raise _not_local(f"more than {_STATES} states cross between segments")
+        if len(self._states) > STATES:
+            raise _not_local(f"more than {STATES} states cross between segments")
         return found
 
     def _unit_of_record(self, op: OperatorWork) -> int:
@@ -288,51 +236,6 @@ class CompiledSpace:
         return 0 if op.kind == "quantize" else len(self._units) - 1
 
 
-def _unit(architecture: Architecture, knobs: tuple[Knob, ...], segment: Segment) -> _Unit:
-    columns = tuple(i for i, k in enumerate(knobs) if _touches(architecture.model_map, k, segment))
-    sizes = [len(knobs[i].domain) for i in columns]
-    if math.prod(sizes) >= _LARGEST_KEY // (_STATES * _NEXT):
-        raise LatencyError(
-            f"a segment's settings must be fewer than 2^50 to be numbered, {segment.name} has "
-            f"{math.prod(sizes)}; price candidates one by one, or tie knobs"
-        )
-    radix = np.cumprod([1, *sizes])[:-1].astype(np.int64)
-    drop = precision = None
-    bits = np.array([32])
-    for index in columns:
-        if knobs[index].kind == "drop" and _drops_whole(architecture, knobs[index], segment):
-            drop = index
-        if knobs[index].kind == "segment" and segment.name in knobs[index].targets:
-            precision = index
-    for knob in architecture.knobs:
-        if knob.kind == "segment" and segment.name in knob.targets:
-            bits = np.array([choice.activation_bits for choice in knob.domain])
-    return _Unit(
-        columns=columns, radix=radix, drop=drop, remains=False, precision=precision, bits=bits
-    )
-
-
-def _touches(model_map: ModelMap, knob: Knob, segment: Segment) -> bool:
-    """Whether a knob changes anything inside a segment."""
-    layers = set(segment.layers)
-    if knob.kind == "segment":
-        return segment.name in knob.targets
-    if knob.kind == "drop":
-        blocks = [b for b in model_map.blocks if b.name in knob.targets]
-        return any(layers & set(block.layers) for block in blocks)
-    if knob.kind == "width":
-        groups = [g for g in model_map.groups if g.name in knob.targets]
-        return any(layers & {*group.producers, *group.consumers} for group in groups)
-    return bool(layers & set(knob.targets))
-
-
-def _drops_whole(architecture: Architecture, knob: Knob, segment: Segment) -> bool:
-    blocks = [b for b in architecture.model_map.blocks if b.name in knob.targets]
-    return bool(segment.layers) and any(
-        set(segment.layers) <= set(block.layers) for block in blocks
-    )
-
-
 def _weight_bits(work: Work) -> list[int]:
     """Bits of each operator's weight in its container, a shared weight counted at its first."""
     seen: set[str] = set()
@@ -342,14 +245,6 @@ def _weight_bits(work: Work) -> list[int]:
         found.append(op.weight_count * CONTAINER_BITS[op.onnx_type] if fresh else 0)
         seen.add(op.weight)
     return found
-
-
-def _alike(first: _Entry, second: _Entry) -> bool:
-    return (
-        first.state == second.state
-        and first.weight_bits == second.weight_bits
-        and np.allclose(first.seconds, second.seconds, rtol=_CLOSE, atol=1e-18)
-    )
 
 
 def _not_local(reason: str) -> LatencyError:

@@ -118,13 +118,18 @@ class LearnedLatency:
         Raises:
             CalibrationError: It was fitted to other parts than this version has.
         """
-        stored = dict(data["process"])
-        stored["scale"] = [np.inf if s is None else s for s in stored["scale"]]
-        arrays = {name: np.array(stored.pop(name)) for name in ("centre", "scale", "points")}
-        weights = np.array(stored.pop("weights"))
+        stored = data["process"]
+        scale = [np.inf if s is None else s for s in stored["scale"]]
         return cls(
             base=CalibratedLatency.from_json(data["base"]),
-            process=_Process(**arrays, weights=weights, **stored),
+            process=_Process(
+                centre=np.array(stored["centre"]),
+                scale=np.array(scale),
+                points=np.array(stored["points"]),
+                weights=np.array(stored["weights"]),
+                mean=float(stored["mean"]),
+                length=float(stored["length"]),
+            ),
             relative_error_95=float(data["relative_error_95"]),
             held_out_mape=float(data["held_out_mape"]),
         )
@@ -197,7 +202,7 @@ def _learn(parts: Array, times_s: Array, factors: Array, length: float, noise: f
     residual = np.log(times_s / linear)
     mean = float(residual.mean())
     kernel = _kernel(points, points, length) + noise * np.eye(len(points))
-    weights = np.linalg.solve(kernel, residual - mean)
+    weights = np.asarray(np.linalg.solve(kernel, residual - mean), dtype=np.float64)
     return _Process(centre, scale, points, weights, mean, length)
 
 

@@ -77,8 +77,8 @@ class _Graph:
         )
         self.nodes: list[onnx.NodeProto] = []
         self.tensors = [
-            numpy_helper.from_array(np.float32(_SCALE), "scale"),
-            numpy_helper.from_array(np.int8(0), "zero"),
+            numpy_helper.from_array(np.array(_SCALE, np.float32), "scale"),
+            numpy_helper.from_array(np.array(0, np.int8), "zero"),
         ]
         self.value = "x"
         if wanted.integer:

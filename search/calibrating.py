@@ -41,8 +41,8 @@ NETWORKS = 200
 """Measured networks of a calibration: about half a minute for a network the size of ResNet-20."""
 CANDIDATES_EACH = 4
 """Candidates of one random architecture of a family."""
-_AT_ONCE = 60
-"""Networks whose sessions are open at once."""
+_AT_ONCE = 250
+"""Networks timed in one interleaved run: between runs a machine's speed shifts."""
 _FOLDS = 5
 Told = Callable[[str], None]
 
@@ -219,7 +219,7 @@ def _held_out(
         return None
     predicted = np.empty(len(networks))
     for held in range(_FOLDS):
-        seen = np.flatnonzero(fold != held)
+        seen = np.flatnonzero(fold != held).tolist()
         model = fit_best(
             [networks[i].work for i in seen],
             labels[seen].tolist(),
@@ -227,8 +227,8 @@ def _held_out(
             threads=threads,
             fingerprint="",
         )
-        out = np.flatnonzero(fold == held)
-        if len(out):
+        out = np.flatnonzero(fold == held).tolist()
+        if out:
             predicted[out] = model.predict_many([networks[i].work for i in out]).value_s
     return list(predicted.tolist())
 
