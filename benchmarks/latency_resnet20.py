@@ -2,11 +2,11 @@
 
     PAREDOWN_DATA=... python benchmarks/latency_resnet20.py [CONFIG] [--fitted N]
 
-Fits to N measured candidates of the config's space (one session each; their seconds are the cost
-of a calibration) and prices 40 fresh ones, whose latency is the mean over four fresh sessions, all
-timed interleaved. The table holds MACs, BOPs (both scaled to the fitted candidates), the roofline
-of the device file and a plain look-up table of single operators, all on the same candidates, and
-the floor: one session against the mean of the other three. Exit code 1 if the mean error is above 5 % and 1.3 floors, or the rank
+Fits to N measured candidates of the config's space (one session each) and prices 40 fresh ones,
+whose latency is the mean over four fresh sessions, all timed interleaved. The table holds MACs and
+BOPs (both scaled to the fitted candidates), the roofline of the device file and a plain look-up
+table of single operators, all on the same candidates, and the floor: one session against the mean
+of the other three. Exit code 1 if the mean error is above 5 % and 1.3 floors, or the rank
 correlation is below 0.95.
 """
 
