@@ -218,14 +218,14 @@ def probe_kernels(device: Device, threads: int = 1) -> tuple[Probe, ...]:
     for name, integer in cases.items():
         plain = _as_float(integer)
         fast, slow = _slopes([integer, plain], threads)
-        claim = f"8-bit {name} is faster than float"
+        claim = f"8-bit {name} is faster"
         found.append(Probe(claim=claim, ratio=fast / slow, holds=fast < slow * (1 - _SAME)))
     for onnx_type in device.offers.onnx_types:
         if onnx_type not in _TYPES:
             continue
         stored = _square(64, False, onnx_type=onnx_type)
         held, plain_s = _slopes([stored, _as_float(stored)], threads)
-        claim = f"{onnx_type} weights beside float activations are storage only (convolution)"
+        claim = f"3x3 convolution with {onnx_type} weights alone is no faster"
         found.append(Probe(claim=claim, ratio=held / plain_s, holds=held > plain_s))
     return tuple(found)
 

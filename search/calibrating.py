@@ -43,6 +43,8 @@ CANDIDATES_EACH = 4
 """Candidates of one random architecture of a family."""
 _AT_ONCE = 250
 """Networks timed in one interleaved run: between runs a machine's speed shifts."""
+_BLOCKS = 40
+"""Blocks of a millisecond for each session: on a busy machine the least of 20 is not the least."""
 _FOLDS = 5
 Told = Callable[[str], None]
 
@@ -148,7 +150,7 @@ def time_networks(networks: Sequence[Network], threads: int, told: Told) -> np.n
         models = [network.model for network in networks[start : start + _AT_ONCE]]
         told(f"timing networks {start + 1} to {start + len(models)} of {len(networks)}")
         # Every model twice in one interleaved run: two sessions, two results.
-        twice = measure_latencies([*models, *models], threads=threads, instances=1, blocks=20)
+        twice = measure_latencies([*models, *models], threads=threads, instances=1, blocks=_BLOCKS)
         times = [each.mean_s for each in twice]
         found += zip(times[: len(models)], times[len(models) :], strict=True)
     return np.array(found)

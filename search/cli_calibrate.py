@@ -178,7 +178,7 @@ def _conclude(calibration: Calibration, target: Path, console: Console) -> None:
     for remark in calibration.state.remarks if calibration.state else ():
         console.print(f"[yellow]note: {escape(remark)}[/yellow]")
     if calibration.probes:
-        probes = plain_table("what the device file claims", "measured ratio", "holds")
+        probes = plain_table("the device file claims", "ratio", "holds")
         for probe in calibration.probes:
             probes.add_row(
                 probe.claim, f"{probe.ratio:.2f}", "yes" if probe.holds else "[red]no[/red]"
