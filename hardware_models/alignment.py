@@ -46,7 +46,7 @@ def blocked_operators(work: Work, device: Device) -> frozenset[str]:
 
 def layout_changes(op: OperatorWork, device: Device, blocked: set[str]) -> bool:
     """Whether inputs of `op` are reordered; a blocked result joins `blocked`."""
-    sources = any(name in blocked for name in op.sources)
+    sources = not blocked.isdisjoint(op.sources)
     is_blocked = (
         op.kind in ("conv", "depthwise_conv") and not op.integer and is_aligned(op, device)
     )
