@@ -145,14 +145,25 @@ class TableLatency:
 
     def look_up_s(self, wanted: Signature, preset_s: float) -> float:
         """Seconds of an operator: its own entry, between its neighbours, or the preset scaled."""
+        if wanted not in self._answers:
+            self._answers[wanted] = self._answer(wanted)
+        seconds, ratio = self._answers[wanted]
+        return preset_s * ratio if seconds is None else seconds
+
+    def _answer(self, wanted: Signature) -> tuple[float | None, float]:
+        """Seconds where the table knows them, and else what to scale the preset with."""
         if wanted in self._seconds:
-            return self._seconds[wanted]
+            return self._seconds[wanted], 1.0
         step = self._by_step.get(self._step(wanted))
         if step is None:
-            return preset_s * self._ratio(wanted)
+            return None, self._ratio(wanted)
         sizes, logs = step
         size = wanted.in_channels * wanted.out_channels
-        return math.exp(float(np.interp(size, sizes, logs)))
+        return math.exp(float(np.interp(size, sizes, logs))), 1.0
+
+    @functools.cached_property
+    def _answers(self) -> dict[Signature, tuple[float | None, float]]:
+        return {}
 
     @functools.cached_property
     def _seconds(self) -> Mapping[Signature, float]:
