@@ -1,31 +1,38 @@
 """A latency model fitted to measured networks: the preset's parts with one factor each.
 
-Twenty-five networks of the space at hand are enough, because the fit starts from the preset:
-factors are non-negative, and a ridge draws those that the measurements say little about to the
-common factor of all.
+Five networks of the space at hand are enough to start with, because the fit starts from the
+preset: factors are non-negative, and a ridge draws those that the measurements say little about
+to the common factor of all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from paredown.hardware_models.device import Device
-from paredown.hardware_models.features import PARTS, latency_parts_s
-from paredown.hardware_models.latency import Estimate, check_threads
+from paredown.hardware_models.features import PARTS
+from paredown.hardware_models.latency import (
+    Array,
+    Estimate,
+    Estimates,
+    check_threads,
+    estimates_of,
+    parts_matrix_s,
+    symmetric,
+    weighted_operators_s,
+)
 from paredown.hardware_models.workload import Work
 
-Array = NDArray[np.float64]
-
 COVERAGE = 0.95
-# Below this count a conformal interval of 95 % has no finite width: ceil((n + 1) 0.95) > n.
-FEWEST_NETWORKS = 20
+FEWEST_NETWORKS = 5
+FEWEST_FOR_CONFORMAL = 20
+"""Below, a conformal interval of 95 % has no finite width: ceil((n + 1) 0.95) > n."""
 _FOLDS = 5
 # Weights of the ridge relative to the number of networks, chosen among by cross-validation.
 _RIDGES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)
@@ -40,8 +47,8 @@ class CalibratedLatency:
     """The preset's parts, each times its fitted factor (in the order of `PARTS`).
 
     `relative_error_95` bounds |measured / predicted - 1| in 95 % of new networks of the same
-    space: the conformal quantile of cross-validated errors. `fingerprint` names the machine that
-    measured.
+    space: the conformal quantile of cross-validated errors, or what the preset states where there
+    are too few networks for one. `fingerprint` names the machine that measured.
     """
 
     device: Device
@@ -53,27 +60,41 @@ class CalibratedLatency:
     fingerprint: str
 
     @property
+    def is_conformal(self) -> bool:
+        """Whether the interval comes from held-out errors, not from the preset."""
+        return self.networks >= FEWEST_FOR_CONFORMAL
+
+    @property
     def source(self) -> str:
+        interval = "" if self.is_conformal else ", interval of the preset (fewer than 20 networks)"
         return (
             f"calibrated {self.device.name} threads={self.threads} "
-            f"networks={self.networks} on {self.fingerprint}"
+            f"networks={self.networks} on {self.fingerprint}{interval}"
         )
 
+    @property
+    def run_s(self) -> float:
+        return self.device.overheads.run_s.value * self.factors[PARTS.index("run")]
+
     def predict(self, work: Work) -> Estimate:
-        """Latency of `work` with its conformal 95 % interval."""
-        parts = latency_parts_s(work, self.device, self.threads)
-        value_s = sum(parts[name] * f for name, f in zip(PARTS, self.factors, strict=True))
-        return Estimate(
-            value_s=value_s,
-            low_s=max(0.0, value_s * (1 - self.relative_error_95)),
-            high_s=value_s * (1 + self.relative_error_95),
-            source=self.source,
-            held_out_mape=self.held_out_mape,
-        )
+        """Latency of `work` with its 95 % interval."""
+        return self.predict_many((work,))[0]
+
+    def predict_many(self, works: Sequence[Work]) -> Estimates:
+        value_s = parts_matrix_s(works, self.device, self.threads) @ np.array(self.factors)
+        return estimates_of(self, value_s, self.held_out_mape)
+
+    def operators_s(self, work: Work, level: int | None = None) -> Array:
+        factors = dict(zip(PARTS, self.factors, strict=True))
+        return weighted_operators_s(work, self.device, self.threads, factors, level)
+
+    def interval(self, value_s: Array) -> tuple[Array, Array]:
+        return symmetric(value_s, self.relative_error_95)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description, the device included."""
         return {
+            "kind": "calibrated",
             "device": self.device.model_dump(mode="json"),
             "threads": self.threads,
             "factors": dict(zip(PARTS, self.factors, strict=True)),
@@ -118,29 +139,27 @@ def fit(
 
     Minimises the squared *relative* errors over non-negative factors (Lawson and Hanson's NNLS)
     with a ridge towards the common factor; the ridge's weight and the interval come from five-fold
-    cross-validation.
+    cross-validation (leave-one-out below 20 networks).
 
     Args:
-        works: Networks drawn at random from the space that will be searched, at least 20.
+        works: Networks drawn at random from the space that will be searched, at least 5.
         measured_s: Their latencies, in the same order.
 
     Raises:
-        CalibrationError: Fewer than 20 networks, unequal counts, or a latency that is not
-        positive.
+        CalibrationError: Fewer than 5 networks, unequal counts, or a latency that is not positive.
     """
     check_threads(device, threads)
     times = np.asarray(measured_s, dtype=np.float64)
-    _check(works, times)
-    parts = np.array([_vector(work, device, threads) for work in works])
-    errors = {ridge: _held_out_errors(parts, times, ridge) for ridge in _RIDGES}
+    check_measurements(len(works), times, FEWEST_NETWORKS)
+    parts = parts_matrix_s(works, device, threads)
+    errors = {ridge: held_out_errors(parts, times, _predictor(ridge)) for ridge in _RIDGES}
     ridge = min(_RIDGES, key=lambda r: float(np.mean(errors[r] ** 2)))
     held_out = np.abs(errors[ridge])
-    rank = math.ceil((len(times) + 1) * COVERAGE)
     return CalibratedLatency(
         device=device,
         threads=threads,
         factors=tuple(float(f) for f in fit_factors(parts, times, ridge)),
-        relative_error_95=float(np.sort(held_out)[min(rank, len(times)) - 1]),
+        relative_error_95=error_95(held_out, device.relative_error_95.value),
         held_out_mape=float(held_out.mean()),
         networks=len(times),
         fingerprint=fingerprint,
@@ -164,32 +183,56 @@ def fit_factors(parts_s: Array, measured_s: Array, ridge: float) -> Array:
     return np.asarray(factors, dtype=np.float64)
 
 
-def _vector(work: Work, device: Device, threads: int) -> list[float]:
-    parts = latency_parts_s(work, device, threads)
-    return [parts[name] for name in PARTS]
+def held_out_errors(
+    rows: Array, times_s: Array, predict: Callable[[Array, Array, Array], Array]
+) -> Array:
+    """measured / predicted - 1 of every network, predicted without its fold.
 
-
-def _held_out_errors(parts: Array, times: Array, ridge: float) -> Array:
-    """measured / predicted - 1 of every network, predicted without its fold."""
-    fold = np.arange(len(times)) % _FOLDS
-    errors = np.empty(len(times))
-    for held in range(_FOLDS):
-        factors = fit_factors(parts[fold != held], times[fold != held], ridge)
-        errors[fold == held] = times[fold == held] / (parts[fold == held] @ factors) - 1
+    Args:
+        predict: From fitted rows, their times and held-out rows to predicted seconds.
+    """
+    folds = _FOLDS if len(times_s) >= FEWEST_FOR_CONFORMAL else len(times_s)
+    fold = np.arange(len(times_s)) % folds
+    errors = np.empty(len(times_s))
+    for held in range(folds):
+        out = fold == held
+        errors[out] = times_s[out] / predict(rows[~out], times_s[~out], rows[out]) - 1
     return errors
 
 
-def _check(works: Sequence[Work], times: Array) -> None:
-    if len(works) != len(times):
+def error_95(absolute_errors: Array, otherwise: float) -> float:
+    """Conformal 95 % quantile of held-out errors (Vovk, Gammerman and Shafer 2005).
+
+    `otherwise` where there are fewer than 20.
+    """
+    rank = math.ceil((len(absolute_errors) + 1) * COVERAGE)
+    if rank > len(absolute_errors):
+        return otherwise
+    return float(np.sort(absolute_errors)[rank - 1])
+
+
+def check_measurements(networks: int, times_s: Array, fewest: int) -> None:
+    """Nothing, if a model can be fitted to these measurements.
+
+    Raises:
+        CalibrationError: It cannot.
+    """
+    if networks != len(times_s):
         raise CalibrationError(
-            f"every network needs one latency, got {len(works)} networks and "
-            f"{len(times)} latencies; pass one for each"
+            f"every network needs one latency, got {networks} networks and "
+            f"{len(times_s)} latencies; pass one for each"
         )
-    if len(works) < FEWEST_NETWORKS:
+    if networks < fewest:
         raise CalibrationError(
-            f"a 95 % interval needs at least {FEWEST_NETWORKS} measured networks, "
-            f"got {len(works)}; "
+            f"this fit needs at least {fewest} measured networks, got {networks}; "
             "measure more candidates"
         )
-    if not np.all(np.isfinite(times)) or np.any(times <= 0):
+    if not np.all(np.isfinite(times_s)) or np.any(times_s <= 0):
         raise CalibrationError("measured latencies must be finite and above zero; measure again")
+
+
+def _predictor(ridge: float) -> Callable[[Array, Array, Array], Array]:
+    def predict(parts: Array, times_s: Array, held: Array) -> Array:
+        return np.asarray(held @ fit_factors(parts, times_s, ridge))
+
+    return predict

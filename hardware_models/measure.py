@@ -11,35 +11,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import platform
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 
-BLOCK_S = 1e-3
-_WARM_RUNS = 2
-_SEED = 0
-_NUMPY_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(uint8)": np.uint8,
-    "tensor(int8)": np.int8,
-    "tensor(bool)": np.bool_,
-}
+from paredown.hardware_models.time_models import MeasureError as MeasureError
+from paredown.hardware_models.time_models import machine as _machine
+from paredown.hardware_models.time_models import time_interleaved
 
 Model = bytes | Path
-
-
-class MeasureError(ValueError):
-    """A model cannot be timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +64,8 @@ def measure_latencies(
     Raises:
         MeasureError: A model does not load, or an input has a type that cannot be made up.
     """
-    runners = [[_Runner(model, threads) for _ in range(instances)] for model in models]
-    flat = [runner for group in runners for runner in group]
-    for runner in flat:
-        runner.warm()
-    for block in range(blocks):
-        # Every other pass runs backwards, so no model is always measured after the same neighbour.
-        for runner in flat if block % 2 == 0 else reversed(flat):
-            runner.block()
-    return tuple(_summary([runner.best_s for runner in group]) for group in runners)
+    found = time_interleaved(models, threads, instances, blocks)
+    return tuple(_summary(times_s) for times_s in found)
 
 
 def measure_ratio(
@@ -114,9 +89,10 @@ def measure_ratio(
     )
 
 
+@functools.cache
 def fingerprint(threads: int) -> str:
     """CPU model, ONNX Runtime version and threads: what a measured latency holds for."""
-    return f"{_cpu_model()}, onnxruntime {onnxruntime.__version__}, {threads} threads"
+    return _machine(threads)
 
 
 @dataclass(frozen=True)
@@ -151,66 +127,6 @@ class LatencyMeter:
         return self.folder / f"{digest.hexdigest()}.json"
 
 
-class _Runner:
-    """One session with its inputs and outputs bound, and the least time per run seen so far."""
-
-    def __init__(self, model: Model, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        source: Any = str(model) if isinstance(model, Path) else model
-        try:
-            self.session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"]
-            )
-        except (
-            Exception
-        ) as error:  # onnxruntime raises a dozen types for one fact: it does not load
-            raise MeasureError(f"the ONNX model does not load: {error}") from error
-        self.binding = self.session.io_binding()
-        random = np.random.default_rng(_SEED)
-        for value in self.session.get_inputs():
-            array = _made_up(value.name, value.type, value.shape, random)
-            self.binding.bind_ortvalue_input(
-                value.name, onnxruntime.OrtValue.ortvalue_from_numpy(array)
-            )
-        for value in self.session.get_outputs():
-            self.binding.bind_output(value.name)
-        self.runs = 1
-        self.best_s = float("inf")
-
-    def warm(self) -> None:
-        self._time(_WARM_RUNS)
-        self.runs = max(1, round(BLOCK_S / self._time(1)))
-
-    def block(self) -> None:
-        self.best_s = min(self.best_s, self._time(self.runs))
-
-    def _time(self, runs: int) -> float:
-        run, binding = self.session.run_with_iobinding, self.binding
-        start = time.perf_counter()
-        for _ in range(runs):
-            run(binding)
-        return (time.perf_counter() - start) / runs
-
-
-def _made_up(
-    name: str, kind: str, shape: Sequence[Any], random: np.random.Generator
-) -> np.ndarray[Any, Any]:
-    if kind not in _NUMPY_TYPES:
-        raise MeasureError(
-            f"input {name!r} must be one of {', '.join(_NUMPY_TYPES)} to be timed, got {kind}; "
-            "export the model with a plain tensor there"
-        )
-    sizes = [size if isinstance(size, int) else 1 for size in shape]
-    dtype = _NUMPY_TYPES[kind]
-    if np.issubdtype(dtype, np.floating):
-        return random.standard_normal(sizes).astype(dtype)
-    return np.zeros(sizes, dtype=dtype)
-
-
 def _summary(times_s: Sequence[float]) -> Measured:
     return Measured(
         mean_s=float(np.mean(times_s)),
@@ -218,14 +134,3 @@ def _summary(times_s: Sequence[float]) -> Measured:
         max_s=max(times_s),
         instances=len(times_s),
     )
-
-
-@functools.cache
-def _cpu_model() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()

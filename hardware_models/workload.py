@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from paredown.hardware_models.kinds import Kind, groups_of, weight_name
@@ -58,9 +58,14 @@ class OperatorWork:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """All operators of a model in execution order, at one batch size."""
+    """All operators of a model in execution order, at one batch size.
+
+    `blueprint` is what they were read from, for models that export and time it; works made by
+    hand have none.
+    """
 
     operators: tuple[OperatorWork, ...]
+    blueprint: Blueprint | None = field(default=None, compare=False, repr=False)
 
     @functools.cached_property
     def macs(self) -> int:
@@ -98,7 +103,7 @@ def read_work(blueprint: Blueprint) -> Work:
     Raises:
         UnknownOperator: The graph holds an operator whose work is not known.
     """
-    return Work(operators=tuple(_Reader(blueprint).read()))
+    return Work(operators=tuple(_Reader(blueprint).read()), blueprint=blueprint)
 
 
 class _Reader:

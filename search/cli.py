@@ -19,6 +19,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from paredown.search.cli_calibrate import EXAMPLES as CALIBRATE_EXAMPLES
+from paredown.search.cli_calibrate import calibrate
+
 if TYPE_CHECKING:
     from paredown.search.evaluation import Evaluation
     from paredown.search.verification import Verification
@@ -279,6 +282,9 @@ def devices(
         host = None
     found = [known.load_device(each) for each in known.list_devices()]
     Console(highlight=False).print(device_table(found, host))
+
+
+_command("calibrate", *CALIBRATE_EXAMPLES)(calibrate)
 
 
 @_command("schema", "paredown schema > paredown.schema.json")

@@ -1,9 +1,10 @@
-"""Where a search's latencies come from: the device file, or a fit to this machine."""
+"""Where a search's latencies come from: the device file, a fit, a calibration, or timing each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,22 +12,31 @@ from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.export.lowering import lower
 from paredown.compressors.stored import StoredTensor
 from paredown.hardware_models.calibrated import CalibratedLatency, fit
+from paredown.hardware_models.calibration_file import (
+    check_target,
+    model_from_json,
+    read_calibration,
+)
 from paredown.hardware_models.device import Device, host_device
 from paredown.hardware_models.latency import LatencyError, LatencyModel, RooflineLatency
 from paredown.hardware_models.measure import fingerprint, measure_latencies
-from paredown.hardware_models.workload import read_work
+from paredown.hardware_models.measured import MeasuredLatency, start_measuring
+from paredown.hardware_models.workload import Work, read_work
+from paredown.search.cache import cache_folder
 from paredown.spaces.blueprint import Blueprint, Storage
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.draft import draft
-from paredown.spaces.space import Space
+from paredown.spaces.space import Space, canonical
 
 _NETWORKS = 40
 """Measured networks of a fit: about three seconds, held-out error near the noise of a session."""
+_REPEATED = 24
+"""Networks timed twice to learn how measuring repeats itself: an interval needs 20."""
 _SEED = 7
 
 
 def latency_model(
-    kind: Literal["roofline", "calibrated"],
+    kind: str,
     device: Device,
     threads: int,
     space: Space,
@@ -35,29 +45,71 @@ def latency_model(
     """The latency model of a search, and what to keep of it for a resumption (None for a roofline).
 
     Args:
+        kind: "roofline", "calibrated", "measured", or the path of a calibration file.
         stored: What an earlier call gave to keep: the same model comes back, nothing is measured.
+
+    Raises:
+        LatencyError: The device is not this machine and would have to be.
+        CalibrationError: The file is no calibration, or one of another device or thread count.
     """
     if kind == "roofline":
         return RooflineLatency(device, threads), None
+    if kind == "measured":
+        _check_is_here(kind, device)
+        measured = _measured(threads, space, stored)
+        return measured, measured.to_json()
+    if stored is not None:
+        return model_from_json(stored), dict(stored)
+    if kind != "calibrated":
+        model, _ = read_calibration(Path(kind))
+        check_target(model, device, threads)
+        return model, model.to_json()
+    _check_is_here(kind, device)
+    fitted = _calibrated(device, threads, space)
+    return fitted, fitted.to_json()
+
+
+def _check_is_here(kind: str, device: Device) -> None:
     here = host_device().name
     if device.name != here:
         raise LatencyError(
-            f"hardware.latency 'calibrated' times networks on this machine ({here}), got device "
-            f"{device.name!r}; set hardware.latency to roofline"
+            f"hardware.latency {kind!r} times networks on this machine ({here}), got device "
+            f"{device.name!r}; set hardware.latency to roofline, or to a file of `paredown "
+            "calibrate --write` and `--read`"
         )
-    if stored is not None:
-        return CalibratedLatency.from_json(stored), dict(stored)
-    blueprints = [draft(space.model_map(c), c) for c in sample_candidates(space, _NETWORKS)]
-    models = [lower(imagine(b, seed)).SerializeToString() for seed, b in enumerate(blueprints)]
+
+
+def _calibrated(device: Device, threads: int, space: Space) -> CalibratedLatency:
+    works = [_work(space, c) for c in sample_candidates(space, _NETWORKS)]
+    models = [export(work) for work in works]
     measured = measure_latencies(models, threads=threads, instances=3, blocks=20)
-    fitted = fit(
-        [read_work(b) for b in blueprints],
+    return fit(
+        works,
         [m.mean_s for m in measured],
         device,
         threads=threads,
         fingerprint=fingerprint(threads),
     )
-    return fitted, fitted.to_json()
+
+
+def _measured(threads: int, space: Space, stored: Mapping[str, Any] | None) -> MeasuredLatency:
+    first = space.architectures[0].name
+    reference = _work(space, Candidate(architecture=first))
+    if stored is not None:
+        return MeasuredLatency.from_json(stored, export=export, reference=reference)
+    others = [_work(space, c) for c in sample_candidates(space, _REPEATED)]
+    folder = cache_folder() / "latency"
+    return start_measuring(export, reference, others, folder, threads=threads)
+
+
+def _work(space: Space, candidate: Candidate) -> Work:
+    return read_work(draft(space.model_map(candidate), candidate))
+
+
+def export(work: Work) -> bytes:
+    """The ONNX file of a work's blueprint, filled with random values: one work, one file."""
+    assert work.blueprint is not None
+    return bytes(lower(imagine(work.blueprint, _SEED)).SerializeToString())
 
 
 def sample_candidates(space: Space, count: int) -> list[Candidate]:
@@ -83,12 +135,16 @@ def sample_candidates(space: Space, count: int) -> list[Candidate]:
                 s.name: SegmentChoice(activation_bits=8, container="fast")
                 for s in space.model_map(candidate).segments
             }
-            candidate = Candidate.of(
-                architecture=candidate.architecture,
-                layers=dict(candidate.layers),
-                segments=segments,
-                widths=dict(candidate.widths),
-                dropped=candidate.dropped,
+            # Canonical: float weights between 8-bit values are not what runs there.
+            candidate = canonical(
+                space.by_name[candidate.architecture],
+                Candidate.of(
+                    architecture=candidate.architecture,
+                    layers=dict(candidate.layers),
+                    segments=segments,
+                    widths=dict(candidate.widths),
+                    dropped=candidate.dropped,
+                ),
             )
         found[candidate.key] = candidate
     return list(found.values())[:count]

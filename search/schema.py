@@ -60,6 +60,26 @@ def _device(value: str, info: ValidationInfo) -> str:
     return str(path)
 
 
+LATENCY_MODELS = ("roofline", "calibrated", "measured")
+
+
+def _latency(value: str, info: ValidationInfo) -> str:
+    if value in LATENCY_MODELS:
+        return value
+    if not value.endswith(".json"):
+        raise ValueError(
+            f"must be one of {', '.join(LATENCY_MODELS)}, or a calibration file (.json) that "
+            "`paredown calibrate` wrote"
+        )
+    path = ((info.context or {}).get("folder", Path()) / Path(value).expanduser()).resolve()
+    if not path.is_file():
+        raise ValueError(
+            f"must be a calibration file that exists; there is none at {path}; write it with "
+            "`paredown calibrate`"
+        )
+    return str(path)
+
+
 class HardwareSection(Section):
     """What the model shall run on, and how its latency is known."""
 
@@ -68,10 +88,12 @@ class HardwareSection(Section):
         min_length=1,
         description="host (this machine), a built-in device, or a device file (.yaml).",
     )
-    latency: Literal["roofline", "calibrated"] = Field(
+    latency: Annotated[str, AfterValidator(_latency)] = Field(
         "calibrated",
-        description="roofline (from the device file) or calibrated (fitted to networks of the space "
-        "timed on this machine).",
+        min_length=1,
+        description="roofline (from the device file), calibrated (fitted to networks of the space "
+        "timed on this machine at the start), measured (every candidate timed here), or the file "
+        "that `paredown calibrate` wrote (.json).",
     )
     batch_size: int = Field(
         1, ge=1, le=4096, description="Batch of the exported model: latency, memory and the file."

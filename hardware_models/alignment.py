@@ -1,0 +1,63 @@
+"""How channels are padded, and where values lie in the blocked layout of float convolutions."""
+
+from __future__ import annotations
+
+from paredown.hardware_models.device import Device
+from paredown.hardware_models.workload import OperatorWork, Work
+
+# Operators that keep the blocked layout of the float convolutions around them.
+_KEEPS_LAYOUT = frozenset({"add", "mul", "activation", "pool", "concat", "resize"})
+
+
+def padded_macs(op: OperatorWork, device: Device) -> float:
+    """MACs of a convolution as the device's kernel runs them, with channels padded to its
+    blocks."""
+    alignment = device.alignment
+    into, out = op.in_channels // op.groups, op.out_channels // op.groups
+    in_block = alignment.int8_in_block if op.integer else alignment.float_block
+    out_block = alignment.int8_out_block if op.integer else alignment.float_block
+    # A first layer has fewer channels than a block and a kernel of its own that does not pad them.
+    padded_in = into if into < in_block else ceil_to(into, in_block)
+    return op.macs / (into * out) * padded_in * ceil_to(out, out_block)
+
+
+def is_aligned(op: OperatorWork, device: Device) -> bool:
+    """Whether the kernel with the fast layout can run the convolution.
+
+    ONNX Runtime's blocked float kernels need weights that are constants: a dequantised one is not.
+    """
+    if op.kind == "conv_transpose":
+        return False
+    if not op.integer and op.onnx_type != "float32":
+        return False
+    multiple = device.alignment.multiple
+    into = op.in_channels // op.groups
+    narrow = into < device.alignment.float_block and op.groups == 1
+    return op.out_channels % multiple == 0 and (narrow or into % multiple == 0)
+
+
+def blocked_operators(work: Work, device: Device) -> frozenset[str]:
+    """Names of the operators whose results lie in the blocked layout of float convolutions."""
+    blocked: set[str] = set()
+    for op in work.operators:
+        layout_changes(op, device, blocked)
+    return frozenset(blocked)
+
+
+def layout_changes(op: OperatorWork, device: Device, blocked: set[str]) -> bool:
+    """Whether inputs of `op` are reordered; a blocked result joins `blocked`."""
+    sources = not blocked.isdisjoint(op.sources)
+    is_blocked = (
+        op.kind in ("conv", "depthwise_conv") and not op.integer and is_aligned(op, device)
+    )
+    keeps = op.kind in _KEEPS_LAYOUT and sources
+    if is_blocked or keeps:
+        blocked.add(op.name)
+    enters = is_blocked and not sources and op.in_channels >= device.alignment.float_block
+    leaves = sources and not (is_blocked or keeps)
+    return enters or leaves
+
+
+def ceil_to(count: int, block: int) -> int:
+    """The next multiple of `block`."""
+    return -(-count // block) * block

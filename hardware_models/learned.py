@@ -1,0 +1,216 @@
+"""A calibrated latency with a learned correction, for a hundred measured networks and more.
+
+What the linear model misses (effects of one part on another, caches) is a smooth function of how
+a network's time divides into parts. A Gaussian process learns it from the logarithm of measured
+over calibrated time; far from all measured networks its correction fades to the mean one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from paredown.hardware_models.calibrated import (
+    CalibratedLatency,
+    check_measurements,
+    error_95,
+    fit,
+    fit_factors,
+    held_out_errors,
+)
+from paredown.hardware_models.device import Device
+from paredown.hardware_models.latency import (
+    Array,
+    Estimate,
+    Estimates,
+    parts_matrix_s,
+    symmetric,
+)
+from paredown.hardware_models.workload import Work
+
+FEWEST_NETWORKS = 100
+# Chosen among by cross-validation: length in units of the root of the dimension, noise relative
+# to the variance of the correction.
+_LENGTHS = (0.7, 1.4, 2.8)
+_NOISES = (0.1, 0.5, 2.0)
+_RIDGE = 3e-4
+_SMALLEST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class _Process:
+    """The posterior mean of a Gaussian process (Rasmussen and Williams 2006, equation 2.25).
+
+    `points` (networks, features) are standardised by `centre` and `scale`; features that never
+    vary have scale infinity and drop out.
+    """
+
+    centre: Array
+    scale: Array
+    points: Array
+    weights: Array
+    mean: float
+    length: float
+
+    def correction(self, features: Array) -> Array:
+        """Logarithm of measured over calibrated time (candidates,) of features."""
+        rows = (features - self.centre) / self.scale
+        return self.mean + _kernel(rows, self.points, self.length) @ self.weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedLatency:
+    """A calibrated model times the exponential of a learned correction."""
+
+    base: CalibratedLatency
+    process: _Process
+    relative_error_95: float
+    held_out_mape: float
+
+    @property
+    def source(self) -> str:
+        return f"learned correction of {self.base.source}"
+
+    @property
+    def device(self) -> Device:
+        return self.base.device
+
+    def predict(self, work: Work) -> Estimate:
+        """Latency of `work` with its conformal 95 % interval."""
+        return self.predict_many((work,))[0]
+
+    def predict_many(self, works: Sequence[Work]) -> Estimates:
+        parts = parts_matrix_s(works, self.base.device, self.base.threads)
+        linear = parts @ np.array(self.base.factors)
+        value_s = linear * np.exp(self.process.correction(_features(parts, linear)))
+        low_s, high_s = symmetric(value_s, self.relative_error_95)
+        return Estimates(
+            value_s=value_s,
+            low_s=low_s,
+            high_s=high_s,
+            source=self.source,
+            held_out_mape=self.held_out_mape,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready description, the device included."""
+        process = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self.process).items()
+        }
+        process["scale"] = [s if np.isfinite(s) else None for s in self.process.scale.tolist()]
+        return {
+            "kind": "learned",
+            "base": self.base.to_json(),
+            "process": process,
+            "relative_error_95": self.relative_error_95,
+            "held_out_mape": self.held_out_mape,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LearnedLatency:
+        """The model that `to_json` wrote.
+
+        Raises:
+            CalibrationError: It was fitted to other parts than this version has.
+        """
+        stored = data["process"]
+        scale = [np.inf if s is None else s for s in stored["scale"]]
+        return cls(
+            base=CalibratedLatency.from_json(data["base"]),
+            process=_Process(
+                centre=np.array(stored["centre"]),
+                scale=np.array(scale),
+                points=np.array(stored["points"]),
+                weights=np.array(stored["weights"]),
+                mean=float(stored["mean"]),
+                length=float(stored["length"]),
+            ),
+            relative_error_95=float(data["relative_error_95"]),
+            held_out_mape=float(data["held_out_mape"]),
+        )
+
+
+def fit_best(
+    works: Sequence[Work],
+    measured_s: Sequence[float],
+    device: Device,
+    *,
+    threads: int = 1,
+    fingerprint: str,
+) -> CalibratedLatency | LearnedLatency:
+    """The calibrated model, or from 100 networks the learned one if its held-out error is less.
+
+    Raises:
+        CalibrationError: As `fit`.
+    """
+    linear = fit(works, measured_s, device, threads=threads, fingerprint=fingerprint)
+    if len(works) < FEWEST_NETWORKS:
+        return linear
+    learned = fit_learned(works, measured_s, linear)
+    return learned if learned.held_out_mape < linear.held_out_mape else linear
+
+
+def fit_learned(
+    works: Sequence[Work], measured_s: Sequence[float], base: CalibratedLatency
+) -> LearnedLatency:
+    """A correction of `base`, which was fitted to the same networks.
+
+    Held-out errors are those of the whole model: within a fold, the linear fit has not seen the
+    held-out networks either.
+
+    Raises:
+        CalibrationError: Fewer than 100 networks, or measurements as `fit` refuses them.
+    """
+    times = np.asarray(measured_s, dtype=np.float64)
+    check_measurements(len(works), times, FEWEST_NETWORKS)
+    parts = parts_matrix_s(works, base.device, base.threads)
+    settings = tuple(product(_LENGTHS, _NOISES))
+    errors = {s: np.abs(held_out_errors(parts, times, _predictor(*s))) for s in settings}
+    best = min(settings, key=lambda s: float(errors[s].mean()))
+    process = _learn(parts, times, np.array(base.factors), *best)
+    return LearnedLatency(
+        base=base,
+        process=process,
+        relative_error_95=error_95(errors[best], base.relative_error_95),
+        held_out_mape=float(errors[best].mean()),
+    )
+
+
+def _predictor(length: float, noise: float) -> Callable[[Array, Array, Array], Array]:
+    def predict(parts: Array, times_s: Array, held: Array) -> Array:
+        factors = fit_factors(parts, times_s, _RIDGE)
+        process = _learn(parts, times_s, factors, length, noise)
+        linear = held @ factors
+        return np.asarray(linear * np.exp(process.correction(_features(held, linear))))
+
+    return predict
+
+
+def _learn(parts: Array, times_s: Array, factors: Array, length: float, noise: float) -> _Process:
+    linear = parts @ factors
+    features = _features(parts, linear)
+    spread = features.std(axis=0)
+    scale = np.where(spread > _SMALLEST_SPREAD, spread, np.inf)
+    centre = features.mean(axis=0)
+    points = (features - centre) / scale
+    length = length * float(np.sqrt(np.isfinite(scale).sum()))
+    residual = np.log(times_s / linear)
+    mean = float(residual.mean())
+    kernel = _kernel(points, points, length) + noise * np.eye(len(points))
+    weights = np.asarray(np.linalg.solve(kernel, residual - mean), dtype=np.float64)
+    return _Process(centre, scale, points, weights, mean, length)
+
+
+def _features(parts: Array, linear: Array) -> Array:
+    """Shares of the parts in the calibrated time, and its logarithm: (networks, parts + 1)."""
+    return np.hstack([parts / linear[:, None], np.log(linear)[:, None]])
+
+
+def _kernel(first: Array, second: Array, length: float) -> Array:
+    squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None] - 2 * first @ second.T
+    return np.asarray(np.exp(-np.maximum(squares, 0.0) / (2 * length**2)))

@@ -1,0 +1,204 @@
+"""Latency that is measured: a candidate is exported and timed beside the uncompressed model.
+
+Seconds of two moments do not compare (a shared machine drifts by several per cent within the
+hour), ratios do. So a candidate is timed interleaved with the reference, and what it is said to
+take is that ratio times the reference's seconds, which were settled once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paredown.hardware_models.calibrated import error_95
+from paredown.hardware_models.latency import (
+    Array,
+    Estimate,
+    Estimates,
+    LatencyError,
+    symmetric,
+)
+from paredown.hardware_models.measure import Measured, fingerprint, measure_latencies
+from paredown.hardware_models.workload import Work
+
+Export = Callable[[Work], bytes]
+"""From a work to the bytes of its ONNX file."""
+Timer = Callable[[Sequence[bytes], int], Sequence[Measured]]
+"""From ONNX files and threads to their latencies, timed interleaved."""
+
+_WIDEST_ERROR = 0.1
+"""Interval where no repeated measurement said better: sessions of one model differ by less."""
+
+
+def time_together(models: Sequence[bytes], threads: int) -> Sequence[Measured]:
+    """Three sessions of each model, interleaved on this machine."""
+    return measure_latencies(models, threads=threads, instances=3, blocks=20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredLatency:
+    """Times every candidate it has not seen, and remembers it on disk.
+
+    `folder` keeps one JSON file per model and machine. `reference_s` are the uncompressed model's
+    seconds; `relative_error_95` and `held_out_mape` say how one measurement repeats another.
+    """
+
+    export: Export = field(compare=False)
+    reference: bytes = field(repr=False)
+    reference_s: float
+    folder: Path
+    threads: int = 1
+    relative_error_95: float = _WIDEST_ERROR
+    held_out_mape: float | None = None
+    timer: Timer = field(default=time_together, compare=False)
+
+    @property
+    def source(self) -> str:
+        return (
+            f"measured on {fingerprint(self.threads)}, "
+            f"beside the uncompressed model at {self.reference_s:.6g} s"
+        )
+
+    def predict(self, work: Work) -> Estimate:
+        """Measured latency of `work`, timed now if it never was.
+
+        Raises:
+            LatencyError: The work was made by hand, so there is nothing to export.
+        """
+        return self.predict_many((work,))[0]
+
+    def predict_many(self, works: Sequence[Work]) -> Estimates:
+        """Latencies of a population; those never timed are timed together.
+
+        Raises:
+            LatencyError: As `predict`.
+        """
+        value_s = self.reference_s * self._ratios([_exported(work, self.export) for work in works])
+        low_s, high_s = symmetric(value_s, self.relative_error_95)
+        return Estimates(
+            value_s=value_s,
+            low_s=low_s,
+            high_s=high_s,
+            source=self.source,
+            held_out_mape=self.held_out_mape,
+        )
+
+    def _ratios(self, models: Sequence[bytes]) -> Array:
+        """Latency of each model over the reference's."""
+        paths = [self._path(model) for model in models]
+        missing = {p: m for p, m in zip(paths, models, strict=True) if not p.exists()}
+        if missing:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            base, *found = self.timer((self.reference, *missing.values()), self.threads)
+            for path, measured in zip(missing, found, strict=True):
+                _write(path, {"ratio": measured.mean_s / base.mean_s})
+        return np.array([float(json.loads(path.read_text("utf-8"))["ratio"]) for path in paths])
+
+    def _path(self, model: bytes) -> Path:
+        digest = hashlib.blake2b(model, digest_size=16)
+        digest.update(hashlib.blake2b(self.reference).digest())
+        digest.update(fingerprint(self.threads).encode())
+        return self.folder / f"{digest.hexdigest()}.json"
+
+    def to_json(self) -> dict[str, Any]:
+        """What to keep: the settled seconds and errors; models are exported again."""
+        return {
+            "kind": "measured",
+            "fingerprint": fingerprint(self.threads),
+            "threads": self.threads,
+            "reference_s": self.reference_s,
+            "folder": str(self.folder),
+            "relative_error_95": self.relative_error_95,
+            "held_out_mape": self.held_out_mape,
+        }
+
+    @classmethod
+    def from_json(
+        cls,
+        data: Mapping[str, Any],
+        *,
+        export: Export,
+        reference: Work,
+        timer: Timer = time_together,
+    ) -> MeasuredLatency:
+        """The model that `to_json` wrote, with what JSON cannot hold.
+
+        Raises:
+            LatencyError: It was measured on another machine, or with another runtime.
+        """
+        here = fingerprint(int(data["threads"]))
+        if data["fingerprint"] != here:
+            raise LatencyError(
+                f"measured latencies hold for one machine, these for {data['fingerprint']}, "
+                f"and this is {here}; start a new run"
+            )
+        return cls(
+            export=export,
+            reference=_exported(reference, export),
+            reference_s=float(data["reference_s"]),
+            folder=Path(data["folder"]),
+            threads=int(data["threads"]),
+            relative_error_95=float(data["relative_error_95"]),
+            held_out_mape=data["held_out_mape"],
+            timer=timer,
+        )
+
+
+def start_measuring(
+    export: Export,
+    reference: Work,
+    others: Sequence[Work],
+    folder: Path,
+    *,
+    threads: int = 1,
+    timer: Timer = time_together,
+) -> MeasuredLatency:
+    """A measuring model with its reference settled and its repeatability measured.
+
+    The reference and `others` are timed twice, each time in sessions of their own; how the ratios
+    of the second time differ from those of the first gives the interval (conformal from 20 others
+    on) and the error.
+
+    Raises:
+        LatencyError: A work was made by hand, so there is nothing to export.
+    """
+    models = [_exported(work, export) for work in (reference, *others)]
+    first, second = (timer(models, threads) for _ in range(2))
+    errors = np.array(
+        [
+            abs((b.mean_s / second[0].mean_s) / (a.mean_s / first[0].mean_s) - 1)
+            for a, b in zip(first[1:], second[1:], strict=True)
+        ]
+    )
+    return MeasuredLatency(
+        export=export,
+        reference=models[0],
+        reference_s=(first[0].mean_s + second[0].mean_s) / 2,
+        folder=folder,
+        threads=threads,
+        relative_error_95=error_95(errors, max(_WIDEST_ERROR, *errors, 0.0)),
+        held_out_mape=float(errors.mean()) if len(errors) else None,
+        timer=timer,
+    )
+
+
+def _exported(work: Work, export: Export) -> bytes:
+    if work.blueprint is None:
+        raise LatencyError(
+            "only works read from a blueprint can be measured, got one made by hand; "
+            "use read_work, or a model that predicts"
+        )
+    return export(work)
+
+
+def _write(path: Path, record: Mapping[str, float]) -> None:
+    """In one step: another process may be reading."""
+    written = path.with_suffix(".new")
+    written.write_text(json.dumps(record), encoding="utf-8")
+    written.replace(path)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from paredown.hardware_models.compiled_space import CompiledSpace
+from paredown.hardware_models.device import capabilities, load_device
+from paredown.hardware_models.latency import LatencyError, RooflineLatency
+from paredown.hardware_models.table import TableEntry, naive_table, signature
+from paredown.hardware_models.workload import read_work
+from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
+from paredown.search.space_rules import build_space
+from paredown.spaces.draft import draft
+from paredown.spaces.read import read_model_map
+
+X86 = load_device("x86-avx512-vnni-ort")
+RULES = (
+    LayerRule(layers=("*",), weight_bits=(2, 4, 8, 32), rank_fraction=(1.0, 0.25)),
+    SegmentRule(segments=("*",), activation_bits=(8, 32), container=("compact", "fast")),
+    GroupRule(groups=("*",), width=(1.0, 0.5)),
+    BlockRule(blocks=("*",), drop=True),
+)
+
+
+@pytest.fixture(scope="module")
+def space(residual_chain):
+    maps = {"net": read_model_map(residual_chain(3, 32))}
+    section = SpaceSection(rules=RULES)
+    return build_space(section, maps, capabilities(X86), ("latency_s", "packed_bytes"))
+
+
+@pytest.fixture(scope="module")
+def price(space):
+    return lambda candidate: read_work(draft(space.model_map(candidate), candidate))
+
+
+def small_memory(device):
+    """The device with a first level of memory that only some candidates fit into."""
+    first, *others = device.memory.levels
+    levels = (first.model_copy(update={"size_bytes": 60_000}), *others)
+    memory = device.memory.model_copy(update={"levels": levels})
+    return device.model_copy(update={"memory": memory})
+
+
+def models(space, price):
+    preset = RooflineLatency(X86)
+    work = price(space.decode({}))
+    entries = [
+        TableEntry(signature=signature(op), seconds=3 * float(s), preset_s=float(s))
+        for op, s in zip(work.operators, preset.operators_s(work), strict=True)
+        if op.kind == "conv"
+    ]
+    tight = RooflineLatency(small_memory(X86))
+    return {"roofline": preset, "tight": tight, "table": naive_table(preset, entries, "test")}
+
+
+@pytest.mark.parametrize("kind", ["roofline", "tight", "table"])
+def test_a_population_costs_what_the_scalar_path_says(kind, space, price):
+    model = models(space, price)[kind]
+    compiled = CompiledSpace(space, model, price)
+    population = compiled.draw(150, seed=3)
+    found = compiled.predict_many(population)
+    exact = [model.predict(price(compiled.candidate(row))) for row in population]
+    assert found.value_s == pytest.approx(np.array([e.value_s for e in exact]), rel=1e-9)
+    assert found.high_s == pytest.approx(np.array([e.high_s for e in exact]), rel=1e-9)
+    assert found.source == model.source
+    assert len({*found.value_s.tolist()}) > 100
+
+
+def test_entries_are_made_once(space, price):
+    asked = []
+
+    def counted(candidate):
+        asked.append(candidate.key)
+        return price(candidate)
+
+    compiled = CompiledSpace(space, RooflineLatency(X86), counted)
+    population = compiled.draw(60, seed=1)
+    first = compiled.predict_many(population).value_s
+    made = len(asked)
+    again = compiled.predict_many(population).value_s
+    assert len(asked) == made
+    assert again.tolist() == first.tolist()
+
+
+def test_rows_decode_as_the_space_does(space, price):
+    compiled = CompiledSpace(space, RooflineLatency(X86), price)
+    for row in compiled.draw(20, seed=2):
+        candidate = compiled.candidate(row)
+        assert space.contains(candidate)
+    assert compiled.candidate(np.zeros(len(compiled.knobs), int)) == space.decode({})
+
+
+def test_a_model_whose_segments_are_not_local_is_refused(space, price):
+    class Global(RooflineLatency):
+        def operators_s(self, work, level=None):
+            return super().operators_s(work, level) * (1 + 1e-3 * len(work.operators))
+
+    compiled = CompiledSpace(space, Global(X86), price)
+    with pytest.raises(LatencyError, match="one by one"):
+        compiled.compile(count=200)
