@@ -117,7 +117,10 @@ class Ledger:
         return evaluation
 
     def use_rung(self, rung: int) -> None:
-        """Make the front that of another rung, complete now; its members become the ones marked in MLflow."""
+        """Make the front that of another rung, complete now.
+
+        Its members become the ones marked in MLflow.
+        """
         self._journal.set_attribute(RUNG, rung)
         self.front = front_of(self.evaluations, self.goals, rung)
         for member in self.front.members:

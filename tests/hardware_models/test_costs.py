@@ -28,7 +28,7 @@ def test_a_price_holds_every_cost(captured, blueprint_of, with_codes):
     assert metrics["bops"] == work.bops
     assert metrics["latency_s"] == RooflineLatency(X86).predict(work).value_s
     assert metrics["latency_low_s"] < metrics["latency_s"] < metrics["latency_high_s"]
-    assert metrics["peak_memory_bytes"] == peak_activation_bytes(blueprint).planned_bytes
+    assert metrics["peak_memory_bytes"] == peak_activation_bytes(blueprint, X86).planned_bytes
     assert metrics["energy_ratio"] < 1
     assert metrics["packed_bytes"] < _packed(plain)["packed_bytes"] / 3
     assert all(math.isfinite(value) for value in metrics.values())
