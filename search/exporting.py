@@ -22,7 +22,7 @@ from paredown.hardware_models.device import DeviceError, host_device
 from paredown.hardware_models.latency import Estimate, RooflineLatency
 from paredown.hardware_models.measure import fingerprint
 from paredown.search.config import dump_config
-from paredown.search.evaluation import UNCOMPRESSED, Evaluation
+from paredown.search.evaluation import Evaluation
 from paredown.search.workbench import Workbench
 
 BUNDLE_FILES = (ONNX_FILE, TENSORS_FILE, GRAPH_FILE, CANDIDATE_FILE)
@@ -46,28 +46,12 @@ def export(
         BundleError: A folder of that name holds something else.
         ExportError: An operator has no ONNX lowering.
     """
-    base = uncompressed or evaluate_uncompressed(workbench)
+    base = uncompressed or workbench.evaluate_uncompressed(rung=1)
     if evaluation.key == base.key:
         return _write(workbench, evaluation, base, folder)
     if not _is_written(folder / base.key, dump_config(workbench.config)):
         _write(workbench, base, base, folder)
     return _write(workbench, evaluation, base, folder)
-
-
-def evaluate_uncompressed(workbench: Workbench) -> Evaluation:
-    """The uncompressed model scored on the whole search split."""
-    candidate = workbench.uncompressed()
-    scored = workbench.score(workbench.assemble(candidate), workbench.task.splits.search)
-    return Evaluation(
-        number=0,
-        key=candidate.key,
-        candidate=candidate,
-        kind="reference",
-        label=UNCOMPRESSED,
-        rung=1,
-        metrics=workbench.price(candidate).as_metrics()
-        | {workbench.task.metric.name: scored.metric, "loss": scored.loss},
-    )
 
 
 def latency_ratio(

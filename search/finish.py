@@ -9,7 +9,7 @@ from pathlib import Path
 from paredown.search.decisions import decision_figure
 from paredown.search.display import Outline
 from paredown.search.evaluation import UNCOMPRESSED
-from paredown.search.exporting import evaluate_uncompressed, export
+from paredown.search.exporting import export
 from paredown.search.ledger import Ledger
 from paredown.search.pictures import decision_png, front_png, progress_png
 from paredown.search.plots import front_figure, parallel_figure, progress_figure, write_html
@@ -24,7 +24,7 @@ BUNDLES = "bundles"
 
 def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> tuple[BundleCheck, ...]:
     """Every member of the front as a bundle, re-opened and measured in a fresh process."""
-    base = evaluate_uncompressed(workbench)
+    base = workbench.evaluate_uncompressed(rung=1)
     found = [
         e for e in ledger.evaluations if e.label == UNCOMPRESSED and e.rung == ledger.front.rung
     ]

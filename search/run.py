@@ -17,7 +17,7 @@ from paredown.search.config import dump_config, load_config
 from paredown.search.coordinator import Coordinator, Job
 from paredown.search.engine_local import run_local
 from paredown.search.engine_ray import run_ray
-from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT, Evaluation, Goal, is_cost
+from paredown.search.evaluation import UNIFORM_8_BIT, Evaluation, Goal, is_cost
 from paredown.search.finish import export_front, write_pages
 from paredown.search.journal import JournalError
 from paredown.search.latency_source import uniform
@@ -105,7 +105,8 @@ def run(
     watch.stage("reading the model, collecting statistics, timing sample networks")
     workbench = prepare(config, folder / LATENCY)
     rows = _first_rows(workbench)
-    base = _uncompressed(workbench, rows)
+    # Relative bounds need it before the search starts.
+    base = workbench.evaluate_uncompressed(rows)
     goals = absolute_goals(config.goals, base.metrics)
     ledger = Ledger.open(workbench, goals, folder, watch, resume=resume)
     # Only now is the folder ours: a refused resumption leaves the earlier config as it was.
@@ -155,23 +156,6 @@ def _first_rows(workbench: Workbench) -> int | None:
     """Rows of the first rung; None where that is the whole search split, so that one rung is all."""
     wanted = workbench.config.search.rung_images
     return wanted if wanted < len(workbench.task.splits.search) else None
-
-
-def _uncompressed(workbench: Workbench, rows: int | None) -> Evaluation:
-    """The uncompressed model's evaluation: relative bounds need it before the search starts."""
-    started = time.perf_counter()
-    candidate = workbench.uncompressed()
-    score = workbench.evaluator.evaluate(candidate, rows)
-    metrics = workbench.price(candidate).as_metrics()
-    return Evaluation(
-        number=0,
-        key=candidate.key,
-        candidate=candidate,
-        kind="reference",
-        label=UNCOMPRESSED,
-        metrics=metrics | {workbench.task.metric.name: score.metric, "loss": score.loss},
-        duration_s=time.perf_counter() - started,
-    )
 
 
 def _search(

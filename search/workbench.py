@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from paredown.hardware_models.elsewhere import LatenciesElsewhere
 from paredown.hardware_models.latency import LatencyModel, RooflineLatency
 from paredown.hardware_models.workload import read_work
 from paredown.search.cache import cache_folder, digest
-from paredown.search.evaluation import Goal, Score
+from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, Score
 from paredown.search.latency_source import latency_model
 from paredown.search.schema import Config, GoalSection
 from paredown.search.scoring import Evaluator, channels_last, score
@@ -98,6 +99,23 @@ class Workbench:
     def assemble(self, candidate: Candidate) -> CompressedModel:
         """The compressed model, exactly as it is scored and exported."""
         return self.evaluator.assemble(candidate)
+
+    def evaluate_uncompressed(self, rows: int | None = None, rung: int = 0) -> Evaluation:
+        """The uncompressed model scored on the first `rows` rows of the search split, or all."""
+        started = time.perf_counter()
+        candidate = self.uncompressed()
+        score = self.evaluator.evaluate(candidate, rows)
+        metrics = self.price(candidate).as_metrics()
+        return Evaluation(
+            number=0,
+            key=candidate.key,
+            candidate=candidate,
+            kind="reference",
+            label=UNCOMPRESSED,
+            rung=rung,
+            metrics=metrics | {self.task.metric.name: score.metric, "loss": score.loss},
+            duration_s=time.perf_counter() - started,
+        )
 
     def score(self, model: CompressedModel, split: Split, rows: int | None = None) -> Score:
         return score(model, split, self.task.metric, self.task.loss, rows)

@@ -18,7 +18,7 @@ from paredown.hardware_models.latency import Estimate
 from paredown.search.bundle_rules import Findings, check_metric
 from paredown.search.config import load_config
 from paredown.search.evaluation import Evaluation
-from paredown.search.exporting import digest_of, evaluate_uncompressed, export, latency_ratio
+from paredown.search.exporting import digest_of, export, latency_ratio
 from paredown.search.verification import (
     Verification,
     VerificationError,
@@ -50,7 +50,7 @@ def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 def bundles(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Bundles of the uncompressed model, one of 4-bit weights and one in integers."""
     folder = tmp_path_factory.mktemp("bundles")
-    base = evaluate_uncompressed(workbench)
+    base = workbench.evaluate_uncompressed(rung=1)
     model_map = workbench.space.model_map(base.candidate)
     names = [layer.name for layer in model_map.layers]
     segments = sorted(set(model_map.segment_of_node.values()))
