@@ -21,7 +21,7 @@ from paredown.hardware_models.device import host_device
 from paredown.hardware_models.latency import RooflineLatency
 from paredown.hardware_models.measure import fingerprint
 from paredown.hardware_models.time_models import time_interleaved
-from paredown.search.calibrating import CANDIDATES_EACH, family_networks
+from paredown.search.calibrating import CANDIDATES_EACH, family_networks, loadable
 from paredown.search.calibration_families import FAMILIES, Family
 
 TURNS = 4
@@ -35,7 +35,10 @@ def row(name: str, family: str, found: Accuracy) -> str:
 
 def measure(family: Family, architectures: int) -> None:
     device = host_device()
-    networks = family_networks([family], architectures * CANDIDATES_EACH, device, lambda _: None)
+    drawn = family_networks([family], architectures * CANDIDATES_EACH, device, lambda _: None)
+    networks, left_out = loadable(drawn)
+    for reason in left_out:
+        print(f"left out: {reason}")
     times = np.array(time_interleaved([n.model for n in networks], 1, SESSIONS, 30))
     truth = times.mean(axis=1)
     works = [n.work for n in networks]

@@ -38,6 +38,7 @@ PARTS = (
     "int8_misaligned_macs",
     "im2col",
     "int8_im2col",
+    "int8_conv_elements",
     "depthwise_macs",
     "int8_depthwise_macs",
     "wide_depthwise_macs",
@@ -189,6 +190,10 @@ def _add_product(
     else:
         parts[f"{prefix}{'far_' if far else ''}weight_traffic"] += weights_s
         parts["activation_traffic"] += elements_s
+    if op.integer and op.kind in _CONVOLUTIONS and "int8_im2col" not in computing:
+        # Codes are read and requantised one by one; where columns are made, those say so already.
+        touched = op.input_elements + op.output_elements
+        parts["int8_conv_elements"] += touched * device.elements.add_s.value / speed
 
 
 def _add_weight_dequantize(

@@ -8,7 +8,7 @@ below which no model can go.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from paredown.hardware_models.learned import LearnedLatency, fit_best
 from paredown.hardware_models.measure import fingerprint, measure_latencies
 from paredown.hardware_models.preflight import Preflight, preflight
 from paredown.hardware_models.probes import Probe, probe_alignment, probe_kernels
+from paredown.hardware_models.time_models import MeasureError, Runner
 from paredown.hardware_models.workload import Work, read_work
 from paredown.search.calibration_families import Family, random_network
 from paredown.search.latency_source import imagine, sample_candidates
@@ -69,7 +70,8 @@ class Calibration:
     """A fitted model with everything that says how far to trust it.
 
     `held_out` compares predictions of networks with the fit that had not seen them; `floor` the
-    second timing of a network with its first, None where there was one timing only.
+    second timing of a network with its first, None where there was one timing only. `left_out`
+    names networks that the runtime does not load, with its reason.
     """
 
     model: CalibratedLatency | LearnedLatency
@@ -77,6 +79,7 @@ class Calibration:
     floor: Accuracy | None
     state: Preflight | None
     probes: tuple[Probe, ...]
+    left_out: tuple[str, ...] = ()
 
     def report(self) -> dict[str, Any]:
         """A JSON-ready report, kept beside the model."""
@@ -85,6 +88,7 @@ class Calibration:
             "floor": None if self.floor is None else asdict(self.floor),
             "preflight": None if self.state is None else asdict(self.state),
             "probes": [asdict(probe) for probe in self.probes],
+            "left_out": list(self.left_out),
         }
 
 
@@ -164,6 +168,8 @@ def calibrate_here(
     Raises:
         CalibrationError: Fewer than 5 networks.
     """
+    told("opening the networks")
+    networks, left_out = loadable(networks)
     if len(networks) < FEWEST_NETWORKS:
         raise CalibrationError(
             f"a calibration needs at least {FEWEST_NETWORKS} networks, got {len(networks)}; "
@@ -174,7 +180,22 @@ def calibrate_here(
     probes = (*probe_alignment(device, threads), *probe_kernels(device, threads))
     times = time_networks(networks, threads, told)
     told("fitting")
-    return concluded(networks, times, device, threads, fingerprint(threads), state, probes)
+    found = concluded(networks, times, device, threads, fingerprint(threads), state, probes)
+    return replace(found, left_out=left_out)
+
+
+def loadable(networks: Sequence[Network]) -> tuple[list[Network], tuple[str, ...]]:
+    """Networks that the runtime loads, and what it says of the others."""
+    kept: list[Network] = []
+    left_out: list[str] = []
+    for network in networks:
+        try:
+            Runner(network.model, 1)
+        except MeasureError as error:
+            left_out.append(f"{network.origin} {network.candidate.key}: {error}")
+        else:
+            kept.append(network)
+    return kept, tuple(left_out)
 
 
 def concluded(

@@ -177,6 +177,8 @@ def _conclude(calibration: Calibration, target: Path, console: Console) -> None:
     write_calibration(target, calibration.model, calibration.report())
     for remark in calibration.state.remarks if calibration.state else ():
         console.print(f"[yellow]note: {escape(remark)}[/yellow]")
+    for reason in calibration.left_out:
+        console.print(f"[yellow]left out: {escape(reason)}[/yellow]")
     if calibration.probes:
         probes = plain_table("the device file claims", "ratio", "holds")
         for probe in calibration.probes:

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from paredown.search.calibrating import (
     concluded,
     family_networks,
     family_space,
+    loadable,
     network_of,
     summary_rows,
 )
@@ -82,6 +84,14 @@ def test_a_calibration_tells_held_out_error_and_floor(networks):
         "pairs apart by 10 % ordered right",
     }  # fmt: skip
     json.dumps(found.report())
+
+
+def test_a_network_that_does_not_load_is_left_out_and_named(networks):
+    broken = replace(networks[0], model=b"no model", origin="mlp 99")
+    kept, left_out = loadable([broken, *networks[1:3]])
+    assert kept == networks[1:3]
+    assert "mlp 99" in left_out[0]
+    assert "does not load" in left_out[0]
 
 
 def test_very_few_networks_have_no_held_out_report(networks):
