@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Operator
@@ -52,12 +54,13 @@ def arrange(graph: Graph) -> Graph:
 
 
 def fit_biases(model: CompressedModel) -> CompressedModel:
-    """The model with weight scales raised where an int32 bias would overflow.
+    """The model with weight scales set where an int32 bias would overflow or vanish.
 
     Beside 8-bit inputs a bias is held as int32 in units of s_x * s_w, by file or runtime. In a
     channel whose weights are almost zero that unit can be so small that the bias is clipped, and
     silently. Its scale is raised until the bias takes half the range; the codes follow, and what a
-    product loses is at most 255 * 2**-31 of the bias.
+    product loses is at most 255 * 2**-31 of the bias. A channel without any weight has a scale of no
+    meaning, in whose unit the bias may round to nothing: it gets the finest one.
     """
     stored = dict(model.stored)
     for operator in model.blueprint.operators:
@@ -80,9 +83,11 @@ def _fitted(weight: StoredTensor, bias: StoredTensor, input_scale: float) -> Sto
     if weight.scale is None or weight.scale.numel() != bias.values.numel():
         return weight
     floor = bias.dense().abs() / (input_scale * _INT32_ROOM)
-    if bool((weight.scale >= floor).all()):
+    rows = weight.values.movedim(weight.storage.axis, 0).flatten(1)
+    is_empty = (rows == 0).all(dim=1) & (floor > 0)
+    if bool((weight.scale >= floor).all()) and not bool(is_empty.any()):
         return weight
-    scale = weight.scale.maximum(floor)
+    scale = torch.where(is_empty, floor, weight.scale.maximum(floor))
     shape = [1] * weight.values.ndim
     shape[weight.storage.axis] = -1
     ratio = (weight.scale / scale).view(shape)
