@@ -34,6 +34,7 @@ from paredown.search.workbench import survey
 
 HELD_OUT = 40
 SESSIONS = 4
+BLOCKS = 60
 LARGEST_ERROR, FLOORS, LEAST_RANK = 0.05, 1.3, 0.95
 
 
@@ -64,7 +65,7 @@ def main() -> int:
     fresh = [networks[i] for i in order[:HELD_OUT]]
     # One interleaved run for both: the machine's speed shifts by tens of per cent between runs.
     models = [n.model for n in fitted] + [n.model for n in fresh] * SESSIONS
-    timed = np.array(time_interleaved(models, 1, 1, 20))[:, 0]
+    timed = np.array(time_interleaved(models, 1, 1, BLOCKS))[:, 0]
     times_s, rest = timed[: len(fitted)], timed[len(fitted) :]
     sessions = rest.reshape(SESSIONS, len(fresh)).T
     truth_s = sessions.mean(axis=1)
