@@ -19,9 +19,11 @@ from torch import Tensor
 
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
-from paredown.compressors.matrix import DAMPING, from_matrix, row_errors, to_matrix
+from paredown.compressors.descent import descend_codes
+from paredown.compressors.matrix import DAMPING, from_matrix, row_errors, split_groups, to_matrix
 from paredown.compressors.methods import Compressed, Problem, compress
 from paredown.compressors.patches import sampled_columns, sampled_outputs
+from paredown.compressors.quantize import top_code
 from paredown.compressors.repair import MomentRestorer
 from paredown.compressors.solution import row_curvature
 from paredown.compressors.stored import StoredTensor
@@ -30,9 +32,12 @@ from paredown.spaces.candidate import Candidate, LayerChoice
 from paredown.spaces.graph import FUNCTIONS, Node, run
 from paredown.spaces.model_map import Layer
 
-_MOST_POSITIONS = 16_384
+_MOST_POSITIONS = 8_192
 _MOST_VALUES = 2**22
 """Sampled outputs kept of each layer: 16 MiB of float32."""
+_SETTLED = ("descent", "obq", "joint")
+"""Slow methods: from their codes it is a few sweeps to those for the inputs that are really seen."""
+_SWEEPS = 3
 _FEWEST_PER_COLUMN = 2
 """Positions for each weight of a row below which a fit would follow the sample."""
 
@@ -149,10 +154,7 @@ def _solve(
     inputs = sampled_columns(layer, arguments, problem.samples)
     matrix = to_matrix(before.dense(), layer)
     fit = _Fit.of(matrix, inputs, problem.wanted, centred=operator.bias is not None)
-    found = compress(
-        Problem(matrix=fit.matrix, gram=fit.gram, row_curvature=problem.row_curvature),
-        problem.choice,
-    )
+    found = _compressed(fit, problem, before)
     tensors: dict[str, StoredTensor] = {}
     if fit.error(found.dense()) <= fit.error(matrix):
         matrix = found.dense()
@@ -160,6 +162,30 @@ def _solve(
     if operator.bias is not None:
         tensors[operator.bias] = StoredTensor.of_floats(fit.bias(matrix))
     return tensors
+
+
+def _compressed(fit: _Fit, problem: _Layer, before: StoredTensor) -> Compressed:
+    """The fitted matrix as the choice asks; what a slow method found is settled, not sought again."""
+    choice = problem.choice
+    if choice.method not in _SETTLED or before.scale is None:
+        whole = Problem(matrix=fit.matrix, gram=fit.gram, row_curvature=problem.row_curvature)
+        fast = replace(choice, method="gptq") if choice.method in _SETTLED else choice
+        return compress(whole, fast)
+    grouped, gram = split_groups(fit.matrix.double(), fit.gram)
+    codes = to_matrix(before.values, problem.layer)
+    allowed = codes != 0 if choice.sparsity > 0 else None
+    settled, scale = descend_codes(
+        grouped,
+        gram,
+        codes.double().reshape(grouped.shape),
+        before.scale.double().reshape(grouped.shape[:2]),
+        top_code(choice.weight_bits),
+        None if allowed is None else allowed.reshape(grouped.shape),
+        sweeps=_SWEEPS,
+    )
+    mask = None if before.mask is None else to_matrix(before.mask, problem.layer)
+    values = settled.reshape(codes.shape).to(torch.int8)
+    return Compressed(values=values, scale=scale.flatten().float(), mask=mask)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,10 @@ _MAX_POOLS = frozenset({"aten.max_pool1d.default", "aten.max_pool2d.default"})
 _FUSABLE = _CLAMPS | {
     f"aten.{name}.default" for name in ("clamp", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
 }
+# ONNX Runtime fuses these into a float Gemm before it looks for quantised ones, which then stays.
+_GEMM_TAKES = frozenset(
+    f"aten.{name}.default" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
+)
 _FUSES_ACTIVATION = frozenset({"conv", "depthwise_conv", "linear"})
 
 
@@ -75,7 +79,7 @@ def read_precision(blueprint: Blueprint) -> Precision:
     outputs = frozenset(graph.outputs)
     users = _users(graph.nodes, inputs)
     wanted = _wanted_codes(graph.nodes, kinds, users, outputs)
-    codes, integer = _codes_and_kernels(blueprint, kinds, inputs, wanted)
+    codes, integer = _codes_and_kernels(blueprint, kinds, inputs, users, wanted)
     return Precision(
         kinds=kinds,
         inputs=inputs,
@@ -89,6 +93,7 @@ def _codes_and_kernels(
     blueprint: Blueprint,
     kinds: Mapping[str, Kind],
     inputs: Mapping[str, tuple[str, ...]],
+    users: Mapping[str, list[Node]],
     wanted: Mapping[str, Codes],
 ) -> tuple[Mapping[str, Codes], frozenset[str]]:
     codes: dict[str, Codes] = {}
@@ -107,9 +112,20 @@ def _codes_and_kernels(
             if node.name in wanted:
                 codes[node.name] = wanted[node.name]
                 integer.add(node.name)
-            elif kinds[node.name] in _FLOAT_RESULT_KINDS:
+            elif _can_give_floats(node, kinds, users):
                 integer.add(node.name)
     return codes, frozenset(integer)
+
+
+def _can_give_floats(
+    node: Node, kinds: Mapping[str, Kind], users: Mapping[str, list[Node]]
+) -> bool:
+    """Whether an integer kernel takes codes and gives this product's floats."""
+    if kinds[node.name] not in _FLOAT_RESULT_KINDS:
+        return False
+    readers = users.get(node.name, [])
+    is_gemm = kinds[node.name] == "linear" and len(node.shape) == 2
+    return not (is_gemm and len(readers) == 1 and readers[0].op in _GEMM_TAKES)
 
 
 def _kind(node: Node, blueprint: Blueprint) -> Kind:

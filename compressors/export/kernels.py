@@ -64,6 +64,9 @@ _QUANTISED_OUTPUT = {
     "aten.adaptive_avg_pool1d.default": "QLinearAveragePool",
     "aten.adaptive_avg_pool2d.default": "QLinearAveragePool",
 }
+_GEMM_TAKES = frozenset(
+    f"aten.{name}.default" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
+)
 _OPERANDS = 4  # the weight is the fourth input of QLinearConv; scales beyond it may be shared
 _BIAS_UNIT = 0.01  # ONNX Runtime itself takes a bias within a hundredth
 _EDGES = ("QuantizeLinear", "DequantizeLinear")
@@ -249,9 +252,18 @@ def _mean_pool(graph: Graph, node: Node) -> str | None:
 def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
     if not _reads_codes(graph, node.args[0]) or not _is_int8(blueprint, node):
         return None
+    if len(node.shape) == 2 and _gives_activated_floats(graph, node):
+        return None
     if node.args[2] is not None or len(node.shape) == 2:
         return "QGemm"
     return "QLinearMatMul" if _ends_in_codes(graph, node) else "MatMulIntegerToFloat"
+
+
+def _gives_activated_floats(graph: Graph, node: Node) -> bool:
+    """Whether the runtime fuses a float activation into the Gemm before it looks for codes."""
+    users = graph.users.get(node.name, ())
+    is_alone = len(users) == 1 and node.name not in graph.outputs
+    return is_alone and users[0].op in _GEMM_TAKES and not _ends_in_codes(graph, node)
 
 
 def _is_int8(blueprint: Blueprint, node: Node) -> bool:
