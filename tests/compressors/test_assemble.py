@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -54,3 +56,31 @@ def test_only_harsh_changes_ask_for_a_refit() -> None:
     assert needs(sparsity=0.5, pattern="element")
     assert needs_refit(Candidate.of(widths={"a": 3}))
     assert needs_refit(Candidate.of(dropped=("a",)))
+
+
+def test_a_channel_without_weights_keeps_its_bias_beside_8_bit_inputs(mapped, database) -> None:
+    model_map = mapped("resnet_a")
+    candidate = Candidate.of(
+        layers={n.name: LayerChoice(weight_bits=8) for n in model_map.layers},
+        segments={s.name: SegmentChoice(activation_bits=8) for s in model_map.segments},
+    )
+    model = assemble(candidate, database("resnet_a"))
+    operator = next(op for op in model.blueprint.operators if op.layer == "layer2.0.conv1")
+    weight, bias = model.stored[operator.weight], model.stored[operator.bias]
+    codes, scale, shift = weight.values.clone(), weight.scale.clone(), bias.values.clone()
+    codes[0], scale[0], shift[0] = 0, 1.0, 0.0123
+    empty = replace(
+        model,
+        stored={
+            **model.stored,
+            operator.weight: replace(weight, values=codes, scale=scale),
+            operator.bias: replace(bias, values=shift),
+        },
+    )
+    fitted = fit_biases(empty).stored[operator.weight]
+    source = model.blueprint.graph.by_name[operator.node].args[0].name
+    unit = float(model.blueprint.graph.by_name[source].args[1]) * float(fitted.scale[0])
+    assert round(0.0123 / unit) * unit == pytest.approx(0.0123, rel=1e-6)
+    assert 0.0123 / unit < 2**31
+    assert torch.equal(fitted.values, codes)
+    assert torch.equal(fitted.scale[1:], scale[1:])

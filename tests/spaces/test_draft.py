@@ -92,3 +92,19 @@ def test_only_8_bit_segments_are_marked(mapped) -> None:
     assert any(node.op == QDQ for node in blueprint.graph.nodes)
     eight = {op.layer for op in blueprint.operators if op.activation_bits == 8}
     assert eight == set(one.layers)
+
+
+def test_two_bits_that_read_8_bit_values_are_kept_as_int4(mapped) -> None:
+    model_map = mapped("resnet20")
+    layers = {n.name: LayerChoice(weight_bits=2) for n in model_map.layers}
+    plain = draft(model_map, Candidate.of(layers=layers))
+    assert {plain.storage[op.weight].onnx_type for op in plain.operators} == {"int2"}
+    one, after = model_map.segments[3], model_map.segments[4]
+    mixed = draft(
+        model_map,
+        Candidate.of(layers=layers, segments={one.name: SegmentChoice(activation_bits=8)}),
+    )
+    kinds = {op.layer: mixed.storage[op.weight].onnx_type for op in mixed.operators}
+    assert {kinds[name] for name in one.layers} == {"int4"}
+    assert kinds[after.layers[0]] == "int4"
+    assert kinds[model_map.segments[-1].layers[-1]] == "int2"
