@@ -27,6 +27,8 @@ _WARM_SHARE = 4
 _DRAWN, _MUTATED = 96, 64
 """Candidates looked at for each batch: of the ladders, and neighbours of the front."""
 _MOST_CHANGES = 3
+_MARGIN = 0.1
+"""How far beyond the dearest reference a cost still counts, as a logarithm."""
 _NO_GAIN = 1e-6
 
 
@@ -106,8 +108,11 @@ class Refiner:
     def tell(self, evaluation: Evaluation) -> None:
         """What came of a candidate, whoever proposed it."""
         self._pending.pop(evaluation.key, None)
-        if not evaluation.is_failed:
-            self._told.append(evaluation)
+        if evaluation.is_failed:
+            return
+        self._told.append(evaluation)
+        if evaluation.kind == "reference":
+            self._widen(evaluation)
 
     @property
     def qualities(self) -> list[Goal]:
@@ -200,6 +205,14 @@ class Refiner:
 
     def _front(self) -> Front:
         return front_of(self._told, self.goals, self._told[0].rung)
+
+    def _widen(self, reference: Evaluation) -> None:
+        """Let costs up to a reference's count: what is small and slow must gain something too."""
+        values = np.array([[reference.metrics[goal.metric] for goal in self.goals]])
+        point = volume_axes(values, self.goals)[0]
+        for i, goal in enumerate(self.goals):
+            if goal.is_cost:
+                self.reference[i] = max(self.reference[i], point[i] + _MARGIN)
 
     def _worst(self) -> np.ndarray:
         """The reference point, drawn in to the goals' bounds."""
