@@ -22,7 +22,8 @@ from paredown.search.finish import export_front, write_pages
 from paredown.search.journal import JournalError
 from paredown.search.latency_source import uniform
 from paredown.search.ledger import Ledger
-from paredown.search.pareto import Front, non_dominated_rank
+from paredown.search.pareto import Front
+from paredown.search.promotion import leading
 from paredown.search.proposer import Proposer, make_sampler
 from paredown.search.refiner import Refiner
 from paredown.search.report import BundleCheck
@@ -231,15 +232,10 @@ def _rescore(workbench: Workbench, ledger: Ledger, watch: Watcher) -> bool:
     """
     watch.stage("rescoring the leading candidates on the whole search split")
     first = [e for e in ledger.evaluations if e.rung == 0 and not e.is_failed]
-    goals = ledger.goals
-    values = [[e.metrics[g.metric] for g in goals] for e in first]
-    ranks = non_dominated_rank(values, [g.direction for g in goals])  # type: ignore[arg-type]
-    # All that nothing beats go on, however few the share would be.
-    share = round(workbench.config.search.promote_fraction * len(first))
-    count = max(share, sum(rank == 0 for rank in ranks))
-    order = sorted(range(len(first)), key=lambda i: (ranks[i], first[i].number))
-    leading = [first[i] for i in order[:count]]
-    promoted = {e.key: e for e in first if e.kind == "reference"} | {e.key: e for e in leading}
+    count = max(1, round(workbench.config.search.promote_fraction * len(first)))
+    promoted = {e.key: e for e in first if e.kind == "reference"} | {
+        e.key: e for e in leading(first, ledger.goals, count)
+    }
     done = {e.key for e in ledger.evaluations if e.rung == 1}
     jobs = [
         Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=1)
