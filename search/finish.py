@@ -24,11 +24,10 @@ BUNDLES = "bundles"
 
 def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> tuple[BundleCheck, ...]:
     """Every member of the front as a bundle, re-opened and measured in a fresh process."""
-    base = workbench.evaluate_uncompressed(rung=1)
     found = [
         e for e in ledger.evaluations if e.label == UNCOMPRESSED and e.rung == ledger.front.rung
     ]
-    base = found[-1] if found else base
+    base = found[-1] if found else workbench.evaluate_uncompressed(rung=1)
     paths = [export(workbench, member, folder / BUNDLES, base) for member in ledger.front.members]
     checks = []
     for verification in verify_many(paths):

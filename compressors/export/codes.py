@@ -54,20 +54,23 @@ def arrange(graph: Graph) -> Graph:
 
 
 def fit_biases(model: CompressedModel) -> CompressedModel:
-    """The model with weight scales set where an int32 bias would overflow or vanish.
+    """The model with biases as whole int32 units, and weight scales that leave them room.
 
     Beside 8-bit inputs a bias is held as int32 in units of s_x * s_w, by file or runtime. In a
     channel whose weights are almost zero that unit can be so small that the bias is clipped, and
     silently. Its scale is raised until the bias takes half the range; the codes follow, and what a
     product loses is at most 255 * 2**-31 of the bias. A channel without any weight has a scale of no
-    meaning, in whose unit the bias may round to nothing: it gets the finest one.
+    meaning, in whose unit the bias may round to nothing: it gets the finest one. Biases are then
+    rounded to their units here, as the file does: half a unit is what tips one code in some hundred.
     """
     stored = dict(model.stored)
     for operator in model.blueprint.operators:
         scale = _input_scale(model, operator)
         if scale is not None and operator.bias is not None:
             weight = stored[operator.weight]
-            stored[operator.weight] = _fitted(weight, stored[operator.bias], scale)
+            fitted = _fitted(weight, stored[operator.bias], scale)
+            stored[operator.weight] = fitted
+            stored[operator.bias] = _in_units(stored[operator.bias], fitted, scale)
     return replace(model, stored=stored)
 
 
@@ -93,6 +96,14 @@ def _fitted(weight: StoredTensor, bias: StoredTensor, input_scale: float) -> Sto
     ratio = (weight.scale / scale).view(shape)
     codes = (weight.values * ratio).round().to(weight.values.dtype)
     return replace(weight, values=codes, scale=scale)
+
+
+def _in_units(bias: StoredTensor, weight: StoredTensor, input_scale: float) -> StoredTensor:
+    """The bias rounded to whole units of input scale times weight scale."""
+    if weight.scale is None or weight.scale.numel() != bias.values.numel():
+        return bias
+    unit = weight.scale.double() * input_scale
+    return StoredTensor.of_floats((bias.dense().double() / unit).round() * unit)
 
 
 def _can_move_up(graph: Graph, node: Node) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from paredown.compressors.export import bundle as bundle_module
 from paredown.compressors.export.bundle import read_bundle, write_bundle
+from paredown.compressors.export.codes import fit_biases
 from paredown.compressors.export.loading import BundleError, load
 from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.spaces.candidate import Candidate, LayerChoice
@@ -40,7 +41,7 @@ def test_a_bundle_holds_what_was_written(
     tmp_path: Path, resnet_model, with_weights, with_codes
 ) -> None:
     x = torch.randn(2, 3, 32, 32)
-    model = with_codes(with_weights(resnet_model, 8, "int8"), x)
+    model = fit_biases(with_codes(with_weights(resnet_model, 8, "int8"), x))
     folder = write_bundle(tmp_path / "deep" / "best", model, CANDIDATE, CARD)
     read = read_bundle(folder)
     assert read.candidate == CANDIDATE
