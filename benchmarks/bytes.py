@@ -11,16 +11,15 @@ exists. Exit code 1 if a byte is off, or ResNet-20's overhead exceeds 10 kB.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import onnx
 import torch
+from networks import load_tests
 from safetensors import safe_open
 
 from paredown.compressors.assemble import assemble
@@ -35,7 +34,6 @@ from paredown.spaces.draft import draft
 from paredown.spaces.model_map import ModelMap
 from paredown.spaces.read import read_model_map
 
-TESTS = Path(__file__).parents[1] / "tests"
 MOST_OVERHEAD_BYTES = 10_000
 """Of ResNet-20's ONNX file."""
 
@@ -84,19 +82,9 @@ def _packed_payload(model: CompressedModel, path: Path) -> int:
     return abs(written - sum(storage.packed_bytes for storage in model.blueprint.storage.values()))
 
 
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"paredown_{name}", TESTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def main() -> int:
     """Prints a line per network; returns the exit code."""
-    zoo, chain = _load("zoo"), _load("chain")
+    zoo, chain = load_tests("zoo"), load_tests("chain")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(zoo.ZOO))
     parser.add_argument("--candidates", type=int, default=20)

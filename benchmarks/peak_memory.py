@@ -12,14 +12,13 @@ the median error of the first predictor exceeds 15 %.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import statistics
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import torch
+from networks import load_tests
 
 from paredown.compressors.export.lowering import lower
 from paredown.hardware_models.device import host_device
@@ -32,7 +31,6 @@ from paredown.spaces.draft import draft
 from paredown.spaces.model_map import ModelMap
 from paredown.spaces.read import read_model_map
 
-TESTS = Path(__file__).parents[1] / "tests"
 MEDIAN_ERROR = 0.15
 
 
@@ -52,19 +50,9 @@ def candidates(
         yield "random", chain.random_candidate(model_map, seed, None)
 
 
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"paredown_{name}", TESTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def main() -> int:
     """Prints a line per model and the medians; returns the exit code."""
-    zoo, chain = _load("zoo"), _load("chain")
+    zoo, chain = load_tests("zoo"), load_tests("chain")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(zoo.CNNS))
     parser.add_argument("--candidates", type=int, default=4)

@@ -11,22 +11,19 @@ network has no width group.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
-from types import ModuleType
 
 import torch
+from networks import load_tests
 
 from paredown.spaces.capture import capture
 from paredown.spaces.draft import factor_rank
 from paredown.spaces.model_map import Layer, ModelMap
 from paredown.spaces.read import read_model_map
 
-ZOO = Path(__file__).parents[1] / "tests" / "zoo.py"
 SMALLEST_RANK = 0.1
 """A layer is reached by the rank knob if this share of its full rank makes it smaller."""
 LEAST_BITS = 0.95
@@ -141,19 +138,9 @@ def _row(name: str, found: Coverage) -> str:
     return f"{name:18}" + "".join(cells)
 
 
-def _load_zoo() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("paredown_zoo", ZOO)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def main() -> int:
     """Prints the table and the lists; returns the exit code."""
-    zoo = _load_zoo()
+    zoo = load_tests("zoo")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(zoo.ZOO))
     names = parser.parse_args().names or list(zoo.ZOO)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from paredown.hardware_models.kinds import Kind, kind_of, weight_name
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.graph import GETITEM, QDQ, Graph, Node
+from paredown.spaces.quantized_values import FLOAT_GEMM_TAKES
 
 Codes = tuple[float, int]
 """Scale and zero point of a tensor of 8-bit codes."""
@@ -43,10 +44,6 @@ _MAX_POOLS = frozenset({"aten.max_pool1d.default", "aten.max_pool2d.default"})
 _FUSABLE = _CLAMPS | {
     f"aten.{name}.default" for name in ("clamp", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
 }
-# ONNX Runtime fuses these into a float Gemm before it looks for quantised ones, which then stays.
-_GEMM_TAKES = frozenset(
-    f"aten.{name}.default" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
-)
 _FUSES_ACTIVATION = frozenset({"conv", "depthwise_conv", "linear"})
 
 
@@ -125,7 +122,7 @@ def _can_give_floats(
         return False
     readers = users.get(node.name, [])
     is_gemm = kinds[node.name] == "linear" and len(node.shape) == 2
-    return not (is_gemm and len(readers) == 1 and readers[0].op in _GEMM_TAKES)
+    return not (is_gemm and len(readers) == 1 and readers[0].op in FLOAT_GEMM_TAKES)
 
 
 def _kind(node: Node, blueprint: Blueprint) -> Kind:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-
-# Optuna has no public function for it; this module has kept its place and signature since 4.0.
-from optuna._hypervolume import compute_hypervolume
 from scipy.special import ndtr
+
+from paredown.search.pareto import dominated_volume
 
 Array = NDArray[np.float64]
 
@@ -65,7 +64,7 @@ def _added_volume(costs: Array, members: Array, reference: Array) -> Array:
     elif costs.shape[1] == 2:
         shared = _staircase_area(boxes, reference)
     else:
-        shared = np.array([compute_hypervolume(box, reference) for box in boxes])
+        shared = np.array([dominated_volume(box, reference) for box in boxes])
     return np.maximum(own - shared, 0.0)
 
 

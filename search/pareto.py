@@ -157,6 +157,11 @@ def hypervolume(front: Front, reference: np.ndarray) -> float:
         return 0.0
     values = np.array([[m.metrics[g.metric] for g in front.goals] for m in front.members])
     points = volume_axes(values, front.goals)
+    return dominated_volume(points, reference)
+
+
+def dominated_volume(points: np.ndarray, reference: np.ndarray) -> float:
+    """Volume that `points` (n, d) dominate up to `reference` (d,), smaller being better."""
     inside = points[(points <= reference).all(axis=1)]
     return float(compute_hypervolume(inside, reference)) if len(inside) else 0.0
 

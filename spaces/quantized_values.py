@@ -48,6 +48,12 @@ MOVES_DATA = (
 )
 """Operators that move, repeat or select values and compute none, so codes go through unchanged."""
 
+FLOAT_GEMM_TAKES = frozenset(
+    f"aten.{name}.default" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
+)
+"""Activations that ONNX Runtime 1.31 fuses into a Gemm of float result before it looks for quantised
+ones: such a linear layer has no integer kernel, whatever it reads."""
+
 _INTEGER_OUTPUT = ("aten.argmax.default",)
 
 

@@ -22,6 +22,7 @@ from paredown.compressors.export.codes import arrange, codes_source
 from paredown.compressors.export.lowering import traced_names
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.graph import QDQ, Graph, Node, Ref
+from paredown.spaces.quantized_values import FLOAT_GEMM_TAKES
 
 EXACT = {"session.qdq_matmulnbits_accuracy_level": "1"}
 """Session entries that keep float activations in float.
@@ -64,9 +65,6 @@ _QUANTISED_OUTPUT = {
     "aten.adaptive_avg_pool1d.default": "QLinearAveragePool",
     "aten.adaptive_avg_pool2d.default": "QLinearAveragePool",
 }
-_GEMM_TAKES = frozenset(
-    f"aten.{name}.default" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
-)
 _OPERANDS = 4  # the weight is the fourth input of QLinearConv; scales beyond it may be shared
 _BIAS_UNIT = 0.01  # ONNX Runtime itself takes a bias within a hundredth
 _EDGES = ("QuantizeLinear", "DequantizeLinear")
@@ -263,7 +261,7 @@ def _gives_activated_floats(graph: Graph, node: Node) -> bool:
     """Whether the runtime fuses a float activation into the Gemm before it looks for codes."""
     users = graph.users.get(node.name, ())
     is_alone = len(users) == 1 and node.name not in graph.outputs
-    return is_alone and users[0].op in _GEMM_TAKES and not _ends_in_codes(graph, node)
+    return is_alone and users[0].op in FLOAT_GEMM_TAKES and not _ends_in_codes(graph, node)
 
 
 def _is_int8(blueprint: Blueprint, node: Node) -> bool:
