@@ -40,6 +40,8 @@ class Refiner:
         warm: Suggested first, in order.
         base: The uncompressed model's evaluation: quality lost is counted from it.
         metrics: All costs of a candidate by name, without building it.
+        refused_by: The cost whose hard bound a candidate breaks; such ones are never suggested once
+            there is something to learn from.
         reference: The point (d,) of `pareto.reference_point`.
     """
 
@@ -50,6 +52,7 @@ class Refiner:
     warm: list[Candidate]
     base: Evaluation
     metrics: Callable[[Candidate], dict[str, float]]
+    refused_by: Callable[[Candidate], str | None]
     reference: np.ndarray
     seed: int = 0
     _told: list[Evaluation] = field(default_factory=list)
@@ -58,7 +61,13 @@ class Refiner:
     _pending: dict[str, _Draft] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, workbench: Workbench, goals: tuple[Goal, ...], base: Evaluation) -> Refiner:
+    def of(
+        cls,
+        workbench: Workbench,
+        goals: tuple[Goal, ...],
+        base: Evaluation,
+        refused_by: Callable[[Candidate], str | None],
+    ) -> Refiner:
         """The refiner of a search, its warm start a quarter of the evaluations."""
         costs = [goal.metric for goal in goals if goal.is_cost]
 
@@ -80,6 +89,7 @@ class Refiner:
             warm=warm_start(ladders, len(costs), section.evaluations // _WARM_SHARE),
             base=base,
             metrics=metrics,
+            refused_by=refused_by,
             reference=reference_point(goals, base, base),
             seed=section.seed,
         )
@@ -127,7 +137,9 @@ class Refiner:
         drawn: dict[str, Candidate] = {}
         for candidate in (*self._climb(models[0], generator), *self._mutate(generator)):
             drawn[candidate.key] = candidate
-        candidates = [c for c in drawn.values() if self.space.contains(c)]
+        candidates = [
+            c for c in drawn.values() if self.space.contains(c) and self.refused_by(c) is None
+        ]
         return self._predict(candidates, [m for m in models if m is not None])
 
     def _fit(self, goal: Goal) -> QualityModel | None:

@@ -164,16 +164,20 @@ def _search(
 ) -> Coordinator:
     section = workbench.config.search
     adviser = None
+
+    def refused(candidate: Candidate) -> str | None:
+        return refused_by(workbench, ledger.goals, candidate)
+
     if section.sampler == "ladder":
         watch.stage("predicting damage for the warm start")
-        adviser = Refiner.of(workbench, ledger.goals, base)
+        adviser = Refiner.of(workbench, ledger.goals, base, refused)
     population = max(8, min(50, section.evaluations // 4))
     proposer = Proposer(
         workbench.space,
         ledger.goals,
         make_sampler(section.sampler, section.seed, population),
         adviser,
-        lambda candidate: refused_by(workbench, ledger.goals, candidate),
+        refused,
     )
     watch.started(section.evaluations)
     ledger.start(base)

@@ -95,7 +95,7 @@ class World:
             metrics=self.costs(candidate) | {"accuracy": 0.9 - 0.2 * float(np.tanh(lost))},
         )
 
-    def refiner(self, evaluations):
+    def refiner(self, evaluations, refused_by=lambda candidate: None):
         def price(candidate):
             costs = self.costs(candidate)
             return np.array([costs["onnx_bytes"], costs["latency_s"]])
@@ -109,6 +109,7 @@ class World:
             warm=warm_start(ladders, 2, evaluations // 4),
             base=self.base,
             metrics=self.costs,
+            refused_by=refused_by,
             reference=reference_point(GOALS, self.base, self.base),
         )
 
@@ -181,3 +182,23 @@ def test_failures_and_too_little_to_learn_from_leave_it_to_the_sampler(world):
         )
         refiner.tell(broken)
     assert refiner.suggest(set()) is None
+
+
+def test_what_a_bound_refuses_is_not_suggested(world):
+    def suggestions(refused_by):
+        refiner = world.refiner(16, refused_by)
+        refiner.warm.clear()
+        for number, candidate in enumerate(world.refiner(48).warm):
+            refiner.tell(world.evaluation(candidate, number + 1))
+        known = {}
+        while len(known) < 6:
+            candidate = refiner.suggest(known)
+            assert candidate is not None
+            known[candidate.key] = candidate
+        return known
+
+    def refused_by(candidate):
+        return "latency_s" if len(candidate.widths) > 4 else None
+
+    assert any(refused_by(c) for c in suggestions(lambda candidate: None).values())
+    assert not any(refused_by(c) for c in suggestions(refused_by).values())
