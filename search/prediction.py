@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from paredown.compressors.database import Database
 from paredown.compressors.matrix import centred_gram, damage, to_matrix
@@ -127,13 +128,19 @@ class QualityModel:
         mean = rows @ self.factors
         return mean, np.sqrt(deviation**2 + surprise**2 + (_PROPORTIONAL_ERROR * mean / 2) ** 2)
 
+    def weigh(self, terms: Sequence[Terms], lost: np.ndarray) -> np.ndarray:
+        """Posterior means (n,) of qualities whose noisy scores say that `lost` (n,) is lost."""
+        mean, deviation = self.predict(terms)
+        share = deviation**2 / (deviation**2 + self.noise**2)
+        return np.asarray(mean + share * (lost - mean))
+
     def draw(self, generator: np.random.Generator) -> Mapping[str, float]:
         """Factors by column, drawn from the posterior; none below zero."""
         drawn = generator.multivariate_normal(self.factors, self.covariance, method="cholesky")
         return dict(zip(self.names, np.maximum(drawn, 0.0).tolist(), strict=True))
 
 
-def fit_quality(terms: Sequence[Terms], lost: Sequence[float], base: str) -> QualityModel | None:
+def fit_quality(terms: Sequence[Terms], lost: ArrayLike, base: str) -> QualityModel | None:
     """The model that explains the quality `lost` by candidates; None while there is no damage to see.
 
     Args:

@@ -12,16 +12,23 @@ from paredown.search.pareto import non_dominated_rank, volume_axes
 
 
 def leading(
-    evaluations: Sequence[Evaluation], goals: Sequence[Goal], count: int
+    evaluations: Sequence[Evaluation], values: np.ndarray, goals: Sequence[Goal], count: int
 ) -> list[Evaluation]:
     """At most `count` evaluations that together dominate most, greedily, then by rank and age.
 
     Greedy choice by hypervolume is within 1 - 1/e of the best subset (Guerreiro et al. 2016,
     doi:10.1162/EVCO_a_00188). The worst value of each goal is the reference, drawn out a little.
+
+    Args:
+        values: (n, d) of the goals, as they are believed to be; who breaks a bound is left out.
     """
-    values = np.array([[e.metrics[g.metric] for g in goals] for e in evaluations])
-    if not len(values):
+    met = np.array(
+        [all(g.is_met(v) for g, v in zip(goals, row, strict=True)) for row in values], dtype=bool
+    )
+    evaluations = [e for e, keep in zip(evaluations, met, strict=True) if keep]
+    if not evaluations:
         return []
+    values = values[met]
     ranks = non_dominated_rank(values, [goal.direction for goal in goals])
     points = volume_axes(values, goals)
     low, high = points.min(axis=0), points.max(axis=0)

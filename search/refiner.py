@@ -6,16 +6,17 @@ drawn candidates the one with the largest expected gain in hypervolume (DESIGN s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from paredown.search.belief import believed_values, quality_models, with_loss
 from paredown.search.evaluation import Evaluation, Goal
 from paredown.search.improvement import expected_gain
 from paredown.search.ladder import HIGHEST, LOWEST, Ladder, draw_ladders, warm_start
-from paredown.search.pareto import Front, front_of, reference_point, volume_axes
-from paredown.search.prediction import DamageTerms, QualityModel, fit_quality
+from paredown.search.pareto import non_dominated, reference_point, volume_axes
+from paredown.search.prediction import DamageTerms, QualityModel
 from paredown.search.workbench import Workbench
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.space import Space
@@ -56,6 +57,7 @@ class Refiner:
     reference: np.ndarray
     seed: int = 0
     _told: list[Evaluation] = field(default_factory=list)
+    _known: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     _pool: list[_Draft] = field(default_factory=list)
     _pool_after: int = -1
     _pending: dict[str, _Draft] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Refiner:
         workbench: Workbench,
         goals: tuple[Goal, ...],
         base: Evaluation,
+        terms: DamageTerms,
         refused_by: Callable[[Candidate], str | None],
     ) -> Refiner:
         """The refiner of a search, its warm start a quarter of the evaluations."""
@@ -78,7 +81,6 @@ class Refiner:
             priced = metrics(candidate)
             return np.array([priced[name] for name in costs])
 
-        terms = DamageTerms(workbench.databases)
         section = workbench.config.search
         ladders = draw_ladders(workbench.space.architectures, terms, price) if costs else []
         return cls(
@@ -130,30 +132,24 @@ class Refiner:
 
     def _draw_pool(self) -> list[_Draft]:
         """Candidates at random prices under drawn factors, and neighbours of the front."""
-        models = [self._fit(goal) for goal in self.qualities]
-        if any(model is None for model in models):
+        models = quality_models(self._told, self.goals, self.base, self.terms)
+        if len(models) < len(self.qualities):
             return []
+        values = believed_values(self._told, self.goals, self.base, self.terms, models)
+        leading = non_dominated(values, [goal.direction for goal in self.goals])
+        self._known = volume_axes(values[leading], self.goals)
+        members = [e.candidate for e, leads in zip(self._told, leading, strict=True) if leads]
         generator = np.random.default_rng((self.seed, len(self._told)))
         drawn: dict[str, Candidate] = {}
-        for candidate in (*self._climb(models[0], generator), *self._mutate(generator)):
+        climbed = self._climb(models[self.qualities[0].metric], generator)
+        for candidate in (*climbed, *self._mutate(members, generator)):
             drawn[candidate.key] = candidate
         candidates = [
             c for c in drawn.values() if self.space.contains(c) and self.refused_by(c) is None
         ]
-        return self._predict(candidates, [m for m in models if m is not None])
+        return self._predict(candidates, models)
 
-    def _fit(self, goal: Goal) -> QualityModel | None:
-        origin = goal.loss(self.base.metrics[goal.metric])
-        return fit_quality(
-            [self.terms.of(e.candidate) for e in self._told],
-            [goal.loss(e.metrics[goal.metric]) - origin for e in self._told],
-            self.space.architectures[0].name,
-        )
-
-    def _climb(
-        self, model: QualityModel | None, generator: np.random.Generator
-    ) -> list[Candidate]:
-        assert model is not None
+    def _climb(self, model: QualityModel, generator: np.random.Generator) -> list[Candidate]:
         found = []
         costs = sum(goal.is_cost for goal in self.goals)
         for _ in range(_DRAWN):
@@ -163,17 +159,18 @@ class Refiner:
             found.append(ladder.at(price * direction, model.draw(generator))[0])
         return found
 
-    def _mutate(self, generator: np.random.Generator) -> list[Candidate]:
+    def _mutate(
+        self, members: Sequence[Candidate], generator: np.random.Generator
+    ) -> list[Candidate]:
         """Members of the front with one to three knobs set anew."""
-        front = self._front()
         sizes = self.space.dimensions()
-        members = [m for m in front.members if self.space.contains(m.candidate)]
+        members = [member for member in members if self.space.contains(member)]
         if not members or not sizes:
             return []
         found = []
         for _ in range(_MUTATED):
             member = members[int(generator.integers(len(members)))]
-            parameters = self.space.encode(member.candidate)
+            parameters = self.space.encode(member)
             count = min(int(generator.integers(1, _MOST_CHANGES + 1)), len(sizes))
             for name in generator.choice(list(sizes), count, replace=False):
                 parameters[str(name)] = int(generator.integers(sizes[str(name)]))
@@ -181,42 +178,33 @@ class Refiner:
         return found
 
     def _predict(
-        self, candidates: Sequence[Candidate], models: Sequence[QualityModel]
+        self, candidates: Sequence[Candidate], models: Mapping[str, QualityModel]
     ) -> list[_Draft]:
         if not candidates:
             return []
         terms = [self.terms.of(candidate) for candidate in candidates]
-        predicted = [model.predict(terms) for model in models]
-        deviation = predicted[0][1]
-        drafts = []
-        for i, candidate in enumerate(candidates):
-            metrics = self.metrics(candidate)
-            for goal, (mean, _) in zip(self.qualities, predicted, strict=True):
-                lost = float(mean[i])
-                better = self.base.metrics[goal.metric]
-                metrics[goal.metric] = (
-                    better - lost if goal.direction == "maximize" else better + lost
-                )
-            point = volume_axes(np.array([[metrics[g.metric] for g in self.goals]]), self.goals)[0]
-            drafts.append(_Draft(candidate, point, float(deviation[i])))
-        return drafts
+        metrics = [self.metrics(candidate) for candidate in candidates]
+        values = np.array([[each.get(g.metric, np.nan) for g in self.goals] for each in metrics])
+        deviation = np.zeros(len(candidates))
+        for column, goal in reversed(list(enumerate(self.goals))):
+            if not goal.is_cost:
+                lost, deviation = models[goal.metric].predict(terms)
+                values[:, column] = with_loss(goal, self.base, lost)
+        points = volume_axes(values, self.goals)
+        return [
+            _Draft(candidate, point, float(each))
+            for candidate, point, each in zip(candidates, points, deviation, strict=True)
+        ]
 
     def _gains(self, pool: Sequence[_Draft]) -> np.ndarray:
         uncertain = next(i for i, goal in enumerate(self.goals) if not goal.is_cost)
         order = [uncertain, *(i for i in range(len(self.goals)) if i != uncertain)]
-        front = self._front()
-        values = [[m.metrics[g.metric] for g in self.goals] for m in front.members]
-        known = volume_axes(np.array(values), self.goals) if values else np.empty((0, len(order)))
         # What is out counts as if it came as predicted, or one batch would ask for neighbours.
-        waiting = [draft.point for draft in self._pending.values()]
-        there = np.vstack([known, *waiting]) if waiting else known
+        there = np.vstack([self._known, *(draft.point for draft in self._pending.values())])
         points = np.array([draft.point for draft in pool])[:, order]
         deviation = np.array([draft.deviation for draft in pool])
         worst = self._worst()[order]
         return expected_gain(points[:, 0], deviation, points[:, 1:], there[:, order], worst)
-
-    def _front(self) -> Front:
-        return front_of(self._told, self.goals, self._told[0].rung)
 
     def _widen(self, reference: Evaluation) -> None:
         """Let costs up to a reference's count: what is small and slow must gain something too."""

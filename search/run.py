@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 
+from paredown.search.belief import believed_values, quality_models
 from paredown.search.config import dump_config, load_config
 from paredown.search.coordinator import Coordinator, Job
 from paredown.search.engine_local import run_local
@@ -23,6 +24,7 @@ from paredown.search.journal import JournalError
 from paredown.search.latency_source import uniform
 from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
+from paredown.search.prediction import DamageTerms
 from paredown.search.promotion import leading
 from paredown.search.proposer import Proposer, make_sampler
 from paredown.search.refiner import Refiner
@@ -113,10 +115,11 @@ def run(
     # Only now is the folder ours: a refused resumption leaves the earlier config as it was.
     (folder / CONFIG).write_text(dump_config(config), "utf-8")
     try:
-        coordinator = _search(workbench, ledger, base, rows, watch)
+        terms = DamageTerms(workbench.databases)
+        coordinator = _search(workbench, ledger, base, terms, rows, watch)
         interrupted = coordinator.stopped == _INTERRUPTED
         if rows is not None and not interrupted:
-            interrupted = _rescore(workbench, ledger, watch)
+            interrupted = _rescore(workbench, ledger, base, terms, watch)
         checks: tuple[BundleCheck, ...] = ()
         if not interrupted:
             watch.stage(f"exporting and verifying {len(ledger.front.members)} models")
@@ -160,7 +163,12 @@ def _first_rows(workbench: Workbench) -> int | None:
 
 
 def _search(
-    workbench: Workbench, ledger: Ledger, base: Evaluation, rows: int | None, watch: Watcher
+    workbench: Workbench,
+    ledger: Ledger,
+    base: Evaluation,
+    terms: DamageTerms,
+    rows: int | None,
+    watch: Watcher,
 ) -> Coordinator:
     section = workbench.config.search
     adviser = None
@@ -170,7 +178,7 @@ def _search(
 
     if section.sampler == "ladder":
         watch.stage("predicting damage for the warm start")
-        adviser = Refiner.of(workbench, ledger.goals, base, refused)
+        adviser = Refiner.of(workbench, ledger.goals, base, terms, refused)
     population = max(8, min(50, section.evaluations // 4))
     proposer = Proposer(
         workbench.space,
@@ -229,7 +237,9 @@ def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:
     ]
 
 
-def _rescore(workbench: Workbench, ledger: Ledger, watch: Watcher) -> bool:
+def _rescore(
+    workbench: Workbench, ledger: Ledger, base: Evaluation, terms: DamageTerms, watch: Watcher
+) -> bool:
     """The leading part of the first rung and the references, on the whole search split.
 
     Only these make the final front: scores on different rows are never compared.
@@ -237,8 +247,10 @@ def _rescore(workbench: Workbench, ledger: Ledger, watch: Watcher) -> bool:
     watch.stage("rescoring the leading candidates on the whole search split")
     first = [e for e in ledger.evaluations if e.rung == 0 and not e.is_failed]
     count = max(1, round(workbench.config.search.promote_fraction * len(first)))
+    models = quality_models(first, ledger.goals, base, terms)
+    values = believed_values(first, ledger.goals, base, terms, models)
     promoted = {e.key: e for e in first if e.kind == "reference"} | {
-        e.key: e for e in leading(first, ledger.goals, count)
+        e.key: e for e in leading(first, values, ledger.goals, count)
     }
     done = {e.key for e in ledger.evaluations if e.rung == 1}
     jobs = [
