@@ -5,10 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from paredown.search.cli import app
+from paredown.search.config import dump_config, load_config
 from paredown.search.evaluation import Evaluation, Goal
+from paredown.search.journal import Journal
+from paredown.search.run_record import JOURNAL
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 
 LAYER_WEIGHTS = {
@@ -18,6 +25,11 @@ LAYER_WEIGHTS = {
     **{f"layer3.{i}.conv{j}": 36864 for i in range(2) for j in (1, 2)},
     "linear": 640,
 }
+CONFIG = """\
+name: toy
+task: {name: digits}
+goals: [{metric: accuracy}, {metric: latency_s}, {metric: onnx_bytes}]
+"""
 SEGMENTS = ("stem", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1")
 WIDTHS = {"layer2.0.conv1": 32, "layer3.0.conv1": 64}
 
@@ -47,6 +59,39 @@ def make_evaluations() -> Callable[[int], tuple[Evaluation, ...]]:
         while len(made) < count:
             made.append(_evaluate(len(made), _draw(rng), rng))
         return tuple(made)
+
+    return make
+
+
+@pytest.fixture
+def paredown() -> Callable[..., Result]:
+    """Runs the command `paredown` with these arguments and gives output and exit code."""
+    plain = {"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments], env=plain)
+
+
+@pytest.fixture
+def make_run(
+    tmp_path: Path,
+    goals: tuple[Goal, ...],
+    make_evaluations: Callable[[int, int], tuple[Evaluation, ...]],
+) -> Callable[..., Path]:
+    """A run folder as a search leaves it, with invented evaluations."""
+
+    def make(
+        name: str = "toy",
+        goals: tuple[Goal, ...] = goals,
+        change: Callable[[Evaluation], Evaluation] = lambda evaluation: evaluation,
+    ) -> Path:
+        folder = tmp_path / "runs" / name
+        journal = Journal.open(folder / JOURNAL, goals, resume=False)
+        for evaluation in make_evaluations(30, 0):
+            journal.append(change(evaluation), {}, {})
+        journal.close()
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(CONFIG)
+        (folder / "config.yaml").write_text(dump_config(load_config(config)))
+        return folder
 
     return make
 
