@@ -40,6 +40,15 @@ class Layer:
     def is_depthwise(self) -> bool:
         return self.groups > 1 and self.groups == self.weight_shape[0]
 
+    @property
+    def takes_codes(self) -> bool:
+        """Whether the weight may be stored as codes with one scale an output channel.
+
+        Not in grouped transposed convolutions, stored (in, out / groups, ...): no axis of the weight
+        runs over the output channels.
+        """
+        return not (self.kind.startswith("conv_transpose") and self.groups > 1)
+
 
 @dataclass(frozen=True)
 class Part:
