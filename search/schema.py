@@ -47,8 +47,7 @@ class SearchSection(Section):
         60,
         ge=1,
         description="Candidates to evaluate. The three references count and are always evaluated, so "
-        "1 and 2 mean 3; rescoring on the whole search split comes on top. Fewer where the space holds "
-        "no more.",
+        "1 and 2 mean 3; rescoring on the whole search split comes on top.",
     )
     time_budget_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Stop asking after this many seconds."

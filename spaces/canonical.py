@@ -91,8 +91,6 @@ def canonical_choice(
         candidate: Says at which precision the layer's segment computes.
         widths: Channels kept by group; others are whole.
     """
-    if not layer.takes_codes:
-        return IDENTITY_CHOICE  # the space has no knob for it
     model_map = architecture.model_map
     choice = replace(
         choice, rank_fraction=_canonical_rank(architecture, layer, choice.rank_fraction, widths)
@@ -134,7 +132,7 @@ def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate
     It does so with one scale for the whole tensor, so 8 bits with a scale per channel are better.
     """
     segment = candidate.segment(model_map.segment_of_node[layer.node])
-    return segment.activation_bits == 8 and layer.kind != "embedding" and layer.takes_codes
+    return segment.activation_bits == 8 and layer.kind != "embedding"
 
 
 def canonical_segment(choice: SegmentChoice, weight_bits: list[int]) -> SegmentChoice:

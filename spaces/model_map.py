@@ -11,7 +11,7 @@ from paredown.spaces.graph import Graph
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One operator with a weight of its own.
+    """One operator with a weight of its own, of which one axis runs over the output channels.
 
     `name` is the module path ("layer1.0.conv1"); `kind` one of conv1d, conv2d, conv_transpose1d,
     conv_transpose2d, linear, embedding. `out_axis` and `in_axis` are the weight's output and input
@@ -39,15 +39,6 @@ class Layer:
     @property
     def is_depthwise(self) -> bool:
         return self.groups > 1 and self.groups == self.weight_shape[0]
-
-    @property
-    def takes_codes(self) -> bool:
-        """Whether the weight may be stored as codes with one scale an output channel.
-
-        Not in grouped transposed convolutions, stored (in, out / groups, ...): no axis of the weight
-        runs over the output channels.
-        """
-        return not (self.kind.startswith("conv_transpose") and self.groups > 1)
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
 from paredown.search.cli import app
 from paredown.search.config import dump_config, load_config
 from paredown.search.evaluation import Evaluation, Goal
+from paredown.search.exporting import export
 from paredown.search.journal import Journal
 from paredown.search.run_record import JOURNAL
+from paredown.search.workbench import Workbench, prepare
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 
 LAYER_WEIGHTS = {
@@ -29,6 +33,12 @@ CONFIG = """\
 name: toy
 task: {name: digits}
 goals: [{metric: accuracy}, {metric: latency_s}, {metric: onnx_bytes}]
+"""
+BUNDLES = """\
+task: {name: digits}
+hardware: {latency: roofline}
+goals: [{metric: accuracy}, {metric: latency_s}, {metric: onnx_bytes}]
+search: {engine: local}
 """
 SEGMENTS = ("stem", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1")
 WIDTHS = {"layer2.0.conv1": 32, "layer3.0.conv1": 64}
@@ -94,6 +104,58 @@ def make_run(
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """Digits on one thread, its latency from the device file."""
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("config") / "digits.yaml"
+    path.write_text(BUNDLES, encoding="utf-8")
+    return prepare(load_config(path))
+
+
+@pytest.fixture(scope="session")
+def bundles(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles of the uncompressed model, one of 4-bit weights and one in integers."""
+    folder = tmp_path_factory.mktemp("bundles")
+    base = workbench.evaluate_uncompressed(rung=1)
+    model_map = workbench.space.model_map(base.candidate)
+    names = [layer.name for layer in model_map.layers]
+    segments = sorted(set(model_map.segment_of_node.values()))
+    four = Candidate.of(layers={n: LayerChoice(weight_bits=4) for n in names})
+    eight = Candidate.of(
+        layers={n: LayerChoice(weight_bits=8) for n in names},
+        segments={n: SegmentChoice(activation_bits=8) for n in segments},
+    )
+    made = {
+        name: export(workbench, _evaluated(workbench, candidate), folder, base)
+        for name, candidate in {"weights": four, "integers": eight}.items()
+    }
+    return made | {"uncompressed": folder / base.key}
+
+
+@pytest.fixture
+def planted(bundles: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a bundle, the uncompressed model beside it, to plant a fault in."""
+
+    def copy(name: str) -> Path:
+        for folder in (bundles[name], bundles["uncompressed"]):
+            shutil.copytree(folder, tmp_path / folder.name, dirs_exist_ok=True)
+        return tmp_path / bundles[name].name
+
+    return copy
+
+
+def _evaluated(workbench: Workbench, candidate: Candidate) -> Evaluation:
+    scored = workbench.score(workbench.assemble(candidate), workbench.task.splits.search)
+    return Evaluation(
+        number=1,
+        key=candidate.key,
+        candidate=candidate,
+        metrics={"accuracy": scored.metric, "loss": scored.loss}
+        | workbench.price(candidate).as_metrics(),
+    )
 
 
 def _reference(number: int, label: str, bits: int) -> Evaluation:

@@ -32,7 +32,6 @@ class Nested(nn.Module):
         self.head, self.tail = nn.Conv2d(8, 12, 1), nn.Conv2d(12, 8, 1)
         self.a, self.b = nn.Conv2d(12, 16, 1), nn.Conv2d(16, 12, 1)
         self.c, self.d = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
-        self.up = nn.ConvTranspose2d(8, 8, 2, stride=2, groups=2)
         self.out = nn.Linear(8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +41,7 @@ class Nested(nn.Module):
         x = F.relu(x + self.tail(h))
         inner = x + self.d(F.relu(self.c(x)))
         x = x + F.relu(inner)
-        return self.out(self.up(x).mean((2, 3)))
+        return self.out(x.mean((2, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def nested(read):
 
 def architecture_of(model_map, *, ties):
     """Every knob of structure and storage; with `ties` layers, segments and blocks share theirs."""
-    layers = tuple(layer.name for layer in model_map.layers if layer.takes_codes)
+    layers = tuple(layer.name for layer in model_map.layers)
     targets = {
         "weight_bits": (layers, (32, 8, 4, 2)),
         # Of eight channels the first two give one rank.
@@ -138,12 +137,3 @@ def test_without_codes_the_methods_by_exact_obs_are_one(nested) -> None:
     architecture = Architecture(name="", model_map=nested, knobs=())
     keys = {canonical(architecture, Candidate.of(layers={"a": c})).key for c in choices}
     assert len(keys) == 1
-
-
-def test_a_layer_that_takes_no_codes_stays_as_it_is(nested) -> None:
-    architecture = Architecture(name="", model_map=nested, knobs=())
-    eight = {s.name: SegmentChoice(activation_bits=8) for s in nested.segments}
-    asked = Candidate.of(layers={"up": LayerChoice(weight_bits=4)}, segments=eight)
-    found = canonical(architecture, asked)
-    assert "up" not in dict(found.layers)
-    assert draft(nested, found).storage["up.weight"].bits == 32
