@@ -80,10 +80,11 @@ class Space:
         found = dict.fromkeys(self.dimensions(), 0)
         if ARCHITECTURE in found:
             found[ARCHITECTURE] = self.architectures.index(architecture)
+        gone = layers_of(architecture.model_map, candidate.dropped)
         for knob in architecture.knobs:
             name = _parameter(architecture, knob)
             if name in found:
-                found[name] = _index(architecture, knob, candidate)
+                found[name] = _index(architecture, knob, candidate, gone)
         return found
 
     def contains(self, candidate: Candidate) -> bool:
@@ -125,9 +126,15 @@ def _candidate(architecture: Architecture, values: Mapping[str, Any]) -> Candida
     )
 
 
-def _index(architecture: Architecture, knob: Knob, candidate: Candidate) -> int:
-    """Position of a value that canonical form shows as the candidate's; 0 where it hides the knob."""
-    targets = _live_targets(architecture.model_map, knob, candidate)
+def _index(
+    architecture: Architecture, knob: Knob, candidate: Candidate, gone: frozenset[str]
+) -> int:
+    """Position of a value that canonical form shows as the candidate's; 0 where it hides the knob.
+
+    Args:
+        gone: The layers of dropped blocks.
+    """
+    targets = _live_targets(architecture.model_map, knob, candidate, gone)
     values = [_value(architecture.model_map, knob, candidate, target) for target in targets]
     if not targets:
         return 0
@@ -135,15 +142,16 @@ def _index(architecture: Architecture, knob: Knob, candidate: Candidate) -> int:
         return knob.domain.index(values[0])
     # Hidden, or tied to targets of which some hide it: sought by what each value would look like.
     for index, value in enumerate(knob.domain):
-        shown = [_shown(architecture, knob, value, candidate, target) for target in targets]
+        shown = [_shown(architecture, knob, value, candidate, gone, t) for t in targets]
         if shown == values:
             return index
     raise ValueError(f"{knob.name}: {values[0]!r} is not one of {knob.domain!r}")
 
 
-def _live_targets(model_map: ModelMap, knob: Knob, candidate: Candidate) -> list[str]:
+def _live_targets(
+    model_map: ModelMap, knob: Knob, candidate: Candidate, gone: frozenset[str]
+) -> list[str]:
     """Targets that are still there beside the dropped blocks."""
-    gone = layers_of(model_map, candidate.dropped)
     if knob.kind == "drop":
         kept = [outermost(model_map, {*candidate.dropped, name}) for name in knob.targets]
         return [name for name, each in zip(knob.targets, kept, strict=True) if name in each]
@@ -157,13 +165,17 @@ def _live_targets(model_map: ModelMap, knob: Knob, candidate: Candidate) -> list
 
 
 def _shown(
-    architecture: Architecture, knob: Knob, value: Any, candidate: Candidate, target: str
+    architecture: Architecture,
+    knob: Knob,
+    value: Any,
+    candidate: Candidate,
+    gone: frozenset[str],
+    target: str,
 ) -> Any:
     """What canonical form makes of `value` for one target, all else as in `candidate`."""
     model_map = architecture.model_map
     if knob.kind == "segment":
         inside = next(s.layers for s in model_map.segments if s.name == target)
-        gone = layers_of(model_map, candidate.dropped)
         bits = [candidate.layer(name).weight_bits for name in inside if name not in gone]
         return canonical_segment(value, bits)
     if knob.kind in ("width", "drop"):

@@ -49,7 +49,8 @@ class Decoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 12, 3, 2, 1)
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.wide = nn.Conv2d(8, 12, 3, padding=1)
         self.grouped = nn.ConvTranspose2d(12, 8, 2, stride=2, groups=2)
         self.mix = nn.Conv2d(8, 10, 1, bias=False)
         self.norm = nn.BatchNorm2d(10)
@@ -57,7 +58,8 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(10, 4, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.grouped(F.relu(self.stem(x))))
+        x = F.relu(self.wide(F.relu(self.stem(x))))
+        x = F.relu(self.grouped(x))
         x = F.relu(self.norm(self.mix(x)))
         return self.head(F.relu(self.depthwise(x)))
 
