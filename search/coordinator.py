@@ -45,7 +45,7 @@ Tell = Callable[[Job, Outcome], Evaluation]
 
 @dataclass
 class Coordinator:
-    """Jobs given first, then batches of proposals until `evaluations` are told.
+    """Jobs given first, all of them, then batches of proposals until `evaluations` are told.
 
     `told` counts evaluations of earlier sittings too. `stop` ends the asking; what is out is awaited.
     With `ahead` above 0 the next batch is asked while so many jobs are still out: workers never idle, but

@@ -49,7 +49,6 @@ class Ledger:
         self.hypervolumes: list[float] = []
         self.evaluations: list[Evaluation] = [e.evaluation for e in journal.read()]
         self.front = Front(goals)
-        self._replayed = len(self.evaluations)
         self._workbench = workbench
         self._journal = journal
         self._listener = listener

@@ -2,12 +2,16 @@
 
 Every parameter is an integer position in a knob's ordered domain. Draws that decode to a known candidate
 are told to the sampler with the values already known; draws over a hard bound are counted and dropped.
+Where the sampler repeats itself, a candidate is sought without it: in a small space among all there are,
+so that the search ends as soon as nothing is left, in a large one at random.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,13 +25,15 @@ from paredown.spaces.candidate import Candidate
 from paredown.spaces.space import Space
 
 PATIENCE = 10_000
-"""Refused draws in a row after which the search gives up asking."""
-_STUBBORN = 200
-"""Refused draws in a row after which one is taken at random: the sampler has converged."""
+"""Random draws of a large space that find nothing new before the search gives up."""
+_SMALL = 5_000
+"""Settings up to which a space is small: all of them are decoded and priced in seconds."""
+_STUBBORN, _STUBBORN_SMALL = 200, 20
+"""Refused draws in a row after which the sampler has converged, in a large and in a small space."""
 
 
 class SpaceExhausted(Exception):
-    """No new candidate within the bounds was drawn in `PATIENCE` attempts."""
+    """No new candidate within the bounds is left, or none was found; the message says which."""
 
 
 class Adviser(Protocol):
@@ -88,7 +94,11 @@ class Proposer:
         self._study = optuna.create_study(
             directions=[goal.direction for goal in goals], sampler=sampler
         )
-        self._random = optuna.samplers.RandomSampler(seed=0)
+        self._random = random.Random(0)
+        self._sizes = space.dimensions()
+        self._settings = math.prod(self._sizes.values())
+        self._unseen = self._shuffled() if self._settings <= _SMALL else None
+        self._swept: set[str] = set()
         self._adviser = adviser
         self._outside: set[str] = set()
         self._refused_by = refused_by
@@ -98,8 +108,7 @@ class Proposer:
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        sizes = self._space.dimensions()
-        return {name: IntDistribution(0, size - 1) for name, size in sizes.items()}
+        return {name: IntDistribution(0, size - 1) for name, size in self._sizes.items()}
 
     def ask(self) -> Proposal:
         """A candidate that was never proposed before and breaks no hard bound.
@@ -107,26 +116,21 @@ class Proposer:
         Raises:
             SpaceExhausted: None was found; the message names the tightest bound.
         """
-        for attempt in range(PATIENCE):
+        for _ in range(_STUBBORN if self._unseen is None else _STUBBORN_SMALL):
             advice = self._advice()
             if advice is not None:
                 self._study.enqueue_trial(self._space.encode(advice))
-            elif attempt and attempt % _STUBBORN == 0:
-                self._study.enqueue_trial(self._draw_at_random())
             trial = self._study.ask(self.distributions)
             candidate = self._space.decode(trial.params)
-            if candidate.key in self._known:
-                self._close(trial, self._known[candidate.key])
-                continue
-            metric = self._refused_by(candidate)
-            if metric is not None:
-                self.over_bound[metric] = self.over_bound.get(metric, 0) + 1
-                self._known[candidate.key] = None
-                self._close(trial, None)
-                continue
-            self._known[candidate.key] = None
-            self._open[candidate.key] = trial
-            return Proposal(candidate=candidate, parameters=dict(trial.params))
+            if self._is_new(candidate):
+                return self._opened(candidate, trial)
+            self._close(trial, self._known[candidate.key])
+        for parameters in self._unseen if self._unseen is not None else self._at_random():
+            candidate = self._space.decode(parameters)
+            self._swept.add(candidate.key)
+            if self._is_new(candidate):
+                self._study.enqueue_trial(parameters)
+                return self._opened(candidate, self._study.ask(self.distributions))
         raise SpaceExhausted(self._why_exhausted())
 
     def tell(self, evaluation: Evaluation) -> None:
@@ -140,6 +144,20 @@ class Proposer:
             trial = self._study.ask(self.distributions)
         if trial is not None:
             self._close(trial, evaluation)
+
+    def _is_new(self, candidate: Candidate) -> bool:
+        """Whether to propose it: not known, and within the hard bounds. Known from now on."""
+        if candidate.key in self._known:
+            return False
+        self._known[candidate.key] = None
+        metric = self._refused_by(candidate)
+        if metric is not None:
+            self.over_bound[metric] = self.over_bound.get(metric, 0) + 1
+        return metric is None
+
+    def _opened(self, candidate: Candidate, trial: Trial) -> Proposal:
+        self._open[candidate.key] = trial
+        return Proposal(candidate=candidate, parameters=dict(trial.params))
 
     def _close(self, trial: Trial, evaluation: Evaluation | None) -> None:
         if evaluation is None or evaluation.is_failed:
@@ -155,15 +173,26 @@ class Proposer:
             self._outside.add(candidate.key)
         return None
 
-    def _draw_at_random(self) -> dict[str, int]:
-        probe = optuna.create_study(sampler=self._random)
-        return dict(probe.ask(self.distributions).params)
+    def _shuffled(self) -> Iterator[dict[str, int]]:
+        """Every setting once, in random order; what was passed over is known for good."""
+        for number in self._random.sample(range(self._settings), self._settings):
+            parameters = {}
+            for name, size in self._sizes.items():
+                number, parameters[name] = divmod(number, size)
+            yield parameters
+
+    def _at_random(self) -> Iterator[dict[str, int]]:
+        for _ in range(PATIENCE):
+            yield {name: self._random.randrange(size) for name, size in self._sizes.items()}
 
     def _why_exhausted(self) -> str:
-        if self.over_bound:
-            metric = max(self.over_bound, key=lambda name: self.over_bound[name])
-            return (
-                f"{PATIENCE} draws in a row were known or over a bound, most over that of {metric}; "
-                "loosen it, or open more of the space"
-            )
-        return f"{PATIENCE} draws in a row were known already: the space is exhausted"
+        over = sum(self.over_bound.values())
+        worst = max(self.over_bound, key=lambda name: self.over_bound[name], default="")
+        remedy = f"most over that of {worst}; loosen it, or open more of the space"
+        if self._unseen is None:
+            start = f"{PATIENCE} random draws found nothing new"
+            return f"{start}: known or over a bound, {remedy}" if over else f"{start} in the space"
+        models = f"{len(self._swept)} model{'s' * (len(self._swept) != 1)}"
+        if over:
+            return f"the space is exhausted: {over} of its {models} are over a bound, {remedy}"
+        return f"the space is exhausted: all of it was evaluated, {models}; open more to go on"

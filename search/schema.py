@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from paredown.search.schema_goals import COSTS, QUALITIES, Direction, GoalSection
+from paredown.search.schema_hardware import HardwareSection
 from paredown.search.schema_space import SpaceSection
 from paredown.search.schema_task import (
     Cifar10Task,
@@ -19,26 +20,6 @@ from paredown.search.schema_task import (
     TaskSection,
 )
 
-Direction = Literal["maximize", "minimize"]
-
-QUALITIES: Mapping[str, Direction] = {
-    "accuracy": "maximize",
-    "mean_iou": "maximize",
-    "loss": "minimize",
-    "mse": "minimize",
-    "perplexity": "minimize",
-}
-COSTS = (
-    "latency_s",
-    "onnx_bytes",
-    "packed_bytes",
-    "peak_memory_bytes",
-    "energy_ratio",
-    "macs",
-    "bops",
-)
-LATENCY_ON = "latency_s@"
-_SHARES = ("accuracy", "mean_iou")
 _RESNETS = ("resnet20", "resnet56")
 
 
@@ -49,150 +30,6 @@ def _run_name(value: str) -> str:
             "it names the run's folder"
         )
     return value
-
-
-def _device(value: str, info: ValidationInfo) -> str:
-    if not value.endswith((".yaml", ".yml")):
-        return value
-    path = ((info.context or {}).get("folder", Path()) / Path(value).expanduser()).resolve()
-    if not path.is_file():
-        raise ValueError(f"must be a device's name or a file that exists; there is none at {path}")
-    return str(path)
-
-
-LATENCY_MODELS = ("roofline", "calibrated", "measured")
-
-
-def _latency(value: str, info: ValidationInfo) -> str:
-    if value in LATENCY_MODELS:
-        return value
-    if not value.endswith(".json"):
-        raise ValueError(
-            f"must be one of {', '.join(LATENCY_MODELS)}, or a calibration file (.json) that "
-            "`paredown calibrate` wrote"
-        )
-    path = ((info.context or {}).get("folder", Path()) / Path(value).expanduser()).resolve()
-    if not path.is_file():
-        raise ValueError(
-            f"must be a calibration file that exists; there is none at {path}; write it with "
-            "`paredown calibrate`"
-        )
-    return str(path)
-
-
-class HardwareSection(Section):
-    """What the model shall run on, and how its latency is known."""
-
-    device: Annotated[str, AfterValidator(_device)] = Field(
-        "host",
-        min_length=1,
-        description="host (this machine), a built-in device, or a device file (.yaml).",
-    )
-    latency: Annotated[str, AfterValidator(_latency)] = Field(
-        "calibrated",
-        min_length=1,
-        description="roofline (from the device file), calibrated (fitted to networks of the space "
-        "timed on this machine at the start), measured (every candidate timed here), or the file "
-        "that `paredown calibrate` wrote (.json).",
-    )
-    batch_size: int = Field(
-        1, ge=1, le=4096, description="Batch of the exported model: latency, memory and the file."
-    )
-    threads: int = Field(1, ge=1, le=1024, description="Threads of the runtime that is modelled.")
-    also: tuple[Annotated[str, AfterValidator(_device)], ...] = Field(
-        (),
-        description="Further devices the model must run on, by name or file: each gives a metric "
-        "latency_s@NAME from its preset, and the space offers what all of them run.",
-    )
-
-    @property
-    def latency_metrics(self) -> tuple[str, ...]:
-        """Metrics of the further devices; a file is named by its stem."""
-        return tuple(f"{LATENCY_ON}{Path(device).stem}" for device in self.also)
-
-    @field_validator("also")
-    @classmethod
-    def _named_devices_once(cls, also: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if "host" in also or info.data.get("device") in also or len(set(also)) < len(also):
-            raise ValueError(
-                "names devices other than `device`, each once and not as host; `device` has the "
-                "metric latency_s already"
-            )
-        return also
-
-
-def _default_direction(data: dict[str, Any]) -> Any:
-    metric = data.get("metric")
-    return "minimize" if _is_cost(str(metric)) else QUALITIES.get(str(metric), "")
-
-
-def _is_cost(metric: str) -> bool:
-    return metric in COSTS or metric.startswith(LATENCY_ON)
-
-
-class GoalSection(Section):
-    """One thing to optimise, with an optional hard bound."""
-
-    metric: str = Field(
-        min_length=1,
-        description="accuracy, loss, the task's own metric, latency_s, onnx_bytes, packed_bytes, "
-        "peak_memory_bytes, energy_ratio, macs, bops, or latency_s@NAME of a device in "
-        "hardware.also.",
-    )
-    direction: Direction = Field(
-        default_factory=_default_direction,
-        validate_default=True,
-        description="maximize or minimize; needed for a metric of your own, known for all others.",
-    )
-    at_most: float | None = Field(
-        None, allow_inf_nan=False, description="Hard upper bound of a minimised metric (SI units)."
-    )
-    at_least: float | None = Field(
-        None, allow_inf_nan=False, description="Hard lower bound of a maximised metric."
-    )
-    relative: bool = Field(
-        False,
-        description="The bound is against the uncompressed model: a ratio for costs, a difference "
-        "for qualities (accuracy at_least: -0.02 is two points lost).",
-    )
-
-    @property
-    def is_cost(self) -> bool:
-        return _is_cost(self.metric)
-
-    @property
-    def bound(self) -> float | None:
-        """The hard bound as written, or None."""
-        return self.at_least if self.direction == "maximize" else self.at_most
-
-    @model_validator(mode="after")
-    def _bound_makes_sense(self) -> GoalSection:
-        known = "minimize" if self.is_cost else QUALITIES.get(self.metric)
-        if known and self.direction != known:
-            raise ValueError(f"{self.metric} is always {known}d; leave `direction` out")
-        wrong, right = ("at_most", "at_least")
-        if self.direction == "minimize":
-            wrong, right = right, wrong
-        if getattr(self, wrong) is not None:
-            raise ValueError(
-                f"{self.metric} is {self.direction}d, so its bound is `{right}`; "
-                f"replace `{wrong}`, got {getattr(self, wrong)}"
-            )
-        if self.relative and self.bound is None:
-            raise ValueError(f"`relative` needs a bound; add `{right}` or leave `relative` out")
-        self._check_size()
-        return self
-
-    def _check_size(self) -> None:
-        if self.bound is None:
-            return
-        if self.is_cost and self.bound <= 0:
-            raise ValueError(f"a bound of {self.metric} must be above 0, got {self.bound}")
-        if self.metric in _SHARES and not (-1 if self.relative else 0) <= self.bound <= 1:
-            raise ValueError(
-                f"{self.metric} is a share in [0, 1], got a bound of {self.bound}; "
-                "write 0.88 for 88 %"
-            )
 
 
 class SearchSection(Section):
@@ -206,7 +43,12 @@ class SearchSection(Section):
         description="Who proposes: ladder starts from predicted damage and learns from every "
         "evaluation.",
     )
-    evaluations: int = Field(60, ge=1, description="Candidates to evaluate, references included.")
+    evaluations: int = Field(
+        60,
+        ge=1,
+        description="Candidates to evaluate. The three references count and are always evaluated, so "
+        "1 and 2 mean 3; rescoring on the whole search split comes on top.",
+    )
     time_budget_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Stop asking after this many seconds."
     )

@@ -1,4 +1,4 @@
-"""Finds the layers of a captured graph: operators with a weight of their own."""
+"""Finds the layers of a captured graph: operators whose own weight has an axis over the outputs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_layers(captured: Captured) -> tuple[tuple[Layer, ...], tuple[LeftOut, .
         if node.op not in _KINDS:
             continue
         weight = _weight_ref(node)
-        reason = _obstacle(graph, tensors, weight)
+        reason = _obstacle(graph, tensors, node, weight)
         if reason is None:
             layers.append(_read_layer(graph, tensors, node))
         else:
@@ -56,7 +56,7 @@ def _weight_ref(node: Node) -> str:
     return ref.name
 
 
-def _obstacle(graph: Graph, tensors: Mapping[str, Tensor], weight: str) -> str | None:
+def _obstacle(graph: Graph, tensors: Mapping[str, Tensor], node: Node, weight: str) -> str | None:
     if weight not in tensors:
         return f"its weight {weight!r} is computed in the graph, not a stored tensor"
     users = graph.users[weight]
@@ -65,6 +65,9 @@ def _obstacle(graph: Graph, tensors: Mapping[str, Tensor], weight: str) -> str |
         return f"its weight {weight!r} is shared by several operators ({names})"
     if users[0].inputs.count(weight) > 1:
         return f"its weight {weight!r} is also an input of the same operator"
+    if _KINDS[node.op].startswith("conv_transpose") and node.args[GROUPS_ARG] != 1:
+        # Stored (in, out / groups, ...), it could be quantised with a scale per place in its group only.
+        return "grouped transposed convolutions have no output axis for scales; it stays float"
     return None
 
 

@@ -11,7 +11,7 @@ from paredown.spaces.graph import Graph
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One operator with a weight of its own.
+    """One operator with a weight of its own, of which one axis runs over the output channels.
 
     `name` is the module path ("layer1.0.conv1"); `kind` one of conv1d, conv2d, conv_transpose1d,
     conv_transpose2d, linear, embedding. `out_axis` and `in_axis` are the weight's output and input

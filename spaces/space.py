@@ -10,49 +10,20 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from paredown.spaces.candidate import (
-    IDENTITY_CHOICE,
-    Candidate,
-    LayerChoice,
-    SegmentChoice,
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.canonical import (
+    canonical,
+    canonical_choice,
+    canonical_segment,
+    layers_of,
+    outermost,
 )
-from paredown.spaces.draft import factor_rank
-from paredown.spaces.model_map import Layer, LeftOut, ModelMap
-from paredown.spaces.slicing import narrowed_size
+from paredown.spaces.knobs import Architecture, Knob, KnobKind
+from paredown.spaces.model_map import LeftOut, ModelMap
 
-KnobKind = Literal[
-    "weight_bits", "sparsity", "rank_fraction", "method", "segment", "width", "drop"
-]
 ARCHITECTURE = "architecture"
-_ROUNDED_BITS = 8
-"""From here on every method is rounding: compensation follows the calibration sample and gains nothing
-(ResNet-20 with 8-bit activations, 5,000 test images: GPTQ -0.30, rounding -0.02 points)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Knob:
-    """One decision: a value of `domain` for all of `targets` (several when tied).
-
-    `domain` runs from the value that harms accuracy least to the one that compresses most. Values are
-    bits; (sparsity, pattern); rank fractions; methods; SegmentChoice; channels kept; or False/True for
-    dropping a block.
-    """
-
-    name: str
-    kind: KnobKind
-    targets: tuple[str, ...]
-    domain: tuple[Any, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """One network of the search: its map, its open knobs, and what the rules fix without a choice."""
-
-    name: str
-    model_map: ModelMap
-    knobs: tuple[Knob, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +80,11 @@ class Space:
         found = dict.fromkeys(self.dimensions(), 0)
         if ARCHITECTURE in found:
             found[ARCHITECTURE] = self.architectures.index(architecture)
+        gone = layers_of(architecture.model_map, candidate.dropped)
         for knob in architecture.knobs:
             name = _parameter(architecture, knob)
             if name in found:
-                found[name] = _index(architecture.model_map, knob, candidate)
+                found[name] = _index(architecture, knob, candidate, gone)
         return found
 
     def contains(self, candidate: Candidate) -> bool:
@@ -121,82 +93,6 @@ class Space:
             return self.decode(self.encode(candidate)) == candidate
         except (ValueError, KeyError):
             return False
-
-
-def canonical(architecture: Architecture, candidate: Candidate) -> Candidate:
-    """The candidate with every inert setting at its identity: same model, same key."""
-    model_map = architecture.model_map
-    dropped_layers = {
-        name
-        for block in model_map.blocks
-        if block.name in candidate.dropped
-        for name in block.layers
-    }
-    widths = {
-        group.name: dict(candidate.widths)[group.name]
-        for group in model_map.groups
-        if dict(candidate.widths).get(group.name, group.channels) < group.channels
-        and not set(group.producers) <= dropped_layers
-    }
-    layers = {
-        layer.name: _canonical_choice(model_map, layer, candidate, widths)
-        for layer in model_map.layers
-        if layer.name not in dropped_layers
-    }
-    segments = {}
-    for segment in model_map.segments:
-        present = [name for name in segment.layers if name not in dropped_layers]
-        bits = [layers.get(name, IDENTITY_CHOICE).weight_bits for name in present]
-        if present or not segment.layers:
-            segments[segment.name] = _canonical_segment(candidate.segment(segment.name), bits)
-    return Candidate.of(
-        architecture=candidate.architecture,
-        layers=layers,
-        segments=segments,
-        widths=widths,
-        dropped=candidate.dropped,
-    )
-
-
-def _canonical_choice(
-    model_map: ModelMap, layer: Layer, candidate: Candidate, widths: Mapping[str, int]
-) -> LayerChoice:
-    choice = candidate.layer(layer.name)
-    shape = tuple(
-        narrowed_size(parts, widths) if parts else size
-        for size, parts in (
-            (size, model_map.tensor_parts.get((layer.weight, axis)))
-            for axis, size in enumerate(layer.weight_shape)
-        )
-    )
-    if factor_rank(layer, shape, choice.rank_fraction) is None:
-        choice = replace(choice, rank_fraction=1.0)
-    if choice.weight_bits == 32 and _is_quantized_anyway(model_map, layer, candidate):
-        choice = replace(choice, weight_bits=8)
-    if choice.sparsity == 0 or choice.pattern == "dense":
-        choice = replace(choice, sparsity=0.0, pattern="dense")
-    if choice.method == "joint" and choice.pattern != "element":
-        choice = replace(choice, method="descent")  # nothing to choose together: one solver
-    if choice.weight_bits >= _ROUNDED_BITS and choice.sparsity == 0:
-        choice = replace(choice, method="rtn")
-    return choice
-
-
-def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate) -> bool:
-    """Whether float weights would not stay float: between 8-bit values ONNX Runtime rounds them.
-
-    It does so with one scale for the whole tensor, so 8 bits with a scale per channel are better.
-    """
-    segment = candidate.segment(model_map.segment_of_node[layer.node])
-    return segment.activation_bits == 8 and layer.kind != "embedding"
-
-
-def _canonical_segment(choice: SegmentChoice, weight_bits: list[int]) -> SegmentChoice:
-    """Where both containers store every weight alike, the name is "compact"."""
-    differing = (2, 3, 4) if choice.activation_bits == 8 else (2, 3, 4, 5, 6, 8)
-    if not any(bits in differing for bits in weight_bits):
-        return replace(choice, container="compact")
-    return choice
 
 
 def _parameter(architecture: Architecture, knob: Knob) -> str:
@@ -230,45 +126,66 @@ def _candidate(architecture: Architecture, values: Mapping[str, Any]) -> Candida
     )
 
 
-def _index(model_map: ModelMap, knob: Knob, candidate: Candidate) -> int:
-    """Position of the candidate's value; 0 where canonical form hides the knob."""
-    gone = {n for b in model_map.blocks if b.name in candidate.dropped for n in b.layers}
-    targets = [target for target in knob.targets if target not in gone]
-    if knob.kind == "width":
-        producers = {g.name: set(g.producers) for g in model_map.groups}
-        targets = [target for target in knob.targets if not producers[target] <= gone]
-    if knob.kind == "segment":
-        inside = {s.name: set(s.layers) for s in model_map.segments}
-        targets = [t for t in targets if not inside[t] or not inside[t] <= gone]
+def _index(
+    architecture: Architecture, knob: Knob, candidate: Candidate, gone: frozenset[str]
+) -> int:
+    """Position of a value that canonical form shows as the candidate's; 0 where it hides the knob.
+
+    Args:
+        gone: The layers of dropped blocks.
+    """
+    targets = _live_targets(architecture.model_map, knob, candidate, gone)
+    values = [_value(architecture.model_map, knob, candidate, target) for target in targets]
     if not targets:
         return 0
-    # Tied targets differ where the knob is inert for some: those may hide its value and go last.
-    targets.sort(key=lambda target: _may_hide(model_map, knob, candidate, target))
-    values = [_value(model_map, knob, candidate, target) for target in targets]
-    for value in values:
-        if value in knob.domain:
-            return knob.domain.index(value)
-    if knob.kind == "segment":
-        # Canonical form names the container "compact" where it makes no difference.
-        bits = [choice.activation_bits for choice in knob.domain]
-        if values[0].activation_bits in bits:
-            return bits.index(values[0].activation_bits)
-    if knob.kind == "weight_bits" and 32 in knob.domain:
-        return knob.domain.index(32)  # beside 8-bit activations float weights count as 8-bit ones
-    if knob.kind in ("method", "rank_fraction"):
-        return 0  # inert: a float layer has no method, a layer that cannot be split no rank
+    if len(set(values)) == 1 and values[0] in knob.domain:
+        return knob.domain.index(values[0])
+    # Hidden, or tied to targets of which some hide it: sought by what each value would look like.
+    for index, value in enumerate(knob.domain):
+        shown = [_shown(architecture, knob, value, candidate, gone, t) for t in targets]
+        if shown == values:
+            return index
     raise ValueError(f"{knob.name}: {values[0]!r} is not one of {knob.domain!r}")
 
 
-def _may_hide(model_map: ModelMap, knob: Knob, candidate: Candidate, target: str) -> bool:
-    """Whether canonical form may have put the target's value there in place of the knob's."""
-    value = _value(model_map, knob, candidate, target)
-    if knob.kind == "weight_bits":
-        layer = model_map.layer_by_name[target]
-        return value == 8 and _is_quantized_anyway(model_map, layer, candidate)
+def _live_targets(
+    model_map: ModelMap, knob: Knob, candidate: Candidate, gone: frozenset[str]
+) -> list[str]:
+    """Targets that are still there beside the dropped blocks."""
+    if knob.kind == "drop":
+        kept = [outermost(model_map, {*candidate.dropped, name}) for name in knob.targets]
+        return [name for name, each in zip(knob.targets, kept, strict=True) if name in each]
+    if knob.kind == "width":
+        layers = {g.name: set(g.producers) for g in model_map.groups}
+    elif knob.kind == "segment":
+        layers = {s.name: set(s.layers) for s in model_map.segments}
+    else:
+        layers = {name: {name} for name in knob.targets}
+    return [name for name in knob.targets if not layers[name] or not layers[name] <= gone]
+
+
+def _shown(
+    architecture: Architecture,
+    knob: Knob,
+    value: Any,
+    candidate: Candidate,
+    gone: frozenset[str],
+    target: str,
+) -> Any:
+    """What canonical form makes of `value` for one target, all else as in `candidate`."""
+    model_map = architecture.model_map
     if knob.kind == "segment":
-        return value.container == "compact"
-    return knob.kind in ("method", "rank_fraction") and value in ("rtn", 1.0)
+        inside = next(s.layers for s in model_map.segments if s.name == target)
+        bits = [candidate.layer(name).weight_bits for name in inside if name not in gone]
+        return canonical_segment(value, bits)
+    if knob.kind in ("width", "drop"):
+        return value
+    names = ("sparsity", "pattern") if knob.kind == "sparsity" else (knob.kind,)
+    given = value if knob.kind == "sparsity" else (value,)
+    choice = replace(candidate.layer(target), **dict(zip(names, given, strict=True)))
+    layer = model_map.layer_by_name[target]
+    found = canonical_choice(architecture, layer, choice, candidate, dict(candidate.widths))
+    return _value(model_map, knob, Candidate.of(layers={target: found}), target)
 
 
 def _value(model_map: ModelMap, knob: Knob, candidate: Candidate, target: str) -> Any:
@@ -283,3 +200,6 @@ def _value(model_map: ModelMap, knob: Knob, candidate: Candidate, target: str) -
     if knob.kind == "sparsity":
         return (choice.sparsity, choice.pattern)
     return getattr(choice, knob.kind)
+
+
+__all__ = ["ARCHITECTURE", "Architecture", "Knob", "KnobKind", "Space", "canonical"]

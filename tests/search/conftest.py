@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
 
+from paredown.search.cli import app
+from paredown.search.config import dump_config, load_config
 from paredown.search.evaluation import Evaluation, Goal
+from paredown.search.exporting import export
+from paredown.search.journal import Journal
+from paredown.search.run_record import JOURNAL
+from paredown.search.workbench import Workbench, prepare
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 
 LAYER_WEIGHTS = {
@@ -18,6 +29,17 @@ LAYER_WEIGHTS = {
     **{f"layer3.{i}.conv{j}": 36864 for i in range(2) for j in (1, 2)},
     "linear": 640,
 }
+CONFIG = """\
+name: toy
+task: {name: digits}
+goals: [{metric: accuracy}, {metric: latency_s}, {metric: onnx_bytes}]
+"""
+BUNDLES = """\
+task: {name: digits}
+hardware: {latency: roofline}
+goals: [{metric: accuracy}, {metric: latency_s}, {metric: onnx_bytes}]
+search: {engine: local}
+"""
 SEGMENTS = ("stem", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1")
 WIDTHS = {"layer2.0.conv1": 32, "layer3.0.conv1": 64}
 
@@ -49,6 +71,91 @@ def make_evaluations() -> Callable[[int], tuple[Evaluation, ...]]:
         return tuple(made)
 
     return make
+
+
+@pytest.fixture
+def paredown() -> Callable[..., Result]:
+    """Runs the command `paredown` with these arguments and gives output and exit code."""
+    plain = {"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments], env=plain)
+
+
+@pytest.fixture
+def make_run(
+    tmp_path: Path,
+    goals: tuple[Goal, ...],
+    make_evaluations: Callable[[int, int], tuple[Evaluation, ...]],
+) -> Callable[..., Path]:
+    """A run folder as a search leaves it, with invented evaluations."""
+
+    def make(
+        name: str = "toy",
+        goals: tuple[Goal, ...] = goals,
+        change: Callable[[Evaluation], Evaluation] = lambda evaluation: evaluation,
+    ) -> Path:
+        folder = tmp_path / "runs" / name
+        journal = Journal.open(folder / JOURNAL, goals, resume=False)
+        for evaluation in make_evaluations(30, 0):
+            journal.append(change(evaluation), {}, {})
+        journal.close()
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(CONFIG)
+        (folder / "config.yaml").write_text(dump_config(load_config(config)))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """Digits on one thread, its latency from the device file."""
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("config") / "digits.yaml"
+    path.write_text(BUNDLES, encoding="utf-8")
+    return prepare(load_config(path))
+
+
+@pytest.fixture(scope="session")
+def bundles(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles of the uncompressed model, one of 4-bit weights and one in integers."""
+    folder = tmp_path_factory.mktemp("bundles")
+    base = workbench.evaluate_uncompressed(rung=1)
+    model_map = workbench.space.model_map(base.candidate)
+    names = [layer.name for layer in model_map.layers]
+    segments = sorted(set(model_map.segment_of_node.values()))
+    four = Candidate.of(layers={n: LayerChoice(weight_bits=4) for n in names})
+    eight = Candidate.of(
+        layers={n: LayerChoice(weight_bits=8) for n in names},
+        segments={n: SegmentChoice(activation_bits=8) for n in segments},
+    )
+    made = {
+        name: export(workbench, _evaluated(workbench, candidate), folder, base)
+        for name, candidate in {"weights": four, "integers": eight}.items()
+    }
+    return made | {"uncompressed": folder / base.key}
+
+
+@pytest.fixture
+def planted(bundles: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a bundle, the uncompressed model beside it, to plant a fault in."""
+
+    def copy(name: str) -> Path:
+        for folder in (bundles[name], bundles["uncompressed"]):
+            shutil.copytree(folder, tmp_path / folder.name, dirs_exist_ok=True)
+        return tmp_path / bundles[name].name
+
+    return copy
+
+
+def _evaluated(workbench: Workbench, candidate: Candidate) -> Evaluation:
+    scored = workbench.score(workbench.assemble(candidate), workbench.task.splits.search)
+    return Evaluation(
+        number=1,
+        key=candidate.key,
+        candidate=candidate,
+        metrics={"accuracy": scored.metric, "loss": scored.loss}
+        | workbench.price(candidate).as_metrics(),
+    )
 
 
 def _reference(number: int, label: str, bits: int) -> Evaluation:

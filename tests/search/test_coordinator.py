@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from paredown.search.coordinator import Coordinator, Job, Outcome
 from paredown.search.evaluation import Evaluation, Score
 from paredown.search.proposer import Proposal, SpaceExhausted
@@ -95,6 +97,23 @@ def test_given_jobs_come_before_any_proposal_and_count():
     carry_out(coordinate(proposer, told, first=list(given), evaluations=7), workers=2)
     assert told[:2] == given
     assert told.widths[2:] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("evaluations", [1, 2, 3, 4])
+def test_given_jobs_are_all_carried_out_and_nothing_beyond_the_total_is_proposed(
+    evaluations, ahead
+):
+    proposer, told = Counting(), Kept()
+    given = [Job(candidate=candidate(100 + i), kind="reference") for i in range(2)]
+    # One was told before: the uncompressed model.
+    settings = {"first": list(given), "evaluations": evaluations, "told": 1, "ahead": ahead}
+    coordinator = coordinate(proposer, told, **settings)
+    carry_out(coordinator, workers=2)
+    assert told[:2] == given
+    assert coordinator.told == max(3, evaluations)
+    assert proposer.asked == max(0, evaluations - 3)
+    assert coordinator.stopped is None
 
 
 def test_proposals_carry_the_rows_of_the_rung_and_the_last_batch_is_cut_short():

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from optuna.samplers import RandomSampler
 
 from paredown.search import proposer as proposing
 from paredown.search.evaluation import Evaluation, Goal
@@ -66,8 +67,7 @@ def widths(space, *parameters):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_candidate_is_proposed_exactly_once_until_none_is_left(space, sampler, monkeypatch):
-    monkeypatch.setattr(proposing, "PATIENCE", 1000)
+def test_every_candidate_is_proposed_exactly_once_until_none_is_left(space, sampler):
     proposer = propose(space, sampler)
     seen = []
     for number in range(16):
@@ -76,8 +76,7 @@ def test_every_candidate_is_proposed_exactly_once_until_none_is_left(space, samp
         seen.append(bits_of(proposal.candidate))
         proposer.tell(evaluated(proposal.candidate, number))
     assert sorted(seen) == sorted((a, b) for a in BITS for b in BITS)
-    monkeypatch.setattr(proposing, "PATIENCE", 300)
-    with pytest.raises(SpaceExhausted, match="exhausted"):
+    with pytest.raises(SpaceExhausted, match="all of it was evaluated, 16 models"):
         proposer.ask()
 
 
@@ -154,14 +153,62 @@ def test_draws_over_a_bound_are_counted_and_never_proposed(space):
     assert proposer.over_bound["onnx_bytes"] > 0
 
 
-def test_an_impossible_bound_exhausts_the_space_and_is_named(space, monkeypatch):
-    monkeypatch.setattr(proposing, "PATIENCE", 50)
+class Stuck(RandomSampler):
+    """A converged sampler: the first value of everything, always."""
 
+    def __init__(self):
+        super().__init__(seed=0)
+        self.draws = 0
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        self.draws += 1
+        return 0
+
+
+def test_a_converged_sampler_hides_nothing_of_a_small_space_and_its_end_is_seen_at_once(space):
+    sampler = Stuck()
+    proposer = Proposer(space, GOALS, sampler, None, lambda candidate: None)
+    found = {bits_of(proposer.ask().candidate) for _ in range(16)}
+    assert found == {(a, b) for a in BITS for b in BITS}
+    before = sampler.draws
+    for _ in range(2):
+        with pytest.raises(SpaceExhausted, match="16 models"):
+            proposer.ask()
+    # Two parameters a draw: a few tens of draws, not thousands.
+    assert sampler.draws - before <= 2 * 2 * 20
+
+
+def test_a_large_space_of_one_model_ends_too(mapped, monkeypatch):
+    monkeypatch.setattr(proposing, "PATIENCE", 300)
+    names = [layer.name for layer in mapped("resnet_a").layers]
+    # Methods of float layers make no difference, so 2^14 settings are one model.
+    knobs = tuple(
+        Knob(name=f"{n}:method", kind="method", targets=(n,), domain=("gptq", "rtn"))
+        for n in names
+    )
+    architecture = Architecture(name="", model_map=mapped("resnet_a"), knobs=knobs)
+    proposer = propose(Space(architectures=(architecture,)))
+    assert proposer.ask().candidate.layers == ()
+    with pytest.raises(SpaceExhausted, match="300 random draws found nothing new in the space"):
+        proposer.ask()
+
+
+def test_a_space_without_an_open_knob_holds_one_model(mapped):
+    architecture = Architecture(name="", model_map=mapped("mlp"), knobs=())
+    proposer = propose(Space(architectures=(architecture,)))
+    assert proposer.ask().candidate.layers == ()
+    with pytest.raises(SpaceExhausted, match="all of it was evaluated, 1 model;"):
+        proposer.ask()
+
+
+def test_an_impossible_bound_exhausts_the_space_and_is_named(space):
     def refused_by(candidate):
         return "latency_s" if bits_of(candidate)[0] > 2 else "onnx_bytes"
 
     proposer = propose(space, refused_by=refused_by)
-    with pytest.raises(SpaceExhausted, match="latency_s"):
+    with pytest.raises(
+        SpaceExhausted, match="16 of its 16 models are over a bound, most over that of latency_s"
+    ):
         proposer.ask()
     assert proposer.over_bound == {"latency_s": 12, "onnx_bytes": 4}  # each candidate once
 

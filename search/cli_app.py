@@ -1,0 +1,81 @@
+"""The app behind the command `paredown`: how commands join it, and how their ends are told.
+
+Exit codes: 0 done; 1 a bundle does not hold, or nothing was found; 2 a mistake in what was asked;
+130 interrupted, with front and report written.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+
+
+def _epilog(*examples: str) -> str:
+    """Examples under a command's help, one a line."""
+    return "\n".join(["[bold]Examples[/bold]", *(f"[cyan]{escape(e)}[/cyan]" for e in examples)])
+
+
+app = typer.Typer(
+    name="paredown",
+    help="Search how far a network can be compressed, and export what holds up.",
+    epilog=_epilog(
+        "paredown search examples/digits.yaml",
+        "paredown ui runs/digits",
+        'paredown export runs/digits --pick "onnx_bytes <= 0.2x, max accuracy"',
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as runs/digits.")]
+
+
+def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Registers a command whose mistakes are told in a sentence, without a traceback."""
+
+    def register(action: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(action)
+        def guarded(**arguments: Any) -> None:
+            try:
+                action(**arguments)
+            except KeyboardInterrupt:
+                raise typer.Exit(INTERRUPTED) from None
+            except ValueError as error:
+                # Every error of ours that a user can mend is a ValueError with a class of its own.
+                if not type(error).__module__.startswith("paredown."):
+                    raise
+                raise mistake(str(error)) from error
+
+        app.command(name, epilog=_epilog(*examples))(guarded)
+        return guarded
+
+    return register
+
+
+def mistake(message: str) -> typer.Exit:
+    """The end to raise where something wrong was asked, which this tells."""
+    tell(message)
+    return typer.Exit(MISTAKE)
+
+
+def tell(message: str) -> None:
+    """Prints a sentence on the error stream, in red."""
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def quiet_optuna() -> None:
+    """Lets Optuna warn and say nothing else: the panel shows the search."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,0 +1,87 @@
+"""The commands `paredown export` and `paredown verify`: models out of a run, and held to their word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from paredown.search.cli_app import FAILED, mistake, quiet_optuna, tell
+
+if TYPE_CHECKING:
+    from paredown.search.evaluation import Evaluation
+    from paredown.search.verification import Verification
+
+EXPORT_EXAMPLES = (
+    'paredown export runs/digits --pick "latency_s <= 0.002, max accuracy"',
+    "paredown export runs/digits --candidate 3f2a --out model",
+    "paredown export runs/digits --front",
+    "paredown export --mlflow-run 0b6f1c",
+)
+VERIFY_EXAMPLES = ("paredown verify runs/digits/bundles/*",)
+
+
+def export(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run folder.")] = None,
+    pick: Annotated[
+        str | None, typer.Option(help="Conditions and one aim; 0.25x is against uncompressed.")
+    ] = None,
+    candidate: Annotated[
+        str | None, typer.Option(metavar="KEY", help="A model by its key, or how the key begins.")
+    ] = None,
+    whole_front: Annotated[
+        bool, typer.Option("--front", help="Every model of the front.")
+    ] = False,
+    mlflow_run: Annotated[
+        str | None, typer.Option(metavar="ID", help="What was picked in MLflow's page.")
+    ] = None,
+    uri: Annotated[
+        str | None, typer.Option(help="MLflow's store; by default those of runs/ are looked at.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the bundles; by default RUN/bundles.")
+    ] = None,
+) -> None:
+    """Write a model as a bundle (ONNX, packed weights, card) and verify it."""
+    given = sum((pick is not None, candidate is not None, whole_front, mlflow_run is not None))
+    if given != 1 or (run is None) != (mlflow_run is not None):
+        raise mistake(
+            "export takes a run folder and one of --pick, --candidate, --front, or else "
+            f"--mlflow-run alone, got {given} of them; see: paredown export --help"
+        )
+    quiet_optuna()
+    from paredown.search.delivering import deliver, find_mlflow_run
+    from paredown.search.run_record import read_run
+
+    if mlflow_run is not None:
+        run, candidate = find_mlflow_run(mlflow_run, uri)
+    assert run is not None
+    record = read_run(run)
+    chosen: tuple[Evaluation, ...] = record.front.members
+    if pick is not None:
+        chosen = (record.picked(pick),)
+    elif candidate is not None:
+        chosen = (record.with_key(candidate),)
+    if not chosen:
+        tell(f"no model of {run} is on the front yet")
+        raise typer.Exit(FAILED)
+    _conclude(deliver(record, chosen, out or run / "bundles", Console(highlight=False)))
+
+
+def verify(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders.")],
+) -> None:
+    """Re-open bundles in a fresh process and hold them against their cards."""
+    from paredown.search.delivering import verify as verify_bundles
+
+    _conclude(verify_bundles(bundles, Console(highlight=False)))
+
+
+def _conclude(found: Sequence[Verification]) -> None:
+    broken = [verification.key for verification in found if not verification.ok]
+    if broken:
+        tell(f"{len(broken)} of {len(found)} bundles do not hold: {', '.join(broken)}")
+        raise typer.Exit(FAILED)

@@ -1,0 +1,48 @@
+"""What `inspect` shows: every part of the model, every knob, and all that is left alone."""
+
+import io
+
+import pytest
+from rich.console import Console
+from torch import nn
+
+from paredown.hardware_models.device import capabilities, load_device
+from paredown.search.inspection import inspection
+from paredown.search.schema_space import SpaceSection
+from paredown.search.space_rules import build_space
+from paredown.spaces.capture import capture
+from paredown.spaces.read import read_model_map
+
+DEVICE = "x86-avx512-vnni-ort"
+
+
+def shown_of(model_map):
+    """The space drawn by the default rules, and what is printed of it."""
+    offered = capabilities(load_device(DEVICE))
+    space = build_space(SpaceSection(), {"": model_map}, offered, ["accuracy", "onnx_bytes"])
+    console = Console(file=io.StringIO(), width=240, color_system=None)
+    console.print(inspection(space, offered))
+    return space, console.file.getvalue()
+
+
+def test_inspection_names_every_part_and_all_that_is_left_out(mapped, zoo):
+    model_map = mapped(next(name for name in zoo if "resnet" in name))
+    space, shown = shown_of(model_map)
+    for part in (*model_map.layers, *model_map.groups, *model_map.blocks, *model_map.segments):
+        assert part.name in shown
+    assert all(item.what in shown for item in space.left_out)
+    assert f"{len(space.dimensions())} open knobs" in shown
+    assert f"bytes only on {DEVICE}: 4, 2" in shown
+
+
+@pytest.mark.parametrize("transposed", [nn.ConvTranspose1d, nn.ConvTranspose2d])
+def test_a_grouped_transposed_convolution_is_listed_with_the_reason(transposed):
+    plain = nn.Conv1d if transposed is nn.ConvTranspose1d else nn.Conv2d
+    network = nn.Sequential(plain(3, 8, 3), nn.ReLU(), transposed(8, 8, 2, stride=2, groups=2))
+    size = (1, 3, 9) if plain is nn.Conv1d else (1, 3, 9, 9)
+    import torch
+
+    space, shown = shown_of(read_model_map(capture(network.eval(), torch.zeros(size))))
+    assert "2" not in {layer.name for layer in space.architectures[0].model_map.layers}
+    (line,) = [line for line in shown.splitlines() if "no output axis for scales" in line]
+    assert line.split()[0] == "2"

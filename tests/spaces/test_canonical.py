@@ -1,0 +1,139 @@
+"""Equal models have one key: nested blocks, what lives inside dropped ones, and equal ranks."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paredown.compressors.methods import Problem, compress
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.canonical import canonical, outermost
+from paredown.spaces.draft import draft
+from paredown.spaces.knobs import Architecture, Knob
+from paredown.spaces.space import Space
+
+SEGMENT = tuple(
+    SegmentChoice(activation_bits=bits, container=container)
+    for bits in (32, 8)
+    for container in ("compact", "fast")
+)
+
+
+class Nested(nn.Module):
+    """A residual block inside another, and two blocks over the same layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.head, self.tail = nn.Conv2d(8, 12, 1), nn.Conv2d(12, 8, 1)
+        self.a, self.b = nn.Conv2d(12, 16, 1), nn.Conv2d(16, 12, 1)
+        self.c, self.d = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.out = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        h = F.relu(self.head(x))
+        h = F.relu(h + self.b(F.relu(self.a(h))))
+        x = F.relu(x + self.tail(h))
+        inner = x + self.d(F.relu(self.c(x)))
+        x = x + F.relu(inner)
+        return self.out(x.mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def nested(read):
+    torch.manual_seed(0)
+    return read(Nested(), torch.randn(1, 3, 6, 6))
+
+
+def architecture_of(model_map, *, ties):
+    """Every knob of structure and storage; with `ties` layers, segments and blocks share theirs."""
+    layers = tuple(layer.name for layer in model_map.layers)
+    targets = {
+        "weight_bits": (layers, (32, 8, 4, 2)),
+        # Of eight channels the first two give one rank.
+        "rank_fraction": (layers, (1.0, 0.5, 0.45, 0.25)),
+        "segment": (tuple(s.name for s in model_map.segments), SEGMENT),
+        "drop": (tuple(b.name for b in model_map.blocks), (False, True)),
+    }
+    knobs = []
+    for kind, (names, domain) in targets.items():
+        for each in [names] if ties else [(name,) for name in names]:
+            knobs.append(Knob(name=f"{kind}:{each[0]}", kind=kind, targets=each, domain=domain))
+    for group in model_map.groups:
+        domain = tuple(range(group.channels, 0, -max(1, group.channels // 4)))
+        name = f"width:{group.name}"
+        knobs.append(Knob(name=name, kind="width", targets=(group.name,), domain=domain))
+    return Architecture(name="", model_map=model_map, knobs=tuple(knobs))
+
+
+def settings(space, count):
+    """Random settings, half of the parameters at their first value."""
+    draw = random.Random(0)
+    for _ in range(count):
+        yield {n: draw.choice((0, draw.randrange(k))) for n, k in space.dimensions().items()}
+
+
+def test_the_network_has_the_blocks_it_is_here_for(nested) -> None:
+    assert [set(block.layers) for block in nested.blocks] == [
+        {"a", "b"},
+        {"head", "a", "b", "tail"},
+        {"c", "d"},
+        {"c", "d"},
+    ]
+    assert any(set(g.producers) <= {"a", "b"} for g in nested.groups)
+
+
+@pytest.mark.parametrize("name", ["nested", "resnet_projection"])
+def test_one_knob_turned_changes_the_key_exactly_where_it_changes_the_model(
+    name, nested, mapped
+) -> None:
+    model_map = nested if name == "nested" else mapped(name)
+    space = Space(architectures=(architecture_of(model_map, ties=False),))
+    draw = random.Random(1)
+    same = 0
+    for parameters in settings(space, 12):
+        candidate = space.decode(parameters)
+        blueprint = draft(model_map, candidate)
+        for parameter, size in space.dimensions().items():
+            other = space.decode({**parameters, parameter: draw.randrange(size)})
+            is_equal = draft(model_map, other) == blueprint
+            assert (other.key == candidate.key) == is_equal, (parameter, candidate, other)
+            same += is_equal
+    assert same > 50, "some knobs must have been inert"
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_encoding_gives_back_candidates_of_nested_blocks(nested, ties) -> None:
+    space = Space(architectures=(architecture_of(nested, ties=ties),))
+    for parameters in settings(space, 80):
+        candidate = space.decode(parameters)
+        assert canonical(space.architectures[0], candidate) == candidate
+        assert space.decode(space.encode(candidate)) == candidate
+
+
+def test_only_the_outermost_of_dropped_blocks_count(nested) -> None:
+    inner, outer, shorter, longer = (block.name for block in nested.blocks)
+    assert outermost(nested, (inner, outer)) == (outer,)
+    assert outermost(nested, (inner, shorter)) == (inner, shorter)
+    assert outermost(nested, (longer, shorter, inner)) == (longer, inner)
+    assert outermost(nested, ()) == ()
+
+
+def test_without_codes_the_methods_by_exact_obs_are_one(nested) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(30, 16, dtype=torch.float64)
+    problem = Problem(matrix=torch.randn(6, 16), gram=inputs.T @ inputs / 30)
+    choices = [
+        LayerChoice(sparsity=0.5, pattern="element", method=method)
+        for method in ("descent", "obq", "joint")
+    ]
+    found = [compress(problem, choice).dense() for choice in choices]
+    assert all(torch.equal(each, found[0]) for each in found)
+    architecture = Architecture(name="", model_map=nested, knobs=())
+    keys = {canonical(architecture, Candidate.of(layers={"a": c})).key for c in choices}
+    assert len(keys) == 1
