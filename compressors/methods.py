@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.descent import descend, descend_codes
-from paredown.compressors.gptq import better, gptq
+from paredown.compressors.gptq import Target, gptq
 from paredown.compressors.joint import improve_jointly
 from paredown.compressors.matrix import gram_diagonal, row_errors, split_groups
 from paredown.compressors.obs import obq
@@ -136,7 +136,9 @@ def _greedy(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None) -> Cod
         codes=codes.reshape(weight.shape).to(torch.int8), scale=scale.flatten().float()
     )
     # A greedy order is better in the sum, not in every row: a few prefer GPTQ's.
-    return better(settled, gptq(weight, gram, bits, mask), weight.double(), gram)
+    target = Target.of(weight, gram)
+    swept = target.refit(gptq(weight, gram, bits, mask))
+    return target.refit(settled).or_better(swept).codes
 
 
 def _joint(problem: Problem, choice: LayerChoice) -> Compressed:
