@@ -22,7 +22,8 @@ from paredown.compressors.matrix import SolverError
 
 Granularity = Literal["row", "tensor"]
 
-_EVENTS_AT_ONCE = 2**22
+_EVENTS_AT_ONCE = 2**17
+"""So few that the passes over them stay in the processor's cache."""
 _RESTARTS = 8
 _ALTERNATIONS = 60
 
