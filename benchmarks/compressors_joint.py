@@ -15,7 +15,7 @@ from paired import Bench, Outcome, open_bench
 from paredown.compressors import methods
 from paredown.compressors.descent import descend
 from paredown.compressors.export.sizes import packed_file_bytes
-from paredown.compressors.gptq import refit_scale
+from paredown.compressors.gptq import Target
 from paredown.compressors.matrix import gram_diagonal
 from paredown.compressors.methods import Compressed, Problem
 from paredown.compressors.quantize import Codes
@@ -39,7 +39,7 @@ def quantize_then_prune(problem: Problem, choice: LayerChoice) -> Compressed:
     mask[order[:kept]] = True
     mask = mask.view(value.shape)
     left = Codes(codes=codes.codes * mask, scale=codes.scale)
-    fitted = refit_scale(left, problem.matrix.double(), problem.gram)
+    fitted = Target.of(problem.matrix, problem.gram).refit(left).codes
     return Compressed(values=fitted.codes, scale=fitted.scale, mask=mask)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from paredown.compressors.gptq import better, gptq, refit_scale, sweep
+from paredown.compressors.gptq import Target, gptq, sweep
 from paredown.compressors.matrix import gram_diagonal, split_groups
 from paredown.compressors.quantize import Codes, round_to_nearest, top_code
 
@@ -29,14 +29,14 @@ def descend(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None)
     """
     if bits > _MOST_BITS:
         return gptq(weight, gram, bits, mask)
-    weight = weight.double()
-    kept = weight if mask is None else weight * mask
+    target = Target.of(weight, gram)
+    kept = target.weight if mask is None else target.weight * mask
     nearest = round_to_nearest(kept, bits, gram_diagonal(gram, len(weight)))
-    best = refit_scale(nearest, weight, gram)
+    best = target.refit(nearest)
     if gram.ndim == 1:
-        return best
+        return best.codes
     top = top_code(bits)
-    grouped, square = split_groups(weight, gram)
+    grouped, square = split_groups(target.weight, gram)
     count = len(_STARTS)
     rows = grouped.shape[1]
     wide = grouped.repeat(1, count, 1)
@@ -52,8 +52,8 @@ def descend(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None)
             codes=codes[:, own].reshape(weight.shape).to(torch.int8),
             scale=scale[:, own].flatten().float(),
         )
-        best = better(found, best, weight, gram)
-    return best
+        best = target.refit(found).or_better(best)
+    return best.codes
 
 
 def descend_codes(

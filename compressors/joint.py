@@ -15,6 +15,7 @@ from torch import Tensor
 from paredown.compressors.descent import descend_codes, fitted_scale
 from paredown.compressors.matrix import row_errors, split_groups
 from paredown.compressors.quantize import Codes, top_code
+from paredown.compressors.selection import smallest
 
 _SWEEPS = 6
 _BLOCK = 64
@@ -110,8 +111,6 @@ class _State:
 
 def _largest(savings: Tensor, kept: int) -> tuple[Tensor, float]:
     """Mask of the `kept` largest savings, ties by position, and the saving of the last one kept."""
-    order = savings.flatten().argsort(descending=True, stable=True)
-    mask = torch.zeros(savings.numel(), dtype=torch.bool, device=savings.device)
-    mask[order[:kept]] = True
-    price = float(savings.flatten()[order[kept - 1]]) if kept else float("inf")
-    return mask.view(savings.shape), max(price, 0.0)
+    mask = smallest(-savings, kept)
+    price = float(savings[mask].min()) if kept else float("inf")
+    return mask, max(price, 0.0)

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.matrix import SolverError, times_gram
+from paredown.compressors.recent import Recent
 from paredown.compressors.statistics import LayerStatistics
 
+_spectra: Recent[tuple[Tensor, ...]] = Recent(1)
 _FACTORED = ("linear", "conv1d", "conv2d")
 
 
@@ -37,7 +39,9 @@ def whitened_svd(weight: Tensor, gram: Tensor, rank: int) -> tuple[Tensor, Tenso
     if gram.ndim == 3:
         raise SolverError("a grouped convolution has no low-rank form; leave rank_fraction at 1")
     wide = weight.double()
-    energy, vectors = torch.linalg.eigh(times_gram(wide, gram) @ wide.t())
+    energy, vectors = _spectra.get(
+        lambda: tuple(torch.linalg.eigh(times_gram(wide, gram) @ wide.t())), weight, gram
+    )
     energy, vectors = energy.flip(0)[:rank], vectors.flip(1)[:, :rank]
     singular = energy.clamp_min(0.0).sqrt()
     # Directions without energy would be divided by zero; their share does not matter.

@@ -10,10 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from paredown.compressors.recent import Recent
 from paredown.spaces.model_map import Layer
 
 DAMPING = 0.01
 """Share of the mean diagonal added to a Gram matrix before it is inverted (GPTQ's default)."""
+
+_centred: Recent[Tensor] = Recent(1)
+_seen: Recent[Tensor] = Recent(2)
 
 _ROUNDING = 1e-6
 """Share of E[x^2] below which a variance is rounding error: chunks of a Gram are float32."""
@@ -67,6 +71,11 @@ def times_gram(matrix: Tensor, gram: Tensor) -> Tensor:
     return (grouped @ gram).reshape(matrix.shape)
 
 
+def remembered_times_gram(matrix: Tensor, gram: Tensor) -> Tensor:
+    """`times_gram` in float64; asked again for the last two matrices it costs nothing."""
+    return _seen.get(lambda: times_gram(matrix.double(), gram), matrix, gram)
+
+
 def centred_gram(gram: Tensor, mean: Tensor) -> Tensor:
     """The inputs' covariance E[x x^T] - E[x] E[x]^T, in the form of `gram`; a diagonal as it is.
 
@@ -75,6 +84,10 @@ def centred_gram(gram: Tensor, mean: Tensor) -> Tensor:
     """
     if gram.ndim == 1:
         return gram
+    return _centred.get(lambda: _about(gram, mean), gram, mean)
+
+
+def _about(gram: Tensor, mean: Tensor) -> Tensor:
     centred = gram - mean.unsqueeze(-1) * mean.unsqueeze(-2)
     second = gram.diagonal(dim1=-2, dim2=-1)
     live = centred.diagonal(dim1=-2, dim2=-1) > _ROUNDING * second

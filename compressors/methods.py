@@ -6,6 +6,7 @@ most that of pruning by magnitude and rounding to nearest, to which `compress` f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.descent import descend, descend_codes
-from paredown.compressors.gptq import better, gptq
+from paredown.compressors.gptq import Target, gptq
 from paredown.compressors.joint import improve_jointly
-from paredown.compressors.matrix import gram_diagonal, row_errors, split_groups
+from paredown.compressors.matrix import gram_diagonal, remembered_times_gram, split_groups
 from paredown.compressors.obs import obq
 from paredown.compressors.quantize import Codes, round_to_nearest, top_code
+from paredown.compressors.recent import Recent
 from paredown.compressors.sparsify import exact_obs, magnitude, saliency, sparse_gpt
 from paredown.spaces.candidate import LayerChoice, Method
 
@@ -37,6 +39,12 @@ class Problem:
     gram: Tensor
     row_curvature: Tensor | None = None
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that the problem is made of."""
+        tensors = (self.matrix, self.gram)
+        return tensors if self.row_curvature is None else (*tensors, self.row_curvature)
+
     def row_scale(self) -> Tensor:
         """Factors (R,) after which errors of rows are in the loss's unit; their squares average 1."""
         if self.row_curvature is None or not bool((self.row_curvature > 0).any()):
@@ -46,7 +54,9 @@ class Problem:
 
     def error(self, found: Compressed) -> Tensor:
         """Summed error over rows, weighed by `row_scale`, of `found` in place of the matrix."""
-        errors = row_errors(found.dense() - self.matrix, self.gram)
+        target, dense = Target.of(self.matrix, self.gram), found.dense()
+        moved = remembered_times_gram(dense, self.gram) - target.seen
+        errors = (moved * (dense - target.weight)).sum(dim=1).clamp_min(0.0)
         return (errors * self.row_scale().square()).sum()
 
 
@@ -59,6 +69,11 @@ class Compressed:
     mask: Tensor | None
 
     def dense(self) -> Tensor:
+        """The matrix, made once."""
+        return self._dense
+
+    @functools.cached_property
+    def _dense(self) -> Tensor:
         return self.values if self.scale is None else self.values.float() * self.scale[:, None]
 
     def times(self, factor: Tensor) -> Compressed:
@@ -70,13 +85,27 @@ class Compressed:
 
 def compress(problem: Problem, choice: LayerChoice) -> Compressed:
     """What `choice.method` makes of the problem, or the baseline where that is nearer."""
-    baseline = METHODS["rtn"](problem, choice)
+    baseline, error = _baselines.get(
+        lambda: _baseline(problem, choice),
+        *problem.tensors,
+        facts=(choice.weight_bits, choice.sparsity, choice.pattern),
+    )
     if choice.method == "rtn" or _changes_nothing(choice):
         return baseline
     found = METHODS[choice.method](problem, choice)
     # Not "<": a NaN must not win.
-    return found if problem.error(found) <= problem.error(baseline) else baseline
+    return found if problem.error(found) <= error else baseline
 
+
+def _baseline(problem: Problem, choice: LayerChoice) -> tuple[Compressed, Tensor]:
+    """What magnitude and rounding give, and their error."""
+    found = METHODS["rtn"](problem, choice)
+    return found, problem.error(found)
+
+
+_baselines: Recent[tuple[Compressed, Tensor]] = Recent(4)
+_pruned: Recent[tuple[Tensor, Tensor]] = Recent(4)
+"""Zeros do not depend on the bits of what stays: as many as there are usually sparsities."""
 
 Prune = Callable[[Tensor, Tensor, float, str], tuple[Tensor, Tensor]]
 Quantize = Callable[[Tensor, Tensor, int, Tensor | None], Codes]
@@ -89,16 +118,25 @@ def _in_turn(prune: Prune, quantize: Quantize) -> Solver:
     def solve(problem: Problem, choice: LayerChoice) -> Compressed:
         matrix, mask = problem.matrix, None
         if _prunes(choice):
-            scale = problem.row_scale().unsqueeze(1)
-            scaled = matrix.double() * scale
-            pruned, mask = prune(scaled, problem.gram, choice.sparsity, choice.pattern)
-            matrix = (pruned / scale).to(matrix.dtype)
+            matrix, mask = _pruned.get(
+                lambda: _prune_rows(problem, choice, prune),
+                *problem.tensors,
+                facts=(prune, choice.sparsity, choice.pattern),
+            )
         if choice.weight_bits == 32:
             return Compressed(values=matrix.float(), scale=None, mask=mask)
         codes = quantize(matrix, problem.gram, choice.weight_bits, mask)
         return Compressed(values=codes.codes, scale=codes.scale, mask=mask)
 
     return solve
+
+
+def _prune_rows(problem: Problem, choice: LayerChoice, prune: Prune) -> tuple[Tensor, Tensor]:
+    """The pruned matrix and its mask, rows weighed by what they mean to the loss."""
+    scale = problem.row_scale().unsqueeze(1)
+    scaled = problem.matrix.double() * scale
+    pruned, mask = prune(scaled, problem.gram, choice.sparsity, choice.pattern)
+    return (pruned / scale).to(problem.matrix.dtype), mask
 
 
 def _plain(problem: Problem, choice: LayerChoice) -> Compressed:
@@ -136,7 +174,9 @@ def _greedy(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None) -> Cod
         codes=codes.reshape(weight.shape).to(torch.int8), scale=scale.flatten().float()
     )
     # A greedy order is better in the sum, not in every row: a few prefer GPTQ's.
-    return better(settled, gptq(weight, gram, bits, mask), weight.double(), gram)
+    target = Target.of(weight, gram)
+    swept = target.refit(gptq(weight, gram, bits, mask))
+    return target.refit(settled).or_better(swept).codes
 
 
 def _joint(problem: Problem, choice: LayerChoice) -> Compressed:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paredown.compressors.gptq import better, refit_scale
+from paredown.compressors.gptq import Target
 from paredown.compressors.matrix import damped_cholesky, gram_diagonal, split_groups
 from paredown.compressors.quantize import Codes, round_to_nearest, top_code
+from paredown.compressors.selection import smallest
 
 _CHUNK_VALUES = 2**23
 """Values of the Cholesky factors of the rows that are worked on together: 32 MiB of float32."""
@@ -43,11 +44,9 @@ class Path:
         Rows stop where the next step would be dearest; a path's costs may fall, so a step counts
         as dear as the dearest before it.
         """
-        rank = self.cost.cummax(dim=1).values.flatten().argsort(stable=True)
-        gone = torch.zeros(self.cost.numel(), dtype=torch.bool, device=self.cost.device)
-        gone[rank[:removed]] = True
+        gone = smallest(self.cost.cummax(dim=1).values, removed)
         kept = torch.ones(len(self.order), columns, dtype=torch.bool, device=self.order.device)
-        return kept.scatter_(1, self.order, ~gone.view(self.order.shape))
+        return kept.scatter_(1, self.order, ~gone)
 
 
 def removal_path(weight: Tensor, gram: Tensor, keep: int = 0, of: int = 0) -> Path:
@@ -104,12 +103,12 @@ def obq(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> 
     A weight pushed further from its code than half a step goes at once. Slower than GPTQ by the
     order that each row has to itself. Row by row the better of it and rounding to nearest.
     """
-    weight = weight.double()
-    kept = weight if mask is None else weight * mask
+    target = Target.of(weight, gram)
+    kept = target.weight if mask is None else target.weight * mask
     nearest = round_to_nearest(kept, bits, gram_diagonal(gram, len(weight)))
-    plain = refit_scale(nearest, weight, gram)
+    plain = target.refit(nearest)
     if gram.ndim == 1:
-        return plain
+        return plain.codes
     grouped, square = split_groups(weight.float(), gram)
     rows_of = grouped.shape[1]
     scales = nearest.scale.reshape(len(square), rows_of)
@@ -126,7 +125,7 @@ def obq(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> 
         )
     ]
     found = Codes(codes=torch.cat(parts).to(torch.int8), scale=nearest.scale)
-    return better(refit_scale(found, weight, gram), plain, weight, gram)
+    return target.refit(found).or_better(plain).codes
 
 
 class _Rows:

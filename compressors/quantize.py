@@ -13,6 +13,7 @@ from paredown.compressors.matrix import SolverError
 _EXACT_BITS = 4
 """Widest codes solved exactly: the exact solver sorts fan_in x 2^(bits - 1) events per row."""
 _GRID = 48
+_VALUES_AT_ONCE = 2**15
 _REFINEMENTS = 4
 
 
@@ -59,7 +60,10 @@ def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) 
     if bits <= _EXACT_BITS:
         scale = fit_scaled_codebook(weight, weights, range(top + 1)).scale
     else:
-        scale = _grid_scales(weight.abs(), weights, top)
+        # A few rows at a time, so that 48 passes over them stay in the processor's cache.
+        rows = max(1, _VALUES_AT_ONCE // max(1, weight.shape[1]))
+        pieces = zip(weight.abs().split(rows), weights.split(rows), strict=True)
+        scale = torch.cat([_grid_scales(part, weigh, top) for part, weigh in pieces])
     return _assign(weight, scale, top)
 
 

@@ -19,6 +19,7 @@ _SAMPLE = 8192
 _TAIL = 0.999
 """Share of a batch's sample beyond which, on either side, every value is kept: what clipping costs lies
 there, and a thin sample hardly meets it."""
+_PIECE = 2**16
 _SHRINKS = tuple(1.0 - 0.025 * step for step in range(29))
 """Tried shares of a range's end, 1 down to 0.3: at 8 bits the best clip is never far inside."""
 
@@ -100,7 +101,7 @@ class _Sample:
         thin = flat[::step].sort().values
         cut = round(len(thin) * (1 - _TAIL))
         low, high = thin[cut], thin[-1 - cut]
-        outside = flat[(flat < low) | (flat > high)]
+        outside = _outside(flat, float(low), float(high))
         body = thin[(thin >= low) & (thin <= high)]
         return cls(body, (len(flat) - len(outside)) / len(body), outside)
 
@@ -123,6 +124,17 @@ class _Sample:
             )
             for x, weight in parts
         )
+
+
+def _outside(flat: Tensor, low: float, high: float) -> Tensor:
+    """The values below `low` or above `high`, in order.
+
+    By NumPy, in pieces that stay in the processor's cache: torch takes five times as long.
+    """
+    if flat.is_cuda:
+        return flat[(flat < low) | (flat > high)]
+    pieces = (part.numpy() for part in flat.split(_PIECE))
+    return torch.from_numpy(np.concatenate([p[(p < low) | (p > high)] for p in pieces]))
 
 
 def _fit(minimum: float, maximum: float, sample: _Sample) -> Range:

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.compressed import CompressedModel
-from paredown.compressors.matrix import row_errors
+from paredown.compressors.matrix import centred_gram, remembered_times_gram
+from paredown.compressors.recent import Recent
 from paredown.compressors.statistics import LayerStatistics
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.graph import Node
 
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 0.25, 4.0
 """Limits of a row's factor: beyond them a channel is broken and scaling would amplify noise."""
+_dense_moments: Recent[tuple[Tensor, Tensor]] = Recent(1)
 _NEGLIGIBLE = 1e-12
 """Share of E[y^2] below which a variance is rounding error."""
 
@@ -37,9 +39,14 @@ def output_moments(weight: Tensor, statistics: LayerStatistics) -> tuple[Tensor,
     if means.ndim == 2:
         means = means.repeat_interleave(len(wide) // len(means), dim=0)
     mean = (wide * means).sum(dim=1)
-    square = row_errors(wide, statistics.gram)
-    variance = square - mean * mean
-    return mean, torch.where(variance > _NEGLIGIBLE * square, variance, 0.0)
+    if statistics.gram.ndim == 1:
+        square = (wide.square() * statistics.gram).sum(dim=1)
+        variance = square - mean * mean
+        return mean, torch.where(variance > _NEGLIGIBLE * square, variance, 0.0)
+    # The Gram about the mean, whose product with this weight the solvers have just made.
+    covariance = centred_gram(statistics.gram, statistics.input_mean)
+    variance = (remembered_times_gram(weight, covariance) * wide).sum(dim=1)
+    return mean, torch.where(variance > _NEGLIGIBLE * (variance + mean * mean), variance, 0.0)
 
 
 def repair_rows(
@@ -55,7 +62,12 @@ def repair_rows(
         weight: The compressed one, same shape; columns of removed channels are zero.
         bias: The dense layer's bias (R,); None is zero.
     """
-    dense_mean, dense_variance = output_moments(dense_weight, statistics)
+    dense_mean, dense_variance = _dense_moments.get(
+        lambda: output_moments(dense_weight, statistics),
+        dense_weight,
+        statistics.gram,
+        statistics.input_mean,
+    )
     mean, variance = output_moments(weight, statistics)
     factor = _factor(dense_variance.sqrt(), variance.sqrt())
     start = torch.zeros_like(mean) if bias is None else bias.double()

@@ -156,18 +156,19 @@ def _narrow(
     narrowing: Narrowing,
     has_bias: bool,
 ) -> _Problem:
-    rows = narrowing.rows if narrowing.rows is not None else torch.arange(len(dense))
+    # Without a copy where all rows stay: solvers remember what they made of these very tensors.
+    dense_rows = dense if narrowing.rows is None else dense[narrowing.rows]
     if layer.groups > 1:
-        return _narrow_grouped(layer, dense, statistics, narrowing, rows, has_bias)
+        return _narrow_grouped(layer, dense_rows, statistics, narrowing, has_bias)
     shape = list(layer.weight_shape)
-    shape[layer.out_axis] = len(rows)
-    columns, matrix, narrowed = None, dense[rows], statistics
+    shape[layer.out_axis] = len(dense_rows)
+    columns, matrix, narrowed = None, dense_rows, statistics
     if narrowing.channels is not None:
         per_channel = dense.shape[1] // layer.weight_shape[layer.in_axis]
         columns = _columns(narrowing.channels, per_channel)
         shape[layer.in_axis] = len(narrowing.channels)
         seen = _about_the_mean(statistics) if has_bias else statistics
-        matrix = refit_columns(dense[rows], seen.gram, columns)
+        matrix = refit_columns(dense_rows, seen.gram, columns)
         narrowed = replace(
             statistics,
             gram=statistics.gram[columns][:, columns],
@@ -178,33 +179,33 @@ def _narrow(
         matrix=matrix.float(),
         statistics=narrowed,
         columns=columns,
-        dense_rows=dense[rows],
+        dense_rows=dense_rows,
         full_statistics=statistics,
-        row_curvature=row_curvature(statistics, rows),
+        row_curvature=row_curvature(statistics, narrowing.rows),
         has_bias=has_bias,
     )
 
 
 def _narrow_grouped(
     layer: Layer,
-    dense: Tensor,
+    dense_rows: Tensor,
     statistics: LayerStatistics,
     narrowing: Narrowing,
-    rows: Tensor,
     has_bias: bool,
 ) -> _Problem:
     """Depthwise layers lose whole groups, each with its own Gram; others are never narrowed."""
-    if narrowing.rows is not None:
+    rows = narrowing.rows
+    if rows is not None:
         statistics = replace(
             statistics, gram=statistics.gram[rows], input_mean=statistics.input_mean[rows]
         )
         layer = replace(layer, weight_shape=(len(rows), *layer.weight_shape[1:]), groups=len(rows))
     return _Problem(
         layer=layer,
-        matrix=dense[rows],
+        matrix=dense_rows,
         statistics=statistics,
         columns=None,
-        dense_rows=dense[rows],
+        dense_rows=dense_rows,
         full_statistics=statistics,
         row_curvature=row_curvature(statistics, rows),
         has_bias=has_bias,

@@ -10,11 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from paredown.compressors.gptq import inverse_root
+from paredown.compressors.gptq import BLOCK, eliminate_, inverse_root
 from paredown.compressors.matrix import SolverError, gram_diagonal, row_errors, split_groups
 from paredown.compressors.obs import refit_support, removal_path
+from paredown.compressors.selection import smallest
 
-_BLOCK = 64
+_BLOCK = BLOCK
 """Columns among which SparseGPT chooses at a time; a multiple of every M."""
 
 
@@ -113,31 +114,30 @@ def _sweep(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> tuple
     grouped, gram = split_groups(weight.double(), gram)
     root = inverse_root(gram)
     # A dead input's weights cost nothing and go first.
-    dead = gram.diagonal(dim1=1, dim2=2).unsqueeze(1) <= 0
-    pivots = root.diagonal(dim1=1, dim2=2).unsqueeze(1).masked_fill(dead, torch.inf)
-    left = grouped.clone()
+    dead = gram.diagonal(dim1=1, dim2=2) <= 0
+    pivots = root.diagonal(dim1=1, dim2=2).square().masked_fill(dead, torch.inf).unsqueeze(2)
+    left = grouped.transpose(1, 2).contiguous()
     mask = torch.ones_like(left, dtype=torch.bool)
-    inverse_diagonal = root.square().sum(dim=1).unsqueeze(1).masked_fill(dead, torch.inf)
+    inverse_diagonal = root.square().sum(dim=1).masked_fill(dead, torch.inf).unsqueeze(1)
     counts = _counts_per_block(grouped.square() / inverse_diagonal, sparsity)
     keep, of = (0, 1) if pattern == "element" else keep_of(pattern)
-    whole = left.shape[2] // of * of
-    for block, start in enumerate(range(0, left.shape[2], _BLOCK)):
-        stop = min(start + _BLOCK, left.shape[2])
+    whole = left.shape[1] // of * of
+
+    def choose(start: int, stop: int) -> None:
         if pattern == "element":
-            score = left[:, :, start:stop].square() / pivots[:, :, start:stop].square()
-            mask[:, :, start:stop] = _largest(score, score.numel() - counts[block])
-        errors = torch.empty_like(left[:, :, start:stop])
-        for i in range(start, stop):
-            if keep and i % of == 0 and i < whole:
-                score = left[:, :, i : i + of].square() / pivots[:, :, i : i + of].square()
-                mask[:, :, i : i + of] = _largest_of_each(score, keep, of)
-            gone = torch.where(mask[:, :, i], 0.0, left[:, :, i])
-            error = gone / root[:, i, i].unsqueeze(1)
-            left[:, :, i:stop] -= error.unsqueeze(2) * root[:, i, i:stop].unsqueeze(1)
-            errors[:, :, i - start] = error
-        left[:, :, stop:] -= errors @ root[:, start:stop, stop:]
-    pruned = (left * mask).reshape(weight.shape).to(weight.dtype)
-    return pruned, mask.reshape(weight.shape)
+            score = (left[:, start:stop].square() / pivots[:, start:stop]).transpose(1, 2)
+            chosen = _largest(score, score.numel() - counts[start // _BLOCK])
+            mask[:, start:stop] = chosen.transpose(1, 2)
+
+    def settle(i: int, column: Tensor) -> Tensor:
+        if keep and i % of == 0 and i < whole:
+            score = (left[:, i : i + of].square() / pivots[:, i : i + of]).transpose(1, 2)
+            mask[:, i : i + of] = _largest_of_each(score, keep, of).transpose(1, 2)
+        return torch.where(mask[:, i], column, 0.0)
+
+    eliminate_(left, root, settle, choose)
+    pruned = (left * mask).transpose(1, 2).reshape(weight.shape).to(weight.dtype)
+    return pruned.contiguous(), mask.transpose(1, 2).reshape(weight.shape).contiguous()
 
 
 def _counts_per_block(score: Tensor, sparsity: float) -> list[int]:
@@ -147,10 +147,7 @@ def _counts_per_block(score: Tensor, sparsity: float) -> list[int]:
 
 
 def _largest(score: Tensor, count: int) -> Tensor:
-    order = score.flatten().argsort(stable=True)
-    mask = torch.ones(score.numel(), dtype=torch.bool, device=score.device)
-    mask[order[: score.numel() - count]] = False
-    return mask.view(score.shape)
+    return ~smallest(score, score.numel() - count)
 
 
 def _best(score: Tensor, sparsity: float, pattern: str) -> Tensor:

@@ -5,8 +5,8 @@ errors, the means and deviations are what statistics repair restores, and the Gr
 output gradients turns a layer's error into a predicted increase of the loss (K-FAC).
 
 Memory does not grow with the data: inputs are unfolded in chunks of at most 16 MiB (one sample, if
-that is more), and a layer of fan-in K and R outputs keeps 8 (K^2 + R^2 + R K) bytes of sums, K^2 / groups
-for a grouped convolution and K for an embedding. While a chunk is added, half of that is needed again.
+that is more), and a layer of fan-in K and R outputs keeps 8 (K^2 + R^2) bytes of sums, K^2 / groups
+for a grouped convolution and K for an embedding, and 8 R K more for the curvature of each weight. While a chunk is added, half of that is needed again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ from paredown.spaces.model_map import Layer
 Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
 
 
+_STRIP = 192
+"""Rows of a wide Gram that are made in one product."""
+
+
 class StatisticsError(ValueError):
     """Calibration data gave nothing to count."""
 
@@ -51,7 +55,7 @@ class LayerStatistics:
 
     `curvature` (out, K) is the mean over samples of each weight's squared gradient: the diagonal of
     the Fisher matrix, so that 1/2 sum(curvature dW^2) is that increase when weights are taken as
-    independent. None without a loss, too.
+    independent. None unless it was asked for, with a loss.
     """
 
     gram: Tensor
@@ -89,6 +93,7 @@ class _Collector:
 
     layers: Mapping[str, Layer]
     with_gradients: bool
+    with_curvature: bool
     samples: int = 0
     sums: dict[str, _Sums] = field(default_factory=dict)
 
@@ -99,17 +104,19 @@ class _Collector:
         sums = self.sums.setdefault(layer.name, _Sums())
         with torch.no_grad():
             _add_inputs(sums, layer, arguments)
-            flat = channels_first(layer, output.detach()).double()
-            sums.outputs = _plus(sums.outputs, flat.sum(dim=1))
-            sums.squares = _plus(sums.squares, (flat * flat).sum(dim=1))
+            flat = channels_first(layer, output.detach())
+            sums.outputs = _plus(sums.outputs, flat.sum(dim=1, dtype=torch.float64))
+            sums.squares = _plus(sums.squares, (flat * flat).sum(dim=1, dtype=torch.float64))
             sums.positions += flat.shape[1]
         if self.with_gradients:
             # Nothing before the first layer needs a gradient, so cutting there loses nothing.
             output = output if output.requires_grad else output.detach().requires_grad_()
             samples = self.samples
-            output.register_hook(
-                lambda gradient: _add_gradients(sums, layer, arguments, gradient, samples)
-            )
+            output.register_hook(lambda gradient: _add_gradients(sums, layer, gradient))
+            if self.with_curvature:
+                output.register_hook(
+                    lambda gradient: _add_curvature(sums, layer, arguments, gradient, samples)
+                )
         return output
 
 
@@ -121,6 +128,7 @@ def collect_statistics(
     loss: Loss | None = None,
     targets: Iterable[Any] | None = None,
     seed: int = 0,
+    with_curvature: bool = False,
 ) -> dict[str, LayerStatistics]:
     """Statistics of each layer, by its name, from one pass over the batches.
 
@@ -131,11 +139,15 @@ def collect_statistics(
         targets: One target per batch. None draws labels from the model's own softmax over
             dimension 1 (`draw_labels`), which makes `gradient_gram` the true Fisher's and not the
             empirical one.
+        with_curvature: Whether each weight's own squared gradient is wanted; it doubles the
+            time of the backward passes.
 
     Raises:
         StatisticsError: There is no batch.
     """
-    collector = _Collector({layer.node: layer for layer in layers}, loss is not None)
+    by_node = {layer.node: layer for layer in layers}
+    with_curvature = with_curvature and loss is not None
+    collector = _Collector(by_node, loss is not None, with_curvature)
     generator = torch.Generator().manual_seed(seed)
     samples = 0
     for inputs, target in zip(batches, repeat(None) if targets is None else targets, strict=False):
@@ -149,7 +161,9 @@ def collect_statistics(
     if not samples:
         raise StatisticsError("calibration needs at least one batch, got none; check its split")
     return {
-        layer.name: _finish(collector.sums[layer.name], layer, samples, loss is not None)
+        layer.name: _finish(
+            collector.sums[layer.name], layer, samples, loss is not None, with_curvature
+        )
         for layer in layers
     }
 
@@ -192,16 +206,33 @@ def _add_inputs(sums: _Sums, layer: Layer, arguments: tuple[Any, ...]) -> None:
         return
     for columns in input_columns(layer, arguments):
         # Sums within a chunk are float32, for speed; those over chunks are float64.
-        sums.gram = _plus(sums.gram, columns @ columns.transpose(1, 2))
+        sums.gram = _plus(sums.gram, _outer(columns))
         sums.inputs = _plus(sums.inputs, columns.sum(dim=2))
 
 
-def _add_gradients(
+def _add_gradients(sums: _Sums, layer: Layer, gradient: Tensor) -> None:
+    flat = channels_first(layer, gradient)
+    sums.gradients = _plus(sums.gradients, _outer(flat.unsqueeze(0))[0])
+
+
+def _add_curvature(
     sums: _Sums, layer: Layer, arguments: tuple[Any, ...], gradient: Tensor, samples: int
 ) -> None:
-    flat = channels_first(layer, gradient)
-    sums.gradients = _plus(sums.gradients, flat @ flat.t())
     sums.curvature = _plus(sums.curvature, squared_gradients(layer, arguments, gradient, samples))
+
+
+def _outer(columns: Tensor) -> Tensor:
+    """Sum of x x^T over positions for columns (groups, K, positions); symmetric, so half is made."""
+    width = columns.shape[1]
+    if width < 2 * _STRIP:
+        return columns @ columns.transpose(1, 2)
+    total = columns.new_empty(len(columns), width, width)
+    for start in range(0, width, _STRIP):
+        stop = start + _STRIP
+        strip = columns[:, start:stop] @ columns[:, start:].transpose(1, 2)
+        total[:, start:stop, start:] = strip
+        total[:, start:, start:stop] = strip.transpose(1, 2)
+    return total
 
 
 def _plus(total: Tensor | None, part: Tensor) -> Tensor:
@@ -209,7 +240,9 @@ def _plus(total: Tensor | None, part: Tensor) -> Tensor:
     return part.double() if total is None else total.add_(part)
 
 
-def _finish(sums: _Sums, layer: Layer, samples: int, with_gradients: bool) -> LayerStatistics:
+def _finish(
+    sums: _Sums, layer: Layer, samples: int, with_gradients: bool, with_curvature: bool
+) -> LayerStatistics:
     assert sums.gram is not None
     assert sums.inputs is not None
     assert sums.outputs is not None
@@ -219,20 +252,22 @@ def _finish(sums: _Sums, layer: Layer, samples: int, with_gradients: bool) -> La
         gram, input_mean = gram[0], input_mean[0]
     mean = sums.outputs / sums.positions
     variance = sums.squares / sums.positions - mean * mean
-    gradient_gram = curvature = None
-    if with_gradients:
-        # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
-        shapes = (len(mean), len(mean)), (len(mean), gram.shape[-1])
-        gradient_gram, curvature = (
-            mean.new_zeros(shape) if total is None else total / samples
-            for shape, total in zip(shapes, (sums.gradients, sums.curvature), strict=True)
-        )
+    # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
+    heard = {
+        "gradient_gram": (with_gradients, sums.gradients, (len(mean), len(mean))),
+        "curvature": (with_curvature, sums.curvature, (len(mean), gram.shape[-1])),
+    }
+    found = {
+        name: mean.new_zeros(shape) if total is None else total / samples
+        for name, (is_wanted, total, shape) in heard.items()
+        if is_wanted
+    }
     return LayerStatistics(
         gram=gram,
         input_mean=input_mean,
         output_mean=mean,
         output_std=variance.clamp_min(0.0).sqrt(),
-        gradient_gram=gradient_gram,
-        curvature=curvature,
+        gradient_gram=found.get("gradient_gram"),
+        curvature=found.get("curvature"),
         positions=sums.positions,
     )

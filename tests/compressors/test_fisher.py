@@ -69,6 +69,7 @@ def test_every_kind_of_layer(
         [[part] for part in x.split(3)],
         loss=squares,
         targets=[None, None],
+        with_curvature=True,
     )
     expected = one_by_one(captured, layer, x, squares, None)
     curvature = found[layer.name].curvature
@@ -85,7 +86,13 @@ def test_a_token_that_comes_twice_is_summed_before_it_is_squared(
     captured, (layer,) = capture_layers(nn.Embedding(7, 3), torch.zeros(1, 4, dtype=torch.int64))
     tokens = torch.tensor([[0, 1, 1, 6], [1, 4, 0, 0], [2, 2, 2, 2]])
     found = collect_statistics(
-        captured.graph, captured.tensors, [layer], [[tokens]], loss=squares, targets=[None]
+        captured.graph,
+        captured.tensors,
+        [layer],
+        [[tokens]],
+        loss=squares,
+        targets=[None],
+        with_curvature=True,
     )
     expected = one_by_one(captured, layer, tokens, squares, None)
     assert torch.allclose(found[layer.name].curvature, expected, rtol=1e-5)
@@ -113,6 +120,7 @@ def test_a_whole_network_with_tokens_folded_into_the_batch(
         [[x]],
         loss=summed_cross_entropy,
         targets=[labels],
+        with_curvature=True,
     )
     for layer in layers:
         expected = one_by_one(captured, layer, x, summed_cross_entropy, labels)
@@ -131,6 +139,7 @@ def test_it_is_the_curvature_of_the_loss_with_drawn_labels(
         [layer],
         [[part] for part in x.split(256)] * 20,
         loss=summed_cross_entropy,
+        with_curvature=True,
     )[layer.name]
     # The Hessian of softmax regression in closed form: p (1 - p) x^2, whatever the labels.
     p = F.linear(x, captured.tensors[layer.weight], captured.tensors[layer.bias]).softmax(1)
