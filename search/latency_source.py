@@ -132,7 +132,7 @@ def sample_candidates(space: Space, count: int) -> list[Candidate]:
         candidate = space.decode(drawn)
         if attempts % 2:
             segments = {
-                s.name: SegmentChoice(activation_bits=8, container="fast")
+                s.name: SegmentChoice(activation_bits=8)
                 for s in space.model_map(candidate).segments
             }
             # Canonical: float weights between 8-bit values are not what runs there.

@@ -145,8 +145,8 @@ class Fallback:
 def promises(blueprint: Blueprint) -> tuple[Promise, ...]:
     """Integer kernels the blueprint must get: operators that read codes and end in codes.
 
-    A linear layer is promised one with a float output too. Convolutions need int8 weights and a
-    quantised output; transposed convolutions have no integer kernel and are not promised.
+    A linear layer is promised one with a float output too. Convolutions need integer weights and
+    a quantised output; transposed convolutions have no integer kernel and are not promised.
     """
     graph = arrange(blueprint.graph)
     kernel_of = {node.name: _promise(graph, blueprint, node) for node in graph.nodes}
@@ -226,7 +226,9 @@ def _promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
     if kernel is None or not _ends_in_codes(graph, node):
         return None
     if kernel == "QLinearConv":
-        return kernel if _reads_codes(graph, node.args[0]) and _is_int8(blueprint, node) else None
+        return (
+            kernel if _reads_codes(graph, node.args[0]) and _has_codes(blueprint, node) else None
+        )
     operands = node.args[0] if kernel == "QLinearConcat" else node.args[:2]
     if kernel.endswith("Pool"):
         operands = node.args[:1]
@@ -248,7 +250,7 @@ def _mean_pool(graph: Graph, node: Node) -> str | None:
 
 
 def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
-    if not _reads_codes(graph, node.args[0]) or not _is_int8(blueprint, node):
+    if not _reads_codes(graph, node.args[0]) or not _has_codes(blueprint, node):
         return None
     if len(node.shape) == 2 and _gives_activated_floats(graph, node):
         return None
@@ -264,9 +266,9 @@ def _gives_activated_floats(graph: Graph, node: Node) -> bool:
     return is_alone and users[0].op in FLOAT_GEMM_TAKES and not _ends_in_codes(graph, node)
 
 
-def _is_int8(blueprint: Blueprint, node: Node) -> bool:
+def _has_codes(blueprint: Blueprint, node: Node) -> bool:
     storage = blueprint.storage.get(node.args[1].name)
-    return storage is not None and storage.onnx_type == "int8"
+    return storage is not None and storage.onnx_type != "float32"
 
 
 def _reads_codes(graph: Graph, operand: object) -> bool:
