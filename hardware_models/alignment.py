@@ -15,14 +15,14 @@ _KEEPS_LAYOUT = frozenset({"add", "mul", "activation", "pool", "concat", "resize
 def is_dequantised(op: OperatorWork, device: Device) -> bool:
     """Whether narrow weights are widened on every run.
 
-    ONNX Runtime does it once, when the model is loaded, but for a float kernel that reads codes: such
-    weights are read through a DequantizeLinear, which is never folded. Other runtimes widen whatever
-    they have no kernel for.
+    ONNX Runtime does it once, when the model is loaded, but for transposed convolutions between codes:
+    they have no integer kernel, and yet weights there are read through a DequantizeLinear, which is
+    never folded. Other runtimes widen whatever they have no kernel for.
     """
     if op.onnx_type == "float32":
         return False
     if device.runtime.name == FOLDS_CONSTANTS:
-        return not op.integer and op.activation_bits == 8
+        return op.kind == "conv_transpose" and op.activation_bits == 8
     if op.integer:
         bits = CONTAINER_BITS[op.onnx_type]
         return bits < 8 and not any(
@@ -43,8 +43,8 @@ def held_bits(op: OperatorWork, device: Device) -> int:
         return 8
     rows = op.output_elements // max(1, op.out_channels)
     torn = op.onnx_type == "int2" and op.out_channels % 4 != 0
-    is_read = op.kind == "linear" and op.activation_bits == 32 and not torn
-    return stored if is_read and reads_narrow_weights(rows, op.weight_count) else 32
+    is_read = op.kind == "linear" and not torn and reads_narrow_weights(rows, op.weight_count)
+    return stored if is_read else 32
 
 
 def padded_macs(op: OperatorWork, device: Device) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto
 from torch import Tensor
 
-from paredown.compressors.export.codes import codes_source
+from paredown.compressors.export.codes import codes_source, ends_in_codes
 from paredown.compressors.export.packing import pack_codes
 from paredown.compressors.export.plan import ExportError, OnnxNode, Payload, PlanBuilder
 from paredown.compressors.stored import StoredTensor
@@ -148,10 +148,14 @@ class Emitter:
             self._weights[key] = self._weight(*key)
         return self._weights[key]
 
-    def weight_beside(self, arg: Arg, x: Arg) -> str:
-        """A stored tensor as float32, read so that it suits the operator's other input."""
-        has_codes = codes_source(self.graph, x.name) is not None
-        return self.weight(arg, reading="codes" if has_codes else "folded")
+    def convolved(self, node: Node) -> str:
+        """The weight of a convolution: as codes only between codes, where an integer kernel may run.
+
+        A folded weight there would not stay what it is: ONNX Runtime rounds float weights between
+        codes to 8 bits of its own.
+        """
+        between = codes_source(self.graph, node.args[0].name) and ends_in_codes(self.graph, node)
+        return self.weight(node.args[1], reading="codes" if between else "folded")
 
     def bias_codes(self, bias: Ref, weight: Ref, quantised: Node) -> str:
         """A bias as int32 in units of s_x * s_w, read through a DequantizeLinear."""

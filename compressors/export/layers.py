@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from paredown.compressors.export.codes import codes_source
+from paredown.compressors.export.codes import codes_source, gives_activated_floats
 from paredown.compressors.export.emitter import Emitter, Reading
 from paredown.compressors.export.operators import Lowering, unsupported, window, window_attributes
 from paredown.compressors.export.plan import Attribute
@@ -34,7 +34,7 @@ def _conv(e: Emitter, node: Node) -> None:
     pads = _named_padding(padding, kernel, spread) if named else window(padding, rank)
     attributes = _conv_attributes(kernel, window(stride, rank), pads)
     _set_spread(attributes, spread, groups)
-    inputs = (e.value(x), e.weight_beside(weight, x), *_bias(e, bias))
+    inputs = (e.value(x), e.convolved(node), *_bias(e, bias))
     e.put(node, e.plan.emit("Conv", *inputs, **attributes))
 
 
@@ -46,7 +46,7 @@ def _conv_transpose(e: Emitter, node: Node) -> None:
     _set_spread(attributes, window(dilation, rank), groups)
     if any(window(output_padding, rank)):
         attributes["output_padding"] = window(output_padding, rank)
-    inputs = (e.value(x), e.weight_beside(weight, x), *_bias(e, bias))
+    inputs = (e.value(x), e.convolved(node), *_bias(e, bias))
     e.put(node, e.plan.emit("ConvTranspose", *inputs, **attributes))
 
 
@@ -82,7 +82,7 @@ def _bias(e: Emitter, bias: Arg) -> tuple[str, ...]:
 def _linear(e: Emitter, node: Node) -> None:
     x, weight, bias = node.args
     source = codes_source(e.graph, x.name)
-    reading = _reading(e, node, source is not None)
+    reading = _reading(e, node, source is not None and not gives_activated_floats(e.graph, node))
     integer = reading == "codes"
     terms: tuple[str, ...] = ()
     if integer and bias is not None and source is not None:
@@ -97,11 +97,11 @@ def _linear(e: Emitter, node: Node) -> None:
     e.put(node, e.plan.emit("Add", product, *terms) if terms else product)
 
 
-def _reading(e: Emitter, node: Node, has_codes: bool) -> Reading:
+def _reading(e: Emitter, node: Node, is_integer: bool) -> Reading:
     storage = e.storage.get(node.args[1].name)
     if storage is None or storage.onnx_type == "float32":
         return "folded"
-    if has_codes:
+    if is_integer:
         return "codes"
     # ONNX Runtime 1.31 misreads 2-bit rows that end inside a byte when it fuses them (MatMulNBits)
     torn = storage.onnx_type == "int2" and storage.shape[0] % 4 != 0

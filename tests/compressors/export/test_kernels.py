@@ -125,6 +125,17 @@ def test_weights_alone_are_floats_once_the_model_is_loaded(
     assert found == kernels(serialised(resnet_model))
 
 
+def test_weights_are_floats_where_codes_come_in_and_floats_go_out(
+    identity, with_weights, with_codes
+) -> None:
+    x = torch.randn(1, 16, 8, 8)
+    module = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU())
+    model = with_codes(with_weights(identity(module, x), 4, "int4"), x)
+    assert not promised_kernels(model.blueprint)
+    # The codes that come in are read; no weight is.
+    assert kernels(serialised(model))["DequantizeLinear"] == 1
+
+
 @pytest.mark.parametrize(("rows", "width", "kernel"), [
     (1, 1024, "MatMulNBits"), (4, 1024, "MatMulNBits"), (5, 1024, "Gemm"), (1, 64, "Gemm"),
 ])  # fmt: skip
