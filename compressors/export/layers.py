@@ -94,7 +94,9 @@ def _linear(e: Emitter, node: Node) -> None:
         e.put(node, e.plan.emit("Gemm", *inputs, transB=1))
         return
     product = e.plan.emit("MatMul", e.value(x), _transposed(e, weight, reading))
-    e.put(node, e.plan.emit("Add", product, *terms) if terms else product)
+    # ONNX Runtime makes a Gemm of a product and an Add, and a Gemm reads no narrow weights.
+    plus = "Sum" if reading == "narrow" else "Add"
+    e.put(node, e.plan.emit(plus, product, *terms) if terms else product)
 
 
 def _reading(e: Emitter, node: Node, is_integer: bool) -> Reading:
