@@ -3,10 +3,48 @@
 from __future__ import annotations
 
 from paredown.hardware_models.device import Device
-from paredown.hardware_models.workload import OperatorWork, Work
+from paredown.hardware_models.workload import CONTAINER_BITS, OperatorWork, Work
+from paredown.spaces.quantized_values import reads_narrow_weights
 
+FOLDS_CONSTANTS = "onnxruntime"
+"""The runtime that computes with constants once, when a model is loaded."""
 # Operators that keep the blocked layout of the float convolutions around them.
 _KEEPS_LAYOUT = frozenset({"add", "mul", "activation", "pool", "concat", "resize"})
+
+
+def is_dequantised(op: OperatorWork, device: Device) -> bool:
+    """Whether narrow weights are widened on every run.
+
+    ONNX Runtime does it once, when the model is loaded, but for transposed convolutions between codes:
+    they have no integer kernel, and yet weights there are read through a DequantizeLinear, which is
+    never folded. Other runtimes widen whatever they have no kernel for.
+    """
+    if op.onnx_type == "float32":
+        return False
+    if device.runtime.name == FOLDS_CONSTANTS:
+        return op.kind == "conv_transpose" and op.activation_bits == 8
+    if op.integer:
+        bits = CONTAINER_BITS[op.onnx_type]
+        return bits < 8 and not any(
+            kernel.activation_bits == 8
+            and bits in kernel.weight_bits
+            and op.kind in kernel.operators
+            for kernel in device.kernels
+        )
+    return op.kind != "linear" or op.activation_bits == 8
+
+
+def held_bits(op: OperatorWork, device: Device) -> int:
+    """Bits of each weight as the kernel reads it from memory."""
+    stored = CONTAINER_BITS[op.onnx_type]
+    if device.runtime.name != FOLDS_CONSTANTS or stored == 32:
+        return stored
+    if op.integer:
+        return 8
+    rows = op.output_elements // max(1, op.out_channels)
+    torn = op.onnx_type == "int2" and op.out_channels % 4 != 0
+    is_read = op.kind == "linear" and not torn and reads_narrow_weights(rows, op.weight_count)
+    return stored if is_read else 32
 
 
 def padded_macs(op: OperatorWork, device: Device) -> float:
@@ -26,9 +64,7 @@ def is_aligned(op: OperatorWork, device: Device) -> bool:
 
     ONNX Runtime's blocked float kernels need weights that are constants: a dequantised one is not.
     """
-    if op.kind == "conv_transpose":
-        return False
-    if not op.integer and op.onnx_type != "float32":
+    if op.kind == "conv_transpose" or (not op.integer and is_dequantised(op, device)):
         return False
     multiple = device.alignment.multiple
     into = op.in_channels // op.groups

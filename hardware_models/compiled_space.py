@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from paredown.hardware_models.alignment import blocked_operators
+from paredown.hardware_models.alignment import blocked_operators, held_bits
 from paredown.hardware_models.compiled_segment import (
     CLOSE,
     NEXT,
@@ -26,6 +26,7 @@ from paredown.hardware_models.compiled_segment import (
     alike,
     unit_of,
 )
+from paredown.hardware_models.device import Device
 from paredown.hardware_models.latency import (
     AdditiveLatency,
     Array,
@@ -33,7 +34,7 @@ from paredown.hardware_models.latency import (
     LatencyError,
     estimates_of,
 )
-from paredown.hardware_models.workload import CONTAINER_BITS, OperatorWork, Work
+from paredown.hardware_models.workload import OperatorWork, Work
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.space import ARCHITECTURE, Knob, Space
 
@@ -177,7 +178,7 @@ class CompiledSpace:
         levels = range(len(self._model.device.memory.levels))
         seconds = np.array([self._model.operators_s(work, level) for level in levels])
         owners = [self._unit_of_record(op) for op in work.operators]
-        weight_bits = _weight_bits(work)
+        weight_bits = _weight_bits(work, self._model.device)
         states = self._states_after(work, owners)
         state = 0
         for index, unit in enumerate(self._units):
@@ -236,13 +237,13 @@ class CompiledSpace:
         return 0 if op.kind == "quantize" else len(self._units) - 1
 
 
-def _weight_bits(work: Work) -> list[int]:
-    """Bits of each operator's weight in its container, a shared weight counted at its first."""
+def _weight_bits(work: Work, device: Device) -> list[int]:
+    """Bits of each operator's weight as its kernel reads it, a shared weight counted at its first."""
     seen: set[str] = set()
     found = []
     for op in work.operators:
         fresh = op.weight not in seen
-        found.append(op.weight_count * CONTAINER_BITS[op.onnx_type] if fresh else 0)
+        found.append(op.weight_count * held_bits(op, device) if fresh else 0)
         seen.add(op.weight)
     return found
 

@@ -11,15 +11,19 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any
 
 from paredown.hardware_models.alignment import (
     ceil_to,
+    held_bits,
     is_aligned,
+    is_dequantised,
     layout_changes,
     padded_macs,
 )
 from paredown.hardware_models.device import Compute, Device
-from paredown.hardware_models.workload import CONTAINER_BITS, OperatorWork, Work
+from paredown.hardware_models.workload import OperatorWork, Work
 
 PARTS = (
     "run",
@@ -70,6 +74,14 @@ PARTS = (
 
 _CONVOLUTIONS = frozenset({"conv", "depthwise_conv", "conv_transpose"})
 _PRODUCTS = _CONVOLUTIONS | {"linear", "matmul", "attention"}
+_FACTS = attrgetter(
+    "kind", "macs", "activation_bits", "onnx_type", "integer", "fused", "in_channels",
+    "out_channels", "kernel_size", "groups", "input_elements", "output_elements", "weight_count",
+    "out_spatial", "batch",
+)  # fmt: skip
+"""All of an operator that its parts depend on, but for the layout around it."""
+_KNOWN: dict[tuple[int, int, int], tuple[Device, dict[Any, Mapping[str, float]]]] = {}
+_MOST_KNOWN, _MOST_DEVICES = 100_000, 64
 
 
 def latency_parts_s(work: Work, device: Device, threads: int = 1) -> Mapping[str, float]:
@@ -94,31 +106,62 @@ def operator_parts_s(
     Args:
         level: Index of that level of memory; None finds it from the work's own weights.
     """
-    speed = 1 + (threads - 1) * device.runtime.thread_efficiency.value
     if level is None:
-        level = memory_level(work.resident_weight_bytes, device)
-    bytes_per_s = device.memory.levels[level].bytes_per_s.value
+        level = memory_level(resident_weight_bytes(work, device), device)
+    known = _known_parts(device, threads, level)
     blocked: set[str] = set()
-    activated = _activated(work)
     found: list[Mapping[str, float]] = []
     for op in work.operators:
-        parts: dict[str, float] = defaultdict(float)
+        is_reordered = layout_changes(op, device, blocked)
+        facts = (is_reordered, *_FACTS(op))
+        parts = known.get(facts)
+        if parts is None:
+            parts = known[facts] = _parts_s(op, device, threads, level, is_reordered)
         found.append(parts)
-        _add_layout(parts, op, device, blocked)
-        if op.kind in ("quantize", "dequantize"):
-            parts["quantize_calls"] += device.edges.quantize_s.value
-            parts["quantize_elements"] += (
-                op.output_elements * device.edges.quantize_element_s.value
-            )
-        elif op.kind in _PRODUCTS:
-            _add_call(parts, op, device)
-            dequantised = _is_dequantised(op, op.name in activated)
-            if dequantised:
-                _add_weight_dequantize(parts, op, device, speed)
-            _add_product(parts, op, device, speed, bytes_per_s, dequantised, far=level > 0)
-        elif not op.fused and op.kind != "reshape":
-            _add_elementwise(parts, op, device, speed)
     return found
+
+
+def _known_parts(device: Device, threads: int, level: int) -> dict[Any, Mapping[str, float]]:
+    """Parts of operators priced before, by what they depend on: a search asks for few again and again.
+
+    Devices are told apart by identity, for comparing all their figures takes longer than pricing; the
+    memory holds the device, so its identity stays its own.
+    """
+    key = (id(device), threads, level)
+    if key not in _KNOWN or len(_KNOWN[key][1]) >= _MOST_KNOWN:
+        if len(_KNOWN) >= _MOST_DEVICES:
+            _KNOWN.clear()
+        _KNOWN[key] = (device, {})
+    return _KNOWN[key][1]
+
+
+def _parts_s(
+    op: OperatorWork, device: Device, threads: int, level: int, is_reordered: bool
+) -> Mapping[str, float]:
+    speed = 1 + (threads - 1) * device.runtime.thread_efficiency.value
+    parts: dict[str, float] = defaultdict(float)
+    if is_reordered:
+        parts["reorder_calls"] += device.edges.reorder_s.value
+        parts["reorder_elements"] += op.input_elements * device.edges.reorder_element_s.value
+    if op.kind in ("quantize", "dequantize"):
+        parts["quantize_calls"] += device.edges.quantize_s.value
+        parts["quantize_elements"] += op.output_elements * device.edges.quantize_element_s.value
+    elif op.kind in _PRODUCTS:
+        _add_call(parts, op, device)
+        dequantised = is_dequantised(op, device)
+        if dequantised:
+            _add_weight_dequantize(parts, op, device, speed)
+        bytes_per_s = device.memory.levels[level].bytes_per_s.value
+        _add_product(parts, op, device, speed, bytes_per_s, dequantised, far=level > 0)
+    elif not op.fused and op.kind != "reshape":
+        _add_elementwise(parts, op, device, speed)
+    return dict(parts)
+
+
+def resident_weight_bytes(work: Work, device: Device) -> int:
+    """Bytes of weights as kernels read them, walked on every inference."""
+    bits = {op.weight: op.weight_count * held_bits(op, device) for op in work.operators}
+    return sum(bits.values()) // 8
 
 
 def memory_level(resident_bytes: int, device: Device) -> int:
@@ -127,27 +170,6 @@ def memory_level(resident_bytes: int, device: Device) -> int:
         if level.size_bytes is None or resident_bytes <= level.size_bytes:
             return index
     return len(device.memory.levels) - 1
-
-
-def _activated(work: Work) -> frozenset[str]:
-    """Names of the operators that an activation is fused into."""
-    return frozenset(
-        name
-        for op in work.operators
-        if op.fused and op.kind == "activation"
-        for name in op.sources
-    )
-
-
-def _is_dequantised(op: OperatorWork, is_activated: bool) -> bool:
-    """Whether narrow weights become floats on every run.
-
-    ONNX Runtime has a kernel that reads narrow weights (MatMulNBits) for linear layers with float
-    inputs, but on two-dimensional inputs it first fuses an activation into a Gemm that has none.
-    """
-    if op.integer or op.onnx_type == "float32":
-        return False
-    return op.kind != "linear" or op.activation_bits == 8 or (is_activated and op.out_spatial == 1)
 
 
 def _add_call(parts: dict[str, float], op: OperatorWork, device: Device) -> None:
@@ -179,8 +201,7 @@ def _add_product(
     computing = _computing_s(op, device, dequantised)
     bits = 8 if op.integer else 32
     # Dequantised weights are read as floats, fresh from the cache.
-    narrow = op.kind == "linear" and not dequantised
-    weight_bits = CONTAINER_BITS[op.onnx_type] if narrow else bits
+    weight_bits = bits if dequantised else held_bits(op, device)
     weights_s = op.weight_count * weight_bits / 8 / bytes_per_s
     elements_s = (op.input_elements + op.output_elements) * bits / 8 / bytes_per_s
     prefix = "int8_" if op.integer else ""
@@ -215,7 +236,7 @@ def _computing_s(op: OperatorWork, device: Device, dequantised: bool) -> Mapping
     if op.kind == "depthwise_conv":
         return _depthwise_s(op, device, rates, prefix, dequantised)
     if op.kind not in _CONVOLUTIONS:
-        narrow = op.onnx_type != "float32" and not op.integer and not dequantised
+        narrow = not op.integer and not dequantised and held_bits(op, device) < 32
         part = "attention" if op.kind in ("attention", "matmul") else "linear_macs"
         part = "narrow_linear_macs" if narrow else part
         prefix = prefix if part == "linear_macs" else ""
@@ -231,7 +252,7 @@ def _computing_s(op: OperatorWork, device: Device, dequantised: bool) -> Mapping
 def _depthwise_s(
     op: OperatorWork, device: Device, rates: Compute, prefix: str, dequantised: bool
 ) -> Mapping[str, float]:
-    if dequantised:
+    if dequantised and not op.integer:
         # No depthwise kernel takes weights that are not constants: each channel goes its own way.
         columns = op.batch * op.out_spatial * op.in_channels * math.prod(op.kernel_size)
         return {"grouped_im2col": columns / rates.im2col_elements_per_s.value}
@@ -266,12 +287,3 @@ def _add_elementwise(
         part = "int8_add" if op.integer else "add"
     parts[part] += counted * element_s.value / speed
     parts["calls"] += device.overheads.other_s.value
-
-
-def _add_layout(
-    parts: dict[str, float], op: OperatorWork, device: Device, blocked: set[str]
-) -> None:
-    """Reorders between the plain layout and the blocked one of float convolutions."""
-    if layout_changes(op, device, blocked):
-        parts["reorder_calls"] += device.edges.reorder_s.value
-        parts["reorder_elements"] += op.input_elements * device.edges.reorder_element_s.value

@@ -207,7 +207,8 @@ class _Walk:
     def _convolve(self, node: Node, inputs: tuple[str, ...]) -> None:
         kind = self.precision.kinds[node.name]
         storage = self.blueprint.storage.get(weight_name(node, kind))
-        is_constant = storage is not None and storage.onnx_type == "float32"
+        is_folded = kind != "conv_transpose" or inputs[0] not in self.precision.codes
+        is_constant = storage is not None and (storage.onnx_type == "float32" or is_folded)
         weights = []
         if storage is not None and not is_constant:
             weights.append(self._step((4, *storage.shape), []))

@@ -212,7 +212,7 @@ def _has_integer_kernel(node: Node, kind: Kind, blueprint: Blueprint) -> bool:
     if kind not in _INTEGER_LAYERS:
         return node.op in _CLAMPS | _INTEGER_OPERATORS or _is_global_pool(node)
     storage = blueprint.storage.get(weight_name(node, kind))
-    return storage is None or storage.onnx_type == "int8"
+    return storage is None or storage.onnx_type != "float32"
 
 
 def _is_global_pool(node: Node) -> bool:

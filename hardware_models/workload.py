@@ -82,14 +82,6 @@ class Work:
         """Weights of all layers; a weight that two layers share counts once."""
         return sum({op.weight: op.weight_count for op in self.operators}.values())
 
-    @functools.cached_property
-    def resident_weight_bytes(self) -> int:
-        """Bytes of weights as the runtime's containers hold them, walked on every inference."""
-        counts = {
-            op.weight: op.weight_count * CONTAINER_BITS[op.onnx_type] for op in self.operators
-        }
-        return sum(counts.values()) // 8
-
 
 CONTAINER_BITS: dict[OnnxType, int] = {"float32": 32, "int8": 8, "int4": 4, "int2": 2}
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from paredown.spaces.blocks import bypass_blocks
 from paredown.spaces.blueprint import Blueprint, Index, OnnxType, Operator, Storage
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.graph import QDQ, Graph, Node, Ref, prune_dead, rename_value
+from paredown.spaces.graph import Graph, Node, Ref, prune_dead, rename_value
 from paredown.spaces.model_map import Layer, ModelMap
-from paredown.spaces.quantized_values import Parameters, code_source, mark_quantized
+from paredown.spaces.quantized_values import Parameters, mark_quantized
 from paredown.spaces.slicing import narrow_graph, narrowed_size
 
 FACTORIZABLE = ("linear", "conv2d")
@@ -55,8 +55,6 @@ def draft(
     graph = mark_quantized(
         graph, lambda name: _activation_bits(model_map, candidate, name) == 8, parameters
     )
-    for operator in (o for found in operators.values() for o in found):
-        storage[operator.weight] = _loadable(graph, operator, storage[operator.weight])
     for name in graph.tensor_names():
         if name not in storage:
             shape = shapes(name, model_map.tensor_shapes[name])
@@ -191,17 +189,6 @@ def _weight_storage(
     return sparse if sparse.packed_bytes < dense.packed_bytes else dense
 
 
-def _loadable(graph: Graph, operator: Operator, storage: Storage) -> Storage:
-    """2-bit codes as int4 where an operator with float activations reads 8-bit values.
-
-    Between 8-bit values ONNX Runtime 1.31 makes one kernel of it, which it then refuses with int2.
-    """
-    source = graph.by_name.get(code_source(graph, graph.by_name[operator.node].inputs[0]))
-    if storage.onnx_type == "int2" and source is not None and source.op == QDQ:
-        return replace(storage, onnx_type="int4")
-    return storage
-
-
 def kept_count(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> int:
     """Weights that stay non-zero; columns beyond the last group of four stay dense under 2:4."""
     count = _count(shape)
@@ -213,17 +200,12 @@ def kept_count(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> int
 
 
 def onnx_type(bits: int, segment: SegmentChoice) -> OnnxType:
-    """Type of the weight initialiser: the container that the segment chose.
-
-    Beside 8-bit activations 2-bit codes are stored as int4: ONNX Runtime 1.31 does not load int2 there.
-    """
+    """Type of the weight initialiser: the container that the segment chose."""
     if bits == 32 or (segment.container == "fast" and segment.activation_bits == 32):
         return "float32"
     if segment.container == "fast" or bits > 4:
         return "int8"
-    if bits > 2:
-        return "int4"
-    return "int4" if segment.activation_bits == 8 else "int2"
+    return "int4" if bits > 2 else "int2"
 
 
 def _activation_bits(model_map: ModelMap, candidate: Candidate, node: str) -> int:

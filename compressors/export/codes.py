@@ -14,10 +14,18 @@ from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Operator
 from paredown.spaces.graph import GETITEM, QDQ, Graph, Node, Ref, rename_value
-from paredown.spaces.quantized_values import MOVES_DATA
+from paredown.spaces.quantized_values import FLOAT_GEMM_TAKES, MOVES_DATA
 
 _PADS = {"aten.pad.default": 3, "aten.constant_pad_nd.default": 2}  # position of the fill value
 _SEVERAL_OUTPUTS = ("aten.split", "aten.chunk", "aten.unbind")
+
+CLAMPS = (
+    "aten.relu.default",
+    "aten.relu6.default",
+    "aten.hardtanh.default",
+    "aten.clamp.default",
+)
+"""Activations that become a clamp of the codes."""
 
 _INT32_ROOM = 2.0**30
 """Largest bias in units of s_x * s_w: half the int32 range, the rest is for the products."""
@@ -34,6 +42,25 @@ def codes_source(graph: Graph, value: str) -> Node | None:
     while node is not None and is_layout(node):
         node = graph.by_name.get(node.args[0].name)
     return node if node is not None and node.op == QDQ else None
+
+
+def ends_in_codes(graph: Graph, node: Node) -> bool:
+    """Whether the node's result is wanted as codes alone, behind its clamp if it has one."""
+    users = graph.users.get(node.name, ())
+    if node.name in graph.outputs or len(users) != 1:
+        return False
+    if users[0].op in CLAMPS:
+        return ends_in_codes(graph, users[0])
+    return users[0].op == QDQ
+
+
+def gives_activated_floats(graph: Graph, node: Node) -> bool:
+    """Whether the runtime fuses a float activation into the Gemm before it looks for codes."""
+    users = graph.users.get(node.name, ())
+    is_alone = len(users) == 1 and node.name not in graph.outputs
+    is_gemm = len(node.shape) == 2
+    fuses = is_alone and users[0].op in FLOAT_GEMM_TAKES
+    return is_gemm and fuses and not ends_in_codes(graph, node)
 
 
 def arrange(graph: Graph) -> Graph:
@@ -76,7 +103,7 @@ def fit_biases(model: CompressedModel) -> CompressedModel:
 
 def _input_scale(model: CompressedModel, operator: Operator) -> float | None:
     graph = model.blueprint.graph
-    if model.blueprint.storage[operator.weight].onnx_type != "int8":
+    if model.blueprint.storage[operator.weight].onnx_type == "float32":
         return None
     source = codes_source(graph, graph.by_name[operator.node].args[0].name)
     return None if source is None else float(source.args[1])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from onnx import TensorProto
 from torch import Tensor
 
-from paredown.compressors.export.codes import codes_source
+from paredown.compressors.export.codes import codes_source, ends_in_codes
 from paredown.compressors.export.packing import pack_codes
 from paredown.compressors.export.plan import ExportError, OnnxNode, Payload, PlanBuilder
 from paredown.compressors.stored import StoredTensor
@@ -24,6 +24,12 @@ _TENSOR_TYPES = {
     "int2": TensorProto.INT2,
 }
 _CONTAINER_BITS = {"int8": 8, "int4": 4, "int2": 2}
+
+Reading = Literal["folded", "codes", "narrow"]
+"""How a stored integer weight is read. ONNX Runtime computes what depends on constants alone once, when
+it loads the model, but never a DequantizeLinear. So "folded" is a Cast and a Mul, gone before the first
+run; "codes" widens to int8 by a Cast, gone too, and leaves the DequantizeLinear that integer kernels fuse
+with; "narrow" leaves the codes as they are, for the kernel that reads them."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Emitter:
     _floats: dict[str, str] = field(default_factory=dict)
     _coded: dict[str, tuple[str, Codes]] = field(default_factory=dict)
     _several: dict[str, tuple[tuple[str, ...], Codes | None]] = field(default_factory=dict)
-    _weights: dict[tuple[str, bool, bool], str] = field(default_factory=dict)
+    _weights: dict[tuple[str, bool, Reading, bool], str] = field(default_factory=dict)
     integer_values: set[str] = field(default_factory=set)
 
     def shape(self, arg: Arg) -> tuple[int, ...]:
@@ -121,19 +127,35 @@ class Emitter:
                 )
         self.put(node, *found)
 
-    def weight(self, arg: Arg, transposed: bool = False, zero_point: bool = False) -> str:
-        """A stored tensor as float32: read as it is, or through a DequantizeLinear.
+    def weight(
+        self,
+        arg: Arg,
+        transposed: bool = False,
+        reading: Reading = "folded",
+        zero_point: bool = False,
+    ) -> str:
+        """A stored tensor as float32.
 
         Args:
             transposed: Whether the last two dimensions are swapped in the file.
+            reading: How codes are read; nothing else depends on it.
             zero_point: Whether zero points are written: some integer kernels fuse only with them.
         """
         if arg.name in self.graph.values:
             return self.value(arg)
-        key = (arg.name, transposed, zero_point)
+        key = (arg.name, transposed, reading, zero_point)
         if key not in self._weights:
             self._weights[key] = self._weight(*key)
         return self._weights[key]
+
+    def convolved(self, node: Node) -> str:
+        """The weight of a convolution: as codes only between codes, where an integer kernel may run.
+
+        A folded weight there would not stay what it is: ONNX Runtime rounds float weights between
+        codes to 8 bits of its own.
+        """
+        between = codes_source(self.graph, node.args[0].name) and ends_in_codes(self.graph, node)
+        return self.weight(node.args[1], reading="codes" if between else "folded")
 
     def bias_codes(self, bias: Ref, weight: Ref, quantised: Node) -> str:
         """A bias as int32 in units of s_x * s_w, read through a DequantizeLinear."""
@@ -160,7 +182,7 @@ class Emitter:
     def names(self, name: str) -> frozenset[str]:
         """ONNX names that hold a value or stored tensor: floats, codes, and what they are read from.
 
-        A weight's initialiser is among them, read through its DequantizeLinear.
+        A weight's codes are among them, read through its DequantizeLinear.
         """
         found = {self._floats.get(name), self._coded.get(name, (None,))[0]}
         found |= {onnx for key, onnx in self._weights.items() if key[0] == name}
@@ -175,7 +197,7 @@ class Emitter:
             return self.plan.emit("DequantizeLinear", codes, how.scale, how.zero_point)
         return self.weight(Ref(name))
 
-    def _weight(self, name: str, transposed: bool, zero_point: bool) -> str:
+    def _weight(self, name: str, transposed: bool, reading: Reading, zero_point: bool) -> str:
         storage = self.storage[name]
         dims, axis = storage.shape, storage.axis
         if transposed:
@@ -186,14 +208,20 @@ class Emitter:
             return self.plan.initialiser(kind, dims, _float_bytes(name, transposed))
         bits = _CONTAINER_BITS[storage.onnx_type]
         _check_container(name, storage, bits)
-        scales = (storage.shape[storage.axis],)
-        inputs = [
-            self.plan.initialiser(kind, dims, _code_bytes(name, transposed, bits)),
-            self.plan.initialiser(TensorProto.FLOAT, scales, _scale_bytes(name)),
-        ]
+        codes = self.plan.initialiser(kind, dims, _code_bytes(name, transposed, bits))
+        count = storage.shape[storage.axis]
+        if reading == "folded":
+            spread = (count, *(1,) * (len(dims) - 1 - axis))
+            scale = self.plan.initialiser(TensorProto.FLOAT, spread, _scale_bytes(name))
+            floats = self.plan.emit("Cast", codes, to=int(TensorProto.FLOAT))
+            return self.plan.emit("Mul", floats, scale)
+        scale = self.plan.initialiser(TensorProto.FLOAT, (count,), _scale_bytes(name))
+        if reading == "codes" and kind != TensorProto.INT8:
+            codes = self.plan.emit("Cast", codes, to=int(TensorProto.INT8))
+        inputs = [codes, scale]
         if zero_point:
-            zeros = bytes(math.ceil(scales[0] * bits / 8))
-            inputs.append(self.plan.initialiser(kind, scales, lambda _: zeros))
+            zeros = self.plan.initialiser(TensorProto.INT8, (count,), lambda _: bytes(count))
+            inputs.append(zeros)
         attributes = {} if axis == 1 else {"axis": axis}  # 1 is the standard's default
         return self.plan.emit("DequantizeLinear", *inputs, **attributes)
 

@@ -18,11 +18,16 @@ import onnx
 import onnxruntime as ort
 from onnx import NodeProto, numpy_helper
 
-from paredown.compressors.export.codes import arrange, codes_source
+from paredown.compressors.export.codes import (
+    CLAMPS,
+    arrange,
+    codes_source,
+    ends_in_codes,
+    gives_activated_floats,
+)
 from paredown.compressors.export.lowering import traced_names
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.graph import QDQ, Graph, Node, Ref
-from paredown.spaces.quantized_values import FLOAT_GEMM_TAKES
 
 EXACT = {"session.qdq_matmulnbits_accuracy_level": "1"}
 """Session entries that keep float activations in float.
@@ -45,12 +50,6 @@ _INTEGER_KERNELS = (
     "QLinearSigmoid",
     "QLinearLeakyRelu",
     "QLinearSoftmax",
-)
-_CLAMPS = (
-    "aten.relu.default",
-    "aten.relu6.default",
-    "aten.hardtanh.default",
-    "aten.clamp.default",
 )
 _QUANTISED_OUTPUT = {
     "aten.conv1d.default": "QLinearConv",
@@ -145,8 +144,8 @@ class Fallback:
 def promises(blueprint: Blueprint) -> tuple[Promise, ...]:
     """Integer kernels the blueprint must get: operators that read codes and end in codes.
 
-    A linear layer is promised one with a float output too. Convolutions need int8 weights and a
-    quantised output; transposed convolutions have no integer kernel and are not promised.
+    A linear layer is promised one with a float output too. Convolutions need integer weights and
+    a quantised output; transposed convolutions have no integer kernel and are not promised.
     """
     graph = arrange(blueprint.graph)
     kernel_of = {node.name: _promise(graph, blueprint, node) for node in graph.nodes}
@@ -214,7 +213,7 @@ def _end(graph: Graph, node: Node) -> Node:
     users = graph.users.get(node.name, ())
     if len(users) != 1 or node.name in graph.outputs:
         return node
-    if users[0].op in _CLAMPS and node.op != QDQ:
+    if users[0].op in CLAMPS and node.op != QDQ:
         return _end(graph, users[0])
     return users[0] if users[0].op == QDQ else node
 
@@ -223,10 +222,12 @@ def _promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
     if node.op == "aten.linear.default":
         return _linear_promise(graph, blueprint, node)
     kernel = _mean_pool(graph, node) or _QUANTISED_OUTPUT.get(node.op)
-    if kernel is None or not _ends_in_codes(graph, node):
+    if kernel is None or not ends_in_codes(graph, node):
         return None
     if kernel == "QLinearConv":
-        return kernel if _reads_codes(graph, node.args[0]) and _is_int8(blueprint, node) else None
+        return (
+            kernel if _reads_codes(graph, node.args[0]) and _has_codes(blueprint, node) else None
+        )
     operands = node.args[0] if kernel == "QLinearConcat" else node.args[:2]
     if kernel.endswith("Pool"):
         operands = node.args[:1]
@@ -248,38 +249,22 @@ def _mean_pool(graph: Graph, node: Node) -> str | None:
 
 
 def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
-    if not _reads_codes(graph, node.args[0]) or not _is_int8(blueprint, node):
+    if not _reads_codes(graph, node.args[0]) or not _has_codes(blueprint, node):
         return None
-    if len(node.shape) == 2 and _gives_activated_floats(graph, node):
+    if gives_activated_floats(graph, node):
         return None
     if node.args[2] is not None or len(node.shape) == 2:
         return "QGemm"
-    return "QLinearMatMul" if _ends_in_codes(graph, node) else "MatMulIntegerToFloat"
+    return "QLinearMatMul" if ends_in_codes(graph, node) else "MatMulIntegerToFloat"
 
 
-def _gives_activated_floats(graph: Graph, node: Node) -> bool:
-    """Whether the runtime fuses a float activation into the Gemm before it looks for codes."""
-    users = graph.users.get(node.name, ())
-    is_alone = len(users) == 1 and node.name not in graph.outputs
-    return is_alone and users[0].op in FLOAT_GEMM_TAKES and not _ends_in_codes(graph, node)
-
-
-def _is_int8(blueprint: Blueprint, node: Node) -> bool:
+def _has_codes(blueprint: Blueprint, node: Node) -> bool:
     storage = blueprint.storage.get(node.args[1].name)
-    return storage is not None and storage.onnx_type == "int8"
+    return storage is not None and storage.onnx_type != "float32"
 
 
 def _reads_codes(graph: Graph, operand: object) -> bool:
     return isinstance(operand, Ref) and codes_source(graph, operand.name) is not None
-
-
-def _ends_in_codes(graph: Graph, node: Node) -> bool:
-    users = graph.users.get(node.name, ())
-    if node.name in graph.outputs or len(users) != 1:
-        return False
-    if users[0].op in _CLAMPS:
-        return _ends_in_codes(graph, users[0])
-    return users[0].op == QDQ
 
 
 def _options(threads: int) -> ort.SessionOptions:

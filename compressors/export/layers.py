@@ -5,19 +5,24 @@ What ONNX Runtime 1.31 fuses, as measured on its CPU provider:
   quantised; the runtime rounds the bias to int32 itself, so the file keeps it in float.
 - Gemm and MatMul fuse into QGemm only where the weight has zero points, and, with a float output,
   only where the bias is int32 already. Gemm with transB beats MatMul and Add on 2-D inputs.
-- Integer weights under float activations fuse into MatMulNBits from MatMul, never from Gemm (2 to
-  10 times faster); its default accuracy level rounds activations to 8 bits in blocks.
+- Integer weights under float activations fuse into MatMulNBits from MatMul, never from Gemm; its
+  default accuracy level rounds activations to 8 bits in blocks.
+- What depends on constants alone is computed when the model is loaded, but never a DequantizeLinear:
+  `emitter.Reading` tells the three forms of a weight that follow from it.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from paredown.compressors.export.codes import codes_source
-from paredown.compressors.export.emitter import Emitter
+from paredown.compressors.export.codes import codes_source, gives_activated_floats
+from paredown.compressors.export.emitter import Emitter, Reading
 from paredown.compressors.export.operators import Lowering, unsupported, window, window_attributes
 from paredown.compressors.export.plan import Attribute
 from paredown.spaces.graph import Arg, Node, Ref
+from paredown.spaces.quantized_values import reads_narrow_weights
 
 
 def _conv(e: Emitter, node: Node) -> None:
@@ -29,7 +34,7 @@ def _conv(e: Emitter, node: Node) -> None:
     pads = _named_padding(padding, kernel, spread) if named else window(padding, rank)
     attributes = _conv_attributes(kernel, window(stride, rank), pads)
     _set_spread(attributes, spread, groups)
-    inputs = (e.value(x), e.weight(weight), *_bias(e, bias))
+    inputs = (e.value(x), e.convolved(node), *_bias(e, bias))
     e.put(node, e.plan.emit("Conv", *inputs, **attributes))
 
 
@@ -41,7 +46,7 @@ def _conv_transpose(e: Emitter, node: Node) -> None:
     _set_spread(attributes, window(dilation, rank), groups)
     if any(window(output_padding, rank)):
         attributes["output_padding"] = window(output_padding, rank)
-    inputs = (e.value(x), e.weight(weight), *_bias(e, bias))
+    inputs = (e.value(x), e.convolved(node), *_bias(e, bias))
     e.put(node, e.plan.emit("ConvTranspose", *inputs, **attributes))
 
 
@@ -76,30 +81,40 @@ def _bias(e: Emitter, bias: Arg) -> tuple[str, ...]:
 
 def _linear(e: Emitter, node: Node) -> None:
     x, weight, bias = node.args
-    stored = weight.name in e.storage
-    kind = e.storage[weight.name].onnx_type if stored else "float32"
     source = codes_source(e.graph, x.name)
-    integer = source is not None and kind == "int8"
+    reading = _reading(e, node, source is not None and not gives_activated_floats(e.graph, node))
+    integer = reading == "codes"
     terms: tuple[str, ...] = ()
     if integer and bias is not None and source is not None:
         terms = (e.bias_codes(bias, weight, source),)
     elif bias is not None:
         terms = _bias(e, bias)
-    if len(node.shape) == 2 and (integer or kind == "float32"):
-        inputs = (e.value(x), e.weight(weight, zero_point=integer), *terms)
+    if len(node.shape) == 2 and reading != "narrow":
+        inputs = (e.value(x), e.weight(weight, reading=reading, zero_point=integer), *terms)
         e.put(node, e.plan.emit("Gemm", *inputs, transB=1))
         return
-    product = e.plan.emit("MatMul", e.value(x), _transposed(e, weight, integer))
-    e.put(node, e.plan.emit("Add", product, *terms) if terms else product)
+    product = e.plan.emit("MatMul", e.value(x), _transposed(e, weight, reading))
+    # ONNX Runtime makes a Gemm of a product and an Add, and a Gemm reads no narrow weights.
+    plus = "Sum" if reading == "narrow" else "Add"
+    e.put(node, e.plan.emit(plus, product, *terms) if terms else product)
 
 
-def _transposed(e: Emitter, weight: Ref, zero_point: bool) -> str:
-    storage = e.storage.get(weight.name)
+def _reading(e: Emitter, node: Node, is_integer: bool) -> Reading:
+    storage = e.storage.get(node.args[1].name)
+    if storage is None or storage.onnx_type == "float32":
+        return "folded"
+    if is_integer:
+        return "codes"
     # ONNX Runtime 1.31 misreads 2-bit rows that end inside a byte when it fuses them (MatMulNBits)
-    torn = storage is not None and storage.onnx_type == "int2" and storage.shape[0] % 4 != 0
-    if storage is None or torn:
+    torn = storage.onnx_type == "int2" and storage.shape[0] % 4 != 0
+    rows = math.prod(node.shape[:-1])
+    return "narrow" if reads_narrow_weights(rows, storage.count) and not torn else "folded"
+
+
+def _transposed(e: Emitter, weight: Ref, reading: Reading) -> str:
+    if weight.name not in e.storage:
         return e.plan.emit("Transpose", e.weight(weight), perm=(1, 0))
-    return e.weight(weight, transposed=True, zero_point=zero_point)
+    return e.weight(weight, transposed=True, reading=reading, zero_point=reading == "codes")
 
 
 def _embedding(e: Emitter, node: Node) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from paredown.hardware_models.device import list_devices, load_device
-from paredown.hardware_models.features import PARTS, latency_parts_s
+from paredown.hardware_models.features import PARTS, latency_parts_s, operator_parts_s
 from paredown.hardware_models.latency import LatencyError, RooflineLatency, anchor
 from paredown.hardware_models.workload import OperatorWork, Work, read_work
 
@@ -76,9 +76,39 @@ def test_wider_is_never_faster_in_steps_of_the_block():
     assert times == sorted(times)
 
 
-def test_weight_only_quantisation_is_slower_than_float():
+def test_narrow_weights_cost_no_time_where_the_runtime_widens_them_once():
     narrow = replace(convolution(64), weight_bits=4, onnx_type="int4")
-    assert seconds(narrow) > seconds(convolution(64))
+    assert seconds(narrow) == seconds(convolution(64))
+    codes = replace(convolution(64), integer=True, activation_bits=8, onnx_type="int8")
+    assert seconds(replace(codes, weight_bits=4, onnx_type="int4")) == seconds(codes)
+
+
+@pytest.mark.parametrize(("name", "has_kernel"), [
+    ("stm32h743-cmsis-nn", False), ("stm32h743-cmix-nn", True),
+])  # fmt: skip
+def test_elsewhere_narrow_weights_beside_codes_need_a_kernel_or_time(name, has_kernel):
+    model = RooflineLatency(load_device(name))
+    codes = replace(convolution(64), integer=True, activation_bits=8, onnx_type="int8")
+    narrow = replace(codes, weight_bits=4, onnx_type="int4")
+    wide_s, narrow_s = (model.predict(Work(operators=(op,))).value_s for op in (codes, narrow))
+    assert (narrow_s <= wide_s) == has_kernel
+
+
+def test_parts_of_operators_seen_before_are_those_of_the_device_asked():
+    ops = [convolution(64), replace(convolution(64), name="again"), convolution(32)]
+    work = Work(operators=tuple(ops))
+    fast = X86.float32.conv_macs_per_s
+    float32 = X86.float32.model_copy(
+        update={"conv_macs_per_s": fast.model_copy(update={"value": fast.value / 2})}
+    )
+    slower = X86.model_copy(update={"float32": float32})
+    for _ in range(2):
+        for device, factor in ((X86, 1), (slower, 2)):
+            first, again, other = operator_parts_s(work, device)
+            assert first == again
+            expected = factor * latency_parts_s(Work(operators=(ops[0],)), X86)["conv_macs"]
+            assert first["conv_macs"] == pytest.approx(expected)
+            assert other["conv_macs"] < first["conv_macs"]
 
 
 def test_zeros_buy_no_time():

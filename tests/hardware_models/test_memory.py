@@ -49,9 +49,9 @@ def test_a_float_layer_among_codes_needs_a_float_copy_of_its_input(
     captured, blueprint_of, with_codes
 ):
     coded = with_codes(blueprint_of(captured, bits=8, onnx_type="int8"))
-    narrow = blueprint_of(captured, bits=4, onnx_type="int4")
+    floats = blueprint_of(captured)
     down = "down.weight"
-    mixed = replace(coded, storage={**coded.storage, down: narrow.storage[down]})
+    mixed = replace(coded, storage={**coded.storage, down: floats.storage[down]})
     block, half = 16 * 16 * 16, 32 * 8 * 8
     # Codes of the input, their float copy, and the float output of `down`.
     assert peak_activation_bytes(mixed).lower_bound_bytes == block + 4 * block + 4 * half

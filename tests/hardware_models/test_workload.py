@@ -124,9 +124,16 @@ def test_a_float_layer_between_integer_ones_pays_two_edges(captured, blueprint_o
     assert kinds.count("dequantize") == 1
 
 
-def test_narrow_weights_beside_codes_fall_to_float(captured, blueprint_of, with_codes):
-    work = read_work(with_codes(blueprint_of(captured, bits=4, onnx_type="int4")))
-    assert not any(op.integer for op in work.operators if op.layer)
+def test_narrow_weights_beside_codes_are_read_by_integer_kernels(
+    captured, blueprint_of, with_codes
+):
+    works = [
+        read_work(with_codes(blueprint_of(captured, bits=4, onnx_type=kind)))
+        for kind in ("int4", "int8")
+    ]
+    narrow, wide = ([op.integer for op in work.operators] for work in works)
+    assert narrow == wide
+    assert any(narrow)
 
 
 def test_activations_after_convolutions_are_fused(captured, blueprint_of):

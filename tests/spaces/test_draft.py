@@ -94,17 +94,13 @@ def test_only_8_bit_segments_are_marked(mapped) -> None:
     assert eight == set(one.layers)
 
 
-def test_two_bits_that_read_8_bit_values_are_kept_as_int4(mapped) -> None:
+def test_the_compact_container_is_as_narrow_beside_8_bit_activations(mapped) -> None:
     model_map = mapped("resnet20")
-    layers = {n.name: LayerChoice(weight_bits=2) for n in model_map.layers}
-    plain = draft(model_map, Candidate.of(layers=layers))
-    assert {plain.storage[op.weight].onnx_type for op in plain.operators} == {"int2"}
-    one, after = model_map.segments[3], model_map.segments[4]
-    mixed = draft(
-        model_map,
-        Candidate.of(layers=layers, segments={one.name: SegmentChoice(activation_bits=8)}),
-    )
-    kinds = {op.layer: mixed.storage[op.weight].onnx_type for op in mixed.operators}
-    assert {kinds[name] for name in one.layers} == {"int4"}
-    assert kinds[after.layers[0]] == "int4"
-    assert kinds[model_map.segments[-1].layers[-1]] == "int2"
+    for bits, kind in ((2, "int2"), (3, "int4"), (4, "int4"), (5, "int8")):
+        layers = {n.name: LayerChoice(weight_bits=bits) for n in model_map.layers}
+        for activation_bits in (8, 32):
+            segments = {
+                s.name: SegmentChoice(activation_bits=activation_bits) for s in model_map.segments
+            }
+            found = draft(model_map, Candidate.of(layers=layers, segments=segments))
+            assert {found.storage[op.weight].onnx_type for op in found.operators} == {kind}

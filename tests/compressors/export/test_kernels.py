@@ -20,8 +20,11 @@ from paredown.compressors.export.kernels import (
     kernels,
     promised_kernels,
     promises,
+    session,
 )
 from paredown.compressors.export.lowering import lower
+from paredown.hardware_models.alignment import held_bits
+from paredown.hardware_models.device import load_device
 from paredown.hardware_models.workload import read_work
 from paredown.search.latency_source import imagine
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
@@ -98,12 +101,64 @@ def test_a_float_model_is_promised_nothing(resnet_model, with_weights) -> None:
     assert not integer_kernels(serialised(model))
 
 
-def test_integer_weights_under_float_activations_become_matmulnbits(
-    identity, with_weights
+@pytest.mark.parametrize(("bits", "onnx_type"), [(4, "int4"), (2, "int2")])
+def test_narrow_weights_beside_codes_run_the_kernels_of_int8_on_the_same_codes(
+    bits, onnx_type, resnet_model, with_weights, with_codes
 ) -> None:
-    x = torch.randn(1, 64)
-    model = with_weights(identity(nn.Linear(64, 32), x), 4, "int4")
-    assert kernels(serialised(model))["MatMulNBits"] == 1
+    x = torch.randn(2, 3, 32, 32)
+    wide = with_codes(with_weights(resnet_model, bits, "int8"), x)
+    narrow = with_codes(with_weights(resnet_model, bits, onnx_type), x)
+    files = [serialised(wide), serialised(narrow)]
+    assert len(files[1]) < len(files[0]) / 1.5
+    assert promised_kernels(narrow.blueprint) == promised_kernels(wide.blueprint)
+    assert integer_kernels(files[1]) == integer_kernels(files[0])
+    assert not fallbacks(files[1], promises(narrow.blueprint))
+    found = [session(f).run(None, {narrow.blueprint.graph.inputs[0]: x.numpy()}) for f in files]
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+
+
+@pytest.mark.parametrize(("bits", "onnx_type"), [(8, "int8"), (4, "int4"), (2, "int2")])
+def test_weights_alone_are_floats_once_the_model_is_loaded(
+    bits, onnx_type, resnet_model, with_weights
+) -> None:
+    found = kernels(serialised(with_weights(resnet_model, bits, onnx_type)))
+    assert found == kernels(serialised(resnet_model))
+
+
+def test_weights_are_floats_where_codes_come_in_and_floats_go_out(
+    identity, with_weights, with_codes
+) -> None:
+    x = torch.randn(1, 16, 8, 8)
+    module = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU())
+    model = with_codes(with_weights(identity(module, x), 4, "int4"), x)
+    assert not promised_kernels(model.blueprint)
+    # The codes that come in are read; no weight is.
+    assert kernels(serialised(model))["DequantizeLinear"] == 1
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid])
+def test_narrow_weights_are_read_in_front_of_activations_too(
+    activation, identity, with_weights
+) -> None:
+    x = torch.randn(1, 1024)
+    module = nn.Sequential(nn.Linear(1024, 512), activation(), nn.Linear(512, 1024))
+    found = kernels(serialised(with_weights(identity(module, x), 4, "int4")))
+    assert found["MatMulNBits"] == 2
+    assert not found["DequantizeLinear"]
+
+
+@pytest.mark.parametrize(("rows", "width", "kernel"), [
+    (1, 1024, "MatMulNBits"), (4, 1024, "MatMulNBits"), (5, 1024, "Gemm"), (1, 64, "Gemm"),
+])  # fmt: skip
+def test_a_large_linear_layer_with_few_rows_reads_narrow_weights(
+    rows, width, kernel, identity, with_weights
+) -> None:
+    x = torch.randn(rows, width)
+    model = with_weights(identity(nn.Linear(width, width // 2), x), 4, "int4")
+    assert kernels(serialised(model))[kernel] == 1
+    (op,) = read_work(model.blueprint).operators
+    bits = held_bits(op, load_device("x86-avx512-vnni-ort"))
+    assert bits == (4 if kernel == "MatMulNBits" else 32)
 
 
 def test_a_lost_output_quantisation_is_seen(resnet_model, with_weights, with_codes) -> None:
