@@ -23,18 +23,21 @@ def test_macs_are_half_the_flops_that_torch_counts(
     inputs = as_inputs(capture_.graph, zoo[zoo_name][1](1))
     with FlopCounterMode(display=False) as counter:
         run(capture_.graph, capture_.tensors, inputs)
-    layers, _ = read_layers(capture_)
-    assert 2 * sum(layer.macs for layer in layers) == counter.get_total_flops()
+    layers, left_out = read_layers(capture_)
+    ours, whole = 2 * sum(layer.macs for layer in layers), counter.get_total_flops()
+    assert ours < whole if left_out else ours == whole
 
 
-def test_every_weight_of_the_zoo_belongs_to_a_layer(
+def test_every_weight_of_the_zoo_belongs_to_a_layer_or_is_left_out_with_the_reason(
     zoo: dict, captured: Captures, zoo_name: str
 ) -> None:
     layers, left_out = read_layers(captured(zoo_name))
     kinds = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
-    expected = {n for n, m in zoo[zoo_name][0]().named_modules() if isinstance(m, kinds)}
-    assert {layer.name for layer in layers} == expected
-    assert left_out == ()
+    modules = {n: m for n, m in zoo[zoo_name][0]().named_modules() if isinstance(m, kinds)}
+    grouped = {n for n, m in modules.items() if isinstance(m, nn.ConvTranspose2d) and m.groups > 1}
+    assert {layer.name for layer in layers} == modules.keys() - grouped
+    assert {item.what for item in left_out} == grouped
+    assert all("no output axis for scales" in item.reason for item in left_out)
 
 
 def test_axes_follow_the_kind_of_layer(captured: Captures) -> None:
