@@ -160,7 +160,6 @@ def uniform(space: Space, architecture: str, bits: int, activation_bits: int = 0
     layers = {
         layer.name: LayerChoice(weight_bits=bits, method="gptq" if bits < 8 else "rtn")
         for layer in model_map.layers
-        if not (layer.kind.startswith("conv_transpose") and layer.groups > 1)
     }
     segments = {s.name: SegmentChoice(activation_bits=activations) for s in model_map.segments}
     return Candidate.of(

@@ -118,6 +118,8 @@ def run(
         terms = DamageTerms(workbench.databases)
         coordinator = _search(workbench, ledger, base, terms, rows, watch)
         interrupted = coordinator.stopped == _INTERRUPTED
+        if coordinator.stopped is not None:
+            watch.stage(f"stopped early: {coordinator.stopped}")
         if rows is not None and not interrupted:
             interrupted = _rescore(workbench, ledger, base, terms, watch)
         checks: tuple[BundleCheck, ...] = ()
@@ -187,13 +189,14 @@ def _search(
         adviser,
         refused,
     )
-    watch.started(section.evaluations)
+    references = _reference_jobs(workbench, rows)
+    watch.started(max(section.evaluations, 1 + len(references)))
     ledger.start(base)
     for evaluation in ledger.evaluations:
         if evaluation.rung == 0:
             proposer.tell(evaluation)
     done = {e.key for e in ledger.evaluations}
-    first = [job for job in _reference_jobs(workbench, rows) if job.candidate.key not in done]
+    first = [job for job in references if job.candidate.key not in done]
     deadline = section.time_budget_s
     coordinator = Coordinator(
         proposer=proposer,

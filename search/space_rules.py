@@ -81,10 +81,6 @@ class _Builder:
         tied: dict[tuple[int, KnobKind], Knob] = {}
         loose: list[Knob] = []
         for layer in self.model_map.layers:
-            if layer.kind.startswith("conv_transpose") and layer.groups > 1:
-                reason = "grouped transposed convolutions have no output axis for scales"
-                self.left_out.append(LeftOut(what=layer.name, reason=reason))
-                continue
             domains, tie = self._layer_domains(layer)
             for kind, domain in domains.items():
                 if tie is None:
