@@ -52,10 +52,11 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """ResNet-20, its database of solutions, calibration inputs and the final test images."""
+    """ResNet-20, its database of solutions, calibration inputs, and images to score on."""
 
     database: Database
     calibration: list[Tensor]
+    search: Split
     test: Split
 
     def candidate(self, choice: LayerChoice) -> Candidate:
@@ -72,11 +73,13 @@ class Bench:
             model = restore_statistics(model, candidate, self.database, self.calibration)
         return model
 
-    def outcome(self, model: CompressedModel) -> Outcome:
-        """Answers and losses on every image of the final test split."""
+    def outcome(
+        self, model: CompressedModel, split: Split | None = None, rows: int | None = None
+    ) -> Outcome:
+        """Answers and losses on the first `rows` images of a split, all of the test split's."""
         right, losses = [], []
         with torch.no_grad():
-            for inputs, labels in self.test.batches(_BATCH):
+            for inputs, labels in (split or self.test).batches(_BATCH, rows):
                 images = as_inputs(model.blueprint.graph, inputs)
                 logits = model([channels_last(x) for x in images])[0]
                 right.append((logits.argmax(1) == labels).double())
@@ -102,6 +105,7 @@ def open_bench(images: int = CALIBRATION_IMAGES) -> Bench:
     return Bench(
         database=Database(model_map, captured.tensors, statistics, {}),
         calibration=[channels_last(x) for x in whole],
+        search=task.splits.search,
         test=task.splits.open_test(),
     )
 
