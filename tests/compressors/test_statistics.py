@@ -283,7 +283,12 @@ def test_a_gpu_finds_the_same_statistics(capture_layers: Callable[..., Any]) -> 
     for device in ("cpu", "cuda"):
         tensors = {name: t.to(device) for name, t in captured.tensors.items()}
         found[device] = collect_statistics(
-            captured.graph, tensors, layers, [[x.to(device)]], loss=summed_cross_entropy
+            captured.graph,
+            tensors,
+            layers,
+            [[x.to(device)]],
+            loss=summed_cross_entropy,
+            with_curvature=True,
         )
     for name, here in found["cpu"].items():
         there = found["cuda"][name]
