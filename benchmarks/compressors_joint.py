@@ -7,13 +7,13 @@ weights in every layer, so the same packed_bytes, which is checked. Both orders 
 * GPTQ (coordinate descent), then exact OBS decides what goes, and the codes that stay are set anew by
   coordinate descent.
 
-Printed for each: the predicted rise of the loss summed over layers (curvature-weighted error, K-FAC),
+Layers are as their solvers left them for dense inputs: the search's own second pass, which solves them
+again for the inputs they get, would blur the orders. Printed for each: the predicted rise of the loss summed over layers (curvature-weighted error, K-FAC),
 and the loss on images of the search split, paired. Name budgets by number to run them alone: 0 2 4.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable
 
@@ -22,6 +22,7 @@ from paired import Bench, Outcome, open_bench
 from torch import Tensor
 
 from paredown.compressors import methods
+from paredown.compressors.assemble import assemble
 from paredown.compressors.descent import descend, descend_codes
 from paredown.compressors.export.sizes import packed_file_bytes
 from paredown.compressors.gptq import gptq
@@ -98,8 +99,7 @@ def solved(bench: Bench, choice: LayerChoice, solver: Solver) -> tuple[Outcome, 
     methods.METHODS = {**methods.METHODS, "joint": solver}
     shared = bench.database
     database = type(shared)(shared.model_map, shared.tensors, shared.statistics, {})
-    bench = dataclasses.replace(bench, database=database)
-    model = bench.assemble(bench.candidate(choice))
+    model = assemble(bench.candidate(choice), database)
     rise = sum(database.damage(layer, choice, {}) for layer in shared.model_map.layers[1:-1])
     return bench.outcome(model, bench.search, IMAGES), rise, packed_file_bytes(model.blueprint)
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from paredown.compressors.assemble import assemble, needs_reestimation, restore_statistics
+from paredown.compressors.assemble import assemble, needs_refit, settle
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
+from paredown.compressors.refit import DenseOutputs
 from paredown.compressors.statistics import collect_statistics, summed_cross_entropy
 from paredown.search.config import load_config
 from paredown.search.scoring import channels_last
@@ -67,10 +68,11 @@ class Bench:
         return Candidate.of(layers={names[0]: ends, **inner, names[-1]: ends})
 
     def assemble(self, candidate: Candidate) -> CompressedModel:
-        """As the search does: statistics measured again where the closed form does not reach."""
+        """As the search does: solved again for the inputs layers get, where those drift."""
         model = assemble(candidate, self.database)
-        if needs_reestimation(candidate):
-            model = restore_statistics(model, candidate, self.database, self.calibration)
+        if needs_refit(candidate):
+            dense = DenseOutputs(self.database, self.calibration)
+            model = settle(model, candidate, self.database, dense)
         return model
 
     def outcome(
