@@ -8,8 +8,9 @@ weights in every layer, so the same packed_bytes, which is checked. Both orders 
   coordinate descent.
 
 Layers are as their solvers left them for dense inputs: the search's own second pass, which solves them
-again for the inputs they get, would blur the orders. Printed for each: the predicted rise of the loss summed over layers (curvature-weighted error, K-FAC),
-and the loss on images of the search split, paired. Name budgets by number to run them alone: 0 2 4.
+again for the inputs they get, would blur the orders. Printed for each: the predicted rise of the loss
+summed over layers (curvature-weighted error, K-FAC), and the loss on images of the search split, paired.
+Name budgets by number to run them alone: 0 2 4.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ GIB = 2**30
 
 
 def choices() -> list[LayerChoice]:
-    """The default database: bits x sparsity x method, and ranks."""
+    """Bits x sparsity x method, the zeros of exact OBS, and ranks by whitened SVD."""
     found = [
         LayerChoice(
             weight_bits=bits,
@@ -60,9 +60,15 @@ def choices() -> list[LayerChoice]:
         )
         for bits, sparsity, method in product(BITS, SPARSITIES, METHODS)
     ]
-    return found + [
-        LayerChoice(weight_bits=bits, rank_fraction=rank, method="gptq") for rank, bits in RANKS
-    ]
+    exact = [LayerChoice(sparsity=s, pattern="element", method="obq") for s in SPARSITIES if s]
+    return (
+        found
+        + exact
+        + [
+            LayerChoice(weight_bits=bits, rank_fraction=rank, method="gptq")
+            for rank, bits in RANKS
+        ]
+    )
 
 
 def solve_layer(database: Database, name: str) -> tuple[str, float]:

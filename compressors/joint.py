@@ -17,7 +17,9 @@ from paredown.compressors.matrix import row_errors, split_groups
 from paredown.compressors.quantize import Codes, top_code
 from paredown.compressors.selection import smallest
 
-_SWEEPS = 6
+_SWEEPS = 12
+_DISCOUNT = 0.5
+"""Share of the price that the first sweep forgoes: codes may come in before others have left."""
 _BLOCK = 64
 
 
@@ -43,8 +45,9 @@ def improve_jointly(
     )
     best, best_mask, least = start, mask, float(row_errors(start.dense() - weight, gram).sum())
     price = float(_largest(state.savings(), kept)[1])
-    for _ in range(_SWEEPS):
-        state.sweep_(price)
+    for step in range(_SWEEPS):
+        # Not only downhill: a round that ends dearer may lead to a better one.
+        state.sweep_(price * (1 - _DISCOUNT * (1 - step / _SWEEPS)))
         savings = state.savings()
         allowed, price = _largest(savings, kept)
         codes, scale = descend_codes(
@@ -54,9 +57,8 @@ def improve_jointly(
             codes=codes.reshape(weight.shape).to(torch.int8), scale=scale.flatten().float()
         )
         error = float(row_errors(found.dense() - weight, gram).sum())
-        if error >= least:
-            break
-        best, best_mask, least = found, allowed.reshape(weight.shape), error
+        if error < least:
+            best, best_mask, least = found, allowed.reshape(weight.shape), error
         state.codes, state.scale = codes, scale
     return best, best_mask
 
