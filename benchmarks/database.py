@@ -9,7 +9,8 @@ Needs PAREDOWN_DATA (CIFAR-10 and ResNet-20 weights). Three parts, each against 
 * candidates assembled and scored on 1,500 images, beside a bare forward pass of the uncompressed
   graph over the same batches (target: 1.5 times).
 
-Processes use one thread each; the encoder's statistics, one process, two. Name a part (resnet, encoder or scoring) to run it alone.
+Processes use one thread each; the encoder's statistics, made by one process, use two. Name a part
+(resnet, encoder or scoring) to run it alone.
 """
 
 from __future__ import annotations
