@@ -18,19 +18,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-import torch
 from paired import Bench, Outcome, open_bench
 from torch import Tensor
 
 from paredown.compressors import methods
 from paredown.compressors.assemble import assemble
-from paredown.compressors.descent import descend, descend_codes
+from paredown.compressors.descent import descend
 from paredown.compressors.export.sizes import packed_file_bytes
 from paredown.compressors.gptq import gptq
-from paredown.compressors.matrix import split_groups
+from paredown.compressors.joint import zeros_among
 from paredown.compressors.methods import Compressed, Problem, Solver
-from paredown.compressors.obs import removal_path
-from paredown.compressors.quantize import Codes, top_code
+from paredown.compressors.quantize import Codes
 from paredown.compressors.sparsify import exact_obs, kept_count
 from paredown.spaces.candidate import Candidate, LayerChoice
 
@@ -60,25 +58,15 @@ def then_prune(quantize: Quantize) -> Solver:
     """Codes first; exact OBS picks which of them go; the others are set anew, zeros standing."""
 
     def solve(problem: Problem, choice: LayerChoice) -> Compressed:
-        codes = quantize(problem.matrix, problem.gram, choice.weight_bits, None)
         if choice.pattern == "dense":
+            codes = quantize(problem.matrix, problem.gram, choice.weight_bits, None)
             return Compressed(values=codes.codes, scale=codes.scale, mask=None)
-        value = codes.dense().double() * problem.row_scale().unsqueeze(1)
-        shape = (value.shape[0], value.shape[1])
-        removed = value.numel() - kept_count(shape, choice.sparsity, choice.pattern)
-        mask = removal_path(value, problem.gram).mask(removed, shape[1])
-        grouped, gram = split_groups(problem.matrix.double(), problem.gram)
-        settled, scale = descend_codes(
-            grouped,
-            gram,
-            (codes.codes * mask).double().reshape(grouped.shape),
-            codes.scale.double().reshape(grouped.shape[:2]),
-            top_code(choice.weight_bits),
-            mask.reshape(grouped.shape),
-        )
-        return Compressed(
-            values=settled.reshape(shape).to(torch.int8), scale=scale.flatten().float(), mask=mask
-        )
+        scale = problem.row_scale()
+        scaled = problem.matrix.double() * scale.unsqueeze(1)
+        free = quantize(scaled, problem.gram, choice.weight_bits, None)
+        kept = kept_count((scaled.shape[0], scaled.shape[1]), choice.sparsity, choice.pattern)
+        codes, mask = zeros_among(scaled, problem.gram, choice.weight_bits, free, kept)
+        return Compressed(values=codes.codes, scale=(codes.scale / scale).float(), mask=mask)
 
     return solve
 
