@@ -6,9 +6,11 @@ TWN, LAQ against the scales of PTQ (largest weight, and least squares). The Fish
 sampled labels on the training images; the curvature is its root, which is what the papers use (the root
 of Adam's second moment), or F itself. Figures are loss and errors on the quarter kept for testing.
 
-F decides by few weights: nearly all its mass lies on the few images that the network is unsure of, and a
-step of one or two bits leaves the region where it holds. Its root is flatter, and closer to the images'
-common scale. Where every weight has codes enough (LAQ at 3 bits) neither beats plain least squares.
+What was found: at one bit the root beats BWN in every seed, F does not. At 2 and 3 bits neither beats its
+blind twin in both granularities beyond the noise of five seeds; both beat scales from the largest weight.
+A twentieth of the images holds over half of the last layer's Fisher trace, and steps this coarse may
+well leave the region where a diagonal taken at the trained weights holds. Compensating methods (gptq,
+descent) refit scales under the whole Gram matrix instead.
 """
 
 from __future__ import annotations
