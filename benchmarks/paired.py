@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from paredown.compressors.assemble import assemble, needs_reestimation, restore_statistics
+from paredown.compressors.assemble import assemble, needs_refit, settle
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
+from paredown.compressors.refit import DenseOutputs
 from paredown.compressors.statistics import collect_statistics, summed_cross_entropy
 from paredown.search.config import load_config
 from paredown.search.scoring import channels_last
@@ -52,10 +53,11 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """ResNet-20, its database of solutions, calibration inputs and the final test images."""
+    """ResNet-20, its database of solutions, calibration inputs, and images to score on."""
 
     database: Database
     calibration: list[Tensor]
+    search: Split
     test: Split
 
     def candidate(self, choice: LayerChoice) -> Candidate:
@@ -66,17 +68,20 @@ class Bench:
         return Candidate.of(layers={names[0]: ends, **inner, names[-1]: ends})
 
     def assemble(self, candidate: Candidate) -> CompressedModel:
-        """As the search does: statistics measured again where the closed form does not reach."""
+        """As the search does: solved again for the inputs layers get, where those drift."""
         model = assemble(candidate, self.database)
-        if needs_reestimation(candidate):
-            model = restore_statistics(model, candidate, self.database, self.calibration)
+        if needs_refit(candidate):
+            dense = DenseOutputs(self.database, self.calibration)
+            model = settle(model, candidate, self.database, dense)
         return model
 
-    def outcome(self, model: CompressedModel) -> Outcome:
-        """Answers and losses on every image of the final test split."""
+    def outcome(
+        self, model: CompressedModel, split: Split | None = None, rows: int | None = None
+    ) -> Outcome:
+        """Answers and losses on the first `rows` images of a split, all of the test split's."""
         right, losses = [], []
         with torch.no_grad():
-            for inputs, labels in self.test.batches(_BATCH):
+            for inputs, labels in (split or self.test).batches(_BATCH, rows):
                 images = as_inputs(model.blueprint.graph, inputs)
                 logits = model([channels_last(x) for x in images])[0]
                 right.append((logits.argmax(1) == labels).double())
@@ -102,6 +107,7 @@ def open_bench(images: int = CALIBRATION_IMAGES) -> Bench:
     return Bench(
         database=Database(model_map, captured.tensors, statistics, {}),
         calibration=[channels_last(x) for x in whole],
+        search=task.splits.search,
         test=task.splits.open_test(),
     )
 

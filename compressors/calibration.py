@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from paredown.compressors.ranges import Range, collect_ranges
+from paredown.compressors.ranges import Range, RangeCollector
 from paredown.compressors.shelf import Record, Shelf, code_version, digest
 from paredown.compressors.statistics import LayerStatistics, Loss, collect_statistics
 from paredown.spaces.graph import Graph, to_json
@@ -66,10 +66,18 @@ def calibrate(
 def _collect(
     graph: Graph, tensors: Mapping[str, Tensor], layers: Sequence[Layer], data: CalibrationData
 ) -> Calibration:
+    ranges = RangeCollector()
     statistics = collect_statistics(
-        graph, tensors, layers, data.batches, data.loss, data.targets, data.seed
+        graph,
+        tensors,
+        layers,
+        data.batches,
+        data.loss,
+        data.targets,
+        data.seed,
+        watch=ranges.note,
     )
-    return Calibration(statistics=statistics, ranges=collect_ranges(graph, tensors, data.batches))
+    return Calibration(statistics=statistics, ranges=ranges.found())
 
 
 def _key(

@@ -15,8 +15,13 @@ from torch import Tensor
 
 from paredown.compressors.descent import descend, descend_codes
 from paredown.compressors.gptq import Target, gptq
-from paredown.compressors.joint import improve_jointly
-from paredown.compressors.matrix import gram_diagonal, remembered_times_gram, split_groups
+from paredown.compressors.joint import improve_jointly, zeros_among
+from paredown.compressors.matrix import (
+    gram_diagonal,
+    remembered_times_gram,
+    row_errors,
+    split_groups,
+)
 from paredown.compressors.obs import obq
 from paredown.compressors.quantize import Codes, round_to_nearest, top_code
 from paredown.compressors.recent import Recent
@@ -180,7 +185,7 @@ def _greedy(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None) -> Cod
 
 
 def _joint(problem: Problem, choice: LayerChoice) -> Compressed:
-    """Zeros and codes together, from the best that they give in turn."""
+    """Zeros and codes together, from what they give in turn, in either order."""
     start = METHODS["descent"](problem, choice)
     if start.mask is None or start.scale is None or problem.gram.ndim == 1:
         return start
@@ -189,7 +194,16 @@ def _joint(problem: Problem, choice: LayerChoice) -> Compressed:
     scale = problem.row_scale()
     scaled = problem.matrix.double() * scale.unsqueeze(1)
     codes = Codes(codes=start.values, scale=(start.scale.double() * scale).float())
-    found, mask = improve_jointly(scaled, problem.gram, choice.weight_bits, codes, start.mask)
+    free = descend(scaled, problem.gram, choice.weight_bits)
+    kept = int(start.mask.sum())
+    starts = (
+        (codes, start.mask),
+        zeros_among(scaled, problem.gram, choice.weight_bits, free, kept),
+    )
+    ends = (improve_jointly(scaled, problem.gram, choice.weight_bits, *s) for s in starts)
+    found, mask = min(
+        ends, key=lambda end: float(row_errors(end[0].dense() - scaled, problem.gram).sum())
+    )
     return Compressed(values=found.codes, scale=(found.scale / scale).float(), mask=mask)
 
 

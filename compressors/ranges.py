@@ -44,45 +44,65 @@ class Range:
         return _scale_and_zero_point(self.low, self.high)
 
 
-def collect_ranges(
-    graph: Graph, tensors: Mapping[str, Tensor], batches: Iterable[list[Tensor]]
-) -> dict[str, Range]:
-    """Ranges of every float value, graph inputs included, by its name.
+class RangeCollector:
+    """Ranges of every float value told to it, by name.
 
     `minimum` and `maximum` are exact; the clipping range minimises the squared error of unsigned
     8-bit codes on an even subsample of each batch, in whose tails every value counts.
-
-    Raises:
-        StatisticsError: There is no batch, or a value is infinite or not a number.
     """
-    seen: dict[str, tuple[float, float]] = {}
-    samples: dict[str, list[_Sample]] = {}
 
-    def note(name: str, value: Any) -> None:
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, float]] = {}
+        self._samples: dict[str, list[_Sample]] = {}
+
+    def note(self, name: str, value: Any) -> None:
+        """Counts a batch of one value in; anything but a float tensor is passed over.
+
+        Raises:
+            StatisticsError: The value is infinite or not a number.
+        """
         if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
             return
+        value = value.detach()
         low, high = (float(v) for v in torch.aminmax(value))
         if not np.isfinite([low, high]).all():
             raise StatisticsError(
                 f"value {name!r} must be finite on the calibration data, got {low}..{high}; "
                 "check the data and the weights"
             )
-        before = seen.get(name, (low, high))
-        seen[name] = min(before[0], low), max(before[1], high)
-        samples.setdefault(name, []).append(_Sample.of(value.detach().flatten()))
+        before = self._seen.get(name, (low, high))
+        self._seen[name] = min(before[0], low), max(before[1], high)
+        self._samples.setdefault(name, []).append(_Sample.of(value.flatten()))
+
+    def found(self) -> dict[str, Range]:
+        """The ranges, each fitted to the samples of all its batches."""
+        together = {name: _Sample.together(parts) for name, parts in self._samples.items()}
+        return {name: _fit(*ends, together[name]) for name, ends in self._seen.items()}
+
+
+def collect_ranges(
+    graph: Graph, tensors: Mapping[str, Tensor], batches: Iterable[list[Tensor]]
+) -> dict[str, Range]:
+    """Ranges of every float value, graph inputs included, by its name, in a pass of their own.
+
+    Raises:
+        StatisticsError: There is no batch, or a value is infinite or not a number.
+    """
+    collector = RangeCollector()
 
     def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
-        note(node.name, output)
+        collector.note(node.name, output)
         return output
 
     with torch.no_grad():
         for inputs in batches:
             for name, value in zip(graph.inputs, inputs, strict=True):
-                note(name, value)
+                collector.note(name, value)
             run(graph, tensors, inputs, after=after)
-    if not seen:
+    found = collector.found()
+    if not found:
         raise StatisticsError("calibration needs at least one batch, got none; check its split")
-    return {name: _fit(*seen[name], _Sample.together(samples[name])) for name in seen}
+    return found
 
 
 @dataclass(frozen=True)

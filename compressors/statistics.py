@@ -6,7 +6,8 @@ output gradients turns a layer's error into a predicted increase of the loss (K-
 
 Memory does not grow with the data: inputs are unfolded in chunks of at most 16 MiB (one sample, if
 that is more), and a layer of fan-in K and R outputs keeps 8 (K^2 + R^2) bytes of sums, K^2 / groups
-for a grouped convolution and K for an embedding, and 8 R K more for the curvature of each weight. While a chunk is added, half of that is needed again.
+for a grouped convolution and K for an embedding, and 8 R K more for the curvature of each weight.
+While a chunk is added, half of that is needed again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from paredown.spaces.graph import Graph, Node, run
 from paredown.spaces.model_map import Layer
 
 Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
+Watch = Callable[[str, Any], None]
 
 
 _STRIP = 192
@@ -94,19 +96,21 @@ class _Collector:
     layers: Mapping[str, Layer]
     with_gradients: bool
     with_curvature: bool
+    watch: Watch
     samples: int = 0
     sums: dict[str, _Sums] = field(default_factory=dict)
 
     def __call__(self, node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+        self.watch(node.name, output)
         layer = self.layers.get(node.name)
         if layer is None:
             return output
         sums = self.sums.setdefault(layer.name, _Sums())
         with torch.no_grad():
             _add_inputs(sums, layer, arguments)
-            flat = channels_first(layer, output.detach())
-            sums.outputs = _plus(sums.outputs, flat.sum(dim=1, dtype=torch.float64))
-            sums.squares = _plus(sums.squares, (flat * flat).sum(dim=1, dtype=torch.float64))
+            flat = channels_first(layer, output.detach()).double()
+            sums.outputs = _plus(sums.outputs, flat.sum(dim=1))
+            sums.squares = _plus(sums.squares, (flat * flat).sum(dim=1))
             sums.positions += flat.shape[1]
         if self.with_gradients:
             # Nothing before the first layer needs a gradient, so cutting there loses nothing.
@@ -129,6 +133,7 @@ def collect_statistics(
     targets: Iterable[Any] | None = None,
     seed: int = 0,
     with_curvature: bool = False,
+    watch: Watch = lambda name, value: None,
 ) -> dict[str, LayerStatistics]:
     """Statistics of each layer, by its name, from one pass over the batches.
 
@@ -141,18 +146,21 @@ def collect_statistics(
             empirical one.
         with_curvature: Whether each weight's own squared gradient is wanted; it doubles the
             time of the backward passes.
+        watch: Told every value of the graph by name, inputs included, as the pass goes by.
 
     Raises:
         StatisticsError: There is no batch.
     """
     by_node = {layer.node: layer for layer in layers}
     with_curvature = with_curvature and loss is not None
-    collector = _Collector(by_node, loss is not None, with_curvature)
+    collector = _Collector(by_node, loss is not None, with_curvature, watch)
     generator = torch.Generator().manual_seed(seed)
     samples = 0
     for inputs, target in zip(batches, repeat(None) if targets is None else targets, strict=False):
         collector.samples = inputs[0].shape[0]
         samples += collector.samples
+        for name, value in zip(graph.inputs, inputs, strict=True):
+            watch(name, value)
         with torch.enable_grad() if loss is not None else torch.no_grad():
             outputs = run(graph, tensors, inputs, after=collector)
             if loss is not None:

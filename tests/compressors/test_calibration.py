@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from paredown.compressors import calibration
 from paredown.compressors.calibration import Calibration, CalibrationData, calibrate
+from paredown.compressors.ranges import collect_ranges
 from paredown.compressors.shelf import Shelf
 from paredown.compressors.statistics import StatisticsError, summed_cross_entropy
 
@@ -102,3 +103,8 @@ def test_no_batch_is_refused(case, tmp_path) -> None:
     with pytest.raises(StatisticsError, match="at least one batch"):
         calibrate(graph, tensors, layers, replace(data, batches=[]), Shelf(tmp_path, 2**30))
     assert not list(tmp_path.iterdir())
+
+
+def test_ranges_of_the_shared_pass_are_those_of_a_pass_of_their_own(case) -> None:
+    graph, tensors, _, data = case
+    assert calibrate(*case, None).ranges == collect_ranges(graph, tensors, data.batches)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paredown.compressors.gptq import gptq, inverse_root
+from paredown.compressors.gptq import gptq, inverse_root, sweep
 from paredown.compressors.matrix import row_errors
 from paredown.compressors.quantize import round_to_nearest
 
@@ -76,6 +76,27 @@ def test_groups_are_solved_as_if_they_were_layers_of_their_own(
     alone = [gptq(first, gram_a, 3), gptq(second, gram_b, 3)]
     assert torch.equal(together.codes, torch.cat([a.codes for a in alone]))
     assert torch.allclose(together.scale, torch.cat([a.scale for a in alone]))
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_the_blocked_sweep_is_that_of_the_definition_column_by_column(
+    make_problem: Callable[..., Any], is_masked: bool
+) -> None:
+    weight, gram = make_problem(7, 5, 150, 400)
+    kept = torch.rand(5, 150, generator=torch.Generator().manual_seed(0)) < 0.5
+    allowed = kept if is_masked else torch.ones_like(kept)
+    scale = weight.double().abs().amax(dim=1) / 7
+    order = gram.diagonal().argsort(descending=True, stable=True)
+    root = inverse_root(gram[order][:, order].unsqueeze(0))[0]
+    left, expected = weight.double()[:, order], torch.zeros(5, 150).double()
+    for i in range(150):
+        code = torch.round(left[:, i] / scale).clamp(-7, 7) * allowed[:, order[i]]
+        error = (left[:, i] - code * scale) / root[i, i]
+        left[:, i + 1 :] -= torch.outer(error, root[i, i + 1 :])
+        expected[:, order[i]] = code
+    mask = kept.unsqueeze(0) if is_masked else None
+    found = sweep(weight.double().unsqueeze(0), gram.unsqueeze(0), scale.unsqueeze(0), 7, mask)
+    assert torch.equal(found[0], expected)
 
 
 def test_one_hot_inputs_need_no_compensation(make_problem: Callable[..., Any]) -> None:

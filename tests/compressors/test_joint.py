@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.descent import descend
-from paredown.compressors.joint import improve_jointly
+from paredown.compressors.joint import improve_jointly, zeros_among
 from paredown.compressors.matrix import row_errors
+from paredown.compressors.methods import METHODS, Compressed, Problem
 from paredown.compressors.sparsify import magnitude, sparse_gpt
+from paredown.spaces.candidate import LayerChoice
 
 
 @pytest.mark.parametrize(("bits", "sparsity"), [(2, 0.5), (2, 0.8), (3, 0.6), (4, 0.8)])
@@ -29,6 +31,24 @@ def test_it_improves_on_pruning_then_rounding_at_the_same_count(
     assert int(found.codes.abs().max()) <= 2 ** (bits - 1) - 1
     before = row_errors(start.dense() - weight, gram).sum()
     assert row_errors(found.dense() - weight, gram).sum() < before
+
+
+@pytest.mark.parametrize(("bits", "sparsity"), [(2, 0.5), (3, 0.7)])
+def test_the_method_is_no_worse_than_either_order(
+    make_problem: Callable[..., Any], bits: int, sparsity: float
+) -> None:
+    weight, gram = make_problem(1, 12, 40, 300)
+    problem = Problem(matrix=weight, gram=gram)
+    choice = LayerChoice(weight_bits=bits, sparsity=sparsity, pattern="element", method="joint")
+    jointly = METHODS["joint"](problem, choice)
+    kept = int(jointly.mask.sum())
+    codes, mask = zeros_among(weight, gram, bits, descend(weight, gram, bits), kept)
+    assert int(mask.sum()) == kept
+    assert not codes.codes[~mask].any()
+    other = Compressed(values=codes.codes, scale=codes.scale, mask=mask)
+    in_turn = METHODS["descent"](problem, choice)
+    least = min(float(problem.error(other)), float(problem.error(in_turn)))
+    assert float(problem.error(jointly)) <= least * (1 + 1e-6)
 
 
 def test_small_instances_come_near_the_best_of_all_codes(make_problem: Callable[..., Any]) -> None:

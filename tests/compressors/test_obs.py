@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.matrix import row_errors
-from paredown.compressors.obs import obq, refit_support, removal_path
+from paredown.compressors.obs import Path, obq, refit_support, removal_path
 from paredown.compressors.sparsify import exact_obs, magnitude, sparse_gpt
 
 DAMPING = 0.01
@@ -79,6 +79,19 @@ def test_one_path_serves_every_sparsity_and_supports_are_nested(
     assert [int(mask.sum()) for mask in masks] == [144, 114, 72, 34, 0]
     for more, fewer in pairwise(masks):
         assert not (fewer & ~more).any()
+
+
+def test_a_cheap_step_behind_a_dear_one_waits_for_it() -> None:
+    path = Path(
+        order=torch.tensor([[2, 0, 1], [1, 2, 0]]),
+        cost=torch.tensor([[5.0, 1.0, 6.0], [2.0, 3.0, 9.0]]),
+    )
+    gone = [(~path.mask(removed, 3)).int().tolist() for removed in (1, 2, 3, 4)]
+    # Row 1 goes first, though row 0's second step alone would be the cheapest of all.
+    assert gone[0] == [[0, 0, 0], [0, 1, 0]]
+    assert gone[1] == [[0, 0, 0], [0, 1, 1]]
+    assert gone[2] == [[0, 0, 1], [0, 1, 1]]
+    assert gone[3] == [[1, 0, 1], [0, 1, 1]]
 
 
 def test_n_of_m_keeps_n_of_every_m(make_problem: Callable[..., Any]) -> None:

@@ -113,6 +113,19 @@ def test_reestimation_restores_every_layer_of_a_whole_model(
             )
 
 
+def test_one_position_says_nothing_about_a_deviation_and_scales_stay(
+    capture_layers: Callable[..., Any],
+) -> None:
+    _, layers, model = _two_layers(capture_layers, 3)
+    one = [torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(2))]
+    last = layers[-1]
+    target = {last.node: (torch.ones(3).double(), torch.tensor([1.0, -2.0, 0.5]).double())}
+    repaired = reestimate(model, target, one)
+    before, after = model.stored[last.weight], repaired.stored[last.weight]
+    assert torch.equal(after.dense(), before.dense())
+    assert torch.allclose(repaired(one)[0].flatten(), torch.tensor([1.0, -2.0, 0.5]), atol=1e-5)
+
+
 def test_operators_without_a_target_stay_as_they_are(capture_layers: Callable[..., Any]) -> None:
     _, _, model = _two_layers(capture_layers, 4)
     repaired = reestimate(model, {}, [torch.randn(4, 2, 6, 6)])

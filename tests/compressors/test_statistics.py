@@ -273,6 +273,18 @@ def test_many_large_inputs_are_summed_without_losing_digits(
     assert torch.allclose(found.input_mean, wide.mean(0), rtol=1e-7)
 
 
+@pytest.mark.parametrize("width", [383, 384, 500])
+def test_a_wide_gram_made_by_halves_is_whole_and_symmetric(
+    width: int, capture_layers: Callable[..., Any]
+) -> None:
+    captured, (layer,) = capture_layers(nn.Linear(width, 2), torch.zeros(1, width))
+    x = torch.randn(40, width, generator=torch.Generator().manual_seed(0))
+    found = collect_statistics(captured.graph, captured.tensors, [layer], [[x]])[layer.name]
+    wide = x.double()
+    assert torch.allclose(found.gram, wide.t() @ wide / len(x), rtol=1e-5, atol=1e-6)
+    assert torch.equal(found.gram, found.gram.t()) or width < 384
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_finds_the_same_statistics(capture_layers: Callable[..., Any]) -> None:
     torch.manual_seed(0)
@@ -283,7 +295,12 @@ def test_a_gpu_finds_the_same_statistics(capture_layers: Callable[..., Any]) -> 
     for device in ("cpu", "cuda"):
         tensors = {name: t.to(device) for name, t in captured.tensors.items()}
         found[device] = collect_statistics(
-            captured.graph, tensors, layers, [[x.to(device)]], loss=summed_cross_entropy
+            captured.graph,
+            tensors,
+            layers,
+            [[x.to(device)]],
+            loss=summed_cross_entropy,
+            with_curvature=True,
         )
     for name, here in found["cpu"].items():
         there = found["cuda"][name]
