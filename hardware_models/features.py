@@ -32,8 +32,8 @@ PARTS = (
     "int8_pointwise_macs", "misaligned_macs", "int8_misaligned_macs", "im2col", "int8_im2col",
     "int8_conv_elements", "int8_conv_outputs", "depthwise_macs", "int8_depthwise_macs",
     "wide_depthwise_macs", "int8_wide_depthwise_macs", "grouped_im2col", "linear_macs",
-    "int8_linear_macs", "narrow_linear_macs", "weight_traffic", "int8_weight_traffic",
-    "far_weight_traffic", "int8_far_weight_traffic", "hidden_weight_traffic",
+    "int8_linear_macs", "int8_linear_outputs", "narrow_linear_macs", "weight_traffic",
+    "int8_weight_traffic", "far_weight_traffic", "int8_far_weight_traffic", "hidden_weight_traffic",
     "activation_traffic", "attention", "add", "int8_add", "activation", "norm", "move",
     "quantize_calls", "quantize_elements", "dequantize_elements", "reorder_calls",
     "reorder_elements", "int8_weights", "int4_weights", "linear_weights",
@@ -43,6 +43,8 @@ PARTS = (
 _CONVOLUTIONS = frozenset({"conv", "depthwise_conv", "conv_transpose"})
 _ATTENTION_KERNELS = 4
 """Kernels that run one attention: a transpose, two products and a softmax."""
+_NARROW_SLOWDOWN = 2.0
+"""MatMulNBits unpacks as it multiplies: 1024 x 1024 in 4 bits at one row took 18 us on a Zen 5."""
 _PRODUCTS = _CONVOLUTIONS | {"linear", "matmul", "attention"}
 _FACTS = attrgetter(
     "kind", "macs", "activation_bits", "onnx_type", "integer", "fused", "in_channels",
@@ -198,6 +200,10 @@ def _add_product(
     else:
         parts[f"{prefix}{'far_' if far else ''}weight_traffic"] += weights_s
         parts["activation_traffic"] += elements_s
+    if op.integer and op.kind == "linear":
+        parts["int8_linear_outputs"] += (
+            op.output_elements * device.elements.activation_s.value / speed
+        )
     if op.integer and op.kind in _CONVOLUTIONS:
         element_s = device.elements.add_s.value / speed
         if "int8_im2col" in computing:
@@ -229,6 +235,8 @@ def _computing_s(op: OperatorWork, device: Device, dequantised: bool) -> Mapping
         narrow = not op.integer and not dequantised and held_bits(op, device) < 32
         part = "attention" if op.kind in ("attention", "matmul") else "linear_macs"
         part = "narrow_linear_macs" if narrow else part
+        if narrow:
+            return {part: op.macs * _NARROW_SLOWDOWN / rates.linear_macs_per_s.value}
         prefix = prefix if part == "linear_macs" else ""
         return {prefix + part: op.macs / rates.linear_macs_per_s.value}
     if is_aligned(op, device):
