@@ -130,13 +130,13 @@ class TableLatency:
 
     def split_s(self, work: Work, level: int | None = None) -> tuple[Array, Array]:
         """Seconds (operators,) of what the table answers for, and of all else; no factors."""
-        rest_s = self.preset.operators_s(work, level)
-        table_s = np.zeros(len(rest_s))
+        rest_s = self.preset.operators_s(work, level).tolist()
+        table_s = [0.0] * len(rest_s)
         for index, op in enumerate(work.operators):
             if op.kind in PRODUCTS:
-                table_s[index] = self._look_up_s(_FIELDS(op), float(rest_s[index]))
+                table_s[index] = self._look_up_s(_FIELDS(op), rest_s[index])
                 rest_s[index] = 0.0
-        return table_s, rest_s
+        return np.array(table_s), np.array(rest_s)
 
     def look_up_s(self, wanted: Signature, preset_s: float) -> float:
         """Seconds of an operator: its own entry, between its neighbours, or the preset scaled."""
@@ -144,10 +144,10 @@ class TableLatency:
 
     def _look_up_s(self, wanted: tuple[Any, ...], preset_s: float) -> float:
         # A plain tuple: making and hashing a record takes longer than the whole answer.
-        if wanted not in self._answers:
-            named = Signature(**dict(zip(_NAMES, wanted, strict=True)))
-            self._answers[wanted] = self._answer(named)
-        seconds, ratio = self._answers[wanted]
+        answers = self._answers
+        if wanted not in answers:
+            answers[wanted] = self._answer(Signature(**dict(zip(_NAMES, wanted, strict=True))))
+        seconds, ratio = answers[wanted]
         return preset_s * ratio if seconds is None else seconds
 
     def _answer(self, wanted: Signature) -> tuple[float | None, float]:
