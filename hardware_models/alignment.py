@@ -82,11 +82,10 @@ def blocked_operators(work: Work, device: Device) -> frozenset[str]:
 
 def layout_changes(op: OperatorWork, device: Device, blocked: set[str]) -> bool:
     """Whether inputs of `op` are reordered; a blocked result joins `blocked`."""
+    kind = op.kind
     sources = not blocked.isdisjoint(op.sources)
-    is_blocked = (
-        op.kind in ("conv", "depthwise_conv") and not op.integer and is_aligned(op, device)
-    )
-    keeps = op.kind in _KEEPS_LAYOUT and sources
+    is_blocked = not op.integer and kind in ("conv", "depthwise_conv") and is_aligned(op, device)
+    keeps = sources and kind in _KEEPS_LAYOUT
     if is_blocked or keeps:
         blocked.add(op.name)
     enters = is_blocked and not sources and op.in_channels >= device.alignment.float_block

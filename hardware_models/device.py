@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from paredown.hardware_models.caches import cache_bytes
 from paredown.hardware_models.figures import Confidence, Overhead, Rate, Record
 from paredown.hardware_models.gains import WEIGHT_BITS, Energy, Gains, Kernel, Offers
 from paredown.spaces.candidate import Pattern
@@ -211,10 +212,11 @@ def list_devices() -> tuple[str, ...]:
 
 
 def host_device(cpuinfo: str | None = None) -> Device:
-    """The shipped device whose CPU flags this machine has, most flags first.
+    """The shipped device whose CPU flags this machine has, most flags first, with its own caches.
 
     Args:
-        cpuinfo: Text in the format of Linux's /proc/cpuinfo; None reads this machine's.
+        cpuinfo: Text in the format of Linux's /proc/cpuinfo; None reads this machine's. The preset's
+            caches stay with a text.
 
     Raises:
         DeviceError: No preset fits; the message names the nearest.
@@ -226,13 +228,24 @@ def host_device(cpuinfo: str | None = None) -> Device:
     candidates.sort(key=lambda device: -len(device.host_cpu_flags))
     for device in candidates:
         if flags >= set(device.host_cpu_flags):
-            return device
+            return device if cpuinfo is not None else with_caches(device, cache_bytes())
     nearest = min(candidates, key=lambda device: len(set(device.host_cpu_flags) - flags))
     missing = sorted(set(nearest.host_cpu_flags) - flags)
     raise DeviceError(
         f"no shipped device describes this machine (nearest: {nearest.name}, CPU flags missing: "
         f"{', '.join(missing)}); name a device instead of {HOST!r}, say {nearest.name!r}, "
         "or give a device file of your own"
+    )
+
+
+def with_caches(device: Device, size_bytes: Mapping[str, int]) -> Device:
+    """The device with caches of these sizes by name; levels that are not named stay."""
+    levels = [
+        level.model_copy(update={"size_bytes": size_bytes.get(level.name, level.size_bytes)})
+        for level in device.memory.levels
+    ]
+    return device.model_copy(
+        update={"memory": device.memory.model_copy(update={"levels": tuple(levels)})}
     )
 
 

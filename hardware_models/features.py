@@ -9,7 +9,7 @@ and stay linear.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
@@ -26,53 +26,25 @@ from paredown.hardware_models.device import Compute, Device
 from paredown.hardware_models.workload import OperatorWork, Work
 
 PARTS = (
-    "run",
-    "calls",
-    "linear_calls",
-    "int8_linear_calls",
-    "conv_calls",
-    "int8_conv_calls",
-    "depthwise_calls",
-    "int8_depthwise_calls",
-    "conv_macs",
-    "int8_conv_macs",
-    "pointwise_macs",
-    "int8_pointwise_macs",
-    "misaligned_macs",
-    "int8_misaligned_macs",
-    "im2col",
-    "int8_im2col",
-    "int8_conv_elements",
-    "depthwise_macs",
-    "int8_depthwise_macs",
-    "wide_depthwise_macs",
-    "int8_wide_depthwise_macs",
-    "grouped_im2col",
-    "linear_macs",
-    "int8_linear_macs",
-    "narrow_linear_macs",
-    "weight_traffic",
-    "int8_weight_traffic",
-    "far_weight_traffic",
-    "int8_far_weight_traffic",
-    "activation_traffic",
-    "attention",
-    "add",
-    "int8_add",
-    "activation",
-    "norm",
-    "move",
-    "quantize_calls",
-    "quantize_elements",
-    "reorder_calls",
-    "reorder_elements",
-    "int8_weights",
-    "int4_weights",
-    "linear_weights",
-)
+    "run", "calls", "move_calls", "reshape_calls", "attention_calls", "attention_heads",
+    "linear_calls", "int8_linear_calls", "sequence_calls", "conv_calls", "int8_conv_calls",
+    "depthwise_calls", "int8_depthwise_calls", "conv_macs", "int8_conv_macs", "pointwise_macs",
+    "int8_pointwise_macs", "misaligned_macs", "int8_misaligned_macs", "im2col", "int8_im2col",
+    "int8_conv_elements", "int8_conv_outputs", "depthwise_macs", "int8_depthwise_macs",
+    "wide_depthwise_macs", "int8_wide_depthwise_macs", "grouped_im2col", "linear_macs",
+    "int8_linear_macs", "int8_linear_outputs", "narrow_linear_macs", "weight_traffic",
+    "int8_weight_traffic", "far_weight_traffic", "int8_far_weight_traffic", "hidden_weight_traffic",
+    "activation_traffic", "attention", "add", "int8_add", "activation", "norm", "move",
+    "quantize_calls", "quantize_elements", "dequantize_elements", "reorder_calls",
+    "reorder_elements", "int8_weights", "int4_weights", "linear_weights",
+)  # fmt: skip
 """Names of the parts, in the order of every feature vector."""
 
 _CONVOLUTIONS = frozenset({"conv", "depthwise_conv", "conv_transpose"})
+_ATTENTION_KERNELS = 4
+"""Kernels that run one attention: a transpose, two products and a softmax."""
+_NARROW_SLOWDOWN = 2.0
+"""MatMulNBits unpacks as it multiplies: 1024 x 1024 in 4 bits at one row took 18 us on a Zen 5."""
 _PRODUCTS = _CONVOLUTIONS | {"linear", "matmul", "attention"}
 _FACTS = attrgetter(
     "kind", "macs", "activation_bits", "onnx_type", "integer", "fused", "in_channels",
@@ -88,9 +60,11 @@ def latency_parts_s(work: Work, device: Device, threads: int = 1) -> Mapping[str
     """Seconds of every part in `PARTS` on `threads` threads: one run, and all operators."""
     total = dict.fromkeys(PARTS, 0.0)
     total["run"] = device.overheads.run_s.value
-    for parts in operator_parts_s(work, device, threads):
-        for name, seconds in parts.items():
-            total[name] += seconds
+    rows = operator_parts_s(work, device, threads)
+    alike = {id(parts): parts for parts in rows}
+    for key, count in Counter(map(id, rows)).items():
+        for name, seconds in alike[key].items():
+            total[name] += count * seconds
     return total
 
 
@@ -145,7 +119,8 @@ def _parts_s(
         parts["reorder_elements"] += op.input_elements * device.edges.reorder_element_s.value
     if op.kind in ("quantize", "dequantize"):
         parts["quantize_calls"] += device.edges.quantize_s.value
-        parts["quantize_elements"] += op.output_elements * device.edges.quantize_element_s.value
+        elements_s = op.output_elements * device.edges.quantize_element_s.value
+        parts[f"{op.kind}_elements"] += elements_s
     elif op.kind in _PRODUCTS:
         _add_call(parts, op, device)
         dequantised = is_dequantised(op, device)
@@ -153,14 +128,17 @@ def _parts_s(
             _add_weight_dequantize(parts, op, device, speed)
         bytes_per_s = device.memory.levels[level].bytes_per_s.value
         _add_product(parts, op, device, speed, bytes_per_s, dequantised, far=level > 0)
-    elif not op.fused and op.kind != "reshape":
+    elif op.kind == "reshape":
+        parts["reshape_calls"] += device.overheads.other_s.value
+    elif not op.fused:
         _add_elementwise(parts, op, device, speed)
     return dict(parts)
 
 
 def resident_weight_bytes(work: Work, device: Device) -> int:
     """Bytes of weights as kernels read them, walked on every inference."""
-    bits = {op.weight: op.weight_count * held_bits(op, device) for op in work.operators}
+    layers = (op for op in work.operators if op.weight_count)
+    bits = {op.weight: op.weight_count * held_bits(op, device) for op in layers}
     return sum(bits.values()) // 8
 
 
@@ -183,8 +161,16 @@ def _add_call(parts: dict[str, float], op: OperatorWork, device: Device) -> None
             seconds = overheads.int8_pointwise_s if op.integer else overheads.float_pointwise_s
         else:
             seconds = overheads.int8_conv_s if op.integer else overheads.float_conv_s
+    elif op.kind == "attention":
+        parts["attention_calls"] += _ATTENTION_KERNELS * overheads.other_s.value
+        # Both products of each head are calls of their own, inside the kernels.
+        parts["attention_heads"] += 2 * op.batch * op.in_channels * overheads.other_s.value
+        return
     else:
         part, seconds = "linear_calls", overheads.other_s
+        if op.out_spatial > 1 and not op.integer:
+            # A float Gemm is of two dimensions: a sequence is reshaped on its way in and out.
+            parts["sequence_calls"] += 2 * overheads.other_s.value
     parts["int8_" + part if op.integer else part] += seconds.value
 
 
@@ -208,13 +194,23 @@ def _add_product(
     if sum(computing.values()) / speed >= weights_s + elements_s:
         for part, seconds in computing.items():
             parts[part] += seconds / speed
+        if far and op.kind == "linear":
+            # Streamed from afar beside the products, of which a core hides only a share.
+            parts["hidden_weight_traffic"] += weights_s
     else:
         parts[f"{prefix}{'far_' if far else ''}weight_traffic"] += weights_s
         parts["activation_traffic"] += elements_s
-    if op.integer and op.kind in _CONVOLUTIONS and "int8_im2col" not in computing:
-        # Codes are read and requantised one by one; where columns are made, those say so already.
-        touched = op.input_elements + op.output_elements
-        parts["int8_conv_elements"] += touched * device.elements.add_s.value / speed
+    if op.integer and op.kind == "linear":
+        parts["int8_linear_outputs"] += (
+            op.output_elements * device.elements.activation_s.value / speed
+        )
+    if op.integer and op.kind in _CONVOLUTIONS:
+        element_s = device.elements.add_s.value / speed
+        if "int8_im2col" in computing:
+            # Columns say already that codes are read. What is written is a quarter of a float.
+            parts["int8_conv_outputs"] += op.output_elements * element_s / 4
+        else:
+            parts["int8_conv_elements"] += (op.input_elements + op.output_elements) * element_s
 
 
 def _add_weight_dequantize(
@@ -239,6 +235,8 @@ def _computing_s(op: OperatorWork, device: Device, dequantised: bool) -> Mapping
         narrow = not op.integer and not dequantised and held_bits(op, device) < 32
         part = "attention" if op.kind in ("attention", "matmul") else "linear_macs"
         part = "narrow_linear_macs" if narrow else part
+        if narrow:
+            return {part: op.macs * _NARROW_SLOWDOWN / rates.linear_macs_per_s.value}
         prefix = prefix if part == "linear_macs" else ""
         return {prefix + part: op.macs / rates.linear_macs_per_s.value}
     if is_aligned(op, device):
@@ -286,4 +284,5 @@ def _add_elementwise(
     if op.kind in ("add", "mul"):
         part = "int8_add" if op.integer else "add"
     parts[part] += counted * element_s.value / speed
-    parts["calls"] += device.overheads.other_s.value
+    calls = "move_calls" if part == "move" else "calls"
+    parts[calls] += device.overheads.other_s.value

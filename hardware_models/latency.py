@@ -133,7 +133,10 @@ def weighted_operators_s(
 ) -> Array:
     """Seconds (operators,) of each operator: its parts times their factors."""
     rows = operator_parts_s(work, device, threads, level)
-    return np.array([sum(factors[name] * s for name, s in parts.items()) for parts in rows])
+    # Operators alike share their parts, so each sum is made once; `rows` keeps identities apart.
+    alike = {id(parts): parts for parts in rows}
+    sums = {key: sum(factors[n] * s for n, s in parts.items()) for key, parts in alike.items()}
+    return np.array([sums[id(parts)] for parts in rows])
 
 
 def symmetric(value_s: Array, relative_error: float) -> tuple[Array, Array]:

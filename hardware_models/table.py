@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -60,20 +61,14 @@ class Signature:
         )  # fmt: skip
 
 
+_NAMES = tuple(field.name for field in fields(Signature))
+_FIELDS = attrgetter(*_NAMES)
+"""The fields of a signature, from it or from the operator itself, in which they have the same names."""
+
+
 def signature(op: OperatorWork) -> Signature:
     """The signature of an operator."""
-    return Signature(
-        kind=op.kind,
-        integer=op.integer,
-        onnx_type=op.onnx_type,
-        in_channels=op.in_channels,
-        out_channels=op.out_channels,
-        kernel_size=op.kernel_size,
-        stride=op.stride,
-        groups=op.groups,
-        out_spatial=op.out_spatial,
-        batch=op.batch,
-    )
+    return Signature(**dict(zip(_NAMES, _FIELDS(op), strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,19 +130,24 @@ class TableLatency:
 
     def split_s(self, work: Work, level: int | None = None) -> tuple[Array, Array]:
         """Seconds (operators,) of what the table answers for, and of all else; no factors."""
-        rest_s = self.preset.operators_s(work, level)
-        table_s = np.zeros(len(rest_s))
+        rest_s = self.preset.operators_s(work, level).tolist()
+        table_s = [0.0] * len(rest_s)
         for index, op in enumerate(work.operators):
             if op.kind in PRODUCTS:
-                table_s[index] = self.look_up_s(signature(op), float(rest_s[index]))
+                table_s[index] = self._look_up_s(_FIELDS(op), rest_s[index])
                 rest_s[index] = 0.0
-        return table_s, rest_s
+        return np.array(table_s), np.array(rest_s)
 
     def look_up_s(self, wanted: Signature, preset_s: float) -> float:
         """Seconds of an operator: its own entry, between its neighbours, or the preset scaled."""
-        if wanted not in self._answers:
-            self._answers[wanted] = self._answer(wanted)
-        seconds, ratio = self._answers[wanted]
+        return self._look_up_s(_FIELDS(wanted), preset_s)
+
+    def _look_up_s(self, wanted: tuple[Any, ...], preset_s: float) -> float:
+        # A plain tuple: making and hashing a record takes longer than the whole answer.
+        answers = self._answers
+        if wanted not in answers:
+            answers[wanted] = self._answer(Signature(**dict(zip(_NAMES, wanted, strict=True))))
+        seconds, ratio = answers[wanted]
         return preset_s * ratio if seconds is None else seconds
 
     def _answer(self, wanted: Signature) -> tuple[float | None, float]:
@@ -162,7 +162,7 @@ class TableLatency:
         return math.exp(float(np.interp(size, sizes, logs))), 1.0
 
     @functools.cached_property
-    def _answers(self) -> dict[Signature, tuple[float | None, float]]:
+    def _answers(self) -> dict[tuple[Any, ...], tuple[float | None, float]]:
         return {}
 
     @functools.cached_property
@@ -221,10 +221,10 @@ class TableLatency:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TableLatency:
         """The model that `to_json` wrote."""
-        fields = {name: value for name, value in data.items() if name != "kind"}
-        fields["preset"] = RooflineLatency.from_json(data["preset"])
-        fields["entries"] = tuple(_entry(entry) for entry in data["entries"])
-        return cls(**fields)
+        known = {name: value for name, value in data.items() if name != "kind"}
+        known["preset"] = RooflineLatency.from_json(data["preset"])
+        known["entries"] = tuple(_entry(entry) for entry in data["entries"])
+        return cls(**known)
 
 
 def naive_table(

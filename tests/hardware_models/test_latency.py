@@ -111,6 +111,37 @@ def test_parts_of_operators_seen_before_are_those_of_the_device_asked():
             assert other["conv_macs"] < first["conv_macs"]
 
 
+def test_sequences_pay_for_the_two_dimensions_of_a_float_gemm():
+    row = OperatorWork(name="l", kind="linear", in_channels=64, out_channels=64, weight_count=4096)
+    tokens = replace(row, out_spatial=8)
+    codes = replace(tokens, integer=True, activation_bits=8, onnx_type="int8")
+    parts = [latency_parts_s(Work(operators=(op,)), X86)["sequence_calls"] for op in (row, codes)]
+    assert parts == [0.0, 0.0]
+    assert latency_parts_s(Work(operators=(tokens,)), X86)["sequence_calls"] > 0
+
+
+def test_weights_from_afar_are_a_part_of_their_own_however_much_is_computed():
+    macs = 64 * 1024 * 1024
+    layer = OperatorWork(
+        name="l", kind="linear", macs=macs, in_channels=1024, out_channels=1024,
+        weight_count=2**20, out_spatial=64,
+    )  # fmt: skip
+    near, far = (operator_parts_s(Work(operators=(layer,)), X86, 1, at)[0] for at in (0, 1))
+    assert far["linear_macs"] == near["linear_macs"]
+    rate = X86.memory.levels[1].bytes_per_s.value
+    assert far["hidden_weight_traffic"] == pytest.approx(4 * 2**20 / rate)
+    assert "hidden_weight_traffic" not in near
+
+
+def test_an_attention_costs_calls_by_the_head():
+    one, four = (
+        OperatorWork(name="a", kind="attention", in_channels=heads, batch=2) for heads in (1, 4)
+    )
+    parts = [latency_parts_s(Work(operators=(op,)), X86) for op in (one, four)]
+    assert parts[1]["attention_heads"] == pytest.approx(4 * parts[0]["attention_heads"])
+    assert parts[1]["attention_calls"] == parts[0]["attention_calls"]
+
+
 def test_zeros_buy_no_time():
     assert seconds(replace(convolution(64), density=0.1)) == seconds(convolution(64))
 

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from paredown.compressors.export.kernels import integer_kernels
+from paredown.compressors.export.kernels import integer_kernels, kernels
 from paredown.hardware_models.device import load_device
 from paredown.hardware_models.probes import measure_table, operator_model, probe_kernels
 from paredown.hardware_models.table import Signature
@@ -50,15 +50,26 @@ def test_a_signature_becomes_a_model_of_its_shapes(wanted, shape):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "kernel"), [(integer(CONV), "QLinearConv"), (integer(LINEAR), "QGemm")]
+    ("wanted", "kernel"),
+    [
+        (integer(CONV), "QLinearConv"),
+        (replace(integer(CONV), onnx_type="int4"), "QLinearConv"),
+        (integer(LINEAR), "QGemm"),
+    ],
 )
 def test_integer_operators_run_on_integer_kernels(wanted, kernel):
     assert integer_kernels(operator_model(wanted, repeats=3))[kernel] == 3
 
 
+def test_narrow_weights_alone_are_floats_once_the_model_is_loaded():
+    found = kernels(operator_model(replace(CONV, onnx_type="int4"), repeats=2))
+    assert found == kernels(operator_model(CONV, repeats=2))
+
+
 @pytest.mark.parametrize(
     "wanted",
     [
+        replace(LINEAR, in_channels=1024, out_channels=1024, onnx_type="int4"),
         replace(CONV, kernel_size=(3,), stride=(1,)),
         replace(CONV, out_spatial=60),
         replace(CONV, onnx_type="int2"),
