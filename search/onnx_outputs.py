@@ -10,19 +10,21 @@ from torch import Tensor
 
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.export.lowering import output_names
+from paredown.search.scoring import channels_last
 from paredown.search.splits import Split, Targets
 from paredown.spaces.capture import as_inputs
 from paredown.spaces.graph import Graph
 
 Outputs = tuple[Tensor, ...]
 
-_CHUNK_ROWS = 256
+_CHUNK_ROWS = 32
+"""Activations of the simulation then stay in the cache, as when candidates are scored."""
 
 
 def onnx_outputs(
     session: ort.InferenceSession, graph: Graph, split: Split, rows: int | None = None
 ) -> Iterator[tuple[Outputs, Targets]]:
-    """Outputs and targets of the first `rows` rows, in order, some hundred at a time."""
+    """Outputs and targets of the first `rows` rows, in order, some dozens at a time."""
     for batch, targets in split.batches(_CHUNK_ROWS, rows):
         yield run_onnx(session, graph, as_inputs(graph, batch)), targets
 
@@ -35,7 +37,7 @@ def both_outputs(
     for batch, targets in split.batches(_CHUNK_ROWS, rows):
         inputs = as_inputs(graph, batch)
         with torch.no_grad():
-            simulated = model(inputs)
+            simulated = model([channels_last(x) for x in inputs])
         yield run_onnx(session, graph, inputs), simulated, targets
 
 
