@@ -13,9 +13,10 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from paredown.search.coordinator import Job, Outcome
 from paredown.search.display import Outline
 from paredown.search.evaluation import Evaluation, Goal
-from paredown.search.journal import Journal
+from paredown.search.journal import Journal, JournalError
 from paredown.search.mlflow_writer import TrackingPlace
 from paredown.search.pareto import Front, front_of, hypervolume, reference_point
+from paredown.search.problem import problem
 from paredown.search.run_record import JOURNAL, RUNG
 from paredown.search.tracking import Tracker
 from paredown.search.workbench import Workbench
@@ -67,9 +68,14 @@ class Ledger:
         """The ledger of the run in `folder`, with what a resumed run holds already.
 
         Raises:
-            JournalError: The folder holds another study, or one in use.
+            JournalError: The folder holds another study, one in use, or one about something else.
         """
         journal = Journal.open(folder / JOURNAL, goals, resume=resume)
+        try:
+            journal.keep_problem(problem(workbench))
+        except JournalError:
+            journal.close()
+            raise
         config = workbench.config
         place = TrackingPlace(
             run_folder=folder,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 from collections.abc import Mapping
@@ -25,11 +24,12 @@ from paredown.hardware_models.workload import read_work
 from paredown.search.cache import cache_folder, digest
 from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, Score
 from paredown.search.latency_source import latency_model
-from paredown.search.schema import Config, GoalSection
+from paredown.search.schema import Config, CustomTask, GoalSection
 from paredown.search.scoring import Evaluator, channels_last, score
 from paredown.search.space_rules import build_space
 from paredown.search.splits import Split
 from paredown.search.tasks import Task, UserLoss, load_task
+from paredown.search.user_code import code_digest
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.capabilities import Capabilities, joint
@@ -156,7 +156,7 @@ def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
     surveyed = survey(config)
     task, space = surveyed.task, surveyed.space
     databases = {
-        name: _database(captured, space.by_name[name].model_map, task, config.search.seed)
+        name: _database(captured, space.by_name[name].model_map, task, config)
         for name, captured in surveyed.captured.items()
     }
     first = space.architectures[0]
@@ -217,7 +217,7 @@ def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:
     return [channels_last(x) for x in as_inputs(model_map.graph, split.rows(0, rows)[0])]
 
 
-def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) -> Database:
+def _database(captured: Captured, model_map: ModelMap, task: Task, config: Config) -> Database:
     split = task.splits.calibration
     graph = captured.graph
     rows = min(RESTORED_ROWS, len(split))
@@ -228,7 +228,7 @@ def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) ->
         size = targets[0].shape[0] if isinstance(targets, tuple) else targets.shape[0]  # type: ignore[attr-defined]
         return task.loss(outputs, targets) * size  # type: ignore[arg-type]
 
-    loss_digest = _loss_digest(task)
+    loss_digest = _loss_digest(task, config)
     calibration = calibrate(
         graph,
         captured.tensors,
@@ -238,7 +238,7 @@ def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) ->
             loss=summed_cross_entropy if classifies else summed_loss,
             targets=None if classifies else [targets for _, targets in batches],
             loss_digest=loss_digest or "",
-            seed=seed,
+            seed=config.search.seed,
         ),
         shelf=Shelf(cache_folder() / "statistics", STATISTICS_BYTES) if loss_digest else None,
     )
@@ -248,15 +248,11 @@ def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) ->
     )
 
 
-def _loss_digest(task: Task) -> str | None:
-    """Stands for the loss; of the user's own, for the file it lies in. None if there is no file."""
-    if not isinstance(task.loss, UserLoss):
+def _loss_digest(task: Task, config: Config) -> str | None:
+    """Stands for the loss; of the user's own, for all code it may use. None if that is no file."""
+    if not isinstance(task.loss, UserLoss) or not isinstance(config.task, CustomTask):
         return digest(task.loss_name)
-    try:
-        source = inspect.getsourcefile(task.loss.function)
-    except TypeError:
-        return None
-    return digest(task.loss_name, Path(source)) if source and Path(source).is_file() else None
+    return code_digest(task.loss_name, config.task.code_folder)
 
 
 def absolute_goals(

@@ -173,6 +173,14 @@ def test_the_same_seed_searches_the_same_and_resuming_a_finished_run_evaluates_n
     assert [c.key for c in calls] == [again.evaluations[0].key], "bounds need the base alone"
 
 
+def test_a_run_of_other_scores_is_not_resumed_and_keeps_its_config(finished, config_file):
+    result, _ = finished
+    before = (result.folder / "config.yaml").read_text()
+    with pytest.raises(JournalError, match=r"search\.rung_images"):
+        search(config_file, result.folder.parent, "search.rung_images=100", resume=True)
+    assert (result.folder / "config.yaml").read_text() == before
+
+
 def kill_after(process, journal, count):
     """Kill the search once `count` evaluations are written; the evaluations it left."""
     deadline = time.monotonic() + 60
