@@ -36,12 +36,16 @@ def is_cost(metric: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """One thing the search makes large or small, with hard bounds in the metric's own unit."""
+    """One thing the search makes large or small, with hard bounds in the metric's own unit.
+
+    `relative` says that the bounds were given against the uncompressed model.
+    """
 
     metric: str
     direction: Direction
     at_most: float | None = None
     at_least: float | None = None
+    relative: bool = False
 
     @property
     def is_cost(self) -> bool:
@@ -56,6 +60,22 @@ class Goal:
         low = -math.inf if self.at_least is None else self.at_least
         high = math.inf if self.at_most is None else self.at_most
         return low <= value <= high
+
+    @property
+    def has_bound(self) -> bool:
+        return (self.at_most, self.at_least) != (None, None)
+
+    def keeps_bounds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a candidate of these metrics lies within the bounds.
+
+        Predicted seconds are held at the upper end of their 95 % interval, where there is one, for
+        the bound is a promise. Against the uncompressed model the predicted values themselves
+        count: what the model does not know of this machine falls on both alike.
+        """
+        kind, at, device = self.metric.partition("@")
+        upper_end = f"{kind.removesuffix('_s')}_high_s{at}{device}"
+        name = self.metric if self.relative or upper_end not in metrics else upper_end
+        return self.is_met(metrics[name])
 
 
 @dataclass(frozen=True, kw_only=True)

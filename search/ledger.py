@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from optuna.distributions import BaseDistribution, IntDistribution
 
+from paredown.hardware_models.measure import MeasureError
 from paredown.search.coordinator import Job, Outcome
 from paredown.search.display import Outline
 from paredown.search.evaluation import Evaluation, Goal
@@ -99,10 +100,12 @@ class Ledger:
             self._keep(uncompressed)
 
     def tell(self, job: Job, outcome: Outcome) -> Evaluation:
-        """The evaluation that an outcome makes, on disk when this returns."""
-        metrics: dict[str, float] = self._workbench.price(job.candidate).as_metrics()
+        """The evaluation that an outcome makes, on disk when this returns; without a price a failure."""
+        metrics: dict[str, float] = {}
         error = outcome.error
-        if outcome.score is not None:
+        if error is None:
+            metrics, error = self._price(job)
+        if outcome.score is not None and error is None:
             metric = self._workbench.task.metric.name
             metrics |= {metric: outcome.score.metric, "loss": outcome.score.loss}
             broken = [name for name, value in metrics.items() if not math.isfinite(value)]
@@ -120,6 +123,12 @@ class Ledger:
         )
         self._keep(evaluation)
         return evaluation
+
+    def _price(self, job: Job) -> tuple[dict[str, float], str | None]:
+        try:
+            return self._workbench.price(job.candidate).as_metrics(), None
+        except MeasureError as error:
+            return {}, f"{type(error).__name__}: {error}"
 
     def use_rung(self, rung: int) -> None:
         """Make the front that of another rung, complete now.

@@ -76,7 +76,8 @@ def losses(evaluation: Evaluation, goals: Sequence[Goal]) -> tuple[float, ...]:
 
 
 def is_within_bounds(evaluation: Evaluation, goals: Sequence[Goal]) -> bool:
-    return all(goal.is_met(evaluation.metrics[goal.metric]) for goal in goals)
+    """Whether a successful evaluation keeps every hard bound, see `Goal.keeps_bounds`."""
+    return all(goal.keeps_bounds(evaluation.metrics) for goal in goals)
 
 
 def non_dominated(values: np.ndarray, directions: Sequence[Direction]) -> np.ndarray:

@@ -13,12 +13,13 @@ from typing import Protocol
 
 import torch
 
+from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search.belief import believed_values, quality_models
 from paredown.search.config import dump_config, load_config
 from paredown.search.coordinator import Coordinator, Job
 from paredown.search.engine_local import run_local
 from paredown.search.engine_ray import run_ray
-from paredown.search.evaluation import UNIFORM_8_BIT, Evaluation, Goal, is_cost
+from paredown.search.evaluation import UNIFORM_8_BIT, Evaluation, Goal
 from paredown.search.finish import export_front, write_pages
 from paredown.search.journal import JournalError
 from paredown.search.latency_source import uniform
@@ -113,7 +114,7 @@ def run(
     goals = absolute_goals(config.goals, base.metrics)
     ledger = Ledger.open(workbench, goals, folder, watch, resume=resume)
     # Only now is the folder ours: a refused resumption leaves the earlier config as it was.
-    (folder / CONFIG).write_text(dump_config(config), "utf-8")
+    write_text_whole(folder / CONFIG, dump_config(config))
     try:
         terms = DamageTerms(workbench.databases)
         coordinator = _search(workbench, ledger, base, terms, rows, watch)
@@ -156,6 +157,9 @@ def _claim(folder: Path, resume: bool) -> None:
             f"a search starts in an empty run folder, got a study in {folder}; "
             "add --resume to go on with it, or choose another `name` or `output.folder`"
         )
+    if not has_study:
+        # Of a search that ended before its study began: its times are not this one's.
+        (folder / LATENCY).unlink(missing_ok=True)
 
 
 def _first_rows(workbench: Workbench) -> int | None:
@@ -217,14 +221,13 @@ def _search(
 def refused_by(workbench: Workbench, goals: Sequence[Goal], candidate: Candidate) -> str | None:
     """The cost whose hard bound the candidate breaks, by price alone; None where it breaks none.
 
-    Latency is held at the upper end of its 95 % interval.
+    A candidate without a price breaks none here: it fails with its reason when it is told.
     """
-    bounded = [g for g in goals if is_cost(g.metric) and (g.at_most, g.at_least) != (None, None)]
-    if not bounded:
+    bounded = [goal for goal in goals if goal.is_cost and goal.has_bound]
+    prices = workbench.costs(candidate) if bounded else None
+    if prices is None:
         return None
-    prices = workbench.price(candidate).as_metrics()
-    prices["latency_s"] = prices["latency_high_s"]
-    return next((g.metric for g in bounded if not g.is_met(prices[g.metric])), None)
+    return next((goal.metric for goal in bounded if not goal.keeps_bounds(prices)), None)
 
 
 def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,11 +19,12 @@ from paredown.compressors.statistics import summed_cross_entropy
 from paredown.hardware_models.costs import Cost, CostModels
 from paredown.hardware_models.device import Device, capabilities, load_device
 from paredown.hardware_models.elsewhere import LatenciesElsewhere
-from paredown.hardware_models.latency import LatencyModel, RooflineLatency
+from paredown.hardware_models.latency import RooflineLatency
+from paredown.hardware_models.measure import MeasureError
 from paredown.hardware_models.workload import read_work
 from paredown.search.cache import cache_folder, digest
 from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, Score
-from paredown.search.latency_source import latency_model
+from paredown.search.latency_source import kept_latency_model
 from paredown.search.schema import Config, CustomTask, GoalSection
 from paredown.search.scoring import Evaluator, channels_last, score
 from paredown.search.space_rules import build_space
@@ -38,6 +39,8 @@ from paredown.spaces.draft import draft
 from paredown.spaces.model_map import ModelMap
 from paredown.spaces.read import read_model_map
 from paredown.spaces.space import Space
+
+_log = logging.getLogger(__name__)
 
 _CALIBRATION_BATCH = 64
 STATISTICS_BYTES = 4 * 2**30
@@ -93,8 +96,20 @@ class Workbench:
         return draft(self.space.model_map(candidate), candidate)
 
     def price(self, candidate: Candidate) -> Cost:
-        """All costs, without building the model."""
+        """All costs, without building the model.
+
+        Raises:
+            MeasureError: Latency is measured, and the runtime refuses the candidate's ONNX file.
+        """
         return self.cost_models.price(self.blueprint(candidate))
+
+    def costs(self, candidate: Candidate) -> dict[str, float] | None:
+        """All costs by name; None, and the reason in the log, where it has no price."""
+        try:
+            return self.price(candidate).as_metrics()
+        except MeasureError as error:
+            _log.warning("candidate %s has no price: %s", candidate.key, error)
+            return None
 
     def assemble(self, candidate: Candidate) -> CompressedModel:
         """The compressed model, exactly as it is scored and exported."""
@@ -152,6 +167,9 @@ def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
     Args:
         latency_file: Where the fitted latency model is kept: read when it exists, so that costs stay
             frozen over a run and its resumption, written otherwise.
+
+    Raises:
+        LatencyError: `latency_file` holds no latency model, or that of another device or kind.
     """
     surveyed = survey(config)
     task, space = surveyed.task, surveyed.space
@@ -177,24 +195,17 @@ def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
         evaluator=evaluator,
         cost_models=CostModels(
             device=surveyed.device,
-            latency_model=_latency(surveyed, latency_file),
+            latency_model=kept_latency_model(
+                config.hardware.latency,
+                surveyed.device,
+                config.hardware.threads,
+                space,
+                latency_file,
+            ),
             reference=reference,
             sizes=_Sizes(LatenciesElsewhere(surveyed.also, config.hardware.threads)),
         ),
     )
-
-
-def _latency(surveyed: Surveyed, latency_file: Path | None) -> LatencyModel:
-    hardware = surveyed.config.hardware
-    stored = None
-    if latency_file is not None and latency_file.exists():
-        stored = json.loads(latency_file.read_text("utf-8"))
-    model, written = latency_model(
-        hardware.latency, surveyed.device, hardware.threads, surveyed.space, stored
-    )
-    if latency_file is not None and stored is None and written is not None:
-        latency_file.write_text(json.dumps(written, indent=1), "utf-8")
-    return model
 
 
 @dataclass(frozen=True)
@@ -273,5 +284,12 @@ def absolute_goals(
                 base = uncompressed[section.metric]
                 absolute = value * base if section.is_cost else value + base
                 bounds[side] = absolute if section.relative else value
-        goals.append(Goal(metric=section.metric, direction=section.direction, **bounds))
+        goals.append(
+            Goal(
+                metric=section.metric,
+                direction=section.direction,
+                relative=section.relative,
+                **bounds,
+            )
+        )
     return tuple(goals)
