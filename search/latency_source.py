@@ -39,6 +39,7 @@ _NETWORKS = 60
 _REPEATED = 24
 """Networks timed twice to learn how measuring repeats itself: an interval needs 20."""
 _SEED = 7
+_TIMED_HERE = ("measured", "calibrated")
 _PRECISIONS: tuple[Literal[8, 32] | None, ...] = (8, 32, None)
 """Activation bits of all segments of the networks drawn in turn; None leaves them random."""
 
@@ -54,8 +55,7 @@ def latency_model(
 
     Args:
         kind: "roofline", "calibrated", "measured", or the path of a calibration file.
-        stored: What an earlier call gave to keep: the same model comes back, nothing is measured. A
-            roofline and a calibration file stand for themselves.
+        stored: What an earlier call gave to keep: the same model comes back, nothing is measured.
 
     Raises:
         LatencyError: The device is not this machine and would have to be, or `stored` is a model of
@@ -64,17 +64,19 @@ def latency_model(
     """
     if kind == "roofline":
         return RooflineLatency(device, threads), None
-    if kind not in ("measured", "calibrated"):
-        model, _ = read_calibration(Path(kind))
-        check_target(model, device, threads)
-        return model, model.to_json()
-    _check_is_here(kind, device)
+    if kind in _TIMED_HERE:
+        _check_is_here(kind, device)
     if stored is not None:
         return _kept(kind, device, threads, space, stored), dict(stored)
-    started = (
-        _measured(threads, space) if kind == "measured" else _calibrated(device, threads, space)
-    )
-    return started, started.to_json()
+    if kind == "measured":
+        measured = _measured(threads, space)
+        return measured, measured.to_json()
+    if kind == "calibrated":
+        fitted = _calibrated(device, threads, space)
+        return fitted, fitted.to_json()
+    model, _ = read_calibration(Path(kind))
+    check_target(model, device, threads)
+    return model, model.to_json()
 
 
 def kept_latency_model(
@@ -109,16 +111,21 @@ def _kept(
     kind: str, device: Device, threads: int, space: Space, stored: Mapping[str, Any]
 ) -> LatencyModel:
     try:
-        if stored.get("kind") != kind or stored["threads"] != threads:
-            raise LatencyError(
-                f"it is {stored.get('kind')} with {stored.get('threads')} threads, the config "
-                f"asks for {kind} with {threads}"
-            )
+        if kind in _TIMED_HERE and stored.get("kind") != kind:
+            raise LatencyError(f"it is {stored.get('kind')!r}, the config asks for {kind!r}")
         if kind == "measured":
             reference = _work(space, Candidate(architecture=space.architectures[0].name))
-            return MeasuredLatency.from_json(stored, export=export, reference=reference)
+            measured = MeasuredLatency.from_json(stored, export=export, reference=reference)
+            if measured.threads != threads:
+                raise LatencyError(
+                    f"it is for {measured.threads} threads, the config says {threads}"
+                )
+            return measured
         model = model_from_json(stored)
         check_target(model, device, threads)
+        given = Path(kind)
+        if given.is_file() and read_calibration(given)[0].to_json() != stored:
+            raise LatencyError(f"{given} is another calibration now")
         return model
     except (KeyError, TypeError, ValueError) as error:
         raise LatencyError(

@@ -300,3 +300,18 @@ def test_a_search_that_fails_before_its_study_opens_leaves_the_folder_free(
     with pytest.raises(ValueError, match="no data"):
         run(config_file, overrides=[f"output.folder={tmp_path}"])
     assert list((tmp_path / "toy").iterdir()) == []
+
+
+def test_latencies_left_by_a_search_that_never_began_are_not_trusted(
+    config_file, tmp_path, monkeypatch
+):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "latency.json").write_text('{"kind": "calibr')
+
+    def seen(config, latency_file):
+        assert not latency_file.exists()
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(running, "prepare", seen)
+    with pytest.raises(ValueError, match="far enough"):
+        run(config_file, overrides=[f"output.folder={tmp_path}"])
