@@ -14,6 +14,8 @@ Kind = Literal["reference", "search"]
 
 UNCOMPRESSED = "uncompressed"
 UNIFORM_8_BIT = "uniform 8-bit"
+LOST = "WorkerDied"
+"""How the error of an evaluation begins whose worker ended before the candidate was scored."""
 
 # A unit in the name marks a cost; operations are counted without one.
 _COST_ENDINGS = ("_s", "_bytes", "_j")
@@ -109,6 +111,11 @@ class Evaluation:
     @property
     def is_failed(self) -> bool:
         return self.error is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the worker failed and not, as far as is known, the candidate."""
+        return self.error is not None and self.error.startswith(LOST)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict from which `from_json` gives an equal record."""

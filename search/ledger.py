@@ -130,6 +130,15 @@ class Ledger:
         except MeasureError as error:
             return {}, f"{type(error).__name__}: {error}"
 
+    def settled(self, rung: int) -> dict[str, Evaluation]:
+        """Evaluations of a rung by key, but those that are lost."""
+        return {e.key: e for e in self.evaluations if e.rung == rung and not e.is_lost}
+
+    def lost(self, rung: int) -> dict[str, Evaluation]:
+        """By key those whose worker ended and that were never scored since: to be asked again."""
+        settled = self.settled(rung)
+        return {e.key: e for e in self.evaluations if e.rung == rung and e.key not in settled}
+
     def use_rung(self, rung: int) -> None:
         """Make the front that of another rung, complete now.
 

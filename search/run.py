@@ -15,11 +15,12 @@ import torch
 
 from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search.belief import believed_values, quality_models
+from paredown.search.bounds import absolute_goals, refused_by
 from paredown.search.config import dump_config, load_config
 from paredown.search.coordinator import Coordinator, Job
 from paredown.search.engine_local import run_local
 from paredown.search.engine_ray import run_ray
-from paredown.search.evaluation import UNIFORM_8_BIT, Evaluation, Goal
+from paredown.search.evaluation import UNIFORM_8_BIT, Evaluation
 from paredown.search.finish import export_front, write_pages
 from paredown.search.journal import JournalError
 from paredown.search.latency_source import uniform
@@ -33,7 +34,7 @@ from paredown.search.report import BundleCheck
 from paredown.search.run_record import CONFIG, JOURNAL, LATENCY
 from paredown.search.schema import Config
 from paredown.search.schema_task import CustomTask
-from paredown.search.workbench import Workbench, absolute_goals, prepare
+from paredown.search.workbench import Workbench, prepare
 from paredown.spaces.candidate import Candidate
 
 UNIFORM_4_BIT = "uniform 4-bit"
@@ -196,11 +197,14 @@ def _search(
     references = _reference_jobs(workbench, rows)
     watch.started(max(section.evaluations, 1 + len(references)))
     ledger.start(base)
-    for evaluation in ledger.evaluations:
-        if evaluation.rung == 0:
-            proposer.tell(evaluation)
-    done = {e.key for e in ledger.evaluations}
-    first = [job for job in references if job.candidate.key not in done]
+    told = ledger.settled(rung=0)
+    for evaluation in told.values():
+        proposer.tell(evaluation)
+    first = [job for job in references if job.candidate.key not in told]
+    first += [
+        Job(candidate=e.candidate, kind=e.kind, label=e.label, rows=rows)
+        for e in ledger.lost(rung=0).values()
+    ]
     deadline = section.time_budget_s
     coordinator = Coordinator(
         proposer=proposer,
@@ -209,25 +213,13 @@ def _search(
         batch=section.batch,
         rows=rows,
         tell=ledger.tell,
-        told=sum(1 for e in ledger.evaluations if e.rung == 0),
+        told=len(told),
         deadline_s=None if deadline is None else time.monotonic() + deadline,
     )
     watch.stage("searching")
     _work(workbench, coordinator)
     ledger.over_bound = sum(proposer.over_bound.values())
     return coordinator
-
-
-def refused_by(workbench: Workbench, goals: Sequence[Goal], candidate: Candidate) -> str | None:
-    """The cost whose hard bound the candidate breaks, by price alone; None where it breaks none.
-
-    A candidate without a price breaks none here: it fails with its reason when it is told.
-    """
-    bounded = [goal for goal in goals if goal.is_cost and goal.has_bound]
-    prices = workbench.costs(candidate) if bounded else None
-    if prices is None:
-        return None
-    return next((goal.metric for goal in bounded if not goal.keeps_bounds(prices)), None)
 
 
 def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:
@@ -258,7 +250,7 @@ def _rescore(
     promoted = {e.key: e for e in first if e.kind == "reference"} | {
         e.key: e for e in leading(first, values, ledger.goals, count)
     }
-    done = {e.key for e in ledger.evaluations if e.rung == 1}
+    done = ledger.settled(rung=1)
     jobs = [
         Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=1)
         for e in promoted.values()

@@ -23,9 +23,9 @@ from paredown.hardware_models.latency import RooflineLatency
 from paredown.hardware_models.measure import MeasureError
 from paredown.hardware_models.workload import read_work
 from paredown.search.cache import cache_folder, digest
-from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, Score
+from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Score
 from paredown.search.latency_source import kept_latency_model
-from paredown.search.schema import Config, CustomTask, GoalSection
+from paredown.search.schema import Config, CustomTask
 from paredown.search.scoring import Evaluator, channels_last, score
 from paredown.search.space_rules import build_space
 from paredown.search.splits import Split
@@ -264,32 +264,3 @@ def _loss_digest(task: Task, config: Config) -> str | None:
     if not isinstance(task.loss, UserLoss) or not isinstance(config.task, CustomTask):
         return digest(task.loss_name)
     return code_digest(task.loss_name, config.task.code_folder)
-
-
-def absolute_goals(
-    sections: tuple[GoalSection, ...], uncompressed: Mapping[str, float]
-) -> tuple[Goal, ...]:
-    """Goals with their bounds in the metric's own unit.
-
-    Args:
-        uncompressed: Metrics of the uncompressed model, which relative bounds refer to: a ratio for a
-            cost, a difference for a quality.
-    """
-    goals = []
-    for section in sections:
-        bounds: dict[str, float] = {}
-        for side in ("at_most", "at_least"):
-            value = getattr(section, side)
-            if value is not None:
-                base = uncompressed[section.metric]
-                absolute = value * base if section.is_cost else value + base
-                bounds[side] = absolute if section.relative else value
-        goals.append(
-            Goal(
-                metric=section.metric,
-                direction=section.direction,
-                relative=section.relative,
-                **bounds,
-            )
-        )
-    return tuple(goals)

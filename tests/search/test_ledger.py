@@ -9,7 +9,7 @@ import pytest
 
 from paredown.hardware_models.measure import MeasureError
 from paredown.search.coordinator import Job, Outcome
-from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, Score
+from paredown.search.evaluation import LOST, UNCOMPRESSED, Evaluation, Goal, Score
 from paredown.search.journal import Journal, read_journal
 from paredown.search.ledger import Ledger
 from paredown.search.run_record import RUNG
@@ -226,6 +226,19 @@ def test_a_candidate_that_the_runtime_refuses_is_a_failure_with_its_reason(opene
     assert ledger.tell(job(6, 4), BROKEN).error == BROKEN.error
     workbench.price = price
     assert not ledger.tell(job(4, 4), scored(0.8)).is_failed
+
+
+def test_a_lost_evaluation_is_not_settled_until_it_was_scored(opened):
+    ledger, _, _ = opened()
+    ledger.start(uncompressed())
+    died = Outcome(score=None, error=f"{LOST}: the worker ended", duration_s=0.0)
+    lost, failed = ledger.tell(job(8, 8), died), ledger.tell(job(6, 6), BROKEN)
+    assert set(ledger.settled(0)) == {Candidate().key, failed.key}
+    assert ledger.lost(0) == {lost.key: lost}
+    assert ledger.lost(1) == ledger.settled(1) == {}
+    found = ledger.tell(job(8, 8), scored(0.8))
+    assert ledger.lost(0) == {}
+    assert ledger.settled(0)[lost.key] == found
 
 
 def test_a_second_rung_is_kept_beside_the_first_until_it_is_put_to_use(opened, tmp_path):

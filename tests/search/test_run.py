@@ -9,9 +9,11 @@ import time
 
 import pytest
 
+from paredown.search import engine_local
 from paredown.search import run as running
 from paredown.search.config import load_config
-from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT
+from paredown.search.coordinator import Outcome
+from paredown.search.evaluation import LOST, UNCOMPRESSED, UNIFORM_8_BIT
 from paredown.search.journal import JournalError, read_journal
 from paredown.search.mlflow_store import connect
 from paredown.search.mlflow_text import PARENT_TAG
@@ -254,6 +256,30 @@ def test_a_candidate_that_raises_is_a_recorded_failure_and_the_search_goes_on(
     assert victim not in {m.key for m in broken.front.members}
     stored = [entry.evaluation for entry in read_journal(broken.folder / "study.journal").entries]
     assert stored == list(broken.evaluations)
+
+
+@pytest.mark.usefixtures("unexported")
+def test_what_a_lost_worker_left_is_asked_again_and_a_failed_candidate_is_not(
+    finished, config_file, tmp_path, monkeypatch
+):
+    result, _ = finished
+    lost, failing = (e.key for e in result.evaluations[1:5:3])
+    carry_out = engine_local.carry_out
+
+    def dying(evaluator, job):
+        reason = {lost: f"{LOST}: out of memory", failing: "ZeroDivisionError: x"}
+        if job.candidate.key in reason:
+            return Outcome(score=None, error=reason[job.candidate.key], duration_s=0.0)
+        return carry_out(evaluator, job)
+
+    monkeypatch.setattr(engine_local, "carry_out", dying)
+    broken = search(config_file, tmp_path)
+    assert {e.key for e in broken.evaluations if e.is_failed} == {lost, failing}
+    monkeypatch.setattr(engine_local, "carry_out", carry_out)
+    resumed = search(config_file, tmp_path, resume=True)
+    again = resumed.evaluations[len(broken.evaluations) :]
+    assert [(e.key, e.label, e.is_failed) for e in again] == [(lost, UNIFORM_8_BIT, False)]
+    assert search(config_file, tmp_path, resume=True).evaluations == resumed.evaluations
 
 
 @pytest.mark.usefixtures("unexported")
