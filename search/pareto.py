@@ -167,24 +167,6 @@ def dominated_volume(points: np.ndarray, reference: np.ndarray) -> float:
     return float(compute_hypervolume(inside, reference)) if len(inside) else 0.0
 
 
-def hypervolume_history(
-    evaluations: Sequence[Evaluation],
-    goals: tuple[Goal, ...],
-    reference: np.ndarray,
-    rung: int = 0,
-) -> tuple[float, ...]:
-    """Hypervolume after each evaluation of `evaluations`, in their order."""
-    front = Front(goals, rung)
-    volume = 0.0
-    history = []
-    for evaluation in evaluations:
-        grown = front.add(evaluation)
-        if grown is not front:
-            front, volume = grown, hypervolume(grown, reference)
-        history.append(volume)
-    return tuple(history)
-
-
 def _dominates(first: Sequence[float], second: Sequence[float]) -> bool:
     no_worse = all(a <= b for a, b in zip(first, second, strict=True))
     return no_worse and tuple(first) != tuple(second)

@@ -220,9 +220,7 @@ def test_a_server_that_is_away_stops_nothing_and_is_told(
 ):
     port = free_port()
     place = TrackingPlace(run_folder=tmp_path, search_id="s", uri=f"http://127.0.0.1:{port}")
-    started = time.perf_counter()
     tracker = track(place, outline, make_evaluations(3), goals)
-    assert time.perf_counter() - started < 30
     assert tracker.parent_run_id is None
     assert "5 records are not in MLflow" in tracker.problems[0]
     assert "--resume" in tracker.problems[0]
