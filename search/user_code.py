@@ -11,6 +11,10 @@ from typing import Any
 
 from paredown.compressors.shelf import digest
 
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+_NOT_THEIRS = ("paredown", "__main__")
+"""What may lie in the user's folder and is not what their functions are made of."""
+
 
 class UserCodeError(ValueError):
     """Code that the config names cannot be imported or does not give what it should."""
@@ -41,14 +45,17 @@ def load_function(import_path: str, folder: Path) -> Callable[..., Any]:
 def code_digest(import_path: str, folder: Path) -> str | None:
     """Stands for the code of an imported function: its own package, and all imported from `folder`.
 
-    What a function imports late, when it is called, does not count. None where it lies in no file.
+    What a function imports late, when it is called, does not count, nor do installed packages, even
+    where the environment lies in `folder`. None where it lies in no file.
     """
     package = import_path.partition(":")[0].partition(".")[0]
     place = folder.resolve()
     files: dict[str, Path] = {}
     for name, module in sorted(sys.modules.items()):
         file = Path(getattr(module, "__file__", None) or "").resolve()
-        is_own = name.partition(".")[0] == package or file.is_relative_to(place)
+        top = name.partition(".")[0]
+        is_installed = top in _NOT_THEIRS or not _INSTALLED.isdisjoint(file.parts)
+        is_own = top == package or (file.is_relative_to(place) and not is_installed)
         if is_own and file.suffix == ".py" and file.is_file():
             files[name] = file
     if import_path.partition(":")[0] not in files:

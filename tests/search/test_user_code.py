@@ -54,6 +54,21 @@ def test_a_package_elsewhere_counts_whole(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
+def test_an_environment_inside_the_folder_does_not_count(digest_of, tmp_path, monkeypatch):
+    first = digest_of(losses=LOSSES, parts="weight = 1\n")
+    for name, file in (
+        ("installed", tmp_path / ".venv" / "lib" / "site-packages" / "installed.py"),
+        ("__main__", tmp_path / "start.py"),
+        ("paredown.extra", tmp_path / "search" / "extra.py"),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+        module = ModuleType(name)
+        module.__file__ = str(file)
+        monkeypatch.setitem(sys.modules, name, module)
+    assert code_digest("losses:mine", tmp_path) == first
+
+
 def test_a_function_without_a_file_has_no_digest(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "unwritten", ModuleType("unwritten"))
     assert code_digest("unwritten:mine", tmp_path) is None
