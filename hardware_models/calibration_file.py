@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from paredown.hardware_models.device import Device
 from paredown.hardware_models.latency import AnchoredLatency, RooflineLatency
 from paredown.hardware_models.learned import LearnedLatency
 from paredown.hardware_models.table import TableLatency
+from paredown.hardware_models.whole_file import write_text_whole
 
 SCHEMA_VERSION = 1
 StoredLatency = (
@@ -52,10 +52,7 @@ def model_from_json(data: Mapping[str, Any]) -> StoredLatency:
 def write_calibration(path: Path, model: StoredLatency, report: Mapping[str, Any]) -> None:
     """Writes a model with the report of its calibration, in one step."""
     record = {"schema_version": SCHEMA_VERSION, "model": model.to_json(), "report": dict(report)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_suffix(".new")
-    written.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    os.replace(written, path)
+    write_text_whole(path, json.dumps(record, indent=1))
 
 
 def read_calibration(path: Path) -> tuple[StoredLatency, Mapping[str, Any]]:

@@ -12,6 +12,8 @@ from paredown.spaces.blueprint import Blueprint
 
 LATENCY_ON = "latency_s@"
 """What the metric of a further device begins with; its name follows."""
+HIGH_ON = "latency_high_s@"
+"""The same of the upper end of its 95 % interval, which absolute bounds are held against."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,10 @@ class LatenciesElsewhere:
         if not self.devices:
             return {}
         work = read_work(blueprint)
-        return {
-            f"{LATENCY_ON}{device.name}": RooflineLatency(
-                device, min(self.threads, device.runtime.max_threads)
-            )
-            .predict(work)
-            .value_s
-            for device in self.devices
-        }
+        found: dict[str, float] = {}
+        for device in self.devices:
+            threads = min(self.threads, device.runtime.max_threads)
+            latency = RooflineLatency(device, threads).predict(work)
+            found[f"{LATENCY_ON}{device.name}"] = latency.value_s
+            found[f"{HIGH_ON}{device.name}"] = latency.high_s
+        return found

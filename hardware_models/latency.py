@@ -73,6 +73,9 @@ class LatencyModel(Protocol):
     def predict_many(self, works: Sequence[Work]) -> Estimates:
         """Latencies of a population, equal to one call of `predict` for each."""
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready description: two models with one description give equal estimates."""
+
 
 class AdditiveLatency(LatencyModel, Protocol):
     """A model whose latency is one run plus a sum over operators, so spaces can be compiled."""

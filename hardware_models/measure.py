@@ -20,6 +20,7 @@ import numpy as np
 from paredown.hardware_models.time_models import MeasureError as MeasureError
 from paredown.hardware_models.time_models import machine as _machine
 from paredown.hardware_models.time_models import time_interleaved
+from paredown.hardware_models.whole_file import write_text_whole
 
 Model = bytes | Path
 
@@ -115,10 +116,9 @@ class LatencyMeter:
             path: model for path, model in zip(paths, models, strict=True) if not path.exists()
         }
         if missing:
-            self.folder.mkdir(parents=True, exist_ok=True)
             found = measure_latencies(tuple(missing.values()), threads=self.threads)
             for path, measured in zip(missing, found, strict=True):
-                path.write_text(json.dumps(asdict(measured)), encoding="utf-8")
+                write_text_whole(path, json.dumps(asdict(measured)))
         return tuple(Measured(**json.loads(path.read_text(encoding="utf-8"))) for path in paths)
 
     def _path(self, model: bytes) -> Path:

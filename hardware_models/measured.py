@@ -25,6 +25,7 @@ from paredown.hardware_models.latency import (
     symmetric,
 )
 from paredown.hardware_models.measure import Measured, fingerprint, measure_latencies
+from paredown.hardware_models.whole_file import write_text_whole
 from paredown.hardware_models.workload import Work
 
 Export = Callable[[Work], bytes]
@@ -92,13 +93,15 @@ class MeasuredLatency:
     def _ratios(self, models: Sequence[bytes]) -> Array:
         """Latency of each model over the reference's."""
         paths = [self._path(model) for model in models]
-        missing = {p: m for p, m in zip(paths, models, strict=True) if not p.exists()}
+        known = {path: _kept_ratio(path) for path in paths}
+        missing = {p: m for p, m in zip(paths, models, strict=True) if known[p] is None}
         if missing:
-            self.folder.mkdir(parents=True, exist_ok=True)
             base, *found = self.timer((self.reference, *missing.values()), self.threads)
             for path, measured in zip(missing, found, strict=True):
-                _write(path, {"ratio": measured.mean_s / base.mean_s})
-        return np.array([float(json.loads(path.read_text("utf-8"))["ratio"]) for path in paths])
+                known[path] = measured.mean_s / base.mean_s
+                # Many processes share the folder; whoever writes last is as right as the first.
+                write_text_whole(path, json.dumps({"ratio": known[path]}))
+        return np.array([known[path] for path in paths], dtype=np.float64)
 
     def _path(self, model: bytes) -> Path:
         digest = hashlib.blake2b(model, digest_size=16)
@@ -197,8 +200,9 @@ def _exported(work: Work, export: Export) -> bytes:
     return export(work)
 
 
-def _write(path: Path, record: Mapping[str, float]) -> None:
-    """In one step: another process may be reading."""
-    written = path.with_suffix(".new")
-    written.write_text(json.dumps(record), encoding="utf-8")
-    written.replace(path)
+def _kept_ratio(path: Path) -> float | None:
+    """The ratio that was kept at `path`; None where there is none, or no number can be read."""
+    try:
+        return float(json.loads(path.read_text("utf-8"))["ratio"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

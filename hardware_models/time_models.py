@@ -85,8 +85,15 @@ class Runner:
         self.best_s = float("inf")
 
     def warm(self) -> None:
-        """Two runs that do not count, and how many runs a block takes."""
-        self._time(_WARM_RUNS)
+        """Two runs that do not count, and how many runs a block takes.
+
+        Raises:
+            MeasureError: The model loads, but does not run.
+        """
+        try:
+            self._time(_WARM_RUNS)
+        except Exception as error:  # as in loading
+            raise MeasureError(f"the ONNX model does not run: {error}") from error
         self.runs = max(1, round(BLOCK_S / self._time(1)))
 
     def block(self) -> None:
@@ -99,6 +106,15 @@ class Runner:
         for _ in range(runs):
             run(binding)
         return (time.perf_counter() - start) / runs
+
+
+def why_not_timed(model: bytes | Path) -> str | None:
+    """What the runtime has against a model; None where it loads and runs."""
+    try:
+        Runner(model, 1).warm()
+    except MeasureError as error:
+        return str(error)
+    return None
 
 
 def time_interleaved(

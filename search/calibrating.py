@@ -25,7 +25,7 @@ from paredown.hardware_models.learned import LearnedLatency, fit_best
 from paredown.hardware_models.measure import fingerprint, measure_latencies
 from paredown.hardware_models.preflight import Preflight, preflight
 from paredown.hardware_models.probes import Probe, probe_alignment, probe_kernels
-from paredown.hardware_models.time_models import MeasureError, Runner
+from paredown.hardware_models.time_models import why_not_timed
 from paredown.hardware_models.workload import Work, read_work
 from paredown.search.calibration_families import Family, random_network
 from paredown.search.latency_source import imagine, sample_candidates
@@ -189,12 +189,11 @@ def loadable(networks: Sequence[Network]) -> tuple[list[Network], tuple[str, ...
     kept: list[Network] = []
     left_out: list[str] = []
     for network in networks:
-        try:
-            Runner(network.model, 1)
-        except MeasureError as error:
-            left_out.append(f"{network.origin} {network.candidate.key}: {error}")
-        else:
+        reason = why_not_timed(network.model)
+        if reason is None:
             kept.append(network)
+        else:
+            left_out.append(f"{network.origin} {network.candidate.key}: {reason}")
     return kept, tuple(left_out)
 
 

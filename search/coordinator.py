@@ -48,6 +48,7 @@ class Coordinator:
     """Jobs given first, all of them, then batches of proposals until `evaluations` are told.
 
     `told` counts evaluations of earlier sittings too. `stop` ends the asking; what is out is awaited.
+    Candidates of the first jobs are never proposed, and one given twice is carried out once.
     With `ahead` above 0 the next batch is asked while so many jobs are still out: workers never idle, but
     the sampler then knows less when asked, and its answers depend on what finishes first.
     """
@@ -66,6 +67,12 @@ class Coordinator:
     _queue: list[Job] = field(default_factory=list)
     _order: list[Job] = field(default_factory=list)
     _outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Outcomes are found by name, so a name must be out once.
+        self.first = list({job.name: job for job in self.first}.values())
+        if self.proposer is not None:
+            self.proposer.expect(job.candidate.key for job in self.first)
 
     def next(self) -> Job | None:
         """A job to start now; None where one must wait for others, or `is_done`."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from paredown.search.coordinator import Coordinator, Job, Outcome
 from paredown.search.engine_local import carry_out
-from paredown.search.evaluation import Score
+from paredown.search.evaluation import LOST, Score
 from paredown.search.schema import SearchSection
 from paredown.search.scoring import Evaluator
 
@@ -30,7 +30,13 @@ _QUIET = {
 }
 
 
-class RayFailed(RuntimeError):
+MOST_LOST = 3
+"""Workers that may end one after the other before the search does: what fails so often is not one
+candidate's fault."""
+_ERROR_LINES = 8
+
+
+class RayFailed(ValueError):
     """Ray could not carry the search out."""
 
 
@@ -41,9 +47,14 @@ def run_ray(
 
     Args:
         code_path: Folders of the user's code, for the workers' PYTHONPATH; "" for none.
+
+    Raises:
+        RayFailed: The cluster has not what a worker asks for, or worker after worker ended.
     """
     os.environ.update(_QUIET)
     from ray import tune
+
+    searcher, scheduler = _tune_parts(coordinator, _most_at_once(section))
 
     with (
         _cluster(section, code_path),
@@ -58,7 +69,8 @@ def run_ray(
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(
-                search_alg=_searcher(coordinator, _most_at_once(section)),
+                search_alg=searcher,
+                scheduler=scheduler,
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,
@@ -75,6 +87,12 @@ def run_ray(
             ),
         )
         tuner.fit()
+    if searcher.lost_in_row >= MOST_LOST:
+        raise RayFailed(
+            f"workers must live for longer than one candidate, got {searcher.lost_in_row} in a row "
+            f"that ended, the last so:\n{searcher.last_error}\nmend that, then --resume asks for "
+            "the lost candidates again"
+        )
     if not coordinator.is_done:
         raise RayFailed("Ray Tune ended before the search did; see its log, then use --resume")
 
@@ -93,18 +111,47 @@ def _cluster(section: SearchSection, code_path: str) -> Iterator[None]:
         {"num_cpus": max(1, round(section.workers * section.cpus_per_worker))} if own else {}
     )
     logging.getLogger("ray").setLevel(logging.ERROR)
-    ray.init(
-        address=section.ray_address or "local",
-        runtime_env=environment,
-        include_dashboard=False if own else None,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        **local,
-    )
+    with _loopback() if own else nullcontext():
+        ray.init(
+            address=section.ray_address or "local",
+            runtime_env=environment,
+            include_dashboard=False if own else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **local,
+        )
     try:
+        if own:
+            _check_gpus(section, ray.cluster_resources().get("GPU", 0.0))
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """A cluster started meanwhile listens on 127.0.0.1 alone.
+
+    Ray does so where its clusters are one machine (macOS, Windows), and has one switch for it;
+    `_node_ip_address` cannot ask for it, for Ray resolves 127.0.0.1 to an address others reach.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _check_gpus(section: SearchSection, gpus: float) -> None:
+    """Tune would wait for ever for what this machine does not have."""
+    if section.gpus_per_worker > gpus:
+        raise RayFailed(
+            f"search.gpus_per_worker must be at most the {gpus:g} GPUs of this machine, got "
+            f"{section.gpus_per_worker:g}; set it to 0: scoring runs on the CPU"
+        )
 
 
 def _most_at_once(section: SearchSection) -> int:
@@ -150,8 +197,18 @@ def _trainable() -> type:
     return EvaluateCandidate
 
 
-def _searcher(coordinator: Coordinator, most_at_once: int) -> Any:
+def _tune_parts(coordinator: Coordinator, most_at_once: int) -> tuple[Any, Any]:
+    """A searcher that asks the coordinator, and a scheduler that only keeps what failures say."""
+    from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
+
+    errors: dict[str, str] = {}
+
+    class KeepErrors(FIFOScheduler):
+        """Runs trials as they come; Tune tells a scheduler, not a searcher, why one failed."""
+
+        def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+            errors[trial.trial_id] = str(trial.get_error() or "")
 
     class AskCoordinator(Searcher):
         """Hands the coordinator's jobs to Tune and their results back."""
@@ -160,6 +217,8 @@ def _searcher(coordinator: Coordinator, most_at_once: int) -> Any:
             super().__init__(metric="duration_s", mode="min")
             self._coordinator = coordinator
             self._jobs: dict[str, Job] = {}
+            self.lost_in_row = 0
+            self.last_error = ""
 
         def __getstate__(self) -> dict[str, Any]:
             # Tune pickles its searcher beside its own state; nothing of ours is read back from there.
@@ -180,7 +239,14 @@ def _searcher(coordinator: Coordinator, most_at_once: int) -> Any:
             self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
         ) -> None:
             job = self._jobs.pop(trial_id)
-            self._coordinator.finish(job, _outcome(result, error))
+            outcome = _outcome(result, error, errors.pop(trial_id, ""))
+            is_lost = (outcome.error or "").startswith(LOST)
+            self.lost_in_row = self.lost_in_row + 1 if is_lost else 0
+            if is_lost:
+                self.last_error = outcome.error or ""
+            self._coordinator.finish(job, outcome)
+            if self.lost_in_row >= MOST_LOST:
+                self._coordinator.stop("worker after worker ended")
 
         def save(self, checkpoint_path: str) -> None:
             """Nothing: the journal is the one truth."""
@@ -188,12 +254,14 @@ def _searcher(coordinator: Coordinator, most_at_once: int) -> Any:
         def restore(self, checkpoint_path: str) -> None:
             """Nothing: a search resumes from its journal."""
 
-    return AskCoordinator(coordinator)
+    return AskCoordinator(coordinator), KeepErrors()
 
 
-def _outcome(result: dict[str, Any] | None, error: bool) -> Outcome:
+def _outcome(result: dict[str, Any] | None, error: bool, reason: str) -> Outcome:
     if error or not result or "duration_s" not in result:
-        told = "WorkerDied: the worker process ended (out of memory, a crash or a lost node)"
+        lines = [line for line in reason.strip().splitlines() if line.strip()]
+        said = "\n".join(lines[-_ERROR_LINES:]) or "Ray gave no reason"
+        told = f"{LOST}: the worker ended before the candidate was scored\n{said}"
         return Outcome(score=None, error=told, duration_s=0.0)
     score = result["score"]
     return Outcome(

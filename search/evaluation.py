@@ -14,6 +14,8 @@ Kind = Literal["reference", "search"]
 
 UNCOMPRESSED = "uncompressed"
 UNIFORM_8_BIT = "uniform 8-bit"
+LOST = "WorkerDied"
+"""How the error of an evaluation begins whose worker ended before the candidate was scored."""
 
 # A unit in the name marks a cost; operations are counted without one.
 _COST_ENDINGS = ("_s", "_bytes", "_j")
@@ -36,12 +38,16 @@ def is_cost(metric: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """One thing the search makes large or small, with hard bounds in the metric's own unit."""
+    """One thing the search makes large or small, with hard bounds in the metric's own unit.
+
+    `relative` says that the bounds were given against the uncompressed model.
+    """
 
     metric: str
     direction: Direction
     at_most: float | None = None
     at_least: float | None = None
+    relative: bool = False
 
     @property
     def is_cost(self) -> bool:
@@ -56,6 +62,22 @@ class Goal:
         low = -math.inf if self.at_least is None else self.at_least
         high = math.inf if self.at_most is None else self.at_most
         return low <= value <= high
+
+    @property
+    def has_bound(self) -> bool:
+        return (self.at_most, self.at_least) != (None, None)
+
+    def keeps_bounds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a candidate of these metrics lies within the bounds.
+
+        Predicted seconds are held at the upper end of their 95 % interval, where there is one, for
+        the bound is a promise. Against the uncompressed model the predicted values themselves
+        count: what the model does not know of this machine falls on both alike.
+        """
+        kind, at, device = self.metric.partition("@")
+        upper_end = f"{kind.removesuffix('_s')}_high_s{at}{device}"
+        name = self.metric if self.relative or upper_end not in metrics else upper_end
+        return self.is_met(metrics[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +111,11 @@ class Evaluation:
     @property
     def is_failed(self) -> bool:
         return self.error is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the worker failed and not, as far as is known, the candidate."""
+        return self.error is not None and self.error.startswith(LOST)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict from which `from_json` gives an equal record."""

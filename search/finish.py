@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search.decisions import decision_figure
 from paredown.search.display import Outline
 from paredown.search.evaluation import UNCOMPRESSED
@@ -63,7 +64,7 @@ def write_pages(
     decision_png(picture, folder / "decisions.png")
     progress_png(picture, folder / "progress.png")
     members = [member.to_json() for member in ledger.front.members]
-    (folder / "front.json").write_text(json.dumps(members, indent=1), "utf-8")
+    write_text_whole(folder / "front.json", json.dumps(members, indent=1))
     notes = [workbench.cost_models.latency_model.source, *workbench.caveats]
     notes += [*ledger.tracker.problems]
     if stopped is not None:

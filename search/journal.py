@@ -27,6 +27,7 @@ from paredown.search.evaluation import Evaluation, Goal, require_goals
 _log = logging.getLogger(__name__)
 
 _GOALS = "goals"
+_PROBLEM = "problem"
 _EVALUATION = "evaluation"
 
 Params = Mapping[str, int | float | str | bool | None]
@@ -105,13 +106,36 @@ class Journal:
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Keep a JSON value beside the evaluations (a run id, a digest, a version): one fsync."""
-        if name == _GOALS:
-            raise JournalError(f"the name {_GOALS!r} is taken by the journal; choose another")
+        if name in (_GOALS, _PROBLEM):
+            raise JournalError(f"the name {name!r} is taken by the journal; choose another")
         self._study.set_user_attr(name, value)
+
+    def keep_problem(self, facts: Mapping[str, str]) -> None:
+        """Keep what the evaluations are about; hold a study that has some against it.
+
+        Raises:
+            JournalError: The study's evaluations are about something else.
+        """
+        kept = self._study.user_attrs.get(_PROBLEM)
+        if kept is None:
+            if self._study.get_trials(deepcopy=False):
+                raise JournalError(
+                    "a resumed study must say what its evaluations are about, got one that an "
+                    "earlier version wrote; choose another `output` folder"
+                )
+            self._study.set_user_attr(_PROBLEM, dict(facts))
+            return
+        changed = differences(kept, facts)
+        if changed:
+            raise JournalError(
+                f"a resumed search keeps what its evaluations are about, got another "
+                f"{'; another '.join(changed)}; restore it, or choose another `output` folder"
+            )
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        return {n: v for n, v in self._study.user_attrs.items() if n != _GOALS}
+        mine = (_GOALS, _PROBLEM)
+        return {n: v for n, v in self._study.user_attrs.items() if n not in mine}
 
     @property
     def search_id(self) -> str:
@@ -148,6 +172,7 @@ def read_journal(path: Path) -> Record:
     study = optuna.load_study(study_name=studies[0].study_name, storage=storage)
     attributes = dict(study.user_attrs)
     goals = tuple(Goal(**goal) for goal in attributes.pop(_GOALS, ()))
+    attributes.pop(_PROBLEM, None)
     return Record(
         search_id=study.study_name, goals=goals, entries=_entries(study), attributes=attributes
     )
@@ -223,6 +248,15 @@ def _study_at(path: Path, goals: tuple[Goal, ...]) -> Study:
     if study.user_attrs.get(_GOALS) != wanted:
         study.set_user_attr(_GOALS, wanted)
     return study
+
+
+def differences(was: Mapping[str, str], is_now: Mapping[str, str]) -> list[str]:
+    """Names of the facts that differ, in order, each with both values."""
+    return [
+        f"{name} ({was.get(name) or 'none'} then, {is_now.get(name) or 'none'} now)"
+        for name in {**was, **is_now}
+        if was.get(name) != is_now.get(name)
+    ]
 
 
 def _aims(goals: list[dict[str, Any]]) -> list[str]:

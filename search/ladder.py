@@ -23,8 +23,8 @@ LOWEST, HIGHEST = 1e-3, 1e1
 _WORST = 0.8
 """Predicted increase of the loss, in nats, above which no candidate is worth a first evaluation."""
 
-Price = Callable[[Candidate], np.ndarray]
-"""Costs (d,) of a candidate, those of the goals in their order."""
+Price = Callable[[Candidate], np.ndarray | None]
+"""Costs (d,) of a candidate, those of the goals in their order; None where it has no price."""
 Factors = Mapping[str, float]
 """What a nat of damage costs by column of `prediction`: of a kind, and departures of targets."""
 
@@ -82,12 +82,13 @@ class Ladder:
 def draw_ladders(
     architectures: Sequence[Architecture], terms: DamageTerms, price: Price
 ) -> list[Ladder]:
-    """One ladder for each architecture and each uniform setting of its segments."""
-    return [
+    """One ladder for each architecture and each uniform setting of its segments that has a price."""
+    ladders = [
         _ladder(architecture, segment, terms, price)
         for architecture in architectures
         for segment in _segment_settings(architecture)
     ]
+    return [ladder for ladder in ladders if ladder is not None]
 
 
 def warm_start(ladders: Sequence[Ladder], dimensions: int, count: int) -> list[Candidate]:
@@ -117,19 +118,22 @@ def _segment_settings(architecture: Architecture) -> list[SegmentChoice]:
 
 def _ladder(
     architecture: Architecture, segment: SegmentChoice, terms: DamageTerms, price: Price
-) -> Ladder:
+) -> Ladder | None:
     base = _base(architecture, segment)
     origin = price(base)
+    if origin is None:
+        return None
 
-    def decision(options: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]]) -> _Decision:
+    def decision(options: _Options) -> _Decision:
         columns = tuple(dict.fromkeys(c for _, damages in options for c in damages))
+        # The first option is the base's own, so one at least has a price.
+        priced = [(*option, price(_apply(base, option[0]))) for option in options]
+        kept = [(changes, damages, cost) for changes, damages, cost in priced if cost is not None]
         return _Decision(
-            changes=tuple(changes for changes, _ in options),
+            changes=tuple(changes for changes, _, _ in kept),
             columns=columns,
-            damages=np.array([[d.get(c, 0.0) for c in columns] for _, d in options]),
-            costs=np.array(
-                [(price(_apply(base, changes)) - origin) / origin for changes, _ in options]
-            ),
+            damages=np.array([[d.get(c, 0.0) for c in columns] for _, d, _ in kept]),
+            costs=np.array([(cost - origin) / origin for _, _, cost in kept]),
         )
 
     return Ladder(

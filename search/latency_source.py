@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,8 @@ from paredown.hardware_models.device import Device, host_device
 from paredown.hardware_models.latency import LatencyError, LatencyModel, RooflineLatency
 from paredown.hardware_models.measure import fingerprint, measure_latencies
 from paredown.hardware_models.measured import MeasuredLatency, start_measuring
+from paredown.hardware_models.time_models import why_not_timed
+from paredown.hardware_models.whole_file import write_text_whole
 from paredown.hardware_models.workload import Work, read_work
 from paredown.search.cache import cache_folder
 from paredown.spaces.blueprint import Blueprint, Storage
@@ -28,11 +32,14 @@ from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.draft import draft
 from paredown.spaces.space import Space, canonical
 
+_log = logging.getLogger(__name__)
+
 _NETWORKS = 60
 """Measured networks of a fit, 20 of each kind: about five seconds."""
 _REPEATED = 24
 """Networks timed twice to learn how measuring repeats itself: an interval needs 20."""
 _SEED = 7
+_TIMED_HERE = ("measured", "calibrated")
 _PRECISIONS: tuple[Literal[8, 32] | None, ...] = (8, 32, None)
 """Activation bits of all segments of the networks drawn in turn; None leaves them random."""
 
@@ -51,24 +58,80 @@ def latency_model(
         stored: What an earlier call gave to keep: the same model comes back, nothing is measured.
 
     Raises:
-        LatencyError: The device is not this machine and would have to be.
+        LatencyError: The device is not this machine and would have to be, or `stored` is a model of
+            another kind, device or number of threads.
         CalibrationError: The file is no calibration, or one of another device or thread count.
     """
     if kind == "roofline":
         return RooflineLatency(device, threads), None
-    if kind == "measured":
+    if kind in _TIMED_HERE:
         _check_is_here(kind, device)
-        measured = _measured(threads, space, stored)
-        return measured, measured.to_json()
     if stored is not None:
-        return model_from_json(stored), dict(stored)
-    if kind != "calibrated":
-        model, _ = read_calibration(Path(kind))
+        return _kept(kind, device, threads, space, stored), dict(stored)
+    if kind == "measured":
+        measured = _measured(threads, space)
+        return measured, measured.to_json()
+    if kind == "calibrated":
+        fitted = _calibrated(device, threads, space)
+        return fitted, fitted.to_json()
+    model, _ = read_calibration(Path(kind))
+    check_target(model, device, threads)
+    return model, model.to_json()
+
+
+def kept_latency_model(
+    kind: str, device: Device, threads: int, space: Space, file: Path | None
+) -> LatencyModel:
+    """The latency model of a run, kept in `file`: read where it exists, written otherwise.
+
+    Raises:
+        LatencyError, CalibrationError: As `latency_model`, or `file` is damaged.
+    """
+    stored = _read(file) if file is not None and file.exists() else None
+    model, written = latency_model(kind, device, threads, space, stored)
+    if file is not None and stored is None and written is not None:
+        write_text_whole(file, json.dumps(written, indent=1))
+    return model
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        stored = error
+    if not isinstance(stored, dict):
+        raise LatencyError(
+            f"{file} must hold the latency model that the run was begun with, got {stored}; "
+            "a new one would give its models other costs, so start a new run"
+        )
+    return stored
+
+
+def _kept(
+    kind: str, device: Device, threads: int, space: Space, stored: Mapping[str, Any]
+) -> LatencyModel:
+    try:
+        if kind in _TIMED_HERE and stored.get("kind") != kind:
+            raise LatencyError(f"it is {stored.get('kind')!r}, the config asks for {kind!r}")
+        if kind == "measured":
+            reference = _work(space, Candidate(architecture=space.architectures[0].name))
+            measured = MeasuredLatency.from_json(stored, export=export, reference=reference)
+            if measured.threads != threads:
+                raise LatencyError(
+                    f"it is for {measured.threads} threads, the config says {threads}"
+                )
+            return measured
+        model = model_from_json(stored)
         check_target(model, device, threads)
-        return model, model.to_json()
-    _check_is_here(kind, device)
-    fitted = _calibrated(device, threads, space)
-    return fitted, fitted.to_json()
+        given = Path(kind)
+        if given.is_file() and read_calibration(given)[0].to_json() != stored:
+            raise LatencyError(f"{given} is another calibration now")
+        return model
+    except (KeyError, TypeError, ValueError) as error:
+        raise LatencyError(
+            f"the latency model kept in the run's folder does not fit: {error}; restore "
+            "`hardware`, or start a new run"
+        ) from error
 
 
 def _check_is_here(kind: str, device: Device) -> None:
@@ -82,9 +145,9 @@ def _check_is_here(kind: str, device: Device) -> None:
 
 
 def _calibrated(device: Device, threads: int, space: Space) -> CalibratedLatency:
-    works = [_work(space, c) for c in sample_candidates(space, _NETWORKS)]
-    models = [export(work) for work in works]
-    measured = measure_latencies(models, threads=threads, instances=3, blocks=20)
+    samples = _samples(space, _NETWORKS)
+    works = [work for work, _ in samples]
+    measured = measure_latencies([m for _, m in samples], threads=threads, instances=3, blocks=20)
     return fit(
         works,
         [m.mean_s for m in measured],
@@ -94,14 +157,26 @@ def _calibrated(device: Device, threads: int, space: Space) -> CalibratedLatency
     )
 
 
-def _measured(threads: int, space: Space, stored: Mapping[str, Any] | None) -> MeasuredLatency:
+def _measured(threads: int, space: Space) -> MeasuredLatency:
     first = space.architectures[0].name
     reference = _work(space, Candidate(architecture=first))
-    if stored is not None:
-        return MeasuredLatency.from_json(stored, export=export, reference=reference)
-    others = [_work(space, c) for c in sample_candidates(space, _REPEATED)]
+    others = [work for work, _ in _samples(space, _REPEATED)]
     folder = cache_folder() / "latency"
     return start_measuring(export, reference, others, folder, threads=threads)
+
+
+def _samples(space: Space, count: int) -> list[tuple[Work, bytes]]:
+    """Works of sample candidates and their ONNX files, without those that the runtime refuses."""
+    found = []
+    for candidate in sample_candidates(space, count):
+        work = _work(space, candidate)
+        model = export(work)
+        reason = why_not_timed(model)
+        if reason is None:
+            found.append((work, model))
+        else:
+            _log.warning("sample network %s is not timed: %s", candidate.key, reason)
+    return found
 
 
 def _work(space: Space, candidate: Candidate) -> Work:

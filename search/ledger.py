@@ -10,12 +10,14 @@ from typing import Literal, Protocol
 import numpy as np
 from optuna.distributions import BaseDistribution, IntDistribution
 
+from paredown.hardware_models.measure import MeasureError
 from paredown.search.coordinator import Job, Outcome
 from paredown.search.display import Outline
 from paredown.search.evaluation import Evaluation, Goal
-from paredown.search.journal import Journal
+from paredown.search.journal import Journal, JournalError
 from paredown.search.mlflow_writer import TrackingPlace
 from paredown.search.pareto import Front, front_of, hypervolume, reference_point
+from paredown.search.problem import problem
 from paredown.search.run_record import JOURNAL, RUNG
 from paredown.search.tracking import Tracker
 from paredown.search.workbench import Workbench
@@ -67,9 +69,14 @@ class Ledger:
         """The ledger of the run in `folder`, with what a resumed run holds already.
 
         Raises:
-            JournalError: The folder holds another study, or one in use.
+            JournalError: The folder holds another study, one in use, or one about something else.
         """
         journal = Journal.open(folder / JOURNAL, goals, resume=resume)
+        try:
+            journal.keep_problem(problem(workbench))
+        except JournalError:
+            journal.close()
+            raise
         config = workbench.config
         place = TrackingPlace(
             run_folder=folder,
@@ -93,10 +100,12 @@ class Ledger:
             self._keep(uncompressed)
 
     def tell(self, job: Job, outcome: Outcome) -> Evaluation:
-        """The evaluation that an outcome makes, on disk when this returns."""
-        metrics: dict[str, float] = self._workbench.price(job.candidate).as_metrics()
+        """The evaluation that an outcome makes, on disk when this returns; without a price a failure."""
+        metrics: dict[str, float] = {}
         error = outcome.error
-        if outcome.score is not None:
+        if error is None:
+            metrics, error = self._price(job)
+        if outcome.score is not None and error is None:
             metric = self._workbench.task.metric.name
             metrics |= {metric: outcome.score.metric, "loss": outcome.score.loss}
             broken = [name for name, value in metrics.items() if not math.isfinite(value)]
@@ -114,6 +123,21 @@ class Ledger:
         )
         self._keep(evaluation)
         return evaluation
+
+    def _price(self, job: Job) -> tuple[dict[str, float], str | None]:
+        try:
+            return self._workbench.price(job.candidate).as_metrics(), None
+        except MeasureError as error:
+            return {}, f"{type(error).__name__}: {error}"
+
+    def settled(self, rung: int) -> dict[str, Evaluation]:
+        """Evaluations of a rung by key, but those that are lost."""
+        return {e.key: e for e in self.evaluations if e.rung == rung and not e.is_lost}
+
+    def lost(self, rung: int) -> dict[str, Evaluation]:
+        """By key those whose worker ended and that were never scored since: to be asked again."""
+        settled = self.settled(rung)
+        return {e.key: e for e in self.evaluations if e.rung == rung and e.key not in settled}
 
     def use_rung(self, rung: int) -> None:
         """Make the front that of another rung, complete now.

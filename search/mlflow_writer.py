@@ -154,7 +154,8 @@ class MlflowWriter:
     def _remember(self, child: Any) -> None:
         tags = child.data.tags
         self._children[tags[KEY_TAG]] = child.info.run_id
-        if RUNG_TAG in tags and child.info.status in ("FINISHED", "FAILED"):
+        # A failure is written again: its worker may have been lost, and the candidate asked anew.
+        if RUNG_TAG in tags and child.info.status == "FINISHED":
             self._written.add((tags[KEY_TAG], int(tags[RUNG_TAG])))
         if tags.get(PARETO_TAG) == "true":
             self._on_front.add(tags[KEY_TAG])
@@ -179,7 +180,8 @@ class MlflowWriter:
         candidate = json.dumps(evaluation.candidate.to_json(), indent=1)
         self._client.log_text(run_id, candidate, "candidate.json")
         self._client.set_terminated(run_id, "FAILED" if evaluation.is_failed else "FINISHED")
-        self._written.add(mark)
+        if not evaluation.is_lost:
+            self._written.add(mark)
 
     def _create_child(self, evaluation: Evaluation) -> str:
         run = self._client.create_run(

@@ -76,7 +76,8 @@ def losses(evaluation: Evaluation, goals: Sequence[Goal]) -> tuple[float, ...]:
 
 
 def is_within_bounds(evaluation: Evaluation, goals: Sequence[Goal]) -> bool:
-    return all(goal.is_met(evaluation.metrics[goal.metric]) for goal in goals)
+    """Whether a successful evaluation keeps every hard bound, see `Goal.keeps_bounds`."""
+    return all(goal.keeps_bounds(evaluation.metrics) for goal in goals)
 
 
 def non_dominated(values: np.ndarray, directions: Sequence[Direction]) -> np.ndarray:
@@ -164,24 +165,6 @@ def dominated_volume(points: np.ndarray, reference: np.ndarray) -> float:
     """Volume that `points` (n, d) dominate up to `reference` (d,), smaller being better."""
     inside = points[(points <= reference).all(axis=1)]
     return float(compute_hypervolume(inside, reference)) if len(inside) else 0.0
-
-
-def hypervolume_history(
-    evaluations: Sequence[Evaluation],
-    goals: tuple[Goal, ...],
-    reference: np.ndarray,
-    rung: int = 0,
-) -> tuple[float, ...]:
-    """Hypervolume after each evaluation of `evaluations`, in their order."""
-    front = Front(goals, rung)
-    volume = 0.0
-    history = []
-    for evaluation in evaluations:
-        grown = front.add(evaluation)
-        if grown is not front:
-            front, volume = grown, hypervolume(grown, reference)
-        history.append(volume)
-    return tuple(history)
 
 
 def _dominates(first: Sequence[float], second: Sequence[float]) -> bool:

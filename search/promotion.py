@@ -23,7 +23,13 @@ def leading(
         values: (n, d) of the goals, as they are believed to be; who breaks a bound is left out.
     """
     met = np.array(
-        [all(g.is_met(v) for g, v in zip(goals, row, strict=True)) for row in values], dtype=bool
+        [
+            all(
+                g.keeps_bounds({**e.metrics, g.metric: v}) for g, v in zip(goals, row, strict=True)
+            )
+            for e, row in zip(evaluations, values, strict=True)
+        ],
+        dtype=bool,
     )
     evaluations = [e for e, keep in zip(evaluations, met, strict=True) if keep]
     if not evaluations:

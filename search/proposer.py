@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,6 +132,10 @@ class Proposer:
                 self._study.enqueue_trial(parameters)
                 return self._opened(candidate, self._study.ask(self.distributions))
         raise SpaceExhausted(self._why_exhausted())
+
+    def expect(self, keys: Iterable[str]) -> None:
+        """Candidates that are evaluated without being asked for: never propose them."""
+        self._known |= {key: None for key in keys if key not in self._known}
 
     def tell(self, evaluation: Evaluation) -> None:
         """What came of a proposal, or of a candidate evaluated for another reason."""

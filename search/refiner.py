@@ -40,7 +40,7 @@ class Refiner:
     Args:
         warm: Suggested first, in order.
         base: The uncompressed model's evaluation: quality lost is counted from it.
-        metrics: All costs of a candidate by name, without building it.
+        metrics: All costs of a candidate by name, without building it; None where it has no price.
         refused_by: The cost whose hard bound a candidate breaks; such ones are never suggested once
             there is something to learn from.
         reference: The point (d,) of `pareto.reference_point`.
@@ -52,7 +52,7 @@ class Refiner:
     terms: DamageTerms
     warm: list[Candidate]
     base: Evaluation
-    metrics: Callable[[Candidate], dict[str, float]]
+    metrics: Callable[[Candidate], dict[str, float] | None]
     refused_by: Callable[[Candidate], str | None]
     reference: np.ndarray
     seed: int = 0
@@ -74,12 +74,9 @@ class Refiner:
         """The refiner of a search, its warm start a quarter of the evaluations."""
         costs = [goal.metric for goal in goals if goal.is_cost]
 
-        def metrics(candidate: Candidate) -> dict[str, float]:
-            return workbench.price(candidate).as_metrics()
-
-        def price(candidate: Candidate) -> np.ndarray:
-            priced = metrics(candidate)
-            return np.array([priced[name] for name in costs])
+        def price(candidate: Candidate) -> np.ndarray | None:
+            priced = workbench.costs(candidate)
+            return None if priced is None else np.array([priced[name] for name in costs])
 
         section = workbench.config.search
         ladders = draw_ladders(workbench.space.architectures, terms, price) if costs else []
@@ -90,7 +87,7 @@ class Refiner:
             terms=terms,
             warm=warm_start(ladders, len(costs), section.evaluations // _WARM_SHARE),
             base=base,
-            metrics=metrics,
+            metrics=workbench.costs,
             refused_by=refused_by,
             reference=reference_point(goals, base, base),
             seed=section.seed,
@@ -180,10 +177,12 @@ class Refiner:
     def _predict(
         self, candidates: Sequence[Candidate], models: Mapping[str, QualityModel]
     ) -> list[_Draft]:
-        if not candidates:
+        found = [(candidate, self.metrics(candidate)) for candidate in candidates]
+        priced = [(candidate, costs) for candidate, costs in found if costs is not None]
+        if not priced:
             return []
+        candidates, metrics = zip(*priced, strict=True)
         terms = [self.terms.of(candidate) for candidate in candidates]
-        metrics = [self.metrics(candidate) for candidate in candidates]
         values = np.array([[each.get(g.metric, np.nan) for g in self.goals] for each in metrics])
         deviation = np.zeros(len(candidates))
         for column, goal in reversed(list(enumerate(self.goals))):

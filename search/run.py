@@ -13,12 +13,14 @@ from typing import Protocol
 
 import torch
 
+from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search.belief import believed_values, quality_models
+from paredown.search.bounds import absolute_goals, refused_by
 from paredown.search.config import dump_config, load_config
 from paredown.search.coordinator import Coordinator, Job
 from paredown.search.engine_local import run_local
 from paredown.search.engine_ray import run_ray
-from paredown.search.evaluation import UNIFORM_8_BIT, Evaluation, Goal, is_cost
+from paredown.search.evaluation import UNIFORM_8_BIT, Evaluation
 from paredown.search.finish import export_front, write_pages
 from paredown.search.journal import JournalError
 from paredown.search.latency_source import uniform
@@ -32,7 +34,7 @@ from paredown.search.report import BundleCheck
 from paredown.search.run_record import CONFIG, JOURNAL, LATENCY
 from paredown.search.schema import Config
 from paredown.search.schema_task import CustomTask
-from paredown.search.workbench import Workbench, absolute_goals, prepare
+from paredown.search.workbench import Workbench, prepare
 from paredown.spaces.candidate import Candidate
 
 UNIFORM_4_BIT = "uniform 4-bit"
@@ -113,7 +115,7 @@ def run(
     goals = absolute_goals(config.goals, base.metrics)
     ledger = Ledger.open(workbench, goals, folder, watch, resume=resume)
     # Only now is the folder ours: a refused resumption leaves the earlier config as it was.
-    (folder / CONFIG).write_text(dump_config(config), "utf-8")
+    write_text_whole(folder / CONFIG, dump_config(config))
     try:
         terms = DamageTerms(workbench.databases)
         coordinator = _search(workbench, ledger, base, terms, rows, watch)
@@ -156,6 +158,9 @@ def _claim(folder: Path, resume: bool) -> None:
             f"a search starts in an empty run folder, got a study in {folder}; "
             "add --resume to go on with it, or choose another `name` or `output.folder`"
         )
+    if not has_study:
+        # Of a search that ended before its study began: its times are not this one's.
+        (folder / LATENCY).unlink(missing_ok=True)
 
 
 def _first_rows(workbench: Workbench) -> int | None:
@@ -192,11 +197,14 @@ def _search(
     references = _reference_jobs(workbench, rows)
     watch.started(max(section.evaluations, 1 + len(references)))
     ledger.start(base)
-    for evaluation in ledger.evaluations:
-        if evaluation.rung == 0:
-            proposer.tell(evaluation)
-    done = {e.key for e in ledger.evaluations}
-    first = [job for job in references if job.candidate.key not in done]
+    told = ledger.settled(rung=0)
+    for evaluation in told.values():
+        proposer.tell(evaluation)
+    first = [job for job in references if job.candidate.key not in told]
+    first += [
+        Job(candidate=e.candidate, kind=e.kind, label=e.label, rows=rows)
+        for e in ledger.lost(rung=0).values()
+    ]
     deadline = section.time_budget_s
     coordinator = Coordinator(
         proposer=proposer,
@@ -205,26 +213,13 @@ def _search(
         batch=section.batch,
         rows=rows,
         tell=ledger.tell,
-        told=sum(1 for e in ledger.evaluations if e.rung == 0),
+        told=len(told),
         deadline_s=None if deadline is None else time.monotonic() + deadline,
     )
     watch.stage("searching")
     _work(workbench, coordinator)
     ledger.over_bound = sum(proposer.over_bound.values())
     return coordinator
-
-
-def refused_by(workbench: Workbench, goals: Sequence[Goal], candidate: Candidate) -> str | None:
-    """The cost whose hard bound the candidate breaks, by price alone; None where it breaks none.
-
-    Latency is held at the upper end of its 95 % interval.
-    """
-    bounded = [g for g in goals if is_cost(g.metric) and (g.at_most, g.at_least) != (None, None)]
-    if not bounded:
-        return None
-    prices = workbench.price(candidate).as_metrics()
-    prices["latency_s"] = prices["latency_high_s"]
-    return next((g.metric for g in bounded if not g.is_met(prices[g.metric])), None)
 
 
 def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:
@@ -255,7 +250,7 @@ def _rescore(
     promoted = {e.key: e for e in first if e.kind == "reference"} | {
         e.key: e for e in leading(first, values, ledger.goals, count)
     }
-    done = {e.key for e in ledger.evaluations if e.rung == 1}
+    done = ledger.settled(rung=1)
     jobs = [
         Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=1)
         for e in promoted.values()

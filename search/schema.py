@@ -57,7 +57,10 @@ class SearchSection(Section):
     threads_per_worker: int = Field(1, ge=1, le=256, description="torch threads of a worker.")
     cpus_per_worker: float = Field(1, ge=0, description="CPUs that Ray reserves for a worker.")
     gpus_per_worker: float = Field(
-        0.0, ge=0, description="GPUs that Ray reserves for a worker; fractions share one."
+        0.0,
+        ge=0,
+        description="GPUs that Ray reserves for a worker; fractions share one. Scoring runs on the "
+        "CPU: they are for a metric or data of your own that use them.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the sampler and the statistics.")
     ray_address: str | None = Field(

@@ -189,16 +189,35 @@ class _Builder:
         return tuple(sorted(found, key=lambda c: (-c.activation_bits, c.container)))
 
     def _choices_of(self, name: str) -> tuple[SegmentChoice, ...]:
-        bits: tuple[int, ...] = (32,)
-        containers: tuple[Any, ...] = ("compact",)
+        bits: tuple[int, ...] = ()
+        containers: tuple[Any, ...] = ()
         for rule in self.section.rules:
             if isinstance(rule, SegmentRule) and _matches(name, rule.segments):
                 bits = rule.activation_bits or bits
                 containers = rule.container or containers
-        offered = [b for b in bits if b in self.capabilities.activation_bits] or [32]
-        kept = [c for c in containers if c in self.capabilities.containers] or ["compact"]
+        can = self.capabilities
+        offered = self._offered("activation_bits", name, bits, can.activation_bits) or [32]
+        kept = self._offered("container", name, containers, can.containers) or ["compact"]
         pairs = ((b, c) for b in sorted(offered, reverse=True) for c in sorted(kept))
         return tuple(SegmentChoice(activation_bits=b, container=c) for b, c in pairs)
+
+    def _offered(self, key: str, name: str, asked: Sequence[Any], can: Sequence[Any]) -> list[Any]:
+        """What is asked of a segment and the device offers; the rest is listed.
+
+        Raises:
+            SpaceError: Something is asked, and the device offers none of it.
+        """
+        kept = [value for value in asked if value in can]
+        if asked and not kept:
+            raise SpaceError(
+                f"{key} of segment {name!r} must hold one that {self.capabilities.device} offers, "
+                f"of {list(can)}, got {list(asked)}; add one to its rule"
+            )
+        for value in asked:
+            if value not in kept:
+                device = self.capabilities.device
+                self._leave_out(f"{key} {value}", f"{device} does not offer it")
+        return kept
 
     def _segment_knobs(self) -> list[Knob]:
         tied: dict[tuple[int, KnobKind], Knob] = {}

@@ -9,6 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from paredown.compressors.shelf import digest
+
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+_NOT_THEIRS = ("paredown", "__main__")
+"""What may lie in the user's folder and is not what their functions are made of."""
+
 
 class UserCodeError(ValueError):
     """Code that the config names cannot be imported or does not give what it should."""
@@ -34,6 +40,27 @@ def load_function(import_path: str, folder: Path) -> Callable[..., Any]:
             f"{module.__file__}; define `def {attribute}(...)` there"
         )
     return found
+
+
+def code_digest(import_path: str, folder: Path) -> str | None:
+    """Stands for the code of an imported function: its own package, and all imported from `folder`.
+
+    What a function imports late, when it is called, does not count, nor do installed packages, even
+    where the environment lies in `folder`. None where it lies in no file.
+    """
+    package = import_path.partition(":")[0].partition(".")[0]
+    place = folder.resolve()
+    files: dict[str, Path] = {}
+    for name, module in sorted(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "").resolve()
+        top = name.partition(".")[0]
+        is_installed = top in _NOT_THEIRS or not _INSTALLED.isdisjoint(file.parts)
+        is_own = top == package or (file.is_relative_to(place) and not is_installed)
+        if is_own and file.suffix == ".py" and file.is_file():
+            files[name] = file
+    if import_path.partition(":")[0] not in files:
+        return None
+    return digest(import_path, *(part for name, file in files.items() for part in (name, file)))
 
 
 def _import(module_name: str, import_path: str, folder: Path) -> ModuleType:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-import json
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,16 +19,18 @@ from paredown.compressors.statistics import summed_cross_entropy
 from paredown.hardware_models.costs import Cost, CostModels
 from paredown.hardware_models.device import Device, capabilities, load_device
 from paredown.hardware_models.elsewhere import LatenciesElsewhere
-from paredown.hardware_models.latency import LatencyModel, RooflineLatency
+from paredown.hardware_models.latency import RooflineLatency
+from paredown.hardware_models.measure import MeasureError
 from paredown.hardware_models.workload import read_work
 from paredown.search.cache import cache_folder, digest
-from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, Score
-from paredown.search.latency_source import latency_model
-from paredown.search.schema import Config, GoalSection
+from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Score
+from paredown.search.latency_source import kept_latency_model
+from paredown.search.schema import Config, CustomTask
 from paredown.search.scoring import Evaluator, channels_last, score
 from paredown.search.space_rules import build_space
 from paredown.search.splits import Split
 from paredown.search.tasks import Task, UserLoss, load_task
+from paredown.search.user_code import code_digest
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.capabilities import Capabilities, joint
@@ -38,6 +39,8 @@ from paredown.spaces.draft import draft
 from paredown.spaces.model_map import ModelMap
 from paredown.spaces.read import read_model_map
 from paredown.spaces.space import Space
+
+_log = logging.getLogger(__name__)
 
 _CALIBRATION_BATCH = 64
 STATISTICS_BYTES = 4 * 2**30
@@ -93,8 +96,20 @@ class Workbench:
         return draft(self.space.model_map(candidate), candidate)
 
     def price(self, candidate: Candidate) -> Cost:
-        """All costs, without building the model."""
+        """All costs, without building the model.
+
+        Raises:
+            MeasureError: Latency is measured, and the runtime refuses the candidate's ONNX file.
+        """
         return self.cost_models.price(self.blueprint(candidate))
+
+    def costs(self, candidate: Candidate) -> dict[str, float] | None:
+        """All costs by name; None, and the reason in the log, where it has no price."""
+        try:
+            return self.price(candidate).as_metrics()
+        except MeasureError as error:
+            _log.warning("candidate %s has no price: %s", candidate.key, error)
+            return None
 
     def assemble(self, candidate: Candidate) -> CompressedModel:
         """The compressed model, exactly as it is scored and exported."""
@@ -152,11 +167,14 @@ def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
     Args:
         latency_file: Where the fitted latency model is kept: read when it exists, so that costs stay
             frozen over a run and its resumption, written otherwise.
+
+    Raises:
+        LatencyError: `latency_file` holds no latency model, or that of another device or kind.
     """
     surveyed = survey(config)
     task, space = surveyed.task, surveyed.space
     databases = {
-        name: _database(captured, space.by_name[name].model_map, task, config.search.seed)
+        name: _database(captured, space.by_name[name].model_map, task, config)
         for name, captured in surveyed.captured.items()
     }
     first = space.architectures[0]
@@ -177,24 +195,17 @@ def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
         evaluator=evaluator,
         cost_models=CostModels(
             device=surveyed.device,
-            latency_model=_latency(surveyed, latency_file),
+            latency_model=kept_latency_model(
+                config.hardware.latency,
+                surveyed.device,
+                config.hardware.threads,
+                space,
+                latency_file,
+            ),
             reference=reference,
             sizes=_Sizes(LatenciesElsewhere(surveyed.also, config.hardware.threads)),
         ),
     )
-
-
-def _latency(surveyed: Surveyed, latency_file: Path | None) -> LatencyModel:
-    hardware = surveyed.config.hardware
-    stored = None
-    if latency_file is not None and latency_file.exists():
-        stored = json.loads(latency_file.read_text("utf-8"))
-    model, written = latency_model(
-        hardware.latency, surveyed.device, hardware.threads, surveyed.space, stored
-    )
-    if latency_file is not None and stored is None and written is not None:
-        latency_file.write_text(json.dumps(written, indent=1), "utf-8")
-    return model
 
 
 @dataclass(frozen=True)
@@ -217,7 +228,7 @@ def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:
     return [channels_last(x) for x in as_inputs(model_map.graph, split.rows(0, rows)[0])]
 
 
-def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) -> Database:
+def _database(captured: Captured, model_map: ModelMap, task: Task, config: Config) -> Database:
     split = task.splits.calibration
     graph = captured.graph
     rows = min(RESTORED_ROWS, len(split))
@@ -228,7 +239,7 @@ def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) ->
         size = targets[0].shape[0] if isinstance(targets, tuple) else targets.shape[0]  # type: ignore[attr-defined]
         return task.loss(outputs, targets) * size  # type: ignore[arg-type]
 
-    loss_digest = _loss_digest(task)
+    loss_digest = _loss_digest(task, config)
     calibration = calibrate(
         graph,
         captured.tensors,
@@ -238,7 +249,7 @@ def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) ->
             loss=summed_cross_entropy if classifies else summed_loss,
             targets=None if classifies else [targets for _, targets in batches],
             loss_digest=loss_digest or "",
-            seed=seed,
+            seed=config.search.seed,
         ),
         shelf=Shelf(cache_folder() / "statistics", STATISTICS_BYTES) if loss_digest else None,
     )
@@ -248,34 +259,8 @@ def _database(captured: Captured, model_map: ModelMap, task: Task, seed: int) ->
     )
 
 
-def _loss_digest(task: Task) -> str | None:
-    """Stands for the loss; of the user's own, for the file it lies in. None if there is no file."""
-    if not isinstance(task.loss, UserLoss):
+def _loss_digest(task: Task, config: Config) -> str | None:
+    """Stands for the loss; of the user's own, for all code it may use. None if that is no file."""
+    if not isinstance(task.loss, UserLoss) or not isinstance(config.task, CustomTask):
         return digest(task.loss_name)
-    try:
-        source = inspect.getsourcefile(task.loss.function)
-    except TypeError:
-        return None
-    return digest(task.loss_name, Path(source)) if source and Path(source).is_file() else None
-
-
-def absolute_goals(
-    sections: tuple[GoalSection, ...], uncompressed: Mapping[str, float]
-) -> tuple[Goal, ...]:
-    """Goals with their bounds in the metric's own unit.
-
-    Args:
-        uncompressed: Metrics of the uncompressed model, which relative bounds refer to: a ratio for a
-            cost, a difference for a quality.
-    """
-    goals = []
-    for section in sections:
-        bounds: dict[str, float] = {}
-        for side in ("at_most", "at_least"):
-            value = getattr(section, side)
-            if value is not None:
-                base = uncompressed[section.metric]
-                absolute = value * base if section.is_cost else value + base
-                bounds[side] = absolute if section.relative else value
-        goals.append(Goal(metric=section.metric, direction=section.direction, **bounds))
-    return tuple(goals)
+    return code_digest(task.loss_name, config.task.code_folder)

@@ -12,13 +12,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.export.codes import fit_biases
-from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE, BundleError, load_model
+from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE, BundleError
 from paredown.compressors.export.lowering import lower, output_names
 from paredown.compressors.export.packing import write_packed
 from paredown.spaces.candidate import Candidate
@@ -67,24 +67,6 @@ model = load(".")
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bundle:
-    """What a bundle's folder holds."""
-
-    folder: Path
-    candidate: Candidate
-    card: Mapping[str, Any]
-    model: CompressedModel
-
-    @property
-    def onnx_path(self) -> Path:
-        return self.folder / ONNX_FILE
-
-    @property
-    def packed_path(self) -> Path:
-        return self.folder / TENSORS_FILE
-
-
 def write_bundle(
     folder: Path | str, model: CompressedModel, candidate: Candidate, card: Mapping[str, Any]
 ) -> Path:
@@ -109,24 +91,6 @@ def write_bundle(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return target
-
-
-def read_bundle(folder: Path | str) -> Bundle:
-    """The bundle in `folder`.
-
-    Raises:
-        BundleError: A file is missing.
-    """
-    path = Path(folder)
-    for name in (ONNX_FILE, CANDIDATE_FILE, CARD_FILE):
-        if not (path / name).is_file():
-            raise BundleError(f"{path} must hold {name}; give the folder of a complete bundle")
-    return Bundle(
-        folder=path,
-        candidate=Candidate.from_json(_read_json(path / CANDIDATE_FILE)),
-        card=_read_json(path / CARD_FILE),
-        model=load_model(path),
-    )
 
 
 def _write_files(

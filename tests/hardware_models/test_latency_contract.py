@@ -240,6 +240,17 @@ def test_measuring_is_not_moved_by_drift_and_remembers(make, fresh, works, tmp_p
     assert timer.calls == 0
 
 
+def test_a_measurement_that_cannot_be_read_is_made_again(make, fresh):
+    model = make("measured")
+    first = model.predict(fresh[0]).value_s
+    (kept,) = model.folder.iterdir()
+    for text in ("", '{"rat', '{"ratio": null}', "[]"):
+        kept.write_text(text)
+        assert model.predict(fresh[0]).value_s == pytest.approx(first)
+        assert json.loads(kept.read_text())["ratio"] > 0
+    assert list(model.folder.iterdir()) == [kept]
+
+
 def test_what_was_measured_on_another_machine_is_refused(make, works):
     stored = {**make("measured").to_json(), "fingerprint": "another"}
     with pytest.raises(ValueError, match="hold for one machine"):

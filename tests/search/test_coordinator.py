@@ -30,6 +30,9 @@ class Counting:
         self.asked += 1
         return Proposal(candidate=candidate(self.asked), parameters={})
 
+    def expect(self, keys):
+        self.expected = list(keys)
+
     def tell(self, evaluation):
         self.heard.append(evaluation.key)
 
@@ -97,6 +100,21 @@ def test_given_jobs_come_before_any_proposal_and_count():
     carry_out(coordinate(proposer, told, first=list(given), evaluations=7), workers=2)
     assert told[:2] == given
     assert told.widths[2:] == [1, 2, 3, 4, 5]
+
+
+def test_the_proposer_hears_of_given_candidates_before_it_is_asked():
+    proposer = Counting()
+    given = [Job(candidate=candidate(100 + i), kind="reference") for i in range(2)]
+    coordinate(proposer, Kept(), first=list(given))
+    assert proposer.expected == [job.candidate.key for job in given]
+    assert proposer.asked == 0
+
+
+def test_a_job_that_is_given_twice_is_carried_out_once_and_nothing_hangs():
+    told = Kept()
+    given = [Job(candidate=candidate(i)) for i in (1, 2, 1)]
+    carry_out(coordinate(None, told, first=given, evaluations=3), workers=3)
+    assert told.widths == [1, 2]
 
 
 @pytest.mark.parametrize("ahead", [0, 2])

@@ -11,10 +11,12 @@ import pytest
 from paredown.search.config import load_config
 from paredown.search.coordinator import Coordinator, Job
 from paredown.search.engine_local import run_local
-from paredown.search.engine_ray import run_ray
-from paredown.search.evaluation import Evaluation
+from paredown.search.engine_ray import MOST_LOST, RayFailed, run_ray
+from paredown.search.evaluation import LOST, Evaluation, Goal
 from paredown.search.latency_source import uniform
+from paredown.search.proposer import Proposer, make_sampler
 from paredown.search.workbench import prepare
+from paredown.spaces.space import Space
 
 pytestmark = pytest.mark.cluster
 
@@ -85,6 +87,20 @@ def jobs(workbench):
     ]
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A loss that leaves the address of its Ray node."""
+
+    inner: object
+    folder: str
+
+    def __call__(self, outputs, targets):
+        import ray
+
+        (Path(self.folder) / ray.util.get_node_ip_address()).touch()
+        return self.inner(outputs, targets)
+
+
 def coordinate(jobs):
     """A coordinator of these jobs alone, and the list of (job, outcome) that it tells."""
     told = []
@@ -119,12 +135,66 @@ def test_workers_score_as_this_process_does_and_a_death_is_one_failure(
     outcomes = {job.name: outcome for job, outcome in told}
     lost = outcomes.pop(dying.name)
     assert lost.score is None
-    assert "WorkerDied" in lost.error
+    assert lost.error.startswith(LOST)
+    # Ray's own words, whatever the reason.
+    assert "actor" in lost.error.lower()
     for name, outcome in outcomes.items():
         assert outcome.error is None
         assert outcome.score.metric == local_scores[name].metric
         assert outcome.score.loss == pytest.approx(local_scores[name].loss, rel=1e-5)
     assert coordinator.is_done
+
+
+def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(workbench):
+    asked = [Job(candidate=uniform(workbench.space, "", b), rows=FATAL_ROWS) for b in range(2, 9)]
+    coordinator, told = coordinate(asked)
+    evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
+    with pytest.raises(RayFailed, match="in a row") as raised:
+        run_ray(coordinator, evaluator, workbench.config.search, "")
+    assert "actor" in str(raised.value).lower()
+    assert MOST_LOST <= len(told) < len(asked)
+    assert all(outcome.error.startswith(LOST) for _, outcome in told)
+
+
+def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_machine(
+    workbench, tmp_path
+):
+    space = workbench.space
+    architecture = replace(
+        space.architectures[0],
+        knobs=tuple(k for k in space.architectures[0].knobs if k.kind == "weight_bits")[:2],
+    )
+    small = Space(architectures=(architecture,))
+    goals = (Goal(metric="accuracy", direction="maximize"),)
+    proposer = Proposer(small, goals, make_sampler("random", 0, 8), None, lambda c: None)
+    first = [
+        Job(candidate=small.decode(dict.fromkeys(small.dimensions(), i)), rows=32) for i in (0, 1)
+    ]
+    told = []
+
+    def tell(job, outcome):
+        told.append(job.candidate.key)
+        metrics = {"accuracy": outcome.score.metric}
+        candidate = job.candidate
+        return Evaluation(
+            number=len(told), key=candidate.key, candidate=candidate, metrics=metrics
+        )
+
+    coordinator = Coordinator(
+        proposer=proposer, first=first, evaluations=12, batch=4, rows=32, tell=tell, ahead=2
+    )
+    evaluator = replace(workbench.evaluator, loss=Placed(workbench.evaluator.loss, str(tmp_path)))
+    run_ray(coordinator, evaluator, workbench.config.search, "")
+    assert len(told) == len(set(told)) == 12
+    assert told[:2] == [job.candidate.key for job in first]
+    assert [path.name for path in tmp_path.iterdir()] == ["127.0.0.1"]
+
+
+def test_gpus_that_this_machine_lacks_are_told_and_not_waited_for(workbench, jobs):
+    coordinator, _ = coordinate(jobs)
+    section = workbench.config.search.model_copy(update={"gpus_per_worker": 1000.0})
+    with pytest.raises(RayFailed, match="scoring runs on the CPU"):
+        run_ray(coordinator, workbench.evaluator, section, "")
 
 
 def test_a_cluster_of_two_nodes_shares_the_work(workbench, jobs, local_scores, tmp_path):

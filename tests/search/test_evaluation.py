@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,24 @@ def test_bounds_are_inclusive_and_nan_is_never_within():
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize("place", ["", "@rpi5-a76-ort"])
+def test_a_bound_in_seconds_is_held_by_the_upper_end_and_a_relative_one_by_the_value(place):
+    metrics = {f"latency_s{place}": 1.0, f"latency_high_s{place}": 1.2}
+    for bound, absolute, relative in ((0.9, False, False), (1.1, False, True), (1.2, True, True)):
+        goal = Goal(metric=f"latency_s{place}", direction="minimize", at_most=bound)
+        assert goal.keeps_bounds(metrics) == absolute
+        assert replace(goal, relative=True).keeps_bounds(metrics) == relative
+        # Without an interval the value is all there is.
+        assert goal.keeps_bounds({goal.metric: 1.0}) == relative
+
+
+def test_any_other_bound_is_held_by_the_value():
+    goal = Goal(metric="onnx_bytes", direction="minimize", at_most=100.0)
+    assert goal.has_bound
+    assert goal.keeps_bounds({"onnx_bytes": 100.0, "latency_high_s": 200.0})
+    assert not goal.keeps_bounds({"onnx_bytes": 101.0})
 
 
 def test_loss_of_a_maximised_goal_is_its_negative():

@@ -179,6 +179,34 @@ def test_attributes_stay_and_the_search_keeps_its_name(tmp_path, goals):
     assert record.search_id == name
 
 
+def test_a_study_is_resumed_only_for_what_it_is_about(tmp_path, goals, make_evaluations):
+    path = tmp_path / "study.journal"
+    facts = {"weights": "aa", "search.rung_images": "1500"}
+    journal = Journal.open(path, goals, resume=False)
+    journal.keep_problem(facts)
+    journal.append(make_evaluations(1)[0], {}, {})
+    journal.close()
+    again = Journal.open(path, goals, resume=True)
+    again.keep_problem(dict(facts))
+    with pytest.raises(JournalError, match=r"search.rung_images \(1500 then, 100 now\)") as told:
+        again.keep_problem(facts | {"search.rung_images": "100"})
+    assert "weights" not in str(told.value)
+    assert "another `output` folder" in str(told.value)
+    assert "problem" not in again.attributes
+    again.close()
+
+
+def test_a_study_that_does_not_say_what_it_is_about_is_not_resumed(
+    tmp_path, goals, make_evaluations
+):
+    path = tmp_path / "study.journal"
+    fill(path, goals, make_evaluations(1))
+    journal = Journal.open(path, goals, resume=True)
+    with pytest.raises(JournalError, match="earlier version"):
+        journal.keep_problem({"weights": "aa"})
+    journal.close()
+
+
 def test_a_folder_without_a_study_is_told(tmp_path):
     with pytest.raises(JournalError, match="none in"):
         read_journal(tmp_path / "study.journal")

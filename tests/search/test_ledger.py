@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from paredown.hardware_models.measure import MeasureError
 from paredown.search.coordinator import Job, Outcome
-from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, Score
+from paredown.search.evaluation import LOST, UNCOMPRESSED, Evaluation, Goal, Score
 from paredown.search.journal import Journal, read_journal
 from paredown.search.ledger import Ledger
 from paredown.search.run_record import RUNG
@@ -208,6 +209,36 @@ def test_a_failure_is_kept_with_its_reason_and_never_on_the_front(opened, tmp_pa
     assert tracking.keys[-1] == (failed.key, 0)
     # What failed takes nothing from what comes after it.
     assert ledger.tell(job(4, 4), scored(0.8)).number == 2
+
+
+def test_a_candidate_that_the_runtime_refuses_is_a_failure_with_its_reason(opened, workbench):
+    ledger, _, _ = opened()
+    ledger.start(uncompressed())
+
+    def refused(candidate):
+        raise MeasureError("the ONNX model does not load: 7-bit kernel")
+
+    price, workbench.price = workbench.price, refused
+    failed = ledger.tell(job(6, 6), scored(0.8))
+    assert failed.error == "MeasureError: the ONNX model does not load: 7-bit kernel"
+    assert dict(failed.metrics) == {}
+    # An outcome that failed for another reason keeps that one.
+    assert ledger.tell(job(6, 4), BROKEN).error == BROKEN.error
+    workbench.price = price
+    assert not ledger.tell(job(4, 4), scored(0.8)).is_failed
+
+
+def test_a_lost_evaluation_is_not_settled_until_it_was_scored(opened):
+    ledger, _, _ = opened()
+    ledger.start(uncompressed())
+    died = Outcome(score=None, error=f"{LOST}: the worker ended", duration_s=0.0)
+    lost, failed = ledger.tell(job(8, 8), died), ledger.tell(job(6, 6), BROKEN)
+    assert set(ledger.settled(0)) == {Candidate().key, failed.key}
+    assert ledger.lost(0) == {lost.key: lost}
+    assert ledger.lost(1) == ledger.settled(1) == {}
+    found = ledger.tell(job(8, 8), scored(0.8))
+    assert ledger.lost(0) == {}
+    assert ledger.settled(0)[lost.key] == found
 
 
 def test_a_second_rung_is_kept_beside_the_first_until_it_is_put_to_use(opened, tmp_path):

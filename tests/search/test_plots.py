@@ -7,7 +7,7 @@ from matplotlib.image import imread
 from paredown.search.decisions import decision_figure, structure_rows
 from paredown.search.display import Outline
 from paredown.search.evaluation import Goal
-from paredown.search.pareto import Front, front_of, hypervolume_history, reference_point
+from paredown.search.pareto import Front, front_of, hypervolume, reference_point
 from paredown.search.pictures import decision_png, front_png, progress_png
 from paredown.search.plots import front_figure, parallel_figure, progress_figure, write_html
 from paredown.search.style import Picture, axis_of, panels, staircase
@@ -25,7 +25,10 @@ def picture(goals, make_evaluations, layer_weights):
             segments=("stem", "layer3.1"),
             widths={"layer2.0.conv1": 32},
         ),
-        hypervolumes=hypervolume_history(evaluations, goals, worst),
+        hypervolumes=tuple(
+            hypervolume(front_of(evaluations[:n], goals), worst)
+            for n in range(1, len(evaluations) + 1)
+        ),
         name="resnet20",
     )
 

@@ -251,3 +251,16 @@ def test_nsga2_follows_what_it_is_told(mapped):
     # Of a uniform draw the mean is 14 layers times 11.5 bits.
     assert abs(last_mean("random") - 161) < 15
     assert last_mean("nsga2") < 130
+
+
+def test_what_is_evaluated_without_being_asked_for_is_never_proposed(space):
+    for sampler in SAMPLERS:
+        for seed in range(3):
+            expected = [space.decode(dict.fromkeys(space.dimensions(), 1)), space.decode({})]
+            proposer = propose(space, sampler, seed, advice=expected)
+            proposer.expect(candidate.key for candidate in expected)
+            keys = {proposer.ask().candidate.key for _ in range(14)}
+            assert len(keys) == 14
+            assert keys.isdisjoint(candidate.key for candidate in expected)
+            with pytest.raises(SpaceExhausted):
+                proposer.ask()

@@ -95,10 +95,12 @@ class World:
             metrics=self.costs(candidate) | {"accuracy": 0.9 - 0.2 * float(np.tanh(lost))},
         )
 
-    def refiner(self, evaluations, refused_by=lambda candidate: None):
+    def refiner(self, evaluations, refused_by=lambda candidate: None, costs=None):
+        costs = costs or self.costs
+
         def price(candidate):
-            costs = self.costs(candidate)
-            return np.array([costs["onnx_bytes"], costs["latency_s"]])
+            found = costs(candidate)
+            return found and np.array([found["onnx_bytes"], found["latency_s"]])
 
         ladders = draw_ladders(self.space.architectures, self.terms, price)
         return Refiner(
@@ -108,7 +110,7 @@ class World:
             terms=self.terms,
             warm=warm_start(ladders, 2, evaluations // 4),
             base=self.base,
-            metrics=self.costs,
+            metrics=costs,
             refused_by=refused_by,
             reference=reference_point(GOALS, self.base, self.base),
         )
@@ -202,3 +204,31 @@ def test_what_a_bound_refuses_is_not_suggested(world):
 
     assert any(refused_by(c) for c in suggestions(lambda candidate: None).values())
     assert not any(refused_by(c) for c in suggestions(refused_by).values())
+
+
+def test_what_has_no_price_is_never_suggested(world):
+    first = world.model_map.layers[0].name
+
+    def costs(candidate):
+        return None if candidate.layer(first).weight_bits == 3 else world.costs(candidate)
+
+    refiner = world.refiner(24, costs=costs)
+    assert refiner.warm
+    refiner.tell(world.base)
+    known = {world.base.key}
+    for number in range(1, 24):
+        candidate = refiner.suggest(known)
+        if candidate is None:
+            candidate = world.space.decode(
+                {n: number % size for n, size in world.space.dimensions().items()}
+            )
+        else:
+            assert costs(candidate) is not None
+        known.add(candidate.key)
+        refiner.tell(world.evaluation(candidate, number))
+
+
+def test_where_nothing_has_a_price_the_sampler_goes_on(world):
+    refiner = world.refiner(24, costs=lambda candidate: None)
+    assert not refiner.warm
+    assert refiner.suggest(set()) is None

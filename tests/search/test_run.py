@@ -9,9 +9,11 @@ import time
 
 import pytest
 
+from paredown.search import engine_local
 from paredown.search import run as running
 from paredown.search.config import load_config
-from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT
+from paredown.search.coordinator import Outcome
+from paredown.search.evaluation import LOST, UNCOMPRESSED, UNIFORM_8_BIT
 from paredown.search.journal import JournalError, read_journal
 from paredown.search.mlflow_store import connect
 from paredown.search.mlflow_text import PARENT_TAG
@@ -173,6 +175,14 @@ def test_the_same_seed_searches_the_same_and_resuming_a_finished_run_evaluates_n
     assert [c.key for c in calls] == [again.evaluations[0].key], "bounds need the base alone"
 
 
+def test_a_run_of_other_scores_is_not_resumed_and_keeps_its_config(finished, config_file):
+    result, _ = finished
+    before = (result.folder / "config.yaml").read_text()
+    with pytest.raises(JournalError, match=r"search\.rung_images"):
+        search(config_file, result.folder.parent, "search.rung_images=100", resume=True)
+    assert (result.folder / "config.yaml").read_text() == before
+
+
 def kill_after(process, journal, count):
     """Kill the search once `count` evaluations are written; the evaluations it left."""
     deadline = time.monotonic() + 60
@@ -249,6 +259,30 @@ def test_a_candidate_that_raises_is_a_recorded_failure_and_the_search_goes_on(
 
 
 @pytest.mark.usefixtures("unexported")
+def test_what_a_lost_worker_left_is_asked_again_and_a_failed_candidate_is_not(
+    finished, config_file, tmp_path, monkeypatch
+):
+    result, _ = finished
+    lost, failing = (e.key for e in result.evaluations[1:5:3])
+    carry_out = engine_local.carry_out
+
+    def dying(evaluator, job):
+        reason = {lost: f"{LOST}: out of memory", failing: "ZeroDivisionError: x"}
+        if job.candidate.key in reason:
+            return Outcome(score=None, error=reason[job.candidate.key], duration_s=0.0)
+        return carry_out(evaluator, job)
+
+    monkeypatch.setattr(engine_local, "carry_out", dying)
+    broken = search(config_file, tmp_path)
+    assert {e.key for e in broken.evaluations if e.is_failed} == {lost, failing}
+    monkeypatch.setattr(engine_local, "carry_out", carry_out)
+    resumed = search(config_file, tmp_path, resume=True)
+    again = resumed.evaluations[len(broken.evaluations) :]
+    assert [(e.key, e.label, e.is_failed) for e in again] == [(lost, UNIFORM_8_BIT, False)]
+    assert search(config_file, tmp_path, resume=True).evaluations == resumed.evaluations
+
+
+@pytest.mark.usefixtures("unexported")
 def test_a_hard_bound_keeps_dear_candidates_from_being_evaluated(config_file, tmp_path):
     bounded = search(
         config_file,
@@ -292,3 +326,18 @@ def test_a_search_that_fails_before_its_study_opens_leaves_the_folder_free(
     with pytest.raises(ValueError, match="no data"):
         run(config_file, overrides=[f"output.folder={tmp_path}"])
     assert list((tmp_path / "toy").iterdir()) == []
+
+
+def test_latencies_left_by_a_search_that_never_began_are_not_trusted(
+    config_file, tmp_path, monkeypatch
+):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "latency.json").write_text('{"kind": "calibr')
+
+    def seen(config, latency_file):
+        assert not latency_file.exists()
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(running, "prepare", seen)
+    with pytest.raises(ValueError, match="far enough"):
+        run(config_file, overrides=[f"output.folder={tmp_path}"])

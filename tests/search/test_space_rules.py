@@ -36,6 +36,27 @@ def reasons(space, beginning):
     return [item.reason for item in space.left_out if item.what.startswith(beginning)]
 
 
+def test_a_container_that_the_device_does_not_offer_is_listed_or_alone_refused(build):
+    both = SegmentRule(segments=("*",), activation_bits=(8, 32), container=("compact", "fast"))
+    found = build(both)
+    assert reasons(found, "container fast") == ["x86-avx512-vnni-ort does not offer it"]
+    assert {c.container for k in open_knobs(found).values() for c in k.domain} == {"compact"}
+    fast = SegmentRule(segments=("*",), activation_bits=(8, 32), container=("fast",))
+    with pytest.raises(SpaceError, match=r"container of segment .* \['compact'\], got \['fast'\]"):
+        build(fast)
+    assert reasons(build(both, device="stm32h743-cmix-nn"), "container") == []
+
+
+def test_activation_bits_that_the_device_does_not_offer_are_listed_or_alone_refused(build):
+    both = SegmentRule(segments=("*",), activation_bits=(8, 32))
+    bits = LayerRule(layers=("*",), weight_bits=(8, 4))
+    found = build(both, bits, device="stm32h743-cmix-nn")
+    assert reasons(found, "activation_bits 32") == ["stm32h743-cmix-nn does not offer it"]
+    wide = SegmentRule(segments=("*",), activation_bits=(32,))
+    with pytest.raises(SpaceError, match=r"activation_bits of segment"):
+        build(wide, bits, device="stm32h743-cmix-nn")
+
+
 def test_a_later_rule_wins_field_by_field(build):
     found = domains(
         build(

@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from paredown.search.display import Outline
+from paredown.search.evaluation import LOST
 from paredown.search.mlflow_store import (
     TrackingError,
     connect,
@@ -90,6 +91,28 @@ def test_a_search_is_one_run_with_one_below_it_for_each_evaluation(
     path = client.download_artifacts(children[chosen.key].info.run_id, "candidate.json")
     with open(path) as file:
         assert Candidate.from_json(json.load(file)) == chosen.candidate
+
+
+@pytest.mark.parametrize("sittings", [1, 2])
+def test_a_candidate_whose_worker_was_lost_is_written_anew_when_it_is_scored(
+    sittings, run_folder, outline, goals, make_evaluations
+):
+    *first, scored = make_evaluations(3)
+    lost = replace(scored, metrics={}, error=f"{LOST}: out of memory")
+    place = TrackingPlace(run_folder=run_folder, search_id="s")
+    if sittings == 2:
+        track(place, outline, [*first, lost], goals)
+    again = replace(scored, number=3)
+    tracker = track(place, outline, [*first, lost, again], goals)
+    assert tracker.problems == ()
+    runs = children_of(connect(tracker.uri), tracker.parent_run_id)
+    assert len(runs) == 3
+    (run,) = [r for r in runs if r.data.tags["paredown.key"] == scored.key]
+    assert run.info.status == "FINISHED"
+    assert {n: run.data.metrics[n] for n in scored.metrics} == scored.metrics
+    assert (
+        f"paredown export --mlflow-run {run.info.run_id}" in run.data.tags["mlflow.note.content"]
+    )
 
 
 def test_the_page_filter_finds_exactly_the_front(run_folder, outline, goals, make_evaluations):
@@ -220,9 +243,7 @@ def test_a_server_that_is_away_stops_nothing_and_is_told(
 ):
     port = free_port()
     place = TrackingPlace(run_folder=tmp_path, search_id="s", uri=f"http://127.0.0.1:{port}")
-    started = time.perf_counter()
     tracker = track(place, outline, make_evaluations(3), goals)
-    assert time.perf_counter() - started < 30
     assert tracker.parent_run_id is None
     assert "5 records are not in MLflow" in tracker.problems[0]
     assert "--resume" in tracker.problems[0]

@@ -10,8 +10,9 @@ import torch
 from paredown.hardware_models.device import load_device
 from paredown.hardware_models.latency import RooflineLatency
 from paredown.hardware_models.workload import read_work
+from paredown.search.bounds import absolute_goals
 from paredown.search.config import ConfigError, load_config
-from paredown.search.workbench import Workbench, absolute_goals, prepare, survey
+from paredown.search.workbench import Workbench, prepare, survey
 
 CONFIG = """
 task: {name: digits}

@@ -1,0 +1,74 @@
+"""What stands for a user's function: all of its own code, wherever it lies."""
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from paredown.search.user_code import code_digest, load_function
+
+
+@pytest.fixture
+def digest_of(tmp_path, monkeypatch):
+    """Writes these files, imports `losses:mine` anew as a new process would; its digest."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def imported(**files):
+        for name in ("losses", "parts", "unread"):
+            sys.modules.pop(name, None)
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        load_function("losses:mine", tmp_path)
+        return code_digest("losses:mine", tmp_path)
+
+    yield imported
+    for name in ("losses", "parts", "unread"):
+        sys.modules.pop(name, None)
+
+
+LOSSES = "from parts import weight\n\ndef mine(outputs, targets):\n    return weight * outputs\n"
+
+
+def test_a_module_that_the_function_reads_counts_and_one_it_does_not_read_does_not(digest_of):
+    first = digest_of(losses=LOSSES, parts="weight = 1\n", unread="x = 1\n")
+    assert first == digest_of(losses=LOSSES, parts="weight = 1\n", unread="x = 2\n")
+    assert first != digest_of(losses=LOSSES, parts="weight = 2\n")
+    assert first != digest_of(losses=LOSSES + "# more\n", parts="weight = 1\n")
+
+
+def test_a_package_elsewhere_counts_whole(tmp_path, monkeypatch):
+    package = tmp_path / "elsewhere" / "losses"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from losses.inner import mine\n")
+    (package / "inner.py").write_text("def mine(outputs, targets):\n    return outputs\n")
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    own = tmp_path / "own"
+    own.mkdir()
+    load_function("losses:mine", own)
+    before = code_digest("losses:mine", own)
+    (package / "inner.py").write_text("def mine(outputs, targets):\n    return 2 * outputs\n")
+    assert code_digest("losses:mine", own) != before
+    for name in ("losses", "losses.inner"):
+        sys.modules.pop(name, None)
+
+
+def test_an_environment_inside_the_folder_does_not_count(digest_of, tmp_path, monkeypatch):
+    first = digest_of(losses=LOSSES, parts="weight = 1\n")
+    for name, file in (
+        ("installed", tmp_path / ".venv" / "lib" / "site-packages" / "installed.py"),
+        ("__main__", tmp_path / "start.py"),
+        ("paredown.extra", tmp_path / "search" / "extra.py"),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+        module = ModuleType(name)
+        module.__file__ = str(file)
+        monkeypatch.setitem(sys.modules, name, module)
+    assert code_digest("losses:mine", tmp_path) == first
+
+
+def test_a_function_without_a_file_has_no_digest(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "unwritten", ModuleType("unwritten"))
+    assert code_digest("unwritten:mine", tmp_path) is None
