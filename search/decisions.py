@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -73,7 +74,8 @@ def _add_bits(
         for edge in (index, index + 1)
     ]
     figure.add_heatmap(
-        z=[[widths.index(choice.weight_bits) for choice in row] for row in choices],
+        # Plotly leaves a gap where a value is missing.
+        z=[[None if math.isnan(z) else z for z in row] for row in style.bits_codes(picture)],
         x=columns,
         y=list(layers),
         zmin=-0.5,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from paredown.search.evaluation import Evaluation
 from paredown.spaces.candidate import Candidate
@@ -42,11 +42,15 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """What pictures need of a model: weights per layer, segments, channels per group."""
+    """What pictures need of a model: weights per layer, segments, channels per group.
+
+    `blocks` names the layers, segments and groups that lie in each block, and go with it.
+    """
 
     layer_weights: Mapping[str, int]
     segments: tuple[str, ...] = ()
     widths: Mapping[str, int]
+    blocks: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model_map: ModelMap) -> Outline:
@@ -54,7 +58,27 @@ class Outline:
             layer_weights={layer.name: layer.weight_count for layer in model_map.layers},
             segments=tuple(segment.name for segment in model_map.segments),
             widths={group.name: group.channels for group in model_map.groups},
+            blocks={
+                block.name: _inside(model_map, frozenset(block.layers))
+                for block in model_map.blocks
+            },
         )
+
+    def without(self, dropped: Sequence[str]) -> Outline:
+        """What is left of the model without these blocks."""
+        gone = frozenset(n for block in dropped for n in self.blocks.get(block, ()))
+        return Outline(
+            layer_weights={n: w for n, w in self.layer_weights.items() if n not in gone},
+            segments=tuple(name for name in self.segments if name not in gone),
+            widths={n: w for n, w in self.widths.items() if n not in gone},
+            blocks=self.blocks,
+        )
+
+
+def _inside(model_map: ModelMap, layers: frozenset[str]) -> frozenset[str]:
+    segments = {s.name for s in model_map.segments if s.layers and layers.issuperset(s.layers)}
+    groups = {g.name for g in model_map.groups if layers.issuperset(g.producers)}
+    return layers | segments | groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +132,8 @@ def show(metric: str, value: float, unit: Unit | None = None) -> str:
 
 
 def summarize(candidate: Candidate, outline: Outline) -> Summary:
-    """`candidate` in a few numbers; layers of dropped blocks count as they are chosen."""
+    """`candidate` in a few numbers; what went with dropped blocks does not count."""
+    outline = outline.without(candidate.dropped)
     total = sum(outline.layer_weights.values()) or 1
     choices = [(candidate.layer(n), count / total) for n, count in outline.layer_weights.items()]
     kept = dict(candidate.widths)
@@ -134,7 +159,8 @@ def describe(candidate: Candidate, outline: Outline) -> str:
     'weights 32 bit (32 × 2)'
     """
     summary = summarize(candidate, outline)
-    bits = Counter(candidate.layer(name).weight_bits for name in outline.layer_weights)
+    left = outline.without(candidate.dropped)
+    bits = Counter(candidate.layer(name).weight_bits for name in left.layer_weights)
     ladder = ", ".join(f"{width} × {bits[width]}" for width in sorted(bits))
     parts = [candidate.architecture] if candidate.architecture else []
     parts.append(f"weights {summary.weight_bits:.3g} bit ({ladder})")

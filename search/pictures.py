@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import BoundaryNorm, ListedColormap
@@ -36,7 +37,7 @@ def decision_png(picture: Picture, path: Path) -> None:
     members = picture.ordered
     layers = style.layers_by_size(picture.outline)
     widths = list(style.BITS_COLOURS)
-    codes = [[widths.index(m.candidate.layer(n).weight_bits) for m in members] for n in layers]
+    codes = np.ma.masked_invalid(style.bits_codes(picture))
     size = (3.2 + 0.34 * len(members), 2.2 + 0.27 * len(layers))
     figure = Figure(figsize=(max(size[0], 7.5), size[1]), layout="constrained")
     axes = figure.add_subplot()

@@ -177,3 +177,16 @@ def hover(evaluation: Evaluation, picture: Picture) -> str:
 def layers_by_size(outline: Outline) -> list[str]:
     """Layer names, the largest first."""
     return sorted(outline.layer_weights, key=lambda name: -outline.layer_weights[name])
+
+
+def bits_codes(picture: Picture) -> list[list[float]]:
+    """Places on the scale of `BITS_COLOURS` by layer (largest first) and model; NaN where it is gone."""
+    widths = list(BITS_COLOURS)
+    left = [picture.outline.without(m.candidate.dropped).layer_weights for m in picture.ordered]
+    return [
+        [
+            widths.index(member.candidate.layer(name).weight_bits) if name in there else math.nan
+            for member, there in zip(picture.ordered, left, strict=True)
+        ]
+        for name in layers_by_size(picture.outline)
+    ]

@@ -49,3 +49,35 @@ def test_a_summary_weighs_layers_by_their_weights():
 
 def test_the_identity_is_plain():
     assert describe(Candidate(), OUTLINE) == "weights 32 bit (32 × 2)"
+
+
+def test_what_goes_with_a_block_does_not_count():
+    outline = Outline(
+        layer_weights={"a": 100, "b": 300, "c": 100},
+        segments=("s", "t"),
+        widths={"g": 32, "h": 16},
+        blocks={"block": frozenset({"b", "t", "h"})},
+    )
+    candidate = Candidate.of(
+        layers={"a": LayerChoice(weight_bits=8), "c": LayerChoice(weight_bits=4)},
+        segments={"s": SegmentChoice(activation_bits=8)},
+        dropped=("block",),
+    )
+    assert describe(candidate, outline) == (
+        "weights 6 bit (4 × 1, 8 × 1); 8-bit activations in 100% of segments; without block"
+    )
+
+
+def test_an_outline_knows_what_lies_in_each_block(mapped):
+    model_map = mapped("resnet_a")
+    block = model_map.blocks[0]
+    left = Outline.of(model_map).without((block.name,))
+    assert set(left.layer_weights) == {x.name for x in model_map.layers} - set(block.layers)
+    assert all(
+        set(s.layers) - set(block.layers)
+        for s in model_map.segments
+        if s.name in left.segments and s.layers
+    )
+    gone = [g.name for g in model_map.groups if set(g.producers) <= set(block.layers)]
+    assert gone
+    assert not set(gone) & set(left.widths)

@@ -24,6 +24,7 @@ def picture(goals, make_evaluations, layer_weights):
             layer_weights=layer_weights,
             segments=("stem", "layer3.1"),
             widths={"layer2.0.conv1": 32},
+            blocks={"layer1.1": frozenset({"layer1.1.conv1", "layer1.1.conv2"})},
         ),
         hypervolumes=tuple(
             hypervolume(front_of(evaluations[:n], goals), worst)
@@ -84,6 +85,11 @@ def test_the_decision_chart_has_a_cell_for_each_layer_and_model(picture, layer_w
     cells = np.array(figure.data[0].z)
     assert cells.shape == (len(layer_weights), len(picture.front.members))
     assert figure.data[0].y[0] in [n for n, count in layer_weights.items() if count == 36864]
+    # A layer that went with its block has none.
+    without = [bool(m.candidate.dropped) for m in picture.ordered]
+    assert any(without)
+    row = list(figure.data[0].y).index("layer1.1.conv1")
+    assert [cell is None for cell in figure.data[0].z[row]] == without
 
 
 def test_structure_that_no_model_changes_is_not_drawn(picture, goals, make_evaluations):
