@@ -24,6 +24,7 @@ RELATIVE_ERROR = 1e-4
 TOP1_AGREEMENT = 0.995
 METRIC_TOLERANCE = 0.003
 _PARITY_ROWS = 256
+_SEED = 11
 _SHARES = ("accuracy", "mean_iou")
 _SIZES = {ONNX_FILE: "onnx_bytes", TENSORS_FILE: "packed_bytes"}
 # More sessions and blocks than a search takes: one bundle is judged, not many ranked.
@@ -109,6 +110,19 @@ def open_bundle(found: Findings) -> tuple[CompressedModel, ort.InferenceSession]
 def has_codes(model: CompressedModel) -> bool:
     """Whether any activation is 8 bits wide."""
     return any(node.op == QDQ for node in model.blueprint.graph.nodes)
+
+
+def random_rows(model: CompressedModel) -> Split:
+    """Inputs made up by shape and type: normal floats, zeros and ones for integers."""
+    graph = model.blueprint.graph
+    generator = torch.Generator().manual_seed(_SEED)
+    inputs = []
+    for shape, dtype in zip(graph.input_shapes, graph.input_dtypes, strict=True):
+        size = (_PARITY_ROWS, *shape[1:])
+        kind = getattr(torch, dtype)
+        made = torch.randn(size, generator=generator)
+        inputs.append(made.to(kind) if kind.is_floating_point else (made > 0).to(kind))
+    return Split(inputs=tuple(inputs), targets=torch.zeros(_PARITY_ROWS))
 
 
 def check_parity(model: CompressedModel, test: Split, found: Findings) -> None:

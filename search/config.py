@@ -21,7 +21,15 @@ from paredown.search.config_errors import (
 )
 from paredown.search.schema import Config
 
-__all__ = ["Config", "ConfigError", "dump_config", "json_schema", "load_config", "remarks"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "card_config",
+    "dump_config",
+    "json_schema",
+    "load_config",
+    "remarks",
+]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -64,8 +72,21 @@ def dump_config(config: Config) -> str:
     plain = config.model_dump(mode="json")
     rules = plain["space"]["rules"]
     plain["space"]["rules"] = [{k: v for k, v in r.items() if v is not None} for r in rules]
-    ordered = {"name": plain.pop("name"), **plain}
-    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=99)
+    return _yaml({"name": plain.pop("name"), **plain})
+
+
+def card_config(config: Config) -> str:
+    """The part of `dump_config` that a bundle's card carries: what its task is loaded from.
+
+    Bundles are handed on, so where a run was tracked and written is left out.
+    """
+    plain = config.model_dump(mode="json", include={"name", "task", "hardware", "goals"})
+    architectures = config.model_dump(mode="json", include={"space": {"architectures"}})
+    return _yaml({"name": plain.pop("name"), **plain, **architectures})
+
+
+def _yaml(plain: dict[str, Any]) -> str:
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=99)
 
 
 def json_schema() -> dict[str, Any]:

@@ -15,9 +15,10 @@ from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT
 from paredown.search.journal import JournalError, read_journal
 from paredown.search.mlflow_store import connect
 from paredown.search.mlflow_text import PARENT_TAG
-from paredown.search.run import UNIFORM_4_BIT, run
+from paredown.search.run import run
 from paredown.search.run_record import read_run
 from paredown.search.scoring import Evaluator
+from paredown.search.searching import UNIFORM_4_BIT
 
 CONFIG = """\
 name: toy
