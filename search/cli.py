@@ -69,6 +69,8 @@ def search(
     with Display(console) as display:
         result = run(checked, resume=resume, watch=display)
     console.print(summary(result, display.elapsed_s))
+    for problem in result.problems:
+        console.print(f"[yellow]note: {escape(problem)}[/yellow]", soft_wrap=True)
     if result.interrupted:
         settings = "".join(f" --set {shlex.quote(each)}" for each in overrides or ())
         again = f"paredown search {config}{settings} --resume"
@@ -148,11 +150,11 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
     """Open MLflow's page on a run, on this machine only, until Ctrl-C."""
-    from paredown.search.config import load_config
+    from paredown.search.config import load_config, tracking_uri
     from paredown.search.mlflow_store import default_uri, serve
     from paredown.search.run_record import CONFIG
 
-    uri = load_config(run / CONFIG).tracking.uri or default_uri(run)
+    uri = tracking_uri(load_config(run / CONFIG)) or default_uri(run)
     console = Console(highlight=False)
     status = serve(uri, port, lambda address: console.print(f"open {address}  (Ctrl-C ends)"))
     if status:

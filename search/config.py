@@ -29,9 +29,11 @@ __all__ = [
     "json_schema",
     "load_config",
     "remarks",
+    "tracking_uri",
 ]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_KEPT = "tracking.uri"
 
 
 def load_config(
@@ -42,7 +44,8 @@ def load_config(
     """The config in the YAML file at `path`, with every default filled in.
 
     Relative paths in it are taken from the file's folder (`output.folder` from the current one),
-    and ${NAME} in any text is replaced from the environment.
+    and ${NAME} in any text is replaced from the environment. `tracking.uri` alone keeps it until
+    `tracking_uri` is asked: it may hold a password, and configs are written and handed on.
 
     Args:
         overrides: Settings that replace what the file says, such as "search.seed=3" or
@@ -65,6 +68,12 @@ def load_config(
         return Config.model_validate(raw, context={"folder": path.parent.resolve()})
     except ValidationError as error:
         raise config_error(path.name, read_mistakes(error, raw, Config, lines)) from None
+
+
+def tracking_uri(config: Config) -> str | None:
+    """`tracking.uri` with ${NAME} replaced from the environment: to connect with, not to write."""
+    uri = config.tracking.uri
+    return uri and _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), uri)
 
 
 def dump_config(config: Config) -> str:
@@ -212,4 +221,6 @@ def _expand(
             text = f"names the environment variable {name}, which is not set; export it first"
             line = nearest_line(path, lines)
             mistakes.append(Mistake(path=path, line=line, text=text))
+    if path == _KEPT:
+        return value
     return _VARIABLE.sub(lambda match: variables.get(match[1], match[0]), value)

@@ -18,7 +18,7 @@ from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
 from paredown.search.prediction import DamageTerms
 from paredown.search.report import BundleCheck
-from paredown.search.run_record import CONFIG, JOURNAL, LATENCY
+from paredown.search.run_record import CONFIG, JOURNAL, LATENCY, read_run
 from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, rescore
 from paredown.search.workbench import Workbench, absolute_goals, prepare
@@ -56,13 +56,17 @@ class Silent:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a search leaves: its folder, all evaluations, the front and what verifying it found."""
+    """What a search leaves: its folder, all evaluations, the front and what verifying it found.
+
+    `problems` says what is not in MLflow; the folder has it all.
+    """
 
     folder: Path
     evaluations: tuple[Evaluation, ...]
     front: Front
     bundles: tuple[BundleCheck, ...]
     interrupted: bool
+    problems: tuple[str, ...] = ()
 
 
 def run(
@@ -115,6 +119,7 @@ def run(
         front=ledger.front,
         bundles=tuple(sitting.checks),
         interrupted=stopped == INTERRUPTED,
+        problems=ledger.tracker.problems,
     )
     watch.finished(result)
     return result
@@ -165,9 +170,16 @@ class _Sitting:
     def write(self, stopped: str | None) -> None:
         """The pages with all that is known now, in the folder and in MLflow."""
         self._watch.stage("writing the report")
-        self._ledger.tracker.log_files(self._write_pages(stopped, self._ledger.tracker.problems))
+        tracker = self._ledger.tracker
+        # What is merely on its way to MLflow is not told as missing there.
+        tracker.drain()
+        tracker.log_files(self._write_pages(stopped, tracker.problems))
 
     def _write_pages(self, stopped: str | None, problems: tuple[str, ...]) -> list[Path]:
+        # A resumed run that is interrupted again keeps the front it had: `paredown front` shows it.
+        rung = read_run(self._folder).front.rung
+        if self._ledger.front.rung != rung:
+            self._ledger.use_rung(rung)
         notes = [*problems]
         if stopped is not None:
             notes.append(f"stopped early: {stopped}")
