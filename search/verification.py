@@ -76,6 +76,7 @@ def check_of(verification: Verification) -> BundleCheck:
         predicted=verification.predicted,
         measured=verification.measured,
         mismatches=verification.mismatches,
+        unchecked=verification.unchecked,
     )
 
 
@@ -141,7 +142,13 @@ class Verifier:
         if not rules.has_codes(model):
             rules.check_parity(model, test, found)
         elif agreed:
-            rules.check_agreement(float(torch.cat(agreed).mean()), found)
+            rows = len(test) if self._rows is None else min(self._rows, len(test))
+            rules.check_agreement(float(torch.cat(agreed).mean()), rows, found)
+        else:
+            found.unchecked.append(
+                f"agreement: is held where the metric is accuracy, here it is {metric.name}; with "
+                "8-bit activations that metric alone was compared"
+            )
         rules.check_metric(metric.name, through.value(), simulation.value(), found)
         return through
 

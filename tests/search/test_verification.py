@@ -10,7 +10,9 @@ from typing import Any
 import onnx
 import pytest
 
-from paredown.search.verification import Verification, VerificationError, check_of
+from paredown.search.bundle_task import TaskSource
+from paredown.search.config import load_config
+from paredown.search.verification import Verification, VerificationError, Verifier, check_of
 
 Edit = Callable[[dict[str, Any]], None]
 Verify = Callable[..., Verification]
@@ -123,8 +125,24 @@ def test_a_latency_predicted_for_another_machine_is_left_unchecked(
 
     assert found.ok
     assert "an abacus" in found.unchecked[0]
+    assert check_of(found).unchecked == found.unchecked
 
 
 def test_a_folder_without_a_card_is_refused(tmp_path: Path, verify: Verify) -> None:
     with pytest.raises(VerificationError, match=r"must hold card\.json"):
         verify(tmp_path)
+
+
+def test_integers_with_another_metric_than_accuracy_are_told_to_be_checked_by_it_alone(
+    bundles: dict[str, Path], own_code: Callable[..., str], tmp_path: Path
+) -> None:
+    config = tmp_path / "own.yaml"
+    text = own_code("segments").replace("segments:data", "segments:data, metric: mean_iou")
+    config.write_text(text.replace("metric: accuracy", "metric: mean_iou"))
+    source = TaskSource(config=load_config(config))
+
+    found = Verifier(source).verify(bundles["integers"])
+
+    assert [text.split(":")[0] for text in found.unchecked] == ["agreement"]
+    assert {"test_mean_iou", "latency_ratio"} <= found.measured.keys()
+    assert Verifier(source).verify(bundles["weights"]).unchecked == ()
