@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from paredown.search.cli_app import FAILED, mistake, quiet_optuna, tell
+from paredown.search.cli_app import FAILED, AsJson, mistake, quiet_optuna, tell, tell_json
 
 if TYPE_CHECKING:
     from paredown.search.evaluation import Evaluation
@@ -86,6 +86,7 @@ def verify(
     trust: Annotated[
         bool, typer.Option("--trust", help="Run the code that the cards name.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Re-open bundles in a fresh process and hold them against their cards.
 
@@ -99,8 +100,11 @@ def verify(
     own = None if config is None else load_config(config, overrides or ())
     from paredown.search.delivering import verify as verify_bundles
 
-    console = Console(highlight=False)
-    _conclude(verify_bundles(bundles, console, own, trusts_cards=trust))
+    console = Console(highlight=False, quiet=as_json)
+    found = verify_bundles(bundles, console, own, trusts_cards=trust)
+    if as_json:
+        tell_json([verification.to_json() for verification in found])
+    _conclude(found)
 
 
 def _conclude(found: Sequence[Verification]) -> None:

@@ -67,6 +67,18 @@ class Verification:
     def ok(self) -> bool:
         return not self.mismatches
 
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values; `from_json` reads them back."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"folder": str(self.folder), "ok": self.ok}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Verification:
+        """The verification that `to_json` wrote."""
+        fields = {name: plain[name] for name in cls.__dataclass_fields__}
+        fields |= {name: tuple(fields[name]) for name in ("mismatches", "unchecked")}
+        return cls(**(fields | {"folder": Path(plain["folder"])}))
+
 
 def check_of(verification: Verification) -> BundleCheck:
     """The line of the report; its folder is as given to `verify_bundle`."""

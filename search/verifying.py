@@ -13,7 +13,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -84,7 +83,7 @@ def _results(
                 for line in whole:
                     since_s = time.monotonic()
                     waiting.pop(0)
-                    yield _read(line)
+                    yield Verification.from_json(json.loads(line))
                 if is_over:
                     break
                 if time.monotonic() - since_s > longest_s:
@@ -95,18 +94,6 @@ def _results(
     words = (place / _SAID).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     told = f"; it said last: {' | '.join(words[-3:])[-600:]}" if words else ""
     return f"the verifying process ended with exit code {process.returncode} on it{told}"
-
-
-def _read(line: str) -> Verification:
-    plain = json.loads(line)
-    return Verification(
-        **{
-            **plain,
-            "folder": Path(plain["folder"]),
-            "mismatches": tuple(plain["mismatches"]),
-            "unchecked": tuple(plain["unchecked"]),
-        }
-    )
 
 
 def _verify(verifier: Verifier, folder: Path) -> Verification:
@@ -129,8 +116,8 @@ def _main(place: Path) -> None:
     verifier = Verifier(source)
     with (place / _RESULTS).open("a", encoding="utf-8") as results:
         for folder in request["folders"]:
-            found = asdict(_verify(verifier, Path(folder)))
-            print(json.dumps(found, default=str), file=results, flush=True)
+            found = _verify(verifier, Path(folder)).to_json()
+            print(json.dumps(found), file=results, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,14 +59,20 @@ def test_code_that_a_card_names_is_not_run_and_the_rest_is_checked(
     folder = planted("weights")
     edit_card(folder, lambda card: card.update(config_yaml=own_code("received")))
 
-    done = paredown("verify", folder)
+    shown, told = paredown("verify", folder), paredown("verify", folder, "--json")
 
-    assert done.exit_code == 0, done.output
+    assert shown.exit_code == told.exit_code == 0, shown.output
     assert not (tmp_path / "code" / "received.ran").exists()
-    assert "holds as far as it was checked" in done.output
-    assert "not checked: metric: the card names code to run (received:data" in done.output
-    # Integer kernels, bytes and latency need no task.
-    assert "latency" in done.output
+    assert "holds as far as it was checked" in shown.output
+    assert "not checked: metric: the card names code to run (received:data" in shown.output
+    (found,) = json.loads(told.stdout)
+    assert found["ok"]
+    (reason,) = found["unchecked"]
+    assert reason in " ".join(shown.output.split())
+    # What needs no task is checked all the same, equal outputs on random inputs among it.
+    measured = {"onnx_bytes", "packed_bytes", "relative_error", "integer_kernels", "latency_ratio"}
+    assert measured <= found["measured"].keys()
+    assert "test_accuracy" not in found["measured"]
 
 
 def test_a_bundle_that_hangs_is_given_up(bundles: dict[str, Path]) -> None:
