@@ -18,11 +18,13 @@ from rich.markup import escape
 from paredown.search.cli_app import (
     FAILED,
     INTERRUPTED,
+    AsJson,
     RunFolder,
     app,
     command,
     quiet_optuna,
     tell,
+    tell_json,
 )
 from paredown.search.cli_bundles import EXPORT_EXAMPLES, VERIFY_EXAMPLES, export, verify
 from paredown.search.cli_calibrate import EXAMPLES as CALIBRATE_EXAMPLES
@@ -69,6 +71,8 @@ def search(
     with Display(console) as display:
         result = run(checked, resume=resume, watch=display)
     console.print(summary(result, display.elapsed_s))
+    for problem in result.problems:
+        console.print(f"[yellow]note: {escape(problem)}[/yellow]", soft_wrap=True)
     if result.interrupted:
         settings = "".join(f" --set {shlex.quote(each)}" for each in overrides or ())
         again = f"paredown search {config}{settings} --resume"
@@ -110,18 +114,23 @@ def front(
     "paredown inspect examples/digits.yaml",
     "paredown inspect my.yaml --set hardware.device=rpi4-a72-ort",
 )
-def inspect(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Show what was read off the model: its parts, the knobs, and what is left out and why."""
+def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Show what was read off the model: its parts, the knobs, what is left out, what it costs."""
     from paredown.search.config import load_config
 
     checked = load_config(config, overrides or ())
-    from paredown.search.inspection import inspection
+    from paredown.search.baseline import baseline_of
+    from paredown.search.inspection import inspection, inspection_json
     from paredown.search.workbench import survey
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, quiet=as_json)
     with console.status("reading the model"):
         surveyed = survey(checked)
-    console.print(inspection(surveyed.space, surveyed.offered))
+        baseline = baseline_of(surveyed)
+    if as_json:
+        tell_json(inspection_json(surveyed.space, surveyed.offered, baseline))
+        return
+    console.print(inspection(surveyed.space, surveyed.offered, baseline))
     for device in (surveyed.device, *surveyed.also):
         if device.caveat:
             console.print(f"\n[yellow]{device.caveat}[/yellow]")
@@ -132,13 +141,20 @@ command("verify", *VERIFY_EXAMPLES)(verify)
 
 
 @command("compare", "paredown compare runs/digits runs/longer")
-def compare(run: RunFolder, other: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
+def compare(
+    run: RunFolder,
+    other: Annotated[Path, typer.Argument(metavar="RUN")],
+    as_json: AsJson = False,
+) -> None:
     """Put the fronts of two runs side by side: which dominates more, and where."""
     from paredown.search.comparing import compare as compare_runs
-    from paredown.search.comparing import comparison_view
+    from paredown.search.comparing import comparison_json, comparison_view
     from paredown.search.run_record import read_run
 
     found = compare_runs(read_run(run), read_run(other))
+    if as_json:
+        tell_json(comparison_json(found, (str(run), str(other))))
+        return
     Console(highlight=False).print(comparison_view(found, (str(run), str(other))))
 
 
@@ -148,11 +164,11 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
     """Open MLflow's page on a run, on this machine only, until Ctrl-C."""
-    from paredown.search.config import load_config
+    from paredown.search.config import load_config, tracking_uri
     from paredown.search.mlflow_store import default_uri, serve
     from paredown.search.run_record import CONFIG
 
-    uri = load_config(run / CONFIG).tracking.uri or default_uri(run)
+    uri = tracking_uri(load_config(run / CONFIG)) or default_uri(run)
     console = Console(highlight=False)
     status = serve(uri, port, lambda address: console.print(f"open {address}  (Ctrl-C ends)"))
     if status:
@@ -165,20 +181,29 @@ def devices(
     name: Annotated[
         str | None, typer.Argument(help="A device, 'host', or a device file of your own.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the devices that ship, or show what one offers."""
     from paredown.hardware_models import device as known
     from paredown.search.tables import device_details, device_table
 
     if name is not None:
-        Console(highlight=False).print(device_details(known.load_device(name)))
+        device = known.load_device(name)
+        if as_json:
+            tell_json(device.model_dump(mode="json"))
+        else:
+            Console(highlight=False).print(device_details(device))
         return
     try:
         host = known.host_device().name
     except known.DeviceError:
         host = None
     found = [known.load_device(each) for each in known.list_devices()]
-    Console(highlight=False).print(device_table(found, host))
+    if as_json:
+        listed = [{"name": d.name, "title": d.title, "is_host": d.name == host} for d in found]
+        tell_json(listed)
+    else:
+        Console(highlight=False).print(device_table(found, host))
 
 
 command("calibrate", *CALIBRATE_EXAMPLES)(calibrate)

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 a bundle does not hold, or nothing was found; 2 a mistake 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+AsJson = Annotated[bool, typer.Option("--json", help="Plain values for a program.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as runs/digits.")]
 
 
@@ -72,6 +74,11 @@ def mistake(message: str) -> typer.Exit:
 def tell(message: str) -> None:
     """Prints a sentence on the error stream, in red."""
     Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def tell_json(plain: Any) -> None:
+    """Prints values for a program, and nothing else."""
+    typer.echo(json.dumps(plain, indent=2))
 
 
 def quiet_optuna() -> None:

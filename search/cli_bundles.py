@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from paredown.search.cli_app import FAILED, mistake, quiet_optuna, tell
+from paredown.search.cli_app import FAILED, AsJson, mistake, quiet_optuna, tell, tell_json
 
 if TYPE_CHECKING:
     from paredown.search.evaluation import Evaluation
@@ -21,7 +21,10 @@ EXPORT_EXAMPLES = (
     "paredown export runs/digits --front",
     "paredown export --mlflow-run 0b6f1c",
 )
-VERIFY_EXAMPLES = ("paredown verify runs/digits/bundles/*",)
+VERIFY_EXAMPLES = (
+    "paredown verify runs/digits/bundles/*",
+    "paredown verify received/3f2a --config my.yaml --set task.data_kwargs.folder=/data",
+)
 
 
 def export(
@@ -73,11 +76,35 @@ def export(
 
 def verify(
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Your own config: its task, not that of the cards.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Replace a setting of --config."),
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the code that the cards name.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Re-open bundles in a fresh process and hold them against their cards."""
+    """Re-open bundles in a fresh process and hold them against their cards.
+
+    Code that a card names (your own model, data, metric, loss) runs only if the bundle lies in its
+    run's folder, or you say so.
+    """
+    if overrides and config is None:
+        raise mistake("--set replaces settings of a config, got none; add --config FILE")
+    from paredown.search.config import load_config
+
+    own = None if config is None else load_config(config, overrides or ())
     from paredown.search.delivering import verify as verify_bundles
 
-    _conclude(verify_bundles(bundles, Console(highlight=False)))
+    console = Console(highlight=False, quiet=as_json)
+    found = verify_bundles(bundles, console, own, trusts_cards=trust)
+    if as_json:
+        tell_json([verification.to_json() for verification in found])
+    _conclude(found)
 
 
 def _conclude(found: Sequence[Verification]) -> None:

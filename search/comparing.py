@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rich.console import Group
@@ -98,6 +99,26 @@ def comparison_view(found: Comparison, names: tuple[str, str]) -> Group:
     notes = [f"[yellow]note: {note}[/yellow]" for note in found.notes]
     tables = [_titled(place, front) for place, front in enumerate(found.fronts)]
     return Group(head, *notes, *(part for table in tables for part in ("", table)))
+
+
+def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
+    """The comparison as plain values, metrics in SI units."""
+    return {
+        "goals": [{"metric": g.metric, "direction": g.direction} for g in found.goals],
+        "notes": list(found.notes),
+        "runs": [
+            {
+                "run": names[place],
+                "hypervolume": found.hypervolumes[place],
+                "beaten_share": found.dominated[place],
+                "front": [
+                    {"key": m.key, "label": m.label, "metrics": dict(m.metrics)}
+                    for m in found.fronts[place].members
+                ],
+            }
+            for place in range(2)
+        ],
+    }
 
 
 def _titled(place: int, front: Front) -> Table:

@@ -21,9 +21,19 @@ from paredown.search.config_errors import (
 )
 from paredown.search.schema import Config
 
-__all__ = ["Config", "ConfigError", "dump_config", "json_schema", "load_config", "remarks"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "card_config",
+    "dump_config",
+    "json_schema",
+    "load_config",
+    "remarks",
+    "tracking_uri",
+]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_KEPT = "tracking.uri"
 
 
 def load_config(
@@ -34,7 +44,8 @@ def load_config(
     """The config in the YAML file at `path`, with every default filled in.
 
     Relative paths in it are taken from the file's folder (`output.folder` from the current one),
-    and ${NAME} in any text is replaced from the environment.
+    and ${NAME} in any text is replaced from the environment. `tracking.uri` alone keeps it until
+    `tracking_uri` is asked: it may hold a password, and configs are written and handed on.
 
     Args:
         overrides: Settings that replace what the file says, such as "search.seed=3" or
@@ -59,13 +70,32 @@ def load_config(
         raise config_error(path.name, read_mistakes(error, raw, Config, lines)) from None
 
 
+def tracking_uri(config: Config) -> str | None:
+    """`tracking.uri` with ${NAME} replaced from the environment: to connect with, not to write."""
+    uri = config.tracking.uri
+    return uri and _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), uri)
+
+
 def dump_config(config: Config) -> str:
     """YAML that `load_config` reads back as an equal config, from any folder."""
     plain = config.model_dump(mode="json")
     rules = plain["space"]["rules"]
     plain["space"]["rules"] = [{k: v for k, v in r.items() if v is not None} for r in rules]
-    ordered = {"name": plain.pop("name"), **plain}
-    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=99)
+    return _yaml({"name": plain.pop("name"), **plain})
+
+
+def card_config(config: Config) -> str:
+    """The part of `dump_config` that a bundle's card carries: what its task is loaded from.
+
+    Bundles are handed on, so where a run was tracked and written is left out.
+    """
+    plain = config.model_dump(mode="json", include={"name", "task", "hardware", "goals"})
+    architectures = config.model_dump(mode="json", include={"space": {"architectures"}})
+    return _yaml({"name": plain.pop("name"), **plain, **architectures})
+
+
+def _yaml(plain: dict[str, Any]) -> str:
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=99)
 
 
 def json_schema() -> dict[str, Any]:
@@ -191,4 +221,6 @@ def _expand(
             text = f"names the environment variable {name}, which is not set; export it first"
             line = nearest_line(path, lines)
             mistakes.append(Mistake(path=path, line=line, text=text))
+    if path == _KEPT:
+        return value
     return _VARIABLE.sub(lambda match: variables.get(match[1], match[0]), value)

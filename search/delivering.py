@@ -15,8 +15,9 @@ from paredown.search.display import show, title_of, unit_of
 from paredown.search.evaluation import Evaluation
 from paredown.search.mlflow_store import TrackingError, default_uri, find_run
 from paredown.search.run_record import CONFIG, LATENCY, RunRecord
+from paredown.search.schema import Config
 from paredown.search.tables import plain_table
-from paredown.search.verification import Verification, VerificationError, verify_many
+from paredown.search.verification import Verification, VerificationError
 
 _RUNS = Path("runs")
 
@@ -68,11 +69,21 @@ def deliver(
     for evaluation in chosen:
         with console.status(f"exporting {evaluation.key}"):
             written.append(export(workbench, evaluation, out, record.uncompressed))
-    return verify(written, console)
+    return verify(written, console, config)
 
 
-def verify(folders: Sequence[Path], console: Console) -> tuple[Verification, ...]:
-    """What re-opening the bundles in one fresh process found, printed and returned.
+def verify(
+    folders: Sequence[Path],
+    console: Console,
+    config: Config | None = None,
+    *,
+    trusts_cards: bool = False,
+) -> tuple[Verification, ...]:
+    """What re-opening the bundles in a fresh process found, printed and returned.
+
+    Args:
+        config: The user's own; tasks are loaded from it instead of from the cards.
+        trusts_cards: Whether code may run that a card alone names.
 
     Raises:
         VerificationError: A folder is no bundle.
@@ -83,15 +94,28 @@ def verify(folders: Sequence[Path], console: Console) -> tuple[Verification, ...
                 f"a bundle holds {CARD_FILE}, got {folder} without; give the folder that "
                 "`paredown export` named"
             )
+    from paredown.search.bundle_task import TaskSource
+    from paredown.search.verifying import verify_each
+
+    source = TaskSource(config=config, trusts_cards=trusts_cards)
+    found = []
     with console.status("verifying in a fresh process, on the test split"):
-        found = verify_many(folders)
-    for verification in found:
-        _print(verification, console)
-    return found
+        for verification in verify_each(folders, source):
+            _print(verification, console)
+            found.append(verification)
+    return tuple(found)
+
+
+def _verdict(verification: Verification) -> str:
+    if not verification.ok:
+        return "[red]does not hold[/red]"
+    if verification.unchecked:
+        return "[yellow]holds as far as it was checked[/yellow]"
+    return "[green]holds[/green]"
 
 
 def _print(verification: Verification, console: Console) -> None:
-    verdict = "[green]holds[/green]" if verification.ok else "[red]does not hold[/red]"
+    verdict = _verdict(verification)
     folder = escape(str(verification.folder))
     console.print(f"[bold]{verification.key}[/bold] {verdict}  {folder}", soft_wrap=True)
     console.print(measured_table(verification))

@@ -21,12 +21,20 @@ from paredown.hardware_models.costs import CostModels
 from paredown.hardware_models.device import DeviceError, host_device
 from paredown.hardware_models.latency import Estimate, RooflineLatency
 from paredown.hardware_models.measure import fingerprint
-from paredown.search.config import dump_config
+from paredown.search.config import card_config
 from paredown.search.evaluation import Evaluation
 from paredown.search.workbench import Workbench
 
 BUNDLE_FILES = (ONNX_FILE, TENSORS_FILE, GRAPH_FILE, CANDIDATE_FILE)
 """Files whose content the card pins down."""
+
+_RULES = {
+    "latency": "latency_ratio_low to latency_ratio_high is a 95 % interval; `paredown verify` calls it "
+    "wrong only where every session it measures lies outside",
+    "agreement": "with 8-bit activations ONNX Runtime and the simulation choose the same class for "
+    "99.5 % of inputs, judged with what the number of test rows leaves to chance (1 in 1000)",
+}
+"""How the card's promises are judged, for who reads it."""
 
 
 def export(
@@ -49,7 +57,7 @@ def export(
     base = uncompressed or workbench.evaluate_uncompressed(rung=1)
     if evaluation.key == base.key:
         return _write(workbench, evaluation, base, folder)
-    if not _is_written(folder / base.key, dump_config(workbench.config)):
+    if not _is_written(folder / base.key, card_config(workbench.config)):
         _write(workbench, base, base, folder)
     return _write(workbench, evaluation, base, folder)
 
@@ -94,7 +102,7 @@ def _write(workbench: Workbench, evaluation: Evaluation, base: Evaluation, folde
     # Not for the table of figures in README.md; a bundle without them is refused by `verify`.
     card["files"] = {name: digest_of(written / name) for name in BUNDLE_FILES}
     card["uncompressed"]["onnx_sha256"] = digest_of(folder / base.key / ONNX_FILE)
-    card["config_yaml"] = dump_config(workbench.config)
+    card["config_yaml"] = card_config(workbench.config)
     _replace(written / CARD_FILE, json.dumps(card, indent=2, allow_nan=False) + "\n")
     return written
 
@@ -116,6 +124,7 @@ def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dic
             **_only(base_costs | dict(base.metrics), told),
         },
         "hardware": _hardware(workbench),
+        "rules": _RULES,
     }
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from paredown.hardware_models.whole_file import write_text_whole
+from paredown.search.bundle_task import TaskSource
 from paredown.search.decisions import decision_figure
 from paredown.search.display import Outline
-from paredown.search.evaluation import UNCOMPRESSED
+from paredown.search.evaluation import UNCOMPRESSED, reference
 from paredown.search.exporting import export
 from paredown.search.ledger import Ledger
 from paredown.search.pictures import decision_png, front_png, progress_png
@@ -17,26 +20,39 @@ from paredown.search.plots import front_figure, parallel_figure, progress_figure
 from paredown.search.report import BundleCheck, RunSummary, write_report
 from paredown.search.run_record import CONFIG
 from paredown.search.style import Picture
-from paredown.search.verification import check_of, verify_many
+from paredown.search.verification import Verification, check_of
+from paredown.search.verifying import broken, verify_each
 from paredown.search.workbench import Workbench
 
 BUNDLES = "bundles"
 
+_log = logging.getLogger(__name__)
 
-def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> tuple[BundleCheck, ...]:
-    """Every member of the front as a bundle, re-opened and measured in a fresh process."""
-    found = [
-        e for e in ledger.evaluations if e.label == UNCOMPRESSED and e.rung == ledger.front.rung
-    ]
-    base = found[-1] if found else workbench.evaluate_uncompressed(rung=1)
-    paths = [export(workbench, member, folder / BUNDLES, base) for member in ledger.front.members]
-    checks = []
-    for verification in verify_many(paths):
-        relative = verification.folder.resolve().relative_to(folder.resolve())
-        checks.append(replace(check_of(verification), folder=str(relative)))
+
+def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator[BundleCheck]:
+    """Every member of the front as a bundle, re-opened and measured in a fresh process.
+
+    A member that cannot be exported or verified is told so, and does not keep the others from it.
+    """
+    own = tuple(e for e in ledger.evaluations if e.rung == ledger.front.rung)
+    base = reference(own, UNCOMPRESSED) or workbench.evaluate_uncompressed(rung=1)
+    written = []
+    for member in ledger.front.members:
+        try:
+            written.append(export(workbench, member, folder / BUNDLES, base))
+        except Exception as error:  # the boundary of one bundle: the others are still exported
+            _log.exception("exporting %s failed", member.key)
+            why = f"exporting it failed, {type(error).__name__}: {str(error)[:600]}"
+            yield _check(broken(folder / BUNDLES / member.key, why), folder)
+    for verification in verify_each(written, TaskSource(config=workbench.config)):
+        yield _check(verification, folder)
         if verification.ok:
             ledger.tracker.log_bundle(verification.key, verification.folder)
-    return tuple(checks)
+
+
+def _check(verification: Verification, folder: Path) -> BundleCheck:
+    relative = verification.folder.resolve().relative_to(folder.resolve())
+    return replace(check_of(verification), folder=str(relative))
 
 
 def write_pages(
@@ -45,9 +61,13 @@ def write_pages(
     folder: Path,
     checks: tuple[BundleCheck, ...],
     duration_s: float,
-    stopped: str | None,
-) -> None:
-    """Figures, front.json and the report, in the folder and in MLflow."""
+    told: Sequence[str] = (),
+) -> list[Path]:
+    """Figures, front.json and the report, written to the folder: all that MLflow keeps too.
+
+    Args:
+        told: Sentences for the report beside its own.
+    """
     space = workbench.space
     picture = Picture(
         evaluations=tuple(ledger.evaluations),
@@ -66,9 +86,7 @@ def write_pages(
     members = [member.to_json() for member in ledger.front.members]
     write_text_whole(folder / "front.json", json.dumps(members, indent=1))
     notes = [workbench.cost_models.latency_model.source, *workbench.caveats]
-    notes += [*ledger.tracker.problems]
-    if stopped is not None:
-        notes.append(f"stopped early: {stopped}")
+    notes += told
     if workbench.config.search.engine == "ray":
         notes.append("carried out on Ray: exact repetition is by the journal alone")
     report = write_report(
@@ -86,4 +104,4 @@ def write_pages(
     )
     names = ("front.html", "parallel.html", "decisions.html", "progress.html", "front.png")
     pages = [folder / name for name in (*names, "decisions.png", "front.json", CONFIG)]
-    ledger.tracker.log_files([*pages, report])
+    return [*pages, report]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 
+from paredown.search.baseline import Baseline
 from paredown.search.display import show
 from paredown.search.tables import plain_table
 from paredown.spaces.candidate import SegmentChoice
@@ -16,7 +18,7 @@ from paredown.spaces.model_map import LeftOut, ModelMap
 from paredown.spaces.space import Architecture, Knob, Space
 
 
-def inspection(space: Space, offered: Capabilities) -> Group:
+def inspection(space: Space, offered: Capabilities, baseline: Baseline) -> Group:
     """The whole of `space` for a terminal; `offered` tells which knobs save bytes only."""
     parts: list[RenderableType] = []
     for architecture in space.architectures:
@@ -26,8 +28,60 @@ def inspection(space: Space, offered: Capabilities) -> Group:
         f"[bold]The space[/bold] on {offered.device}: {count} open knobs, "
         f"10^{space.log10_size:.1f} settings"
     )
-    parts += ["", _left_out(space.left_out)]
+    parts += ["", _left_out(space.left_out), "", *_baseline(baseline)]
     return Group(*parts)
+
+
+def inspection_json(space: Space, offered: Capabilities, baseline: Baseline) -> dict[str, Any]:
+    """The same as plain values, in SI units; `uncompressed` by the names that goals have."""
+    return {
+        "device": offered.device,
+        "uncompressed": dict(baseline.costs),
+        "latency_source": baseline.latency_source,
+        "architectures": [_plain(architecture) for architecture in space.architectures],
+        "open_knobs": len(space.dimensions()),
+        "log10_settings": space.log10_size,
+        "left_out": [{"what": item.what, "reason": item.reason} for item in space.left_out],
+    }
+
+
+def _plain(architecture: Architecture) -> dict[str, Any]:
+    model_map = architecture.model_map
+    return {
+        "name": architecture.name,
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "weight_shape": list(layer.weight_shape),
+                "macs": layer.macs,
+            }
+            for layer in model_map.layers
+        ],
+        "groups": [{"name": g.name, "channels": g.channels} for g in model_map.groups],
+        "blocks": [{"name": b.name, "layers": list(b.layers)} for b in model_map.blocks],
+        "segments": [{"name": s.name, "layers": list(s.layers)} for s in model_map.segments],
+        "knobs": [
+            {
+                "kind": knob.kind,
+                "targets": list(knob.targets),
+                "values": [_value(knob, value) for value in knob.domain],
+            }
+            for knob in architecture.knobs
+        ],
+    }
+
+
+def _baseline(baseline: Baseline) -> list[RenderableType]:
+    if baseline.problem is not None:
+        return [f"[red]The uncompressed model has no price: {escape(baseline.problem)}[/red]"]
+    table = plain_table("uncompressed", "", "as a bound")
+    for metric, value in baseline.costs.items():
+        table.add_row(metric, show(metric, value), f"{value:.4g}" if value < 1 else f"{value:.0f}")
+    source = f"latency by {baseline.latency_source}"
+    if baseline.is_preset:
+        source += "; a search times networks on this machine, so bound its latency `relative`"
+    return [table, f"[dim]{escape(source)}[/dim]"]
 
 
 def domain_text(knob: Knob) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, IntDistribution
 
 from paredown.hardware_models.measure import MeasureError
+from paredown.search.config import tracking_uri
 from paredown.search.coordinator import Job, Outcome
 from paredown.search.display import Outline
 from paredown.search.evaluation import Evaluation, Goal
@@ -81,7 +82,8 @@ class Ledger:
         place = TrackingPlace(
             run_folder=folder,
             search_id=journal.search_id,
-            uri=config.tracking.uri,
+            uri=tracking_uri(config),
+            shown_uri=config.tracking.uri,
             experiment=config.tracking.experiment or config.name,
             max_children=config.tracking.max_children,
         )

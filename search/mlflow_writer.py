@@ -40,12 +40,14 @@ class TrackingPlace:
     """Where and under which names a search is tracked.
 
     `search_id` is the journal's: a resumed search finds its run by it. Above `max_children`
-    evaluations only the front, references and failures get runs of their own.
+    evaluations only the front, references and failures get runs of their own. `shown_uri` stands
+    for `uri` in all that is written: without the passwords in it.
     """
 
     run_folder: Path
     search_id: str
     uri: str | None = None
+    shown_uri: str | None = None
     experiment: str = "paredown"
     max_children: int = 1000
 
@@ -123,10 +125,18 @@ class MlflowWriter:
             self._client.log_artifact(self._parent, str(path))
 
     def log_bundle(self, key: str, folder: Path, register_as: str | None) -> None:
-        run_id = self._children[key]
+        run_id = self._child_of(key)
         self._client.log_artifacts(run_id, str(folder), "bundle")
         if not self._has_model(run_id):
             log_onnx_model(self._client, run_id, folder, key, register_as)
+
+    def _child_of(self, key: str) -> str:
+        """The run of a candidate, written now if it had none: above `max_children` most have not."""
+        if key not in self._children:
+            self._write_child(
+                max((e for e in self._evaluations.values() if e.key == key), key=lambda e: e.rung)
+            )
+        return self._children[key]
 
     def _has_model(self, run_id: str) -> bool:
         outputs = self._client.get_run(run_id).outputs

@@ -178,7 +178,9 @@ def _dimensions(picture: Picture, lines: Sequence[Evaluation]) -> list[dict[str,
             }
         )
     summaries = [astuple(summarize(e.candidate, picture.outline)) for e in lines]
-    for title, column in zip(_SUMMARY_TITLES, zip(*summaries, strict=True), strict=True):
+    # A search that was interrupted at once has no lines, and still a page.
+    columns = list(zip(*summaries, strict=True)) or [()] * len(_SUMMARY_TITLES)
+    for title, column in zip(_SUMMARY_TITLES, columns, strict=True):
         # A knob that nothing turned would be a bare line.
         if len(set(column)) > 1:
             dimensions.append({"label": title, "values": list(column)})

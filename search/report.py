@@ -18,13 +18,23 @@ from paredown.spaces.model_map import LeftOut
 
 @dataclass(frozen=True, kw_only=True)
 class BundleCheck:
-    """What verifying one bundle found: metrics predicted and measured, and rules broken."""
+    """What verifying one bundle found: metrics predicted and measured, and rules broken.
+
+    `unchecked` says which rules could not be checked, and why.
+    """
 
     key: str
     folder: str
     predicted: Mapping[str, float]
     measured: Mapping[str, float]
     mismatches: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        if self.mismatches:
+            return "mismatch"
+        return "partly checked" if self.unchecked else "verified"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +83,28 @@ def write_report(run_folder: Path, summary: RunSummary) -> Path:
 def _opening(summary: RunSummary) -> str:
     picture = summary.picture
     goals = ", ".join(_goal(goal) for goal in picture.goals)
-    checked = len(summary.bundles)
-    broken = sum(bool(bundle.mismatches) for bundle in summary.bundles)
     sentences = [
         f"{summary.model} on {summary.device}: {goals}.",
         f"{picture.headline}, in {_duration(summary.duration_s)}.",
     ]
     if summary.over_bound:
         sentences.append(f"{summary.over_bound} candidates were over a hard bound, not evaluated.")
-    if checked:
-        told = f"{checked} models were exported, reloaded and measured; "
-        sentences.append(told + (f"{broken} did not hold." if broken else "all hold."))
+    if summary.bundles:
+        sentences.append(_verdict(summary.bundles))
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in summary.notes)
     return f"<p>{escape(' '.join(sentences))}</p>{notes}"
+
+
+def _verdict(bundles: Sequence[BundleCheck]) -> str:
+    """How many models hold, and for how many of them not every rule could be checked."""
+    broken = sum(bool(bundle.mismatches) for bundle in bundles)
+    told = f"{len(bundles)} models were exported, reloaded and checked; "
+    told += f"{broken} did not hold" if broken else "all hold"
+    partly = [bundle for bundle in bundles if bundle.unchecked]
+    if partly:
+        rules = dict.fromkeys(text.split(":")[0] for bundle in partly for text in bundle.unchecked)
+        told += f", {len(partly)} could not be checked in everything ({', '.join(rules)})"
+    return f"{told}."
 
 
 def _goal(goal: Goal) -> str:
@@ -142,20 +161,23 @@ def _value(member: Evaluation, goal: Goal, unit: Unit, base: Evaluation | None) 
 def _bundle_link(bundle: BundleCheck | None) -> str:
     if bundle is None:
         return ""
-    verdict = "mismatch" if bundle.mismatches else "verified"
-    return f'<a class="{verdict}" href="{escape(bundle.folder)}">{verdict}</a>'
+    kind = bundle.verdict.replace(" ", "-")
+    return f'<a class="{kind}" href="{escape(bundle.folder)}">{bundle.verdict}</a>'
 
 
 def _bundles(summary: RunSummary) -> str:
     if not summary.bundles:
         return ""
-    names = [n for n in summary.bundles[0].predicted if n in summary.bundles[0].measured]
+    both = [n for b in summary.bundles for n in b.predicted if n in b.measured]
+    names = list(dict.fromkeys(both))
     head = ["model", *(f"{title_of(n)}: predicted → measured" for n in names), "verdict"]
     rows = []
     for bundle in summary.bundles:
         cells = [f"<b>{escape(bundle.key)}</b>"]
         cells += [_pair(bundle, name) for name in names]
-        cells.append("<br>".join(map(escape, bundle.mismatches)) or _bundle_link(bundle))
+        told = [*bundle.mismatches, *(f"not checked: {text}" for text in bundle.unchecked)]
+        link = [] if bundle.mismatches else [_bundle_link(bundle)]
+        cells.append("<br>".join([*link, *map(escape, told)]))
         rows.append(cells)
     return "<h2>Predicted against measured</h2>" + _table(head, rows)
 
@@ -203,5 +225,6 @@ th, td {{ padding: 6px 14px 6px 0; border-bottom: 1px solid {style.GRID}; vertic
 .quiet {{ color: {style.QUIET}; font-size: 13px; }}
 .note {{ border-left: 3px solid {style.REFERENCE}; padding-left: 12px; }}
 .verified {{ color: {style.FRONT}; }}
+.partly-checked {{ color: {style.QUIET}; }}
 .mismatch {{ color: {style.FAILED}; }}
 """

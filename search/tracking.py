@@ -31,6 +31,8 @@ _FINAL = (
 )
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
+_TOLD = 5
+"""Refusals that are told in full; one cause often refuses everything."""
 
 
 class Tracker:
@@ -38,11 +40,14 @@ class Tracker:
 
     def __init__(self, place: TrackingPlace, outline: Outline) -> None:
         self.uri = place.uri or default_uri(place.run_folder)
+        self._shown_uri = place.shown_uri or self.uri
         self._place = place
         self._writer = MlflowWriter(place, self.uri, outline)
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._problems: list[str] = []
+        # Guards the four below, and wakes who waits for the writer.
+        self._progress = threading.Condition()
+        self._refused: tuple[str, ...] = ()
         self._trouble: str | None = None
         self._submitted = 0
         self._written = 0
@@ -63,6 +68,13 @@ class Tracker:
         """Attach a bundle to its evaluation's run and log its ONNX file as a model."""
         self._submit(f"bundle {key}", lambda: self._writer.log_bundle(key, folder, register_as))
 
+    def drain(self, timeout_s: float = 60.0) -> None:
+        """Wait until all given so far is written or refused, MLflow is away, or time is up."""
+        with self._progress:
+            self._progress.wait_for(
+                lambda: not self._waiting or self._trouble is not None, timeout_s
+            )
+
     def close(self, status: Status = "FINISHED", timeout_s: float = 120.0) -> None:
         """Write what is left, end the search's run and stop; give up after `timeout_s`."""
         self._submit("the end of the search", lambda: self._writer.finish(status))
@@ -77,20 +89,31 @@ class Tracker:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What went wrong, for the end of the search; empty where everything is in MLflow."""
-        missing = self._submitted - self._written
-        if not missing:
-            return ()
-        now = () if self._trouble is None else (self._trouble,)
-        return (
-            f"{missing} records are not in MLflow at {self.uri}; the study's journal has them "
-            "all: bring the server back and run the search again with --resume",
-            *self._problems,
-            *now,
-        )
+        """What is not in MLflow and why; empty where everything is, or is still on its way there.
+
+        Before asking in the midst of a search, `drain`.
+        """
+        with self._progress:
+            refused, away, waiting = self._refused, self._trouble, self._waiting
+        is_lost = away is not None or self._closing.is_set()
+        missing = len(refused) + (waiting if is_lost else 0)
+        if missing:
+            remedy = (
+                f"{missing} records are not in MLflow at {self._shown_uri}; the study's journal has them "
+                "all: bring the server back and run the search again with --resume"
+            )
+            return (remedy, *refused[:_TOLD], *([] if away is None else [away]))
+        if waiting:
+            return (f"{waiting} records were still on their way to MLflow at {self._shown_uri}",)
+        return ()
+
+    @property
+    def _waiting(self) -> int:
+        return self._submitted - self._written - len(self._refused)
 
     def _submit(self, what: str, do: Callable[[], None]) -> None:
-        self._submitted += 1
+        with self._progress:
+            self._submitted += 1
         self._tasks.put(_Task(what, do))
 
     def _work(self) -> None:
@@ -100,7 +123,6 @@ class Tracker:
 
     def _attempt(self, task: _Task) -> bool:
         """Do `task`, again while MLflow is away; False where it still is at the end."""
-        mlflow_error = load_mlflow().exceptions.MlflowException
         wait_s = _FIRST_WAIT_S
         while True:
             try:
@@ -108,20 +130,35 @@ class Tracker:
                 # With nothing else to do, what the page shows is brought up to date.
                 if self._tasks.empty():
                     self._writer.catch_up()
-                self._trouble = None
-                self._written += 1
+                self._note(done=1)
                 return True
-            except (mlflow_error, OSError) as error:
-                self._trouble = f"{task.what}: {str(error)[:300]}"
-                if getattr(error, "error_code", "") in _FINAL:
-                    self._problems.append(self._trouble)
-                    self._trouble = None
+            except Exception as error:  # the boundary of tracking: it never ends a search
+                said = str(error).replace(self.uri, self._shown_uri)[:300]
+                trouble = f"{task.what}: {type(error).__name__}: {said}"
+                if not _may_pass(error):
+                    self._note(refused=trouble)
                     return True
+                self._note(away=trouble)
                 if self._closing.is_set():
                     return False
             # Returns at once when the search ends, for one last attempt.
             self._closing.wait(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+    def _note(self, done: int = 0, refused: str | None = None, away: str | None = None) -> None:
+        """How the last attempt went; whoever drains is woken."""
+        with self._progress:
+            self._written += done
+            self._refused += () if refused is None else (refused,)
+            self._trouble = away
+            self._progress.notify_all()
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a later attempt may succeed: a server or a disk may come back."""
+    mlflow_error = load_mlflow().exceptions.MlflowException
+    is_answer = getattr(error, "error_code", "") in _FINAL
+    return isinstance(error, mlflow_error | OSError) and not is_answer
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,15 @@
 """Re-opens an exported bundle and holds it against its card: bytes, outputs, kernels, latency.
 
-Nothing is taken from the search but the files. `verify_many` does it in a process of its own, so
-that nothing left in memory can make a broken file look whole.
+Nothing is taken from the search but the files; `paredown.search.verifying` does it in a process of
+its own.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +23,12 @@ from paredown.compressors.export.kernels import session
 from paredown.compressors.export.loading import load_model
 from paredown.search import bundle_rules as rules
 from paredown.search.bundle_rules import Findings
-from paredown.search.config import load_config
+from paredown.search.bundle_task import NoTask, TaskSource
 from paredown.search.metrics import Tally
 from paredown.search.onnx_outputs import both_outputs, onnx_outputs
 from paredown.search.report import BundleCheck
 from paredown.search.splits import Split
-from paredown.search.tasks import Task, load_task
+from paredown.search.tasks import Task
 
 _CARD_ENTRIES = (
     "key",
@@ -45,7 +42,7 @@ _CARD_ENTRIES = (
 
 
 class VerificationError(ValueError):
-    """A bundle cannot be held against anything: no card, or the checking process ended early."""
+    """A bundle cannot be held against anything: it has no complete card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +67,18 @@ class Verification:
     def ok(self) -> bool:
         return not self.mismatches
 
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values; `from_json` reads them back."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"folder": str(self.folder), "ok": self.ok}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Verification:
+        """The verification that `to_json` wrote."""
+        fields = {name: plain[name] for name in cls.__dataclass_fields__}
+        fields |= {name: tuple(fields[name]) for name in ("mismatches", "unchecked")}
+        return cls(**(fields | {"folder": Path(plain["folder"])}))
+
 
 def check_of(verification: Verification) -> BundleCheck:
     """The line of the report; its folder is as given to `verify_bundle`."""
@@ -79,67 +88,19 @@ def check_of(verification: Verification) -> BundleCheck:
         predicted=verification.predicted,
         measured=verification.measured,
         mismatches=verification.mismatches,
+        unchecked=verification.unchecked,
     )
-
-
-def verify_bundle(folder: Path, task: Task | None = None, rows: int | None = None) -> Verification:
-    """Holds the bundle in `folder` against its card, in this process.
-
-    Args:
-        task: Made from the card's config if not given.
-        rows: Only so many rows of the test split; all by default.
-
-    Raises:
-        VerificationError: There is no card to hold the bundle against.
-    """
-    return Verifier(task=task, rows=rows).verify(folder)
-
-
-def verify_many(folders: Sequence[Path]) -> tuple[Verification, ...]:
-    """Verifies the bundles in one fresh process, in order.
-
-    Raises:
-        VerificationError: It ended without a result; the message holds what it said last.
-    """
-    if not folders:
-        return ()
-    command = [sys.executable, "-m", "paredown.search.verification", *map(str, folders)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = done.stdout.strip().splitlines()
-    if done.returncode != 0 or not lines:
-        said = "\n".join(done.stderr.strip().splitlines()[-12:])
-        raise VerificationError(
-            f"the verifying process must end with a result, got exit code {done.returncode}; "
-            f"it said last:\n{said}"
-        )
-    return tuple(
-        Verification(
-            **{
-                **plain,
-                "folder": Path(plain["folder"]),
-                "mismatches": tuple(plain["mismatches"]),
-                "unchecked": tuple(plain["unchecked"]),
-            }
-        )
-        for plain in json.loads(lines[-1])
-    )
-
-
-def verify_in_fresh_process(folder: Path) -> Verification:
-    """Verifies one bundle in a fresh process; raises as `verify_many` does."""
-    return verify_many([folder])[0]
 
 
 class Verifier:
     """Verifies bundles one after another; task and baseline scores are kept for those that share.
 
     Args:
-        task: Made from each card's config if not given.
         rows: Only so many rows of the test split; all by default.
     """
 
-    def __init__(self, task: Task | None = None, rows: int | None = None) -> None:
-        self._given = task
+    def __init__(self, source: TaskSource, rows: int | None = None) -> None:
+        self._source = source
         self._rows = rows
         self._tasks: dict[str, tuple[Task, Split]] = {}
         self._baselines: dict[Path, tuple[float, Tensor | None]] = {}
@@ -159,7 +120,8 @@ class Verifier:
             tally = self._check_outputs(*opened, found)
             rules.check_kernels(opened[0], found)
             if has_baseline:
-                self._compare(tally, found)
+                if tally is not None:
+                    self._compare(tally, found)
                 rules.check_latency(found)
         return Verification(
             folder=folder,
@@ -172,9 +134,15 @@ class Verifier:
 
     def _check_outputs(
         self, model: CompressedModel, running: ort.InferenceSession, found: Findings
-    ) -> Tally:
-        """The metric's tally through ONNX Runtime."""
-        task, test = self._task(found)
+    ) -> Tally | None:
+        """The metric's tally through ONNX Runtime; None without the bundle's task."""
+        try:
+            task, test = self._task(found)
+        except NoTask as refusal:
+            found.unchecked.append(f"metric: {refusal}")
+            if not rules.has_codes(model):
+                rules.check_parity(model, rules.random_rows(model), found)
+            return None
         metric = task.metric
         through, simulation = metric.tally(), metric.tally()
         agreed: list[Tensor] = []
@@ -186,7 +154,13 @@ class Verifier:
         if not rules.has_codes(model):
             rules.check_parity(model, test, found)
         elif agreed:
-            rules.check_agreement(float(torch.cat(agreed).mean()), found)
+            rows = len(test) if self._rows is None else min(self._rows, len(test))
+            rules.check_agreement(float(torch.cat(agreed).mean()), rows, found)
+        else:
+            found.unchecked.append(
+                f"agreement: is held where the metric is accuracy, here it is {metric.name}; with "
+                "8-bit activations that metric alone was compared"
+            )
         rules.check_metric(metric.name, through.value(), simulation.value(), found)
         return through
 
@@ -215,9 +189,11 @@ class Verifier:
         return self._baselines[place]
 
     def _task(self, found: Findings) -> tuple[Task, Split]:
-        name = str(found.card["config_yaml"])
+        config_yaml = str(found.card["config_yaml"])
+        # Code runs on the word of a folder: another folder with the same card is asked again.
+        name = f"{found.folder.resolve().parent}\n{config_yaml}"
         if name not in self._tasks:
-            task = self._given or _load_task(name)
+            task = self._source.load(found.folder, config_yaml)
             self._tasks[name] = task, task.splits.open_test()
         return self._tasks[name]
 
@@ -233,21 +209,3 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"{path} must be complete, got none of {', '.join(missing)}; export the model again"
         )
     return card
-
-
-def _load_task(config_yaml: str) -> Task:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.yaml"
-        path.write_text(config_yaml, encoding="utf-8")
-        return load_task(load_config(path))
-
-
-def _main(folders: Sequence[str]) -> None:
-    torch.set_num_threads(1)
-    verifier = Verifier()
-    found = [asdict(verifier.verify(Path(folder))) for folder in folders]
-    print(json.dumps(found, default=str))
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])

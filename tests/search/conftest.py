@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
+from paredown.search.bundle_task import TaskSource
 from paredown.search.cli import app
 from paredown.search.config import dump_config, load_config
 from paredown.search.evaluation import Evaluation, Goal
 from paredown.search.exporting import export
 from paredown.search.journal import Journal
 from paredown.search.run_record import JOURNAL
+from paredown.search.verification import Verification, Verifier
 from paredown.search.workbench import Workbench, prepare
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 
@@ -39,6 +43,22 @@ task: {name: digits}
 hardware: {latency: roofline}
 goals: [{metric: accuracy}, {metric: latency_s}, {metric: onnx_bytes}]
 search: {engine: local}
+"""
+OWN_CODE = """\
+import os, time
+from pathlib import Path
+import torch
+from paredown.search.digits import trained_digits
+
+Path(__file__).with_suffix(".ran").touch()
+
+def model():
+    return trained_digits(0)
+
+def data():
+    made = torch.Generator().manual_seed(0)
+    images = torch.rand(40, 1, 8, 8, generator=made)
+    rows = (images, torch.randint(0, 10, (40,), generator=made))
 """
 SEGMENTS = ("stem", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1")
 WIDTHS = {"layer2.0.conv1": 32, "layer3.0.conv1": 64}
@@ -145,6 +165,40 @@ def planted(bundles: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
         return tmp_path / bundles[name].name
 
     return copy
+
+
+@pytest.fixture
+def edit_card() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
+    """(bundle's folder, function that changes its card in place)."""
+
+    def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+        card = json.loads((folder / "card.json").read_text())
+        change(card)
+        (folder / "card.json").write_text(json.dumps(card))
+
+    return edit
+
+
+@pytest.fixture
+def own_code(tmp_path: Path) -> Callable[..., str]:
+    """(name, body of its data factory) -> config of a task whose module leaves <name>.ran."""
+
+    def write(
+        name: str, data: str = "return dict.fromkeys(('train', 'search', 'test'), rows)"
+    ) -> str:
+        folder = tmp_path / "code"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(OWN_CODE + f"    {data}\n")
+        task = f"{{name: custom, code_folder: {folder}, model: {name}:model, data: {name}:data}}"
+        return f"task: {task}\ngoals: [{{metric: accuracy}}, {{metric: onnx_bytes}}]\n"
+
+    return write
+
+
+@pytest.fixture
+def verify() -> Callable[..., Verification]:
+    """(bundle's folder, rows of the test split or None) -> what verifying it in this process found."""
+    return lambda folder, rows=None: Verifier(TaskSource(), rows).verify(folder)
 
 
 def _evaluated(workbench: Workbench, candidate: Candidate) -> Evaluation:

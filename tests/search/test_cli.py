@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from paredown.hardware_models.device import Device, load_device
 from paredown.search.journal import Journal
 from paredown.search.pareto import front_of
 from paredown.search.run_record import JOURNAL, RUNG
@@ -170,6 +171,27 @@ def test_devices_lists_what_ships_and_shows_one(paredown):
     missing = paredown("devices", "toaster")
     assert missing.exit_code == 2
     assert "rpi4-a72-ort" in missing.stderr
+
+
+def test_devices_are_listed_and_shown_for_programs(paredown):
+    listed = json.loads(paredown("devices", "--json").stdout)
+    assert {"rpi4-a72-ort", "x86-avx2-ort"} <= {device["name"] for device in listed}
+    shown = json.loads(paredown("devices", "rpi4-a72-ort", "--json").stdout)
+    assert Device.model_validate(shown) == load_device("rpi4-a72-ort")
+
+
+def test_inspect_tells_programs_the_parts_and_what_the_uncompressed_model_costs(
+    paredown, tmp_path
+):
+    told = json.loads(paredown("inspect", write_config(tmp_path), "--json").stdout)
+    assert {"latency_s", "onnx_bytes", "packed_bytes", "peak_memory_bytes"} <= told[
+        "uncompressed"
+    ].keys()
+    (model,) = told["architectures"]
+    macs = sum(layer["macs"] for layer in model["layers"])
+    assert macs == told["uncompressed"]["macs"]
+    several = [knob for knob in model["knobs"] if len(knob["values"]) > 1]
+    assert len(several) == told["open_knobs"]
 
 
 def test_the_schema_accepts_the_examples_and_refuses_a_typing_mistake(paredown):

@@ -1,5 +1,6 @@
 """Two runs side by side: volumes and shares that can be counted by hand."""
 
+import json
 from dataclasses import replace
 
 from paredown.search.comparing import dominated_share
@@ -12,6 +13,11 @@ def test_a_run_against_itself_beats_none_of_its_points(paredown, make_run):
     folder = make_run()
     done = paredown("compare", folder, folder)
     assert done.exit_code == 0
+    told = json.loads(paredown("compare", folder, folder, "--json").stdout)
+    front = json.loads(paredown("front", folder, "--json").stdout)["front"]
+    for run in told["runs"]:
+        assert run["beaten_share"] == 0.0
+        assert [m["key"] for m in run["front"]] == [m["key"] for m in front]
     rows = [line for line in done.stdout.splitlines() if line.startswith(("A  ", "B  "))]
     assert [row.split()[-1] for row in rows] == ["0%", "0%"]
     assert rows[0].split()[-2] == rows[1].split()[-2]

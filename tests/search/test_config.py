@@ -12,10 +12,12 @@ import yaml
 from paredown.search.config import (
     Config,
     ConfigError,
+    card_config,
     dump_config,
     json_schema,
     load_config,
     remarks,
+    tracking_uri,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,9 +191,10 @@ def test_relative_paths_start_at_the_folder_of_the_file(write, tmp_path, monkeyp
 
 
 def test_environment_variables_are_filled_in_and_missing_ones_named(write):
-    path = write(f"{MINIMAL}tracking: {{uri: 'http://${{HOST}}:5000'}}\n")
-    assert load_config(path, environment={"HOST": "box"}).tracking.uri == "http://box:5000"
-    with pytest.raises(ConfigError, match=r"tracking.uri \(line 4\).*HOST"):
+    path = write(f"{MINIMAL}tracking: {{experiment: 'on ${{HOST}} alone'}}\n")
+    found = load_config(path, environment={"HOST": "box"})
+    assert found.tracking.experiment == "on box alone"
+    with pytest.raises(ConfigError, match=r"tracking.experiment \(line 4\).*HOST"):
         load_config(path, environment={})
 
 
@@ -248,3 +251,35 @@ def test_the_reference_mentions_every_key():
     assert not [key for key, _ in keys if f"`{key}`" not in text and key != "name"]
     assert not [key for key, meaning in keys if meaning not in text]
     assert json.dumps(Config.model_fields["goals"].description).strip('"') in text
+
+
+def test_a_password_for_tracking_goes_to_the_store_and_into_no_file(tmp_path, monkeypatch):
+    path = tmp_path / "tracked.yaml"
+    path.write_text(
+        "task: {name: digits}\n"
+        "goals: [{metric: accuracy}, {metric: onnx_bytes}]\n"
+        "tracking: {uri: 'postgresql://me:${MLFLOW_SECRET}@host/db'}\n"
+        "output: {folder: /private/runs}\n"
+    )
+    with pytest.raises(ConfigError, match="MLFLOW_SECRET, which is not set"):
+        load_config(path)
+    monkeypatch.setenv("MLFLOW_SECRET", "hunter2")
+    config = load_config(path)
+    assert tracking_uri(config) == "postgresql://me:hunter2@host/db"
+    assert "hunter2" not in dump_config(config)
+    written = tmp_path / "written.yaml"
+    written.write_text(dump_config(config))
+    assert load_config(written) == config
+
+    card = card_config(config)
+    assert "postgresql" not in card
+    assert "/private" not in card
+    written.write_text(card)
+    again = load_config(written)
+    assert (again.task, again.hardware, again.goals) == (
+        config.task,
+        config.hardware,
+        config.goals,
+    )
+    assert again.space.architectures == config.space.architectures
+    assert tracking_uri(again) is None

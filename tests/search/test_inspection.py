@@ -7,6 +7,7 @@ from rich.console import Console
 from torch import nn
 
 from paredown.hardware_models.device import capabilities, load_device
+from paredown.search.baseline import Baseline
 from paredown.search.inspection import inspection
 from paredown.search.schema_space import SpaceSection
 from paredown.search.space_rules import build_space
@@ -21,7 +22,8 @@ def shown_of(model_map):
     offered = capabilities(load_device(DEVICE))
     space = build_space(SpaceSection(), {"": model_map}, offered, ["accuracy", "onnx_bytes"])
     console = Console(file=io.StringIO(), width=240, color_system=None)
-    console.print(inspection(space, offered))
+    baseline = Baseline(costs={"onnx_bytes": 5.0}, latency_source="made up", is_preset=False)
+    console.print(inspection(space, offered, baseline))
     return space, console.file.getvalue()
 
 

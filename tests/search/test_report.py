@@ -52,6 +52,11 @@ def page(goals, make_evaluations, layer_weights, tmp_path):
         )
         for member in (good, bad)
     )
+    return written(evaluations, front, layer_weights, tmp_path, bundles)
+
+
+def written(evaluations, front, layer_weights, tmp_path, bundles):
+    """The page of a run, and the summary it was written from."""
     outline = Outline(layer_weights=layer_weights, widths={})
     summary = RunSummary(
         model="resnet20 <script>",
@@ -62,8 +67,7 @@ def page(goals, make_evaluations, layer_weights, tmp_path):
         left_out=(LeftOut(what="embedding", reason="no kernel for it"),),
         over_bound=12,
     )
-    text = write_report(tmp_path, summary).read_text()
-    return text, summary
+    return write_report(tmp_path, summary).read_text(), summary
 
 
 def test_the_page_needs_nothing_else_and_carries_one_library(page):
@@ -88,7 +92,7 @@ def test_the_front_table_has_each_model_with_its_ratio(page):
 
 def test_mismatches_failures_and_what_was_left_out_are_told(page):
     text, summary = page
-    assert "2 models were exported, reloaded and measured; 1 did not hold." in text
+    assert "2 models were exported, reloaded and checked; 1 did not hold." in text
     assert "latency ratio 0.7 is outside" in text
     assert "12 candidates were over a hard bound" in text
     assert "no kernel for it" in text
@@ -97,3 +101,35 @@ def test_mismatches_failures_and_what_was_left_out_are_told(page):
     assert failed
     assert all(e.key in text.split("Failed evaluations")[1] for e in failed)
     assert "+2.0%" in text
+
+
+def test_what_was_not_checked_is_told_and_every_measured_column_is_there(
+    goals, make_evaluations, layer_weights, tmp_path
+):
+    evaluations = make_evaluations(20)
+    front = front_of(evaluations, goals)
+    first, second, third = front.members[:3]
+    seen = {"predicted": {"onnx_bytes": 10.0}, "measured": {"onnx_bytes": 10.0}}
+    faster = {name: {**values, "latency_ratio": 0.5} for name, values in seen.items()}
+    reason = "latency: was predicted for an abacus"
+    bundles = (
+        BundleCheck(
+            key=first.key, folder="a", predicted={}, measured={}, mismatches=("error: x",)
+        ),
+        BundleCheck(key=second.key, folder="b", unchecked=(reason,), **seen),
+        BundleCheck(key=third.key, folder="c", **faster),
+    )
+    text, _ = written(evaluations, front, layer_weights, tmp_path, bundles)
+    assert "3 models were exported, reloaded and checked; 1 did not hold, 1 could not be" in text
+    assert "checked in everything (latency)." in text
+    section = text.split("Predicted against measured</h2>")[1].split("<h2>")[0]
+    reader = Cells()
+    reader.feed(section)
+    head, *rows = reader.rows
+    assert len(head) == 4
+    assert ["→" in row[1] for row in rows] == [False, True, True]
+    assert ["→" in row[2] for row in rows] == [False, False, True]
+    assert [row[3] for row in rows[1:]] == [
+        f"partly checkednot checked: {reason}",
+        "verified",
+    ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from paredown.search.evaluation import LOST, UNCOMPRESSED, UNIFORM_8_BIT
 from paredown.search.journal import JournalError, read_journal
 from paredown.search.mlflow_store import connect
 from paredown.search.mlflow_text import PARENT_TAG
-from paredown.search.run import UNIFORM_4_BIT, run
+from paredown.search.report import BundleCheck
+from paredown.search.run import run
 from paredown.search.run_record import read_run
 from paredown.search.scoring import Evaluator
+from paredown.search.searching import UNIFORM_4_BIT
 
 CONFIG = """\
 name: toy
@@ -36,6 +39,7 @@ TOTAL = 9
 
 SLOW_SEARCH = """\
 import sys, time
+from paredown.search.report import BundleCheck
 from paredown.search.run import run
 from paredown.search.scoring import Evaluator
 
@@ -341,3 +345,91 @@ def test_latencies_left_by_a_search_that_never_began_are_not_trusted(
     monkeypatch.setattr(running, "prepare", seen)
     with pytest.raises(ValueError, match="far enough"):
         run(config_file, overrides=[f"output.folder={tmp_path}"])
+
+
+def parent_status(folder):
+    client = connect(f"sqlite:///{folder / 'mlflow.db'}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    (parent,) = [r for r in runs if PARENT_TAG not in r.data.tags]
+    return parent.info.status
+
+
+def written_front(folder):
+    return {member["key"] for member in json.loads((folder / "front.json").read_text())}
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run, to be resumed, without its pages."""
+    result, _ = finished
+    folder = shutil.copytree(result.folder, tmp_path / "toy")
+    for page in ("report.html", "front.json"):
+        (folder / page).unlink()
+    return folder
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def check_and_interrupt(workbench, ledger, folder):
+    key = ledger.front.members[0].key
+    yield BundleCheck(key=key, folder=f"bundles/{key}", predicted={}, measured={})
+    raise KeyboardInterrupt
+
+
+def assert_is_told(found, checks):
+    assert found.interrupted
+    assert "stopped early: interrupted" in (found.folder / "report.html").read_text()
+    assert written_front(found.folder) == read_run(found.folder).front.keys == found.front.keys
+    assert len(found.front.members) > 0
+    assert len(found.bundles) == checks
+    assert parent_status(found.folder) == "KILLED"
+
+
+def test_an_interruption_after_the_first_evaluation_leaves_front_and_report(
+    config_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(running, "DamageTerms", interrupt)
+    found = search(config_file, tmp_path)
+    assert_is_told(found, checks=0)
+    assert [e.label for e in found.evaluations] == [UNCOMPRESSED]
+
+
+@pytest.mark.parametrize(
+    ("stage", "ends", "checks"),
+    [("explore", interrupt, 0), ("export_front", check_and_interrupt, 1)],
+)
+def test_an_interruption_at_a_later_stage_leaves_front_and_report(
+    config_file, copied, monkeypatch, stage, ends, checks
+):
+    monkeypatch.setattr(running, stage, ends)
+    assert_is_told(search(config_file, copied.parent, resume=True), checks)
+
+
+@pytest.mark.usefixtures("unexported")
+def test_an_interrupted_resumption_shows_the_front_the_journal_has(
+    config_file, tmp_path, monkeypatch
+):
+    place = "search.rung_images=100"
+    whole = search(config_file, tmp_path, place)
+    assert whole.front.rung == 1
+    monkeypatch.setattr(running, "explore", interrupt)
+    again = search(config_file, tmp_path, place, resume=True)
+    assert again.interrupted
+    assert again.front.keys == whole.front.keys
+    assert written_front(again.folder) == whole.front.keys == read_run(again.folder).front.keys
+
+
+def test_an_export_that_fails_altogether_finds_the_report_written(
+    config_file, copied, monkeypatch
+):
+    def broken(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(running, "export_front", broken)
+    with pytest.raises(MemoryError):
+        search(config_file, copied.parent, resume=True)
+    assert (copied / "report.html").exists()
+    assert written_front(copied) == read_run(copied).front.keys
+    assert parent_status(copied) == "FAILED"

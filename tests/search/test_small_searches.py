@@ -4,7 +4,8 @@ import pytest
 
 from paredown.search import run as running
 from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT
-from paredown.search.run import UNIFORM_4_BIT, run
+from paredown.search.run import run
+from paredown.search.searching import UNIFORM_4_BIT
 
 CONFIG = """\
 name: small

@@ -23,7 +23,7 @@ from paredown.search.mlflow_store import (
     find_run,
     server_command,
 )
-from paredown.search.mlflow_writer import TrackingPlace
+from paredown.search.mlflow_writer import MlflowWriter, TrackingPlace
 from paredown.search.pareto import Front, front_of, hypervolume, reference_point
 from paredown.search.tracking import Tracker
 from paredown.spaces.candidate import Candidate
@@ -193,6 +193,57 @@ def test_a_run_leads_back_to_its_folder_and_candidate(
         find_run(tracker.uri, tracker.parent_run_id)
     with pytest.raises(TrackingError, match="must exist"):
         find_run(tracker.uri, "0" * 32)
+
+
+def test_what_is_on_its_way_is_not_missing_and_what_is_drained_is_written(
+    run_folder, outline, goals, make_evaluations
+):
+    tracker = Tracker(TrackingPlace(run_folder=run_folder, search_id="s"), outline)
+    evaluation = make_evaluations(1)[0]
+    tracker.record(evaluation, Front(goals).add(evaluation), 0.0)
+    assert not any("not in MLflow" in problem for problem in tracker.problems)
+    tracker.drain()
+    assert tracker.problems == ()
+    assert len(children_of(connect(tracker.uri), tracker.parent_run_id)) == 1
+    tracker.close()
+
+
+def test_an_error_of_any_kind_is_told_and_the_writer_goes_on(
+    run_folder, outline, goals, make_evaluations, monkeypatch
+):
+    write = MlflowWriter.record
+
+    def broken(self, evaluation, front, volume):
+        if evaluation.number == 1:
+            raise ZeroDivisionError("made to fail")
+        write(self, evaluation, front, volume)
+
+    monkeypatch.setattr(MlflowWriter, "record", broken)
+    place = TrackingPlace(run_folder=run_folder, search_id="s")
+    evaluations = make_evaluations(2) + make_evaluations(6)[4:]
+    tracker = track(place, outline, evaluations, goals)
+    assert tracker.problems[0].startswith("1 records are not in MLflow")
+    assert tracker.problems[1:] == ("evaluation 1: ZeroDivisionError: made to fail",)
+    client = connect(tracker.uri)
+    keys = {r.data.tags["paredown.key"] for r in children_of(client, tracker.parent_run_id)}
+    assert {e.key for e in evaluations if e.number != 1} <= keys
+    assert client.get_run(tracker.parent_run_id).info.status == "FINISHED"
+
+
+def test_a_bundle_of_a_candidate_without_a_run_makes_it_one(
+    run_folder, outline, goals, make_evaluations, tmp_path
+):
+    evaluations = make_evaluations(30)
+    fronts = [front_of(evaluations[: n + 1], goals).keys for n in range(30)]
+    bare = next(e for e in evaluations[10:] if e.key not in frozenset.union(*fronts))
+    assert not bare.is_failed
+    write_bundle(tmp_path / "bundle")
+    place = TrackingPlace(run_folder=run_folder, search_id="s", max_children=3)
+    more = lambda tracker: tracker.log_bundle(bare.key, tmp_path / "bundle")  # noqa: E731
+    tracker = track(place, outline, evaluations, goals, more=more)
+    assert tracker.problems == ()
+    runs = children_of(connect(tracker.uri), tracker.parent_run_id)
+    assert bare.key in {r.data.tags["paredown.key"] for r in runs}
 
 
 def write_bundle(folder):

@@ -10,16 +10,12 @@ from typing import Any
 import onnx
 import pytest
 
-from paredown.search.verification import (
-    Verification,
-    VerificationError,
-    check_of,
-    verify_bundle,
-    verify_many,
-)
-from paredown.search.workbench import Workbench
+from paredown.search.bundle_task import TaskSource
+from paredown.search.config import load_config
+from paredown.search.verification import Verification, VerificationError, Verifier, check_of
 
 Edit = Callable[[dict[str, Any]], None]
+Verify = Callable[..., Verification]
 
 
 def _edit_card(folder: Path, edit: Edit) -> None:
@@ -33,10 +29,8 @@ def _rules(verification: Verification) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["uncompressed", "weights", "integers"])
-def test_a_bundle_as_exported_holds(
-    bundles: dict[str, Path], workbench: Workbench, name: str
-) -> None:
-    found = verify_bundle(bundles[name], workbench.task)
+def test_a_bundle_as_exported_holds(bundles: dict[str, Path], verify: Verify, name: str) -> None:
+    found = verify(bundles[name])
 
     assert found.mismatches == ()
     assert found.unchecked == ()
@@ -45,56 +39,56 @@ def test_a_bundle_as_exported_holds(
 
 
 def test_a_flipped_byte_is_found_by_its_content(
-    planted: Callable[[str], Path], workbench: Workbench
+    planted: Callable[[str], Path], verify: Verify
 ) -> None:
     folder = planted("weights")
     path = folder / "candidate.json"
     path.write_bytes(path.read_bytes().replace(b"4", b"5", 1))
 
-    assert _rules(verify_bundle(folder, workbench.task, rows=64)) == {"content"}
+    assert _rules(verify(folder, rows=64)) == {"content"}
 
 
 def test_a_byte_more_than_predicted_is_found(
-    planted: Callable[[str], Path], workbench: Workbench
+    planted: Callable[[str], Path], verify: Verify
 ) -> None:
     folder = planted("weights")
     _edit_card(
         folder, lambda c: c["predicted"].update(onnx_bytes=c["predicted"]["onnx_bytes"] + 1)
     )
 
-    assert _rules(verify_bundle(folder, workbench.task, rows=64)) == {"bytes"}
+    assert _rules(verify(folder, rows=64)) == {"bytes"}
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.safetensors"])
 def test_a_truncated_file_does_not_load(
-    planted: Callable[[str], Path], workbench: Workbench, name: str
+    planted: Callable[[str], Path], verify: Verify, name: str
 ) -> None:
     folder = planted("weights")
     path = folder / name
     path.write_bytes(path.read_bytes()[:-7])
 
-    assert _rules(verify_bundle(folder, workbench.task)) == {"bytes", "content", "loading"}
+    assert _rules(verify(folder)) == {"bytes", "content", "loading"}
 
 
-def test_a_missing_file_is_named(planted: Callable[[str], Path], workbench: Workbench) -> None:
+def test_a_missing_file_is_named(planted: Callable[[str], Path], verify: Verify) -> None:
     folder = planted("weights")
     (folder / "graph.json").unlink()
 
-    assert verify_bundle(folder, workbench.task).mismatches == ("files: graph.json is missing",)
+    assert verify(folder).mismatches == ("files: graph.json is missing",)
 
 
 def test_a_changed_uncompressed_model_is_found(
-    planted: Callable[[str], Path], workbench: Workbench, bundles: dict[str, Path]
+    planted: Callable[[str], Path], verify: Verify, bundles: dict[str, Path]
 ) -> None:
     folder = planted("weights")
     baseline = folder.parent / bundles["uncompressed"].name / "model.onnx"
     baseline.write_bytes(baseline.read_bytes()[:-7])
 
-    assert _rules(verify_bundle(folder, workbench.task, rows=64)) == {"files"}
+    assert _rules(verify(folder, rows=64)) == {"files"}
 
 
 def test_a_file_with_other_inputs_does_not_load(
-    planted: Callable[[str], Path], workbench: Workbench
+    planted: Callable[[str], Path], verify: Verify
 ) -> None:
     folder = planted("weights")
     model = onnx.load(folder / "model.onnx")
@@ -104,18 +98,18 @@ def test_a_file_with_other_inputs_does_not_load(
     model.graph.input[0].name = new
     (folder / "model.onnx").write_bytes(model.SerializeToString())
 
-    assert _rules(verify_bundle(folder, workbench.task)) == {"content", "loading"}
+    assert _rules(verify(folder)) == {"content", "loading"}
 
 
 def test_a_latency_outside_its_interval_is_found(
-    planted: Callable[[str], Path], workbench: Workbench
+    planted: Callable[[str], Path], verify: Verify
 ) -> None:
     folder = planted("integers")
     _edit_card(
         folder,
         lambda c: c["predicted"].update(latency_ratio_low=1e-4, latency_ratio_high=1e-3),
     )
-    found = verify_bundle(folder, workbench.task, rows=64)
+    found = verify(folder, rows=64)
 
     assert _rules(found) == {"latency"}
     assert not found.ok
@@ -123,31 +117,32 @@ def test_a_latency_outside_its_interval_is_found(
 
 
 def test_a_latency_predicted_for_another_machine_is_left_unchecked(
-    planted: Callable[[str], Path], workbench: Workbench
+    planted: Callable[[str], Path], verify: Verify
 ) -> None:
     folder = planted("integers")
     _edit_card(folder, lambda c: c["hardware"].update(machine="an abacus"))
-    found = verify_bundle(folder, workbench.task, rows=64)
+    found = verify(folder, rows=64)
 
     assert found.ok
     assert "an abacus" in found.unchecked[0]
+    assert check_of(found).unchecked == found.unchecked
 
 
-def test_a_fresh_process_finds_the_same(
-    bundles: dict[str, Path], planted: Callable[[str], Path], workbench: Workbench
-) -> None:
-    broken = planted("weights")
-    (broken / "model.onnx").write_bytes(b"")
-    here = verify_bundle(bundles["weights"], workbench.task)
-
-    whole, other = verify_many([bundles["weights"], broken])
-
-    assert whole.ok
-    for name in ("test_accuracy", "relative_error", "test_difference_error"):
-        assert whole.measured[name] == pytest.approx(here.measured[name])
-    assert _rules(other) == {"bytes", "content", "loading"}
-
-
-def test_a_folder_without_a_card_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_card_is_refused(tmp_path: Path, verify: Verify) -> None:
     with pytest.raises(VerificationError, match=r"must hold card\.json"):
-        verify_bundle(tmp_path)
+        verify(tmp_path)
+
+
+def test_integers_with_another_metric_than_accuracy_are_told_to_be_checked_by_it_alone(
+    bundles: dict[str, Path], own_code: Callable[..., str], tmp_path: Path
+) -> None:
+    config = tmp_path / "own.yaml"
+    text = own_code("segments").replace("segments:data", "segments:data, metric: mean_iou")
+    config.write_text(text.replace("metric: accuracy", "metric: mean_iou"))
+    source = TaskSource(config=load_config(config))
+
+    found = Verifier(source).verify(bundles["integers"])
+
+    assert [text.split(":")[0] for text in found.unchecked] == ["agreement"]
+    assert {"test_mean_iou", "latency_ratio"} <= found.measured.keys()
+    assert Verifier(source).verify(bundles["weights"]).unchecked == ()

@@ -13,8 +13,9 @@ import pytest
 from onnx import numpy_helper
 
 from paredown.search.exporting import digest_of
-from paredown.search.verification import Verification, verify_bundle
-from paredown.search.workbench import Workbench
+from paredown.search.verification import Verification
+
+Verify = Callable[..., Verification]
 
 
 def _edit_card(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
@@ -64,7 +65,7 @@ def _rules(verification: Verification) -> set[str]:
 
 
 def test_a_changed_weight_is_found_by_parity(
-    planted: Callable[[str], Path], workbench: Workbench
+    planted: Callable[[str], Path], verify: Verify
 ) -> None:
     folder = planted("uncompressed")
 
@@ -74,11 +75,11 @@ def test_a_changed_weight_is_found_by_parity(
 
     _edit_initialiser(folder, lambda a: a.ndim == 4, nudge)
 
-    assert _rules(verify_bundle(folder, workbench.task)) == {"parity"}
+    assert _rules(verify(folder)) == {"parity"}
 
 
 def test_changed_scales_in_integers_are_found_by_agreement_and_metric(
-    planted: Callable[[str], Path], workbench: Workbench
+    planted: Callable[[str], Path], verify: Verify
 ) -> None:
     folder = planted("integers")
     # Beside integers the only float vectors are the weights' scales, one per channel.
@@ -87,11 +88,11 @@ def test_changed_scales_in_integers_are_found_by_agreement_and_metric(
     )
 
     # The linear layer's int32 bias is then no longer in units of its scales either.
-    assert _rules(verify_bundle(folder, workbench.task)) == {"agreement", "metric", "kernels"}
+    assert _rules(verify(folder)) == {"agreement", "metric", "kernels"}
 
 
 def test_a_kernel_promised_and_not_given_is_found(
-    planted: Callable[[str], Path], workbench: Workbench
+    planted: Callable[[str], Path], verify: Verify
 ) -> None:
     folder = planted("integers")
 
@@ -99,7 +100,7 @@ def test_a_kernel_promised_and_not_given_is_found(
         card["integer_kernels"]["QLinearConv"] += 1
 
     _edit_card(folder, promise)
-    found = verify_bundle(folder, workbench.task, rows=64)
+    found = verify(folder, rows=64)
 
     assert _rules(found) == {"kernels"}
     assert "QLinearConv" in found.mismatches[0]
@@ -122,12 +123,12 @@ def _spoil_zero_point(model: onnx.ModelProto) -> None:
 )
 def test_a_layer_that_fell_back_is_named(
     planted: Callable[[str], Path],
-    workbench: Workbench,
+    verify: Verify,
     spoil: Callable[[onnx.ModelProto], None],
     layer: str,
 ) -> None:
     folder = planted("integers")
     _edit_onnx(folder, spoil)
-    found = verify_bundle(folder, workbench.task, rows=64)
+    found = verify(folder, rows=64)
 
     assert any(text.startswith(f"kernels: {layer} runs as") for text in found.mismatches)

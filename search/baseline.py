@@ -1,0 +1,83 @@
+"""What the uncompressed model costs, told before a search, so that no bound need be guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from paredown.compressors.export.plan import ExportError
+from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
+from paredown.hardware_models.costs import CostModels
+from paredown.hardware_models.latency import LatencyModel, RooflineLatency
+from paredown.hardware_models.workload import read_work
+from paredown.search.latency_source import latency_model
+from paredown.search.workbench import Surveyed
+from paredown.spaces.blueprint import Blueprint
+from paredown.spaces.candidate import Candidate
+from paredown.spaces.draft import draft
+
+_TOLD = (
+    "latency_s",
+    "latency_low_s",
+    "latency_high_s",
+    "onnx_bytes",
+    "packed_bytes",
+    "peak_memory_bytes",
+    "macs",
+    "bops",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """Costs of the uncompressed model by metric, or why there are none.
+
+    `latency_source` names the latency model; `is_preset` says that a search will use a better one,
+    fitted on the machine, which inspecting does not take the time for.
+    """
+
+    costs: Mapping[str, float]
+    latency_source: str
+    is_preset: bool
+    problem: str | None = None
+
+
+def baseline_of(surveyed: Surveyed) -> Baseline:
+    """Costs of the first architecture of `surveyed`, with nothing timed.
+
+    Raises:
+        CalibrationError: `hardware.latency` is a file for another device or thread count.
+    """
+    first = surveyed.space.architectures[0]
+    blueprint = draft(first.model_map, Candidate(architecture=first.name))
+    hardware = surveyed.config.hardware
+    is_preset = hardware.latency in ("calibrated", "measured")
+    model: LatencyModel = RooflineLatency(surveyed.device, hardware.threads)
+    if not is_preset:
+        model, _ = latency_model(
+            hardware.latency, surveyed.device, hardware.threads, surveyed.space, None
+        )
+    costs = CostModels(
+        device=surveyed.device,
+        latency_model=model,
+        reference=read_work(blueprint),
+        sizes=_sizes,
+    )
+    try:
+        told = costs.price(blueprint).as_metrics()
+    except ExportError as error:
+        return Baseline(
+            costs={}, latency_source=model.source, is_preset=is_preset, problem=str(error)
+        )
+    return Baseline(
+        costs={name: told[name] for name in _TOLD},
+        latency_source=model.source,
+        is_preset=is_preset,
+    )
+
+
+def _sizes(blueprint: Blueprint) -> Mapping[str, float]:
+    return {
+        "onnx_bytes": float(onnx_file_bytes(blueprint)),
+        "packed_bytes": float(packed_file_bytes(blueprint)),
+    }

@@ -1,0 +1,80 @@
+"""A card's task is loaded; code that only the card names is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from paredown.search.bundle_task import NoTask, TaskSource
+from paredown.search.config import card_config, load_config
+
+DIGITS = "task: {name: digits}\ngoals: [{metric: accuracy}, {metric: onnx_bytes}]\n"
+
+
+def test_a_built_in_task_needs_nobodys_word(tmp_path: Path) -> None:
+    assert TaskSource().load(tmp_path / "bundle", DIGITS).name == "digits"
+
+
+def test_code_that_a_card_alone_names_runs_only_on_the_users_word(
+    tmp_path: Path, own_code: Callable[..., str]
+) -> None:
+    card = own_code("received")
+    bundle = tmp_path / "run" / "bundles" / "key"
+    bundle.mkdir(parents=True)
+    ran = tmp_path / "code" / "received.ran"
+
+    with pytest.raises(NoTask, match=r"--config FILE, or --trust"):
+        TaskSource().load(bundle, card)
+    (tmp_path / "run" / "config.yaml").write_text(DIGITS)
+    with pytest.raises(NoTask, match=r"received:data"):
+        TaskSource().load(bundle, card)
+    assert not ran.exists()
+    TaskSource(trusts_cards=True).load(bundle, card)
+    assert ran.exists()
+
+
+def test_code_in_the_config_of_the_run_around_a_bundle_may_run(
+    tmp_path: Path, own_code: Callable[..., str]
+) -> None:
+    config = tmp_path / "run" / "config.yaml"
+    bundle = tmp_path / "run" / "bundles" / "key"
+    bundle.mkdir(parents=True)
+    config.write_text(own_code("ours") + "search: {seed: 3}\n")
+
+    TaskSource().load(bundle, card_config(load_config(config)))
+
+    assert (tmp_path / "code" / "ours.ran").exists()
+
+
+def test_the_users_config_stands_for_that_of_the_card(
+    tmp_path: Path, own_code: Callable[..., str]
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(DIGITS)
+
+    task = TaskSource(config=load_config(own)).load(tmp_path, own_code("passed_over"))
+
+    assert task.name == "digits"
+    assert not (tmp_path / "code" / "passed_over.ran").exists()
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "{name: cifar10, weights: /nowhere/resnet20.safetensors}",
+        "{name: digits, seed: '${PATH}'}",
+        "{name: cifar11}",
+    ],
+)
+def test_a_card_that_this_machine_cannot_follow_is_told_with_the_remedy(
+    tmp_path: Path, task: str
+) -> None:
+    card = f"task: {task}\ngoals: [{{metric: accuracy}}, {{metric: onnx_bytes}}]\n"
+
+    with pytest.raises(NoTask, match=r"cannot be loaded here .*--config FILE") as refusal:
+        TaskSource().load(tmp_path, card)
+
+    # No variable of this machine is filled in.
+    assert "/bin" not in str(refusal.value)

@@ -1,0 +1,64 @@
+"""The front exported: one member that fails takes no other with it."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from paredown.search import finish
+from paredown.search.finish import export_front
+from paredown.search.pareto import front_of
+from paredown.search.verification import Verification
+
+
+def made_up(folder):
+    return Verification(folder=folder, key=folder.name, predicted={}, measured={}, mismatches=())
+
+
+@pytest.fixture
+def exported(monkeypatch, tmp_path, goals, make_evaluations):
+    """Runs `export_front` with exporting and verifying made up: what was given and what came out."""
+    logged, bases = [], []
+
+    def run(evaluations, fails=()):
+        def export(workbench, member, folder, base):
+            bases.append(base)
+            if member.key in fails:
+                raise ZeroDivisionError("no lowering")
+            return folder / member.key
+
+        def verify_each(folders, source):
+            for folder in folders:
+                yield made_up(folder)
+
+        monkeypatch.setattr(finish, "export", export)
+        monkeypatch.setattr(finish, "verify_each", verify_each)
+        front = front_of(evaluations, goals)
+        tracker = SimpleNamespace(log_bundle=lambda key, folder: logged.append(key))
+        ledger = SimpleNamespace(evaluations=list(evaluations), front=front, tracker=tracker)
+        workbench = SimpleNamespace(config=None)
+        checks = list(export_front(workbench, ledger, tmp_path))
+        return front, checks, logged, bases
+
+    return run
+
+
+def test_a_member_that_cannot_be_exported_is_told_and_the_others_are_verified(
+    exported, goals, make_evaluations
+):
+    evaluations = make_evaluations(30)
+    victim = front_of(evaluations, goals).members[1].key
+    front, checks, logged, _ = exported(evaluations, fails={victim})
+    assert {check.key for check in checks} == front.keys
+    (broken,) = [check for check in checks if check.mismatches]
+    assert broken.key == victim
+    assert broken.folder == f"bundles/{victim}"
+    assert broken.mismatches == ("error: exporting it failed, ZeroDivisionError: no lowering",)
+    assert set(logged) == front.keys - {victim}
+
+
+def test_the_uncompressed_model_of_the_cards_is_one_that_was_scored(exported, make_evaluations):
+    evaluations = make_evaluations(10)
+    failed = replace(evaluations[0], number=10, metrics={}, error="lost")
+    *_, bases = exported((*evaluations, failed))
+    assert set(map(id, bases)) == {id(evaluations[0])}

@@ -1,0 +1,81 @@
+"""Bundles verified in processes of their own: what ends one of them ends nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from paredown.search.bundle_task import TaskSource
+from paredown.search.verification import Verification
+from paredown.search.verifying import verify_each
+
+TRUSTING = TaskSource(trusts_cards=True)
+
+
+def test_a_fresh_process_finds_what_this_one_does(
+    bundles: dict[str, Path],
+    planted: Callable[[str], Path],
+    verify: Callable[..., Verification],
+) -> None:
+    broken = planted("weights")
+    (broken / "model.onnx").write_bytes(b"")
+    here = verify(bundles["weights"])
+
+    whole, other = verify_each([bundles["weights"], broken], TaskSource())
+
+    assert whole.ok
+    for name in ("test_accuracy", "relative_error", "test_difference_error"):
+        assert whole.measured[name] == pytest.approx(here.measured[name])
+    assert {text.split(":")[0] for text in other.mismatches} == {"bytes", "content", "loading"}
+
+
+def test_a_process_that_dies_and_one_that_raises_are_told_of_their_bundle_alone(
+    bundles: dict[str, Path],
+    planted: Callable[[str], Path],
+    edit_card: Callable[..., None],
+    own_code: Callable[..., str],
+) -> None:
+    dies, raises = planted("weights"), planted("integers")
+    crash, refusal = own_code("crash", "os.abort()"), own_code("refusal", "raise OSError('gone')")
+    edit_card(dies, lambda card: card.update(config_yaml=crash))
+    edit_card(raises, lambda card: card.update(config_yaml=refusal, uncompressed={}))
+
+    first, second, third = verify_each([dies, raises, bundles["uncompressed"]], TRUSTING)
+
+    assert [v.folder for v in (first, second)] == [dies, raises]
+    (died,) = first.mismatches
+    assert died.startswith("error: the verifying process ended with exit code -6")
+    (raised,) = second.mismatches
+    assert raised.startswith("error: KeyError at ")
+    assert third.ok
+
+
+def test_code_that_a_card_names_is_not_run_and_the_rest_is_checked(
+    paredown, planted: Callable[[str], Path], edit_card: Callable[..., None], own_code, tmp_path
+) -> None:
+    folder = planted("weights")
+    edit_card(folder, lambda card: card.update(config_yaml=own_code("received")))
+
+    shown, told = paredown("verify", folder), paredown("verify", folder, "--json")
+
+    assert shown.exit_code == told.exit_code == 0, shown.output
+    assert not (tmp_path / "code" / "received.ran").exists()
+    assert "holds as far as it was checked" in shown.output
+    assert "not checked: metric: the card names code to run (received:data" in shown.output
+    (found,) = json.loads(told.stdout)
+    assert found["ok"]
+    (reason,) = found["unchecked"]
+    assert reason in " ".join(shown.output.split())
+    # What needs no task is checked all the same, equal outputs on random inputs among it.
+    measured = {"onnx_bytes", "packed_bytes", "relative_error", "integer_kernels", "latency_ratio"}
+    assert measured <= found["measured"].keys()
+    assert "test_accuracy" not in found["measured"]
+
+
+def test_a_bundle_that_hangs_is_given_up(bundles: dict[str, Path]) -> None:
+    (found,) = verify_each([bundles["weights"]], TaskSource(), longest_s=0.1)
+
+    assert found.mismatches == ("error: verifying took more than 0 s and was ended",)
