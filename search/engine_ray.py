@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from paredown.search.coordinator import Coordinator, Job, Outcome
@@ -208,7 +209,9 @@ def _tune_parts(coordinator: Coordinator, most_at_once: int) -> tuple[Any, Any]:
         """Runs trials as they come; Tune tells a scheduler, not a searcher, why one failed."""
 
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-            errors[trial.trial_id] = str(trial.get_error() or "")
+            # `get_error` reads the trial's storage, where the file arrives later.
+            if trial.error_file is not None:
+                errors[trial.trial_id] = Path(trial.error_file).read_text("utf-8")
 
     class AskCoordinator(Searcher):
         """Hands the coordinator's jobs to Tune and their results back."""

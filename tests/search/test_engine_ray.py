@@ -190,13 +190,6 @@ def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_ma
     assert [path.name for path in tmp_path.iterdir()] == ["127.0.0.1"]
 
 
-def test_gpus_that_this_machine_lacks_are_told_and_not_waited_for(workbench, jobs):
-    coordinator, _ = coordinate(jobs)
-    section = workbench.config.search.model_copy(update={"gpus_per_worker": 1000.0})
-    with pytest.raises(RayFailed, match="scoring runs on the CPU"):
-        run_ray(coordinator, workbench.evaluator, section, "")
-
-
 def test_a_cluster_of_two_nodes_shares_the_work(workbench, jobs, local_scores, tmp_path):
     from ray.cluster_utils import Cluster
 

@@ -1,0 +1,40 @@
+"""What the Ray engine decides without Ray: what a lost worker is said to have died of, and GPUs."""
+
+import pytest
+
+from paredown.search.engine_ray import RayFailed, _check_gpus, _outcome
+from paredown.search.evaluation import LOST, Score
+from paredown.search.schema import SearchSection
+
+
+def test_a_lost_worker_is_told_in_the_last_words_of_ray():
+    reason = "\n".join(
+        ["Failure # 1", *(f"  frame {n}" for n in range(50)), "", "Died: no memory"]
+    )
+    outcome = _outcome(None, True, reason)
+    assert outcome.score is None
+    assert outcome.error.startswith(LOST)
+    assert outcome.error.endswith("Died: no memory")
+    assert "frame 49" in outcome.error
+    assert "frame 10" not in outcome.error
+
+
+@pytest.mark.parametrize("result", [None, {}, {"error": None}])
+def test_a_trial_without_a_result_is_lost_and_never_without_a_word(result):
+    outcome = _outcome(result, False, "")
+    assert outcome.error.startswith(LOST)
+    assert "Ray gave no reason" in outcome.error
+
+
+def test_a_candidate_that_raised_is_no_lost_worker():
+    result = {"score": None, "error": "ZeroDivisionError: x", "duration_s": 0.5}
+    assert _outcome(result, False, "").error == "ZeroDivisionError: x"
+    scored = _outcome({**result, "score": (0.9, 0.3, 8), "error": None}, False, "")
+    assert scored.score == Score(metric=0.9, loss=0.3, images=8)
+
+
+def test_gpus_that_this_machine_lacks_are_told_and_not_waited_for():
+    section = SearchSection(gpus_per_worker=0.5)
+    _check_gpus(section, 1.0)
+    with pytest.raises(RayFailed, match="scoring runs on the CPU"):
+        _check_gpus(section, 0.0)
