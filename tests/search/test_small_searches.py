@@ -20,33 +20,34 @@ REFERENCES = [UNCOMPRESSED, UNIFORM_8_BIT, UNIFORM_4_BIT]
 
 @pytest.fixture
 def search(tmp_path, monkeypatch):
-    """Runs the config with overrides, as far as its export; what it left, and why it stopped."""
+    """Runs the config with overrides, as far as its export; what it left, and what its report tells."""
     monkeypatch.setattr(running, "export_front", lambda *_: ())
-    reasons = []
-    monkeypatch.setattr(running, "write_pages", lambda *found: reasons.append(found[-1]))
+    told = []
+    monkeypatch.setattr(running, "write_pages", lambda *found: told.append(found[-1]) or [])
     path = tmp_path / "small.yaml"
     path.write_text(CONFIG)
 
     def carry_out(*overrides):
         result = run(path, overrides=[f"output.folder={tmp_path}", *overrides])
-        return result, reasons[-1]
+        return result, told[-1]
 
     return carry_out
 
 
 @pytest.mark.parametrize("evaluations", [1, 2, 3, 4])
 def test_the_references_are_always_evaluated_and_count(search, evaluations):
-    result, stopped = search(f"search.evaluations={evaluations}")
+    result, told = search(f"search.evaluations={evaluations}")
     labels = [evaluation.label for evaluation in result.evaluations]
     assert labels == REFERENCES + [""] * max(0, evaluations - 3)
-    assert stopped is None
+    assert told == []
 
 
 @pytest.mark.parametrize("sampler", ["ladder", "nsga2"])
 def test_a_space_of_two_models_is_searched_to_its_end_and_no_further(search, sampler):
-    result, stopped = search("search.evaluations=50", f"search.sampler={sampler}")
+    result, told = search("search.evaluations=50", f"search.sampler={sampler}")
     assert [e.label for e in result.evaluations] == [*REFERENCES, "", ""]
     assert len({e.key for e in result.evaluations}) == 5
-    assert stopped == (
-        "the space is exhausted: all of it was evaluated, 2 models; open more to go on"
-    )
+    assert told == [
+        "stopped early: the space is exhausted: all of it was evaluated, 2 models; open more to "
+        "go on"
+    ]
