@@ -19,7 +19,7 @@ EXPORT_EXAMPLES = (
     'paredown export runs/digits --pick "latency_s <= 0.002, max accuracy"',
     "paredown export runs/digits --candidate 3f2a --out model",
     "paredown export runs/digits --front",
-    "paredown export --mlflow-run 0b6f1c",
+    "paredown export --mlflow-run 5cceb83f4e684d8694cd515740ec27b9",
 )
 VERIFY_EXAMPLES = (
     "paredown verify runs/digits/bundles/*",
