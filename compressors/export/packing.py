@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from paredown.compressors.stored import StoredTensor
@@ -138,7 +138,9 @@ def write_packed(path: Path, stored: Mapping[str, StoredTensor]) -> None:
     arrays: dict[str, np.ndarray] = {}
     for name, tensor in stored.items():
         arrays |= _arrays(name, tensor)
-    save_file(arrays, path, metadata=metadata({n: t.storage for n, t in stored.items()}))
+    described = metadata({n: t.storage for n, t in stored.items()})
+    # `save_file` makes the file its owner's alone; a bundle is to be handed on.
+    path.write_bytes(save(arrays, metadata=described))
 
 
 def read_packed(path: Path) -> dict[str, StoredTensor]:
