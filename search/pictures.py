@@ -107,18 +107,17 @@ def _draw_panel(axes: Axes, picture: Picture, across: Axis, up: Axis) -> None:
 
 
 def _name_references(axes: Axes, picture: Picture, across: Axis, up: Axis) -> None:
-    middle = (across.low * across.high) ** 0.5 if across.is_log else (across.low + across.high) / 2
-    for evaluation in picture.references:
+    corners = style.name_corners(picture.references, across, up)
+    for evaluation, (side, rise) in zip(picture.references, corners, strict=True):
         x, y = across.values([evaluation])[0], up.values([evaluation])[0]
         if not (across.low <= x <= across.high and up.low <= y <= up.high):
             continue
-        is_right = x > middle
         axes.annotate(
             evaluation.label,
             (x, y),
-            xytext=(-7, 9) if is_right else (7, -9),
+            xytext=(-7 if side == "left" else 7, 9 if rise == "top" else -9),
             textcoords="offset points",
-            ha="right" if is_right else "left",
+            ha="right" if side == "left" else "left",
             va="center",
             fontsize=8.5,
             color=style.REFERENCE,

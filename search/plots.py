@@ -93,7 +93,7 @@ def _add_panel(
             y=up.values(members),
             mode="markers+text" if is_named else "markers",
             text=[e.label for e in members] if is_named else None,
-            textposition=_text_positions(members, across) if is_named else None,
+            textposition=_text_positions(members, across, up) if is_named else None,
             textfont={"color": style.REFERENCE, "size": 12},
             marker=look[name],
             name=name,
@@ -107,11 +107,8 @@ def _add_panel(
     _set_axis(figure.update_yaxes, up, place)
 
 
-def _text_positions(members: Sequence[Evaluation], across: Axis) -> list[str]:
-    """Names to the side that has room, at two heights so that they pass in a narrow frame."""
-    middle = (across.low * across.high) ** 0.5 if across.is_log else (across.low + across.high) / 2
-    values = across.values(members)
-    return ["top left" if value > middle else "bottom right" for value in values]
+def _text_positions(members: Sequence[Evaluation], across: Axis, up: Axis) -> list[str]:
+    return [f"{rise} {side}" for side, rise in style.name_corners(members, across, up)]
 
 
 def _set_axis(update: Callable[..., object], axis: Axis, place: dict[str, int]) -> None:

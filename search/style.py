@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from paredown.search.display import Outline, Unit, describe, show, title_of, unit_of
 from paredown.search.evaluation import Evaluation, Goal, is_cost
@@ -108,6 +109,14 @@ class Axis:
     def values(self, evaluations: Sequence[Evaluation]) -> list[float]:
         return [e.metrics[self.goal.metric] * self.unit.factor for e in evaluations]
 
+    def shares(self, evaluations: Sequence[Evaluation]) -> list[float]:
+        """Places along the axis: 0 at its low end, 1 at its high one."""
+        values, low, high = self.values(evaluations), self.low, self.high
+        if self.is_log:
+            values = [math.log(max(v, low * 1e-6)) for v in values]
+            low, high = math.log(low), math.log(high)
+        return [(value - low) / (high - low) for value in values]
+
 
 def axis_of(picture: Picture, goal: Goal) -> Axis:
     """The axis of `goal` over what is worth seeing: the front and the references.
@@ -159,6 +168,57 @@ def staircase(
         xs.append(x)
         ys.append(y)
     return xs, ys
+
+
+Corner = tuple[Literal["left", "right"], Literal["top", "bottom"]]
+_CORNERS: tuple[Corner, ...] = (
+    ("left", "top"),
+    ("right", "bottom"),
+    ("left", "bottom"),
+    ("right", "top"),
+)
+_LETTER, _LINE = 0.016, 0.05
+"""Width and height of text as shares of a panel, roughly."""
+
+
+def name_corners(references: Sequence[Evaluation], across: Axis, up: Axis) -> list[Corner]:
+    """Beside which corner of its point each reference is named, so that no two names overlap.
+
+    Names lie towards the middle where they can, and inside the panel; what finds no free corner takes
+    its first choice.
+    """
+    points = list(zip(across.shares(references), up.shares(references), strict=True))
+    taken: list[tuple[float, float, float]] = []
+    found = []
+    for reference, (x, y) in zip(references, points, strict=True):
+        # A name above or below another's point would be read as that one's.
+        others = [(a, a, b) for a, b in points if (a, b) != (x, y)]
+        length = _LETTER * len(reference.label)
+        order = _CORNERS if x > 0.5 else (_CORNERS[1], _CORNERS[3], _CORNERS[0], _CORNERS[2])
+        boxes = {}
+        for side, rise in order:
+            start = x - length if side == "left" else x
+            boxes[side, rise] = (
+                start,
+                start + length,
+                y + _LINE * (0.7 if rise == "top" else -0.7),
+            )
+        free = [
+            corner
+            for corner in order
+            if boxes[corner][0] >= 0
+            and boxes[corner][1] <= 1
+            and not any(_overlap(boxes[corner], other) for other in (*taken, *others))
+        ]
+        corner = free[0] if free else order[0]
+        taken.append(boxes[corner])
+        found.append(corner)
+    return found
+
+
+def _overlap(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+    """Whether two texts (start, end, height) share room."""
+    return one[0] < other[1] and other[0] < one[1] and abs(one[2] - other[2]) < _LINE
 
 
 def hover(evaluation: Evaluation, picture: Picture) -> str:

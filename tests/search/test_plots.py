@@ -1,5 +1,7 @@
 """Pictures: what is in them, and that files come out whole."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -10,7 +12,7 @@ from paredown.search.evaluation import Goal
 from paredown.search.pareto import Front, front_of, hypervolume, reference_point
 from paredown.search.pictures import decision_png, front_png, progress_png
 from paredown.search.plots import front_figure, parallel_figure, progress_figure, write_html
-from paredown.search.style import Picture, axis_of, panels, staircase
+from paredown.search.style import Picture, axis_of, name_corners, panels, staircase
 
 
 @pytest.fixture
@@ -132,3 +134,23 @@ def test_an_empty_front_and_two_goals_can_be_drawn(make_evaluations, picture, tm
         draw(bare)
     front_png(bare, tmp_path / "a.png")
     decision_png(bare, tmp_path / "b.png")
+
+
+def test_names_of_references_do_not_overlap(picture, goals):
+    up, across = axis_of(picture, goals[0]), axis_of(picture, goals[1])
+
+    def named(label, x, y):
+        metrics = {
+            goals[0].metric: up.low + y * (up.high - up.low),
+            goals[1].metric: across.low + x * (across.high - across.low),
+        }
+        metrics = {
+            k: v / a.unit.factor for (k, v), a in zip(metrics.items(), (up, across), strict=True)
+        }
+        return replace(picture.references[0], label=label, metrics=metrics)
+
+    here = [named("uniform 4-bit", 0.9, 0.9), named("uncompressed", 0.9, 0.9)]
+    assert len(set(name_corners(here, across, up))) == 2
+    apart = [named("uniform 4-bit", 0.9, 0.9), named("uncompressed", 0.9, 0.2)]
+    assert name_corners(apart, across, up) == [("left", "top")] * 2
+    assert name_corners([named("uniform 8-bit", 0.1, 0.5)], across, up) == [("right", "bottom")]
