@@ -11,8 +11,12 @@ from paredown.compressors.codebook import fit_scaled_codebook
 from paredown.compressors.matrix import SolverError
 
 _EXACT_BITS = 4
-"""Widest codes solved exactly: the exact solver sorts fan_in x 2^(bits - 1) events per row."""
-_GRID = 48
+_EXACT_EVENTS = 2**13
+"""Codes are solved exactly up to 4 bits, and beyond while the exact solver has no more events to sort in
+a row: fan-in x top code. A grid of scales serves long rows, whose error is smooth in the scale."""
+_COARSE, _FINE = 40, 32
+"""Scales tried: shares 0.3 to 1 of the full range, and quarters of a step of the largest code below it,
+where the error of wide codes turns on whether the largest weights still fit."""
 _VALUES_AT_ONCE = 2**15
 _REFINEMENTS = 4
 
@@ -43,9 +47,9 @@ def top_code(bits: int) -> int:
 def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) -> Codes:
     """Codes and scales that minimise sum_i d_i (scale * code_i - w_i)^2 in each row of (R, K).
 
-    Up to 4 bits the optimum is exact, over scales and codes together (`codebook.py`). From 5 bits
-    on, the best of 48 scales is refined by alternating least squares and rounding, which never
-    raises the error. An all-zero row gets scale 1 and codes 0.
+    Up to 4 bits, and for short rows, the optimum is exact, over scales and codes together
+    (`codebook.py`). Else the best of a grid of scales is refined by alternating least squares and rounding,
+    which never raises the error. An all-zero row gets scale 1 and codes 0.
 
     Args:
         weight: The matrix (R, K).
@@ -57,10 +61,10 @@ def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) 
     weights = torch.ones_like(weight) if diagonal is None else diagonal.double().expand_as(weight)
     # Where no input is ever active nothing is at stake: weigh alike, so the codes stay sensible.
     weights = torch.where((weights > 0).any(dim=1, keepdim=True), weights, 1.0)
-    if bits <= _EXACT_BITS:
+    if bits <= _EXACT_BITS or top * weight.shape[1] <= _EXACT_EVENTS:
         scale = fit_scaled_codebook(weight, weights, range(top + 1)).scale
     else:
-        # A few rows at a time, so that 48 passes over them stay in the processor's cache.
+        # A few rows at a time, so that all passes over them stay in the processor's cache.
         rows = max(1, _VALUES_AT_ONCE // max(1, weight.shape[1]))
         pieces = zip(weight.abs().split(rows), weights.split(rows), strict=True)
         scale = torch.cat([_grid_scales(part, weigh, top) for part, weigh in pieces])
@@ -78,14 +82,16 @@ def _assign(weight: Tensor, scale: Tensor, top: int) -> Codes:
 
 
 def _grid_scales(magnitude: Tensor, weights: Tensor, top: int) -> Tensor:
-    """Best scale of each row out of shares 0.3..1 of the full range, then alternated."""
+    """Best scale of each row out of a grid of shares of the full range, then alternated."""
     full = magnitude.amax(dim=1, keepdim=True) / top
     full = torch.where(full > 0, full, 1.0)
     # Errors are compared in float32 for speed and settled in float64 below.
     small, weigh = magnitude.float(), weights.float()
     best_scale = full
     best_error = torch.full_like(full, torch.inf, dtype=torch.float32)
-    for share in torch.linspace(1.0, 0.3, _GRID, dtype=torch.float64).tolist():
+    coarse = torch.linspace(1.0, 0.3, _COARSE, dtype=torch.float64)
+    fine = 1.0 - torch.arange(1, _FINE + 1, dtype=torch.float64) / (4 * top)
+    for share in (*coarse.tolist(), *fine.tolist()):
         scale = (full * share).float()
         rounded = torch.round(small / scale).clamp_(max=top).mul_(scale)
         error = rounded.sub_(small).square_().mul_(weigh).sum(dim=1, keepdim=True)

@@ -22,7 +22,7 @@ LAYERS = [
     (nn.Conv2d(4, 6, 3, groups=2), (1, 4, 5, 5)),
     (nn.Conv1d(4, 6, 3), (1, 4, 5)),
     (nn.ConvTranspose2d(4, 6, 2, stride=2), (1, 4, 5, 5)),
-    (nn.ConvTranspose2d(4, 6, (2, 3), groups=2), (1, 4, 5, 5)),
+    (nn.ConvTranspose2d(4, 6, (2, 3)), (1, 4, 5, 5)),
     (nn.ConvTranspose1d(4, 6, 3), (1, 4, 5)),
     (nn.Linear(4, 6), (1, 4)),
 ]

@@ -45,7 +45,7 @@ def test_narrow_codes_are_as_good_as_trying_every_code(bits: int, count: int) ->
 @given(
     bits=st.sampled_from([2, 3, 4, 5, 6, 8]),
     rows=st.integers(1, 5),
-    columns=st.integers(1, 40),
+    columns=st.one_of(st.integers(1, 40), st.integers(300, 400)),
     seed=st.integers(0, 10**6),
 )
 def test_codes_are_in_range_and_no_worse_than_a_fine_scale_search(
@@ -67,8 +67,8 @@ def test_codes_are_in_range_and_no_worse_than_a_fine_scale_search(
         searched = torch.minimum(
             searched, (diagonal * (rounded - weight).double().square()).sum(1)
         )
-    # Wide codes are found on a grid of their own: 2 % is what the grid may leave.
-    slack = 1.0 + (1e-6 if bits <= 4 else 0.02)
+    # Wide codes of long rows are found on a grid of their own: 2 % is what the grid may leave.
+    slack = 1.0 + (1e-6 if bits <= 4 or columns <= 40 else 0.02)
     assert (_error(found, weight, diagonal) <= searched * slack + 1e-12).all()
 
 

@@ -30,7 +30,7 @@ CONVOLUTIONS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Conv1d(4, 6, 4, padding="same", dilation=2), (4, 9)),
     (nn.ConvTranspose2d(4, 6, 2, stride=2), (4, 5, 6)),
     (nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1), (4, 5, 6)),
-    (nn.ConvTranspose2d(4, 6, (3, 2), stride=(1, 2), dilation=2, groups=2), (4, 5, 6)),
+    (nn.ConvTranspose2d(4, 6, (3, 2), stride=(1, 2), dilation=2), (4, 5, 6)),
     (nn.ConvTranspose1d(4, 6, 3, stride=3, padding=1), (4, 5)),
     (nn.Linear(4, 6), (4,)),
     (nn.Linear(4, 6), (3, 4)),
