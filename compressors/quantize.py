@@ -13,7 +13,7 @@ from paredown.compressors.matrix import SolverError
 _EXACT_BITS = 4
 _EXACT_EVENTS = 2**13
 """Codes are solved exactly up to 4 bits, and beyond while the exact solver has no more events to sort in
-a row: fan-in x top code. A grid of scales serves long rows, whose error is smooth in the scale."""
+a row: fan-in x top code."""
 _COARSE, _FINE = 40, 32
 """Scales tried: shares 0.3 to 1 of the full range, and quarters of a step of the largest code below it,
 where the error of wide codes turns on whether the largest weights still fit."""
@@ -48,8 +48,8 @@ def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) 
     """Codes and scales that minimise sum_i d_i (scale * code_i - w_i)^2 in each row of (R, K).
 
     Up to 4 bits, and for short rows, the optimum is exact, over scales and codes together
-    (`codebook.py`). Else the best of a grid of scales is refined by alternating least squares and rounding,
-    which never raises the error. An all-zero row gets scale 1 and codes 0.
+    (`codebook.py`). Else the best of a grid of scales is refined by alternating least squares and
+    rounding, which never raises the error. An all-zero row gets scale 1 and codes 0.
 
     Args:
         weight: The matrix (R, K).
