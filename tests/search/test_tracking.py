@@ -308,7 +308,9 @@ def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
     write_bundle(bundle)
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
-    script = "import sys; from paredown.search.mlflow_store import serve; "
+    # A shell that runs the tests in the background has Ctrl-C ignored, and children inherit that.
+    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    script += "from paredown.search.mlflow_store import serve; "
     script += "sys.exit(serve(sys.argv[1], int(sys.argv[2]), print))"
     command = [sys.executable, "-uc", script, default_uri(run_folder), str(port)]
     with subprocess.Popen(command, cwd=run_folder, stdout=subprocess.PIPE, text=True) as server:
