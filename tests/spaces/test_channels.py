@@ -151,10 +151,22 @@ def shuffle(x: Tensor) -> Tensor:
         (lambda x: x * x.mean(1, keepdim=True), 8, "mean"),
         (shuffle, 8, "view"),
         (nn.Conv2d(8, 8, 3, groups=2), 8, "groups"),
+        (nn.ConvTranspose2d(8, 8, 3, groups=8), 8, "transpose"),
         (lambda x: x + torch.cat([x[:, :4], x[:, 4:]], 1), 8, "slice"),
         (lambda x: x.transpose(1, 2), 6, "another dimension"),
     ],
-    ids=["groupnorm", "softmax", "slice", "chunk", "mean", "shuffle", "grouped", "cut", "swap"],
+    ids=[
+        "groupnorm",
+        "softmax",
+        "slice",
+        "chunk",
+        "mean",
+        "shuffle",
+        "grouped",
+        "up",
+        "cut",
+        "swap",
+    ],
 )
 def test_channels_that_are_mixed_are_left_alone_with_the_reason(
     read: Read, middle: Callable[[Tensor], Tensor], inputs: int, word: str
@@ -180,7 +192,6 @@ def test_channels_that_are_mixed_are_left_alone_with_the_reason(
         lambda x: x * x.mean((2, 3), keepdim=True).expand(-1, -1, 6, 6),
         lambda x: x.select(2, 0).unsqueeze(-1),
         nn.Conv2d(8, 8, 3, groups=8),
-        nn.ConvTranspose2d(8, 8, 3, groups=8),
     ],
 )
 def test_channels_that_pass_through_stay_a_group(
