@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,6 @@ from paredown.spaces.graph import QDQ
 
 RELATIVE_ERROR = 1e-4
 TOP1_AGREEMENT = 0.995
-_CHANCE = 1e-3
 METRIC_TOLERANCE = 0.003
 _PARITY_ROWS = 256
 _SEED = 11
@@ -152,41 +150,14 @@ def _largest_difference(outputs: Outputs, simulated: Outputs) -> float:
     return float("inf") if bool(worst.isnan()) else float(worst)
 
 
-def check_agreement(share: float, rows: int, found: Findings) -> None:
-    """Rule `agreement`: with 8-bit activations both runtimes choose the same class.
-
-    So few agreements that a model which agrees on 99.5 % of all inputs would show them on `rows` test
-    rows in one of a thousand cases only: a whole front is verified, and none shall fail by chance.
-    """
+def check_agreement(share: float, found: Findings) -> None:
+    """Rule `agreement`: with 8-bit activations both runtimes choose the same class."""
     found.measured["top1_agreement"] = share
-    differing = math.floor((1 - share) * rows + 1e-9)
-    chance = at_least(differing, rows, 1 - TOP1_AGREEMENT)
     found.expect(
-        chance >= _CHANCE,
-        f"agreement: ONNX Runtime and the simulation choose the same class for {share:.2%} of "
-        f"{rows} rows, which a model that agrees on {TOP1_AGREEMENT:.1%} shows with probability "
-        f"{chance:.1g}",
+        share >= TOP1_AGREEMENT,
+        f"agreement: ONNX Runtime and the simulation choose the same class for {share:.2%}, "
+        f"at least {TOP1_AGREEMENT:.1%}",
     )
-
-
-def at_least(count: int, trials: int, probability: float) -> float:
-    """Probability of `count` or more successes in `trials`: the binomial distribution's upper tail.
-
-    >>> round(at_least(1, 2, 0.5), 9)
-    0.75
-    """
-    hit, miss = math.log(probability), math.log1p(-probability)
-    below = math.fsum(
-        math.exp(
-            math.lgamma(trials + 1)
-            - math.lgamma(k + 1)
-            - math.lgamma(trials - k + 1)
-            + k * hit
-            + (trials - k) * miss
-        )
-        for k in range(count)
-    )
-    return max(0.0, 1.0 - below)
 
 
 def check_metric(name: str, value: float, simulated: float, found: Findings) -> None:
@@ -220,10 +191,9 @@ def check_kernels(model: CompressedModel, found: Findings) -> None:
 
 
 def check_latency(found: Findings) -> None:
-    """Rule `latency`: measured over that of the uncompressed model, it meets its predicted interval.
+    """Rule `latency`: over that of the uncompressed model within the predicted interval.
 
-    Both are measured in turns, so what slows the machine slows both. What remains uncertain is the
-    range over sessions; only if all of that lies outside is the prediction told to be wrong.
+    Both are measured in turns, so what slows the machine slows both.
     """
     hardware = found.card["hardware"]
     threads = int(hardware["threads"])
@@ -255,8 +225,8 @@ def check_ratio(measured: MeasuredRatio, found: Findings) -> None:
     }
     low, high = found.predicted["latency_ratio_low"], found.predicted["latency_ratio_high"]
     found.expect(
-        measured.low <= high and low <= measured.high,
-        f"latency: {measured.ratio:.3f} of the uncompressed model's; all sessions "
-        f"({measured.low:.3f} to {measured.high:.3f}) lie outside what was predicted, "
+        low <= measured.ratio <= high,
+        f"latency: {measured.ratio:.3f} of the uncompressed model's "
+        f"({measured.low:.3f} to {measured.high:.3f} over sessions), predicted were "
         f"{low:.3f} to {high:.3f}",
     )

@@ -28,14 +28,6 @@ from paredown.search.workbench import Workbench
 BUNDLE_FILES = (ONNX_FILE, TENSORS_FILE, GRAPH_FILE, CANDIDATE_FILE)
 """Files whose content the card pins down."""
 
-_RULES = {
-    "latency": "latency_ratio_low to latency_ratio_high is a 95 % interval; `paredown verify` calls it "
-    "wrong only where every session it measures lies outside",
-    "agreement": "with 8-bit activations ONNX Runtime and the simulation choose the same class for "
-    "99.5 % of inputs, judged with what the number of test rows leaves to chance (1 in 1000)",
-}
-"""How the card's promises are judged, for who reads it."""
-
 
 def export(
     workbench: Workbench,
@@ -124,7 +116,6 @@ def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dic
             **_only(base_costs | dict(base.metrics), told),
         },
         "hardware": _hardware(workbench),
-        "rules": _RULES,
     }
 
 

@@ -154,8 +154,7 @@ class Verifier:
         if not rules.has_codes(model):
             rules.check_parity(model, test, found)
         elif agreed:
-            rows = len(test) if self._rows is None else min(self._rows, len(test))
-            rules.check_agreement(float(torch.cat(agreed).mean()), rows, found)
+            rules.check_agreement(float(torch.cat(agreed).mean()), found)
         else:
             found.unchecked.append(
                 f"agreement: is held where the metric is accuracy, here it is {metric.name}; with "
