@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a bundle does not hold, or nothing was found; 2 a mistake 
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 from collections.abc import Callable
@@ -58,11 +59,21 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
                 if not type(error).__module__.startswith("paredown."):
                     raise
                 raise mistake(str(error)) from error
+            except OSError as error:
+                if error.errno not in _DISK_FULL:
+                    raise
+                raise mistake(
+                    f"there must be room to write {error.filename or 'the files of the run'}, got "
+                    f"{error.strerror}; make room, then a search goes on with --resume"
+                ) from error
 
         app.command(name, epilog=_epilog(*examples))(guarded)
         return guarded
 
     return register
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def mistake(message: str) -> typer.Exit:

@@ -52,9 +52,9 @@ def load_mlflow() -> ModuleType:
     import mlflow
     import mlflow.exceptions
 
-    # A notice for each table that is made in a new store.
-    for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # A notice for each table that is made in a new store; errors come as exceptions, too, and are told.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return mlflow
 
 

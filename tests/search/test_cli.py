@@ -1,6 +1,8 @@
 """The commands as a user types them: what they print, and the exit code."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -30,6 +32,7 @@ COMMANDS = (
     "verify",
     "compare",
     "ui",
+    "calibrate",
     "devices",
     "schema",
 )
@@ -84,6 +87,22 @@ def test_an_error_that_is_not_the_users_keeps_its_traceback(paredown, tmp_path, 
     done = paredown("search", write_config(tmp_path))
     assert isinstance(done.exception, ValueError)
     assert str(done.exception) == "ours"
+
+
+@pytest.mark.parametrize(("number", "is_told"), [(errno.ENOSPC, True), (errno.EIO, False)])
+def test_a_full_disk_is_told_and_other_system_errors_keep_their_traceback(
+    paredown, tmp_path, monkeypatch, number, is_told
+):
+    def full(path, overrides):
+        raise OSError(number, os.strerror(number), "runs/toy/front.html")
+
+    monkeypatch.setattr("paredown.search.config.load_config", full)
+    done = paredown("search", write_config(tmp_path))
+    assert isinstance(done.exception, SystemExit) == is_told
+    if is_told:
+        assert done.exit_code == 2
+        assert "runs/toy/front.html" in done.stderr
+        assert "--resume" in done.stderr
 
 
 def test_an_interruption_is_exit_code_130(paredown, tmp_path, monkeypatch):
