@@ -6,7 +6,7 @@ drawn candidates the one with the largest expected gain in hypervolume (DESIGN s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from paredown.search.improvement import expected_gain
 from paredown.search.ladder import HIGHEST, LOWEST, Ladder, draw_ladders, warm_start
 from paredown.search.pareto import non_dominated, reference_point, volume_axes
 from paredown.search.prediction import DamageTerms, QualityModel
+from paredown.search.rivals import least_harmful, unbeaten
 from paredown.search.workbench import Workbench
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.space import Space
@@ -28,6 +29,8 @@ _WARM_SHARE = 4
 _DRAWN, _MUTATED = 96, 64
 """Candidates looked at for each batch: of the ladders, and neighbours of the front."""
 _MOST_CHANGES = 3
+_RIVAL_EVERY = 8
+"""Of so many suggestions one is to beat a reference."""
 _MARGIN = 0.1
 """How far beyond the dearest reference a cost still counts, as a logarithm."""
 _NO_GAIN = 1e-6
@@ -61,6 +64,8 @@ class Refiner:
     _pool: list[_Draft] = field(default_factory=list)
     _pool_after: int = -1
     _pending: dict[str, _Draft] = field(default_factory=dict)
+    _models: Mapping[str, QualityModel] = field(default_factory=dict)
+    _suggested: int = 0
 
     @classmethod
     def of(
@@ -104,15 +109,15 @@ class Refiner:
         if self._pool_after != len(self._told):
             self._pool = self._draw_pool()
             self._pool_after = len(self._told)
-        pool = [draft for draft in self._pool if draft.candidate.key not in known]
-        if not pool:
+        self._suggested += 1
+        chosen = None
+        if self._suggested % _RIVAL_EVERY == 0:
+            chosen = self._rival(known)
+        chosen = chosen or self._most_gain(known)
+        if chosen is None:
             return None
-        gains = self._gains(pool)
-        best = int(np.argmax(gains))
-        if gains[best] < _NO_GAIN:
-            return None
-        self._pending[pool[best].candidate.key] = pool[best]
-        return pool[best].candidate
+        self._pending[chosen.candidate.key] = chosen
+        return chosen.candidate
 
     def tell(self, evaluation: Evaluation) -> None:
         """What came of a candidate, whoever proposed it."""
@@ -127,10 +132,49 @@ class Refiner:
     def qualities(self) -> list[Goal]:
         return [goal for goal in self.goals if not goal.is_cost]
 
+    def _most_gain(self, known: Collection[str]) -> _Draft | None:
+        pool = [draft for draft in self._pool if draft.candidate.key not in known]
+        if not pool:
+            return None
+        gains = self._gains(pool)
+        best = int(np.argmax(gains))
+        return pool[best] if gains[best] >= _NO_GAIN else None
+
+    def _rival(self, known: Collection[str]) -> _Draft | None:
+        """Of each ladder's least harmful candidates within a reference's costs the best, as drawn."""
+        references = unbeaten(self._told, self.goals, self.base.key)
+        if not references or not self._models:
+            return None
+        turn = self._suggested // _RIVAL_EVERY
+        reference = references[turn % len(references)]
+        costs = [goal.metric for goal in self.goals if goal.is_cost]
+        limits = np.array([reference.metrics[name] for name in costs])
+
+        def price(candidate: Candidate) -> np.ndarray | None:
+            found = self.metrics(candidate)
+            return None if found is None else np.array([found[name] for name in costs])
+
+        model = self._models[self.qualities[0].metric]
+        generator = np.random.default_rng((self.seed, len(self._told), self._suggested))
+        found = {}
+        for ladder in self.ladders:
+            factors = model.draw(generator)
+            for direction in (*np.eye(len(costs)), np.full(len(costs), 1 / len(costs))):
+                rival = least_harmful(ladder, model.common * direction, factors, price, limits)
+                if rival is not None and rival.key not in known:
+                    found[rival.key] = rival
+        drafts = self._predict(self._allowed(found.values()), self._models)
+        quality = next(i for i, goal in enumerate(self.goals) if not goal.is_cost)
+        return min(drafts, key=lambda draft: draft.point[quality], default=None)
+
+    def _allowed(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        return [c for c in candidates if self.space.contains(c) and self.refused_by(c) is None]
+
     def _draw_pool(self) -> list[_Draft]:
         """Candidates at random prices under drawn factors, and neighbours of the front."""
         models = quality_models(self._told, self.goals, self.base, self.terms)
-        if len(models) < len(self.qualities):
+        self._models = models if len(models) == len(self.qualities) else {}
+        if not self._models:
             return []
         values = believed_values(self._told, self.goals, self.base, self.terms, models)
         leading = non_dominated(values, [goal.direction for goal in self.goals])
@@ -141,10 +185,7 @@ class Refiner:
         climbed = self._climb(models[self.qualities[0].metric], generator)
         for candidate in (*climbed, *self._mutate(members, generator)):
             drawn[candidate.key] = candidate
-        candidates = [
-            c for c in drawn.values() if self.space.contains(c) and self.refused_by(c) is None
-        ]
-        return self._predict(candidates, models)
+        return self._predict(self._allowed(drawn.values()), models)
 
     def _climb(self, model: QualityModel, generator: np.random.Generator) -> list[Candidate]:
         found = []

@@ -21,12 +21,15 @@ from paredown.search.prediction import DamageTerms
 from paredown.search.promotion import leading
 from paredown.search.proposer import Proposer, make_sampler
 from paredown.search.refiner import Refiner
+from paredown.search.rivals import rivals_among, unbeaten
 from paredown.search.schema_task import CustomTask
 from paredown.search.workbench import Workbench
 from paredown.spaces.candidate import Candidate
 
 UNIFORM_4_BIT = "uniform 4-bit"
 INTERRUPTED = "interrupted"
+_RIVAL_SHARE = 10
+"""Of so many candidates promoted, one more for each reference is promoted for beating it."""
 
 
 class Progress(Protocol):
@@ -116,9 +119,11 @@ def rescore(
     count = max(1, round(workbench.config.search.promote_fraction * len(first)))
     models = quality_models(first, ledger.goals, base, terms)
     values = believed_values(first, ledger.goals, base, terms, models)
-    promoted = {e.key: e for e in first if e.kind == "reference"} | {
-        e.key: e for e in leading(first, values, ledger.goals, count)
-    }
+    promoted = {e.key: e for e in first if e.kind == "reference"}
+    for each in unbeaten(first, ledger.goals, base.key):
+        rivals = rivals_among(first, values, ledger.goals, each, count // _RIVAL_SHARE)
+        promoted |= {e.key: e for e in rivals}
+    promoted |= {e.key: e for e in leading(first, values, ledger.goals, count)}
     done = ledger.settled(rung=1)
     jobs = [
         Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=1)

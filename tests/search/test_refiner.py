@@ -1,5 +1,6 @@
 """What is advised: predicted fronts first, then what gains most; learned from what is told."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -232,3 +233,28 @@ def test_where_nothing_has_a_price_the_sampler_goes_on(world):
     refiner = world.refiner(24, costs=lambda candidate: None)
     assert not refiner.warm
     assert refiner.suggest(set()) is None
+
+
+def test_now_and_then_something_is_suggested_that_costs_no_more_than_a_reference(world):
+    refiner = world.refiner(48)
+    known = set()
+    for number, candidate in enumerate(list(refiner.warm)):
+        refiner.tell(world.evaluation(candidate, number + 1))
+        known.add(candidate.key)
+    refiner.warm.clear()
+    uniform = world.space.decode({n: int(n.endswith("b")) for n in world.space.dimensions()})
+    lucky = replace(
+        world.evaluation(uniform, 99),
+        kind="reference",
+        label="uniform 4-bit",
+        metrics=world.costs(uniform) | {"accuracy": 0.95},
+    )
+    refiner.tell(lucky)
+    rivals = 0
+    for turn in range(1, 25):
+        candidate = refiner.suggest(known)
+        known.add(candidate.key)
+        costs = world.costs(candidate)
+        within = all(costs[name] <= lucky.metrics[name] for name in costs)
+        rivals += within and turn % 8 == 0
+    assert rivals == 3
