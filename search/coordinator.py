@@ -81,7 +81,7 @@ class Coordinator:
         if self.stopped is not None:
             self._queue.clear()
             return None
-        if not self._queue and len(self._order) <= self.ahead:
+        if not self._queue and self._out <= self.ahead:
             self._fill()
         return self._queue.pop(0) if self._queue else None
 
@@ -116,6 +116,11 @@ class Coordinator:
                 self.proposer.tell(evaluation)
         if not self._order and self.stopped is None:
             self.stopped = self._exhausted
+
+    @property
+    def _out(self) -> int:
+        """Jobs without an outcome; finished ones that wait for an earlier one to be told are in."""
+        return sum(job.name not in self._outcomes for job in self._order)
 
     def _more(self) -> bool:
         return bool(self.first) or (self.proposer is not None and self._left > 0)

@@ -55,7 +55,7 @@ def run_ray(
     os.environ.update(_QUIET)
     from ray import tune
 
-    searcher, scheduler = _tune_parts(coordinator, _most_at_once(section))
+    searcher, scheduler = _tune_parts(coordinator)
 
     with (
         _cluster(section, code_path),
@@ -73,6 +73,7 @@ def run_ray(
                 search_alg=searcher,
                 scheduler=scheduler,
                 num_samples=-1,
+                max_concurrent_trials=_most_at_once(section),
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -156,7 +157,11 @@ def _check_gpus(section: SearchSection, gpus: float) -> None:
 
 
 def _most_at_once(section: SearchSection) -> int:
-    """Trials handed to Tune at once: a cluster of our own has CPUs for `workers`, the rest wait."""
+    """Trials handed to Tune at once: a cluster of our own has CPUs for `workers`, the rest wait.
+
+    Without a limit Tune lets one trial wait at most. It gives an actor up where none waits, with all
+    that it has solved, so as many wait as may end in the same moment.
+    """
     return 2 * section.workers if section.ray_address is None else section.workers
 
 
@@ -198,7 +203,7 @@ def _trainable() -> type:
     return EvaluateCandidate
 
 
-def _tune_parts(coordinator: Coordinator, most_at_once: int) -> tuple[Any, Any]:
+def _tune_parts(coordinator: Coordinator) -> tuple[Any, Any]:
     """A searcher that asks the coordinator, and a scheduler that only keeps what failures say."""
     from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
@@ -230,8 +235,6 @@ def _tune_parts(coordinator: Coordinator, most_at_once: int) -> tuple[Any, Any]:
         def suggest(self, trial_id: str) -> Any:
             if self._coordinator.is_done:
                 return Searcher.FINISHED
-            if len(self._jobs) >= most_at_once:
-                return None
             job = self._coordinator.next()
             if job is None:
                 return Searcher.FINISHED if self._coordinator.is_done else None

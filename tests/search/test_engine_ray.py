@@ -101,6 +101,19 @@ class Placed:
         return self.inner(outputs, targets)
 
 
+@dataclass(frozen=True)
+class Numbered:
+    """A loss of equal length for all that leaves the number of its process."""
+
+    inner: object
+    folder: str
+
+    def __call__(self, outputs, targets):
+        (Path(self.folder) / str(os.getpid())).touch()
+        time.sleep(0.3)
+        return self.inner(outputs, targets)
+
+
 def coordinate(jobs):
     """A coordinator of these jobs alone, and the list of (job, outcome) that it tells."""
     told = []
@@ -188,6 +201,35 @@ def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_ma
     assert len(told) == len(set(told)) == 12
     assert told[:2] == [job.candidate.key for job in first]
     assert [path.name for path in tmp_path.iterdir()] == ["127.0.0.1"]
+
+
+def test_workers_are_kept_while_they_end_together_and_proposing_takes_its_time(
+    workbench, tmp_path
+):
+    class Slow(Proposer):
+        def ask(self):
+            time.sleep(0.2)
+            return super().ask()
+
+    goals = (Goal(metric="accuracy", direction="maximize"),)
+    proposer = Slow(workbench.space, goals, make_sampler("random", 0, 8), None, lambda c: None)
+
+    def tell(job, outcome):
+        candidate = job.candidate
+        metrics = {"accuracy": outcome.score.metric}
+        return Evaluation(number=0, key=candidate.key, candidate=candidate, metrics=metrics)
+
+    section = workbench.config.search
+    coordinator = Coordinator(
+        proposer=proposer, first=[], evaluations=20, batch=4, rows=32, tell=tell
+    )
+    coordinator.ahead = section.workers
+    evaluator = replace(
+        workbench.evaluator, loss=Numbered(workbench.evaluator.loss, str(tmp_path))
+    )
+    run_ray(coordinator, evaluator, section, "")
+    assert coordinator.told == 20
+    assert len(list(tmp_path.iterdir())) == section.workers
 
 
 def test_a_cluster_of_two_nodes_shares_the_work(workbench, jobs, local_scores, tmp_path):
