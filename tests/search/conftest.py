@@ -21,6 +21,7 @@ from paredown.search.config import dump_config, load_config
 from paredown.search.evaluation import Evaluation, Goal
 from paredown.search.exporting import export
 from paredown.search.journal import Journal
+from paredown.search.mlflow_store import connect, default_uri
 from paredown.search.run_record import JOURNAL
 from paredown.search.verification import Verification, Verifier
 from paredown.search.workbench import Workbench, prepare
@@ -91,6 +92,14 @@ def make_evaluations() -> Callable[[int], tuple[Evaluation, ...]]:
         return tuple(made)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's file without a run in it: its tables take seconds to make and a moment to copy."""
+    folder = tmp_path_factory.mktemp("store")
+    connect(default_uri(folder)).search_experiments()
+    return folder / "mlflow.db"
 
 
 @pytest.fixture
