@@ -1,10 +1,9 @@
-"""What the Ray engine decides without Ray: what a lost worker is said to have died of, and GPUs."""
+"""What the Ray engine decides without Ray: what a lost worker is said to have died of."""
 
 import pytest
 
-from paredown.search.engine_ray import RayFailed, _check_gpus, _outcome
+from paredown.search.engine_ray import _outcome
 from paredown.search.evaluation import LOST, Score
-from paredown.search.schema import SearchSection
 
 
 def test_a_lost_worker_is_told_in_the_last_words_of_ray():
@@ -31,10 +30,3 @@ def test_a_candidate_that_raised_is_no_lost_worker():
     assert _outcome(result, False, "").error == "ZeroDivisionError: x"
     scored = _outcome({**result, "score": (0.9, 0.3, 8), "error": None}, False, "")
     assert scored.score == Score(metric=0.9, loss=0.3, images=8)
-
-
-def test_gpus_that_this_machine_lacks_are_told_and_not_waited_for():
-    section = SearchSection(gpus_per_worker=0.5)
-    _check_gpus(section, 1.0)
-    with pytest.raises(RayFailed, match="scoring runs on the CPU"):
-        _check_gpus(section, 0.0)
