@@ -85,6 +85,12 @@ def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def unwritten(unexported: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches end before models and pages are written, which take longer than the search."""
+    monkeypatch.setattr(running, "write_pages", lambda *_: [])
+
+
+@pytest.fixture
 def search(config_file: Path, empty_store: Path) -> Callable[..., RunResult]:
     """(folder, overrides, resume) -> the search of `config_file` carried out in <folder>/toy."""
 

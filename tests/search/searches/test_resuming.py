@@ -35,7 +35,7 @@ run(sys.argv[1], overrides=sys.argv[2:])
 """
 
 
-@pytest.mark.usefixtures("unexported")
+@pytest.mark.usefixtures("unwritten")
 def test_the_same_seed_searches_the_same_and_resuming_a_finished_run_evaluates_nothing(
     finished, search, tmp_path, monkeypatch
 ):
@@ -83,7 +83,7 @@ def kill_after(process, journal, count):
     return [entry.evaluation for entry in read_journal(journal).entries]
 
 
-@pytest.mark.usefixtures("unexported")
+@pytest.mark.usefixtures("unwritten")
 def test_a_killed_search_goes_on_where_it_was(config_file, search, tmp_path, parent_status):
     place = (f"output.folder={tmp_path}", "search.rung_images=100", "search.promote_fraction=0.5")
     process = subprocess.Popen(
@@ -111,7 +111,7 @@ def test_a_killed_search_goes_on_where_it_was(config_file, search, tmp_path, par
     assert parent_status(tmp_path / "toy") == "FINISHED"
 
 
-@pytest.mark.usefixtures("unexported")
+@pytest.mark.usefixtures("unwritten")
 def test_what_a_lost_worker_left_is_asked_again_and_a_failed_candidate_is_not(
     finished, search, tmp_path, monkeypatch
 ):

@@ -73,7 +73,7 @@ def test_a_second_search_in_the_folder_is_refused_before_anything_is_loaded(
     assert (result.folder / "config.yaml").read_text() == before
 
 
-@pytest.mark.usefixtures("unexported")
+@pytest.mark.usefixtures("unwritten")
 def test_a_candidate_that_raises_is_a_recorded_failure_and_the_search_goes_on(
     finished, search, tmp_path, monkeypatch
 ):
@@ -98,7 +98,7 @@ def test_a_candidate_that_raises_is_a_recorded_failure_and_the_search_goes_on(
     assert stored == list(broken.evaluations)
 
 
-@pytest.mark.usefixtures("unexported")
+@pytest.mark.usefixtures("unwritten")
 def test_a_hard_bound_keeps_dear_candidates_from_being_evaluated(search, tmp_path):
     bounded = search(
         tmp_path,
