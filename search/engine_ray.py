@@ -123,15 +123,23 @@ def _cluster(section: SearchSection, code_path: str) -> Iterator[None]:
         {"num_cpus": round(section.workers * cpus_per_worker(section))} if own else {}
     )
     logging.getLogger("ray").setLevel(logging.ERROR)
-    with _loopback() if own else nullcontext():
-        ray.init(
-            address=section.ray_address or "local",
-            runtime_env=environment,
-            include_dashboard=False if own else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **local,
-        )
+    try:
+        with _loopback() if own else nullcontext():
+            ray.init(
+                address=section.ray_address or "local",
+                runtime_env=environment,
+                include_dashboard=False if own else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **local,
+            )
+    except (ConnectionError, RuntimeError) as error:
+        if own:
+            raise
+        raise RayFailed(
+            f"search.ray_address must lead to a running Ray cluster, got {section.ray_address} "
+            f"({error}); start one with `ray start --head`, or set it to null for a local one"
+        ) from error
     try:
         check_resources(section, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         yield

@@ -9,7 +9,7 @@ import pytest
 
 from paredown.search import run as running
 from paredown.search.coordinator import Coordinator, Job
-from paredown.search.engine_ray import check_cluster, run_ray
+from paredown.search.engine_ray import run_ray
 from paredown.search.evaluation import Evaluation, Score
 from paredown.search.ray_resources import RayFailed
 from paredown.search.schema import SearchSection
@@ -135,8 +135,3 @@ def test_half_a_cpu_for_one_worker_leaves_it_one_worker(tmp_path):
     coordinator, told = coordinate(4)
     run_ray(coordinator, Alone(str(tmp_path)), SearchSection(workers=1, cpus_per_worker=0.5), "")
     assert [outcome.error for outcome in told] == [None] * 4
-
-
-def test_a_cluster_that_is_not_there_is_told():
-    with pytest.raises(RayFailed, match=r"search\.ray_address must be"):
-        check_cluster(SearchSection(ray_address="ray://127.0.0.1:1"))
