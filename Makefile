@@ -11,8 +11,10 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet --no-compile --constraint co
 search: $(VENV)/.installed
 	$(VENV)/bin/paredown search $(CONFIG)
 
+# Workers begin at different places of the suite and take over from each other at the end, so that most
+# files run whole on one of them. One thread of BLAS each: together they have no more cores than that.
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -48,6 +48,8 @@ class Coordinator:
     """Jobs given first, all of them, then batches of proposals until `evaluations` are told.
 
     `told` counts evaluations of earlier sittings too. `stop` ends the asking; what is out is awaited.
+    It may come from a signal handler, between any two steps of this class or of `tell`, so it notes the
+    reason and changes nothing else.
     Candidates of the first jobs are never proposed, and one given twice is carried out once.
     With `ahead` above 0 the next batch is asked while so many jobs are still out: workers never idle, but
     the sampler then knows less when asked, and its answers depend on what finishes first.
@@ -62,7 +64,7 @@ class Coordinator:
     told: int = 0
     ahead: int = 0
     deadline_s: float | None = None
-    stopped: str | None = None
+    _reason: str | None = None
     _exhausted: str | None = None
     _queue: list[Job] = field(default_factory=list)
     _order: list[Job] = field(default_factory=list)
@@ -79,7 +81,6 @@ class Coordinator:
         if self.deadline_s is not None and time.monotonic() > self.deadline_s:
             self.stop("the time budget is used up")
         if self.stopped is not None:
-            self._queue.clear()
             return None
         if not self._queue and self._out <= self.ahead:
             self._fill()
@@ -95,12 +96,16 @@ class Coordinator:
         return self.stopped is not None or (not self._queue and not self._more())
 
     def stop(self, reason: str) -> None:
-        """Ask no more. Jobs that were never started are given up, finished ones are told."""
-        if self.stopped is None:
-            self.stopped = reason
-            unstarted = {job.name for job in self._queue}
-            self._order = [job for job in self._order if job.name not in unstarted]
-            self._flush()
+        """Ask no more, for the first reason given. Jobs that were never started are given up."""
+        if self._reason is None:
+            self._reason = reason
+
+    @property
+    def stopped(self) -> str | None:
+        """Why no more is asked; None where all goes on, or went to its end."""
+        if self._reason is None and not self._order:
+            return self._exhausted
+        return self._reason
 
     def finish(self, job: Job, outcome: Outcome) -> None:
         """Take an outcome; it is told as soon as all jobs asked before it have theirs."""
@@ -114,8 +119,6 @@ class Coordinator:
             self.told += 1
             if self.proposer is not None:
                 self.proposer.tell(evaluation)
-        if not self._order and self.stopped is None:
-            self.stopped = self._exhausted
 
     @property
     def _out(self) -> int:
@@ -148,6 +151,4 @@ class Coordinator:
             self.evaluations = self.told + len(self._order) + len(found)
             # Named as the reason once everything that was found is told.
             self._exhausted = str(reason)
-            if not found and not self._order:
-                self.stopped = self._exhausted
         return [Job(candidate=p.candidate, rows=self.rows) for p in found]

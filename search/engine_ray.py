@@ -16,6 +16,7 @@ from typing import Any
 from paredown.search.coordinator import Coordinator, Job, Outcome
 from paredown.search.engine_local import carry_out
 from paredown.search.evaluation import LOST, Score
+from paredown.search.ray_resources import RayFailed, check_resources, cpus_per_worker
 from paredown.search.schema import SearchSection
 from paredown.search.scoring import Evaluator
 
@@ -35,10 +36,6 @@ MOST_LOST = 3
 """Workers that may end one after the other before the search does: what fails so often is not one
 candidate's fault."""
 _ERROR_LINES = 8
-
-
-class RayFailed(ValueError):
-    """Ray could not carry the search out."""
 
 
 def run_ray(
@@ -61,7 +58,7 @@ def run_ray(
         _cluster(section, code_path),
         tempfile.TemporaryDirectory(prefix="paredown-tune-") as scratch,
     ):
-        resources = {"cpu": section.cpus_per_worker}
+        resources = {"cpu": cpus_per_worker(section)}
         if section.gpus_per_worker:
             resources["gpu"] = section.gpus_per_worker
         trainable = tune.with_parameters(
@@ -99,6 +96,20 @@ def run_ray(
         raise RayFailed("Ray Tune ended before the search did; see its log, then use --resume")
 
 
+def check_cluster(section: SearchSection) -> None:
+    """Refuses what a worker asks for and no node has, before anything heavy is done.
+
+    A cluster of our own has the CPUs that are asked for, so without GPUs there is nothing to ask it.
+
+    Raises:
+        RayFailed: As `run_ray`.
+    """
+    if section.ray_address is not None or section.gpus_per_worker > 0:
+        os.environ.update(_QUIET)
+        with _cluster(section, ""):
+            return
+
+
 @contextmanager
 def _cluster(section: SearchSection, code_path: str) -> Iterator[None]:
     import logging
@@ -110,21 +121,28 @@ def _cluster(section: SearchSection, code_path: str) -> Iterator[None]:
         environment["env_vars"]["PYTHONPATH"] = code_path
     own = section.ray_address is None
     local: dict[str, Any] = (
-        {"num_cpus": max(1, round(section.workers * section.cpus_per_worker))} if own else {}
+        {"num_cpus": round(section.workers * cpus_per_worker(section))} if own else {}
     )
     logging.getLogger("ray").setLevel(logging.ERROR)
-    with _loopback() if own else nullcontext():
-        ray.init(
-            address=section.ray_address or "local",
-            runtime_env=environment,
-            include_dashboard=False if own else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **local,
-        )
     try:
+        with _loopback() if own else nullcontext():
+            ray.init(
+                address=section.ray_address or "local",
+                runtime_env=environment,
+                include_dashboard=False if own else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **local,
+            )
+    except (ConnectionError, RuntimeError) as error:
         if own:
-            _check_gpus(section, ray.cluster_resources().get("GPU", 0.0))
+            raise
+        raise RayFailed(
+            f"search.ray_address must lead to a running Ray cluster, got {section.ray_address} "
+            f"({error}); start one with `ray start --head`, or set it to null for a local one"
+        ) from error
+    try:
+        check_resources(section, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         yield
     finally:
         ray.shutdown()
@@ -145,15 +163,6 @@ def _loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-def _check_gpus(section: SearchSection, gpus: float) -> None:
-    """Tune would wait for ever for what this machine does not have."""
-    if section.gpus_per_worker > gpus:
-        raise RayFailed(
-            f"search.gpus_per_worker must be at most the {gpus:g} GPUs of this machine, got "
-            f"{section.gpus_per_worker:g}; set it to 0: scoring runs on the CPU"
-        )
 
 
 def _most_at_once(section: SearchSection) -> int:

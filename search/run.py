@@ -13,6 +13,7 @@ import torch
 from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search.bounds import absolute_goals
 from paredown.search.config import dump_config, load_config
+from paredown.search.engine_ray import check_cluster
 from paredown.search.evaluation import Evaluation
 from paredown.search.finish import export_front, write_pages
 from paredown.search.journal import JournalError
@@ -94,6 +95,8 @@ def run(
     watch = watch or Silent()
     folder = config.output.folder / config.name
     _claim(folder, resume)
+    if config.search.engine == "ray":
+        check_cluster(config.search)
     torch.set_num_threads(config.search.threads_per_worker)
     started_s = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)

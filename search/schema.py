@@ -55,7 +55,9 @@ class SearchSection(Section):
     batch: int = Field(4, ge=1, le=1024, description="Candidates asked for at a time.")
     workers: int = Field(2, ge=1, le=1024, description="Evaluations that run side by side.")
     threads_per_worker: int = Field(1, ge=1, le=256, description="torch threads of a worker.")
-    cpus_per_worker: float = Field(1, ge=0, description="CPUs that Ray reserves for a worker.")
+    cpus_per_worker: float = Field(
+        1, ge=0, description="CPUs that Ray reserves for a worker; a local cluster rounds up."
+    )
     gpus_per_worker: float = Field(
         0.0,
         ge=0,

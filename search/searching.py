@@ -161,6 +161,7 @@ def _stop_on_interrupt(coordinator: Coordinator) -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
+        # Between any two bytecodes, even inside `tell`: what `stop` notes is acted on later.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         coordinator.stop(INTERRUPTED)
 

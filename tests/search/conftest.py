@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import random
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from click.testing import Result
+from torch import nn
 from typer.testing import CliRunner
 
 from paredown.search.bundle_task import TaskSource
 from paredown.search.cli import app
 from paredown.search.config import dump_config, load_config
+from paredown.search.digits import DigitsNet
 from paredown.search.evaluation import Evaluation, Goal
 from paredown.search.exporting import export
 from paredown.search.journal import Journal
+from paredown.search.mlflow_store import connect, default_uri
 from paredown.search.run_record import JOURNAL
 from paredown.search.verification import Verification, Verifier
 from paredown.search.workbench import Workbench, prepare
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.capture import Captured, capture
 
-LAYER_WEIGHTS = {
-    "conv1": 432,
-    **{f"layer1.{i}.conv{j}": 2304 for i in range(2) for j in (1, 2)},
-    **{f"layer2.{i}.conv{j}": 9216 for i in range(2) for j in (1, 2)},
-    **{f"layer3.{i}.conv{j}": 36864 for i in range(2) for j in (1, 2)},
-    "linear": 640,
-}
+
+def _load(name: str) -> ModuleType:
+    # pytest's importlib mode has no package for tests, so the file is loaded by its path.
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"paredown_tests_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_INVENTED = _load("invented")
 CONFIG = """\
 name: toy
 task: {name: digits}
@@ -60,8 +70,6 @@ def data():
     images = torch.rand(40, 1, 8, 8, generator=made)
     rows = (images, torch.randint(0, 10, (40,), generator=made))
 """
-SEGMENTS = ("stem", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1")
-WIDTHS = {"layer2.0.conv1": 32, "layer3.0.conv1": 64}
 
 
 @pytest.fixture(scope="session")
@@ -75,22 +83,22 @@ def goals() -> tuple[Goal, ...]:
 
 @pytest.fixture(scope="session")
 def layer_weights() -> dict[str, int]:
-    return dict(LAYER_WEIGHTS)
+    return dict(_INVENTED.LAYER_WEIGHTS)
 
 
 @pytest.fixture(scope="session")
 def make_evaluations() -> Callable[[int], tuple[Evaluation, ...]]:
     """`count` invented evaluations of a small residual network, three references first."""
+    invent: Callable[..., tuple[Evaluation, ...]] = _INVENTED.invent
+    return invent
 
-    def make(count: int, seed: int = 0) -> tuple[Evaluation, ...]:
-        rng = random.Random(seed)
-        made = [_reference(0, "uncompressed", 32), _reference(1, "uniform 8-bit", 8)]
-        made.append(_reference(2, "uniform 4-bit", 4))
-        while len(made) < count:
-            made.append(_evaluate(len(made), _draw(rng), rng))
-        return tuple(made)
 
-    return make
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's file without a run in it: its tables take seconds to make and a moment to copy."""
+    folder = tmp_path_factory.mktemp("store")
+    connect(default_uri(folder)).search_experiments()
+    return folder / "mlflow.db"
 
 
 @pytest.fixture
@@ -124,6 +132,25 @@ def make_run(
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _captured_once() -> Iterator[None]:
+    """Each network of the digits is captured once: a dozen searches would do the same again."""
+    known: dict[object, Captured] = {}
+
+    def remembering(module: nn.Module, example: Any) -> Captured:
+        if not isinstance(module, DigitsNet):
+            return capture(module, example)
+        weights = b"".join(t.numpy().tobytes() for t in module.state_dict().values())
+        shapes = tuple(part.shape for part in example)
+        if (weights, shapes) not in known:
+            known[weights, shapes] = capture(module, example)
+        return known[weights, shapes]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("paredown.search.workbench.capture", remembering)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -209,66 +236,4 @@ def _evaluated(workbench: Workbench, candidate: Candidate) -> Evaluation:
         candidate=candidate,
         metrics={"accuracy": scored.metric, "loss": scored.loss}
         | workbench.price(candidate).as_metrics(),
-    )
-
-
-def _reference(number: int, label: str, bits: int) -> Evaluation:
-    layers = {name: LayerChoice(weight_bits=bits) for name in LAYER_WEIGHTS}
-    activation_bits = 8 if bits == 8 else 32
-    segments = {name: SegmentChoice(activation_bits=activation_bits) for name in SEGMENTS}
-    candidate = Candidate.of(layers=layers, segments=segments)
-    evaluated = _evaluate(number, candidate, random.Random(number))
-    return replace(evaluated, kind="reference", label=label)
-
-
-def _draw(rng: random.Random) -> Candidate:
-    centre = rng.choice((2, 3, 4, 6, 8))
-    nearby = [b for b in (2, 3, 4, 5, 6, 8) if abs(b - centre) <= 2]
-    layers = {
-        name: LayerChoice(
-            weight_bits=rng.choice(nearby),
-            sparsity=rng.choice((0.0, 0.0, 0.5)),
-            pattern="element",
-            rank_fraction=rng.choice((1.0, 1.0, 0.5)) if name == "linear" else 1.0,
-        )
-        for name in LAYER_WEIGHTS
-    }
-    share = rng.random()
-    segments = {
-        n: SegmentChoice(activation_bits=8 if rng.random() < share else 32) for n in SEGMENTS
-    }
-    widths = {name: rng.choice((full // 2, full)) for name, full in WIDTHS.items()}
-    dropped = ("layer1.1",) if rng.random() < 0.15 else ()
-    return Candidate.of(layers=layers, segments=segments, widths=widths, dropped=dropped)
-
-
-def _evaluate(number: int, candidate: Candidate, rng: random.Random) -> Evaluation:
-    total = sum(LAYER_WEIGHTS.values())
-    damage = size = 0.0
-    pace = 1 - 0.1 * len(candidate.dropped)
-    for name, count in LAYER_WEIGHTS.items():
-        choice = candidate.layer(name)
-        damage += 2.0 ** (-1.6 * choice.weight_bits) * (0.6 + 3 * count / total)
-        damage += 0.002 * choice.sparsity
-        size += count * choice.weight_bits / 8
-    for name, kept in candidate.widths:
-        damage += 0.015 * (1 - kept / WIDTHS[name])
-        size *= 1 - 0.2 * (1 - kept / WIDTHS[name])
-        pace *= 1 - 0.3 * (1 - kept / WIDTHS[name])
-    damage += 0.03 * len(candidate.dropped)
-    eight = sum(candidate.segment(name).activation_bits == 8 for name in SEGMENTS) / len(SEGMENTS)
-    failed = number > 2 and rng.random() < 0.05
-    metrics = {
-        "accuracy": round(max(0.1, 0.881 - damage + rng.gauss(0, 0.0015)), 4),
-        "loss": 0.36 + 2 * damage,
-        "latency_s": 0.0021 * (1 - 0.5 * eight) * pace,
-        "onnx_bytes": float(round(size + 6000)),
-    }
-    return Evaluation(
-        number=number,
-        key=candidate.key,
-        candidate=candidate,
-        metrics={} if failed else metrics,
-        error="FloatingPointError: the loss of batch 3 is NaN" if failed else None,
-        duration_s=0.9 + 0.2 * rng.random(),
     )

@@ -1,9 +1,10 @@
-"""What the Ray engine decides without Ray: what a lost worker is said to have died of, and GPUs."""
+"""What the Ray engine decides without Ray: why a worker was lost, and that a cluster is away."""
 
 import pytest
 
-from paredown.search.engine_ray import RayFailed, _check_gpus, _outcome
+from paredown.search.engine_ray import _outcome, check_cluster
 from paredown.search.evaluation import LOST, Score
+from paredown.search.ray_resources import RayFailed
 from paredown.search.schema import SearchSection
 
 
@@ -33,8 +34,17 @@ def test_a_candidate_that_raised_is_no_lost_worker():
     assert scored.score == Score(metric=0.9, loss=0.3, images=8)
 
 
-def test_gpus_that_this_machine_lacks_are_told_and_not_waited_for():
-    section = SearchSection(gpus_per_worker=0.5)
-    _check_gpus(section, 1.0)
-    with pytest.raises(RayFailed, match="scoring runs on the CPU"):
-        _check_gpus(section, 0.0)
+@pytest.mark.parametrize("error", [ConnectionError("nobody listens"), RuntimeError("Ray 1.0")])
+def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(error, monkeypatch):
+    def refuse(address, **_):
+        raise error
+
+    monkeypatch.setattr("ray.init", refuse)
+    section = SearchSection(ray_address="10.0.0.1:6379")
+    with pytest.raises(RayFailed, match=rf"search\.ray_address .* 10\.0\.0\.1:6379 \({error}\)"):
+        check_cluster(section)
+
+
+def test_a_local_cluster_without_gpus_needs_no_look(monkeypatch):
+    monkeypatch.delattr("ray.init")
+    check_cluster(SearchSection(workers=512, cpus_per_worker=64))

@@ -1,0 +1,118 @@
+"""A whole search on the digits, finished once for all tests that look at what it left."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from paredown.search import run as running
+from paredown.search.evaluation import Evaluation
+from paredown.search.mlflow_store import connect, default_uri
+from paredown.search.mlflow_text import PARENT_TAG
+from paredown.search.pareto import Front
+from paredown.search.run import RunResult, run
+
+CONFIG = """\
+name: toy
+task: {name: digits}
+space:
+  rules:
+    - {layers: "*", weight_bits: [4, 8, 32], method: [rtn]}
+    - {segments: "*", activation_bits: [8, 32], tie: true}
+goals: [{metric: accuracy}, {metric: onnx_bytes}]
+hardware: {latency: roofline}
+search: {engine: local, sampler: random, evaluations: 9, batch: 4, rung_images: 100000}
+"""
+
+
+class Recorder:
+    """Keeps what a watcher is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.counts: list[int] = []
+        self.results: list[RunResult] = []
+        self.total = 0
+
+    def started(self, total: int) -> None:
+        self.total = total
+
+    def stage(self, text: str) -> None:
+        self.stages.append(text)
+
+    def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
+        self.counts.append(done)
+
+    def finished(self, result: RunResult) -> None:
+        self.results.append(result)
+
+
+@pytest.fixture(scope="session")
+def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine evaluations of tied activations and free bits, all of them on the whole search split."""
+    path = tmp_path_factory.mktemp("config") / "toy.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(
+    config_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunResult, Recorder]:
+    """One complete search with its export, and what it told its watcher; not to be changed."""
+    recorder = Recorder()
+    folder = tmp_path_factory.mktemp("runs")
+    return run(config_file, overrides=[f"output.folder={folder}"], watch=recorder), recorder
+
+
+@pytest.fixture
+def copied(finished: tuple[RunResult, Recorder], tmp_path: Path) -> Path:
+    """A copy of the finished run, to be resumed, without its pages."""
+    result, _ = finished
+    folder = shutil.copytree(result.folder, tmp_path / "toy")
+    for page in ("report.html", "front.json"):
+        (folder / page).unlink()
+    return folder
+
+
+@pytest.fixture
+def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches end before their models are written: that part is seen in `finished`."""
+    monkeypatch.setattr(running, "export_front", lambda *_: ())
+
+
+@pytest.fixture
+def unwritten(unexported: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches end before models and pages are written, which take longer than the search."""
+    monkeypatch.setattr(running, "write_pages", lambda *_: [])
+
+
+@pytest.fixture
+def search(config_file: Path, empty_store: Path) -> Callable[..., RunResult]:
+    """(folder, overrides, resume) -> the search of `config_file` carried out in <folder>/toy."""
+
+    def carry_out(folder: Path, *overrides: str, resume: bool = False) -> RunResult:
+        store = folder / "toy" / empty_store.name
+        if not store.exists():
+            store.parent.mkdir(exist_ok=True)
+            shutil.copy(empty_store, store)
+        overrides = (f"output.folder={folder}", *overrides)
+        return run(config_file, overrides=overrides, resume=resume)
+
+    return carry_out
+
+
+@pytest.fixture
+def parent_status() -> Callable[[Path], str]:
+    """What MLflow says became of the search in a run's folder; its run is the only one of the kind."""
+
+    def status(folder: Path) -> str:
+        client = connect(default_uri(folder))
+        runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+        (parent,) = [r for r in runs if PARENT_TAG not in r.data.tags]
+        return str(parent.info.status)
+
+    return status

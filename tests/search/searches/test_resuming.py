@@ -1,0 +1,150 @@
+"""A search gone on with: after it ended, after it was killed, after workers were lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from paredown.search import engine_local
+from paredown.search import run as running
+from paredown.search.coordinator import Outcome
+from paredown.search.evaluation import LOST, UNIFORM_8_BIT
+from paredown.search.journal import JournalError, read_journal
+from paredown.search.run import run
+from paredown.search.scoring import Evaluator
+
+TOTAL = 9
+
+SLOW_SEARCH = """\
+import sys, time
+from paredown.search.report import BundleCheck
+from paredown.search.run import run
+from paredown.search.scoring import Evaluator
+
+evaluate = Evaluator.evaluate
+
+def slowly(self, candidate, rows=None):
+    time.sleep(0.3)
+    return evaluate(self, candidate, rows)
+
+Evaluator.evaluate = slowly
+run(sys.argv[1], overrides=sys.argv[2:])
+"""
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_the_same_seed_searches_the_same_and_resuming_a_finished_run_evaluates_nothing(
+    finished, search, tmp_path, monkeypatch
+):
+    result, _ = finished
+    again = search(tmp_path)
+    assert [e.key for e in again.evaluations] == [e.key for e in result.evaluations]
+    for one, other in zip(again.evaluations, result.evaluations, strict=True):
+        assert dict(one.metrics) == dict(other.metrics)
+    assert [m.key for m in again.front.members] == [m.key for m in result.front.members]
+
+    calls = []
+    evaluate = Evaluator.evaluate
+    monkeypatch.setattr(
+        Evaluator,
+        "evaluate",
+        lambda self, c, rows=None: calls.append(c) or evaluate(self, c, rows),
+    )
+    resumed = search(tmp_path, resume=True)
+    assert resumed.evaluations == again.evaluations
+    assert [c.key for c in calls] == [again.evaluations[0].key], "bounds need the base alone"
+
+
+def test_a_run_of_other_scores_is_not_resumed_and_keeps_its_config(finished, search):
+    result, _ = finished
+    before = (result.folder / "config.yaml").read_text()
+    with pytest.raises(JournalError, match=r"search\.rung_images"):
+        search(result.folder.parent, "search.rung_images=100", resume=True)
+    assert (result.folder / "config.yaml").read_text() == before
+
+
+def kill_after(process, journal, count):
+    """Kill the search once `count` evaluations are written; the evaluations it left."""
+    deadline = time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read().decode()
+            if journal.exists() and journal.read_bytes().count(b'"evaluation"') >= count:
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("the search wrote no evaluations in 60 s")
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    return [entry.evaluation for entry in read_journal(journal).entries]
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_a_killed_search_goes_on_where_it_was(config_file, search, tmp_path, parent_status):
+    place = (f"output.folder={tmp_path}", "search.rung_images=100", "search.promote_fraction=0.5")
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_SEARCH, str(config_file), *place],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    journal = tmp_path / "toy" / "study.journal"
+    left = kill_after(process, journal, 4)
+    assert process.returncode == -signal.SIGKILL
+    assert 4 <= len(left) < TOTAL
+    # What a kill in the middle of a write leaves behind.
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 4, "worker_id"')
+
+    resumed = search(tmp_path, *place[1:], resume=True)
+    assert list(resumed.evaluations[: len(left)]) == left
+    tried = [(e.key, e.rung) for e in resumed.evaluations]
+    assert len(set(tried)) == len(tried)
+    assert sum(e.rung == 0 for e in resumed.evaluations) == TOTAL
+    assert any(e.rung == 1 for e in resumed.evaluations)
+    assert all(m.rung == 1 for m in resumed.front.members)
+    assert not any(e.is_failed for e in resumed.evaluations)
+
+    assert parent_status(tmp_path / "toy") == "FINISHED"
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_what_a_lost_worker_left_is_asked_again_and_a_failed_candidate_is_not(
+    finished, search, tmp_path, monkeypatch
+):
+    result, _ = finished
+    lost, failing = (e.key for e in result.evaluations[1:5:3])
+    carry_out = engine_local.carry_out
+
+    def dying(evaluator, job):
+        reason = {lost: f"{LOST}: out of memory", failing: "ZeroDivisionError: x"}
+        if job.candidate.key in reason:
+            return Outcome(score=None, error=reason[job.candidate.key], duration_s=0.0)
+        return carry_out(evaluator, job)
+
+    monkeypatch.setattr(engine_local, "carry_out", dying)
+    broken = search(tmp_path)
+    assert {e.key for e in broken.evaluations if e.is_failed} == {lost, failing}
+    monkeypatch.setattr(engine_local, "carry_out", carry_out)
+    resumed = search(tmp_path, resume=True)
+    again = resumed.evaluations[len(broken.evaluations) :]
+    assert [(e.key, e.label, e.is_failed) for e in again] == [(lost, UNIFORM_8_BIT, False)]
+    assert search(tmp_path, resume=True).evaluations == resumed.evaluations
+
+
+def test_latencies_left_by_a_search_that_never_began_are_not_trusted(
+    config_file, tmp_path, monkeypatch
+):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "latency.json").write_text('{"kind": "calibr')
+
+    def seen(config, latency_file):
+        assert not latency_file.exists()
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(running, "prepare", seen)
+    with pytest.raises(ValueError, match="far enough"):
+        run(config_file, overrides=[f"output.folder={tmp_path}"])

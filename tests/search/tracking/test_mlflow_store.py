@@ -1,0 +1,146 @@
+"""Bundles in MLflow, and MLflow as a server: away, and served on a run's folder."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from paredown.search.mlflow_store import (
+    TrackingError,
+    connect,
+    default_uri,
+    server_command,
+)
+from paredown.search.mlflow_writer import TrackingPlace
+from paredown.search.pareto import front_of
+
+
+def test_a_bundle_of_a_candidate_without_a_run_makes_it_one(
+    run_folder, goals, make_evaluations, tmp_path, track, children_of
+):
+    evaluations = make_evaluations(30)
+    fronts = [front_of(evaluations[: n + 1], goals).keys for n in range(30)]
+    bare = next(e for e in evaluations[10:] if e.key not in frozenset.union(*fronts))
+    assert not bare.is_failed
+    write_bundle(tmp_path / "bundle")
+    place = TrackingPlace(run_folder=run_folder, search_id="s", max_children=3)
+    more = lambda tracker: tracker.log_bundle(bare.key, tmp_path / "bundle")  # noqa: E731
+    tracker = track(place, evaluations, more=more)
+    assert tracker.problems == ()
+    runs = children_of(connect(tracker.uri), tracker.parent_run_id)
+    assert bare.key in {r.data.tags["paredown.key"] for r in runs}
+
+
+def write_bundle(folder):
+    folder.mkdir(parents=True)
+    weight = numpy_helper.from_array(np.eye(3, dtype=np.float32), "weight")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weight"], ["y"])],
+        "identity",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, folder / "model.onnx")
+    (folder / "card.json").write_text("{}")
+
+
+def test_a_bundle_is_logged_registered_and_loads_again(
+    run_folder, make_evaluations, tmp_path, track, children_of
+):
+    evaluations = make_evaluations(4)
+    key = evaluations[3].key
+    bundle = tmp_path / "bundles" / key
+    write_bundle(bundle)
+    place = TrackingPlace(run_folder=run_folder, search_id="s")
+    tracker = track(place, evaluations, more=lambda t: t.log_bundle(key, bundle, "digits"))
+    assert tracker.problems == ()
+    client = connect(tracker.uri)
+    run = next(
+        r for r in children_of(client, tracker.parent_run_id) if r.data.tags["paredown.key"] == key
+    )
+    names = {file.path for file in client.list_artifacts(run.info.run_id, "bundle")}
+    assert names == {"bundle/model.onnx", "bundle/card.json"}
+    version = client.search_model_versions("name = 'digits'")[0]
+    assert version.run_id == run.info.run_id
+    (logged,) = client.get_run(run.info.run_id).outputs.model_outputs
+    model = client.get_logged_model(logged.model_id)
+    assert model.status == "READY"
+    assert version.source == model.artifact_location
+    folder = model.artifact_location.removeprefix("file://")
+    assert onnx.load(f"{folder}/model.onnx") == onnx.load(bundle / "model.onnx")
+
+
+def test_a_server_that_is_away_stops_nothing_and_is_told(tmp_path, make_evaluations, track):
+    port = free_port()
+    place = TrackingPlace(run_folder=tmp_path, search_id="s", uri=f"http://127.0.0.1:{port}")
+    tracker = track(place, make_evaluations(3))
+    assert tracker.parent_run_id is None
+    assert "5 records are not in MLflow" in tracker.problems[0]
+    assert "--resume" in tracker.problems[0]
+
+
+def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
+    run_folder, make_evaluations, tmp_path, track, children_of
+):
+    evaluations = make_evaluations(6)
+    bundle = tmp_path / "bundle"
+    write_bundle(bundle)
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    # A shell that runs the tests in the background has Ctrl-C ignored, and children inherit that.
+    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    script += "from paredown.search.mlflow_store import serve; "
+    script += "sys.exit(serve(sys.argv[1], int(sys.argv[2]), print))"
+    command = [sys.executable, "-uc", script, default_uri(run_folder), str(port)]
+    with subprocess.Popen(command, cwd=run_folder, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout.readline().strip() == uri
+            wait_until(lambda: answers(f"{uri}/health"))
+            place = TrackingPlace(run_folder=run_folder, search_id="s", uri=uri)
+            key = evaluations[0].key
+            log = lambda tracker: tracker.log_bundle(key, bundle, "digits")  # noqa: E731
+            tracker = track(place, evaluations, more=log)
+            assert tracker.problems == ()
+            assert len(children_of(connect(uri), tracker.parent_run_id)) == 6
+            assert len(connect(uri).search_model_versions("name = 'digits'")) == 1
+        finally:
+            server.send_signal(signal.SIGINT)
+            code = server.wait(20)
+    assert code == 0
+    wait_until(lambda: not answers(f"{uri}/health"))
+
+
+def test_a_server_cannot_be_served_again():
+    with pytest.raises(TrackingError, match="open http://"):
+        server_command("http://127.0.0.1:5000", 5001)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url):
+    try:
+        urllib.request.urlopen(url, timeout=1)
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(is_so):
+    for _ in range(300):
+        if is_so():
+            return
+        time.sleep(0.2)
+    raise AssertionError("still not so after a minute")
