@@ -75,7 +75,7 @@ def export(
 
 
 def verify(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders.")],
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Bundle folders.")],
     config: Annotated[
         Path | None, typer.Option(help="Your own config: its task, not that of the cards.")
     ] = None,
@@ -90,8 +90,7 @@ def verify(
 ) -> None:
     """Re-open bundles in a fresh process and hold them against their cards.
 
-    Code that a card names (your own model, data, metric, loss) runs only if the bundle lies in its
-    run's folder, or you say so.
+    Code that a card names runs only if the bundle lies in its run's folder, or with --trust.
     """
     if overrides and config is None:
         raise mistake("--set replaces settings of a config, got none; add --config FILE")

@@ -25,7 +25,7 @@ EXAMPLES = (
 
 def calibrate(
     config: Annotated[
-        Path | None, typer.Argument(help="The config whose space is measured.")
+        Path | None, typer.Argument(metavar="CONFIG", help="The config whose space is measured.")
     ] = None,
     overrides: Annotated[
         list[str] | None,

@@ -58,16 +58,17 @@ def load_config(
     path = Path(path)
     raw, lines = _read_yaml(path)
     for override in overrides:
-        _set(raw, override)
+        _forget_lines(lines, _set(raw, override))
+    source = f"{path.name} with --set" if overrides else path.name
     mistakes: list[Mistake] = []
     variables = os.environ if environment is None else environment
     raw = _expand(raw, "", variables, lines, mistakes)
     if mistakes:
-        raise config_error(path.name, mistakes)
+        raise config_error(source, mistakes)
     try:
         return Config.model_validate(raw, context={"folder": path.parent.resolve()})
     except ValidationError as error:
-        raise config_error(path.name, read_mistakes(error, raw, Config, lines)) from None
+        raise config_error(source, read_mistakes(error, raw, Config, lines)) from None
 
 
 def tracking_uri(config: Config) -> str | None:
@@ -130,8 +131,10 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"the config must be a readable text file, got {path}: {error}"
+            f"the config must be a readable text file, got {path}: {reason}; give the path of a "
+            "YAML file, such as examples/digits.yaml"
         ) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -170,7 +173,8 @@ def _read_lines(node: Any, path: str, lines: dict[str, int], repeated: list[Mist
             _read_lines(value, step, lines, repeated)
 
 
-def _set(raw: dict[str, Any], override: str) -> None:
+def _set(raw: dict[str, Any], override: str) -> str:
+    """Replaces one value of `raw`; the YAML path of it."""
     path, equals, text = override.partition("=")
     steps = re.sub(r"\[(\d+)\]", r".\1", path.strip()).split(".")
     if not equals or "" in steps:
@@ -187,6 +191,14 @@ def _set(raw: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override!r}: {done} is empty in the file; set all of it")
     _enter(inside, steps[-1], override)
     inside[int(steps[-1]) if isinstance(inside, list) else steps[-1]] = value
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", ".".join(steps))
+
+
+def _forget_lines(lines: dict[str, int], path: str) -> None:
+    """No line of the file stands for a value that --set gave, nor for anything inside it."""
+    for inner in [known for known in lines if known.startswith((f"{path}.", f"{path}["))]:
+        del lines[inner]
+    lines[path] = 0
 
 
 def _enter(inside: Any, step: str, override: str) -> Any:

@@ -104,7 +104,7 @@ def _assemble(
 
 
 def _load_custom(section: CustomTask, config: Config) -> Task:
-    factory = load_function(section.data, section.code_folder)
+    factory = load_function("task.data", section.data, section.code_folder)
     splits = read_splits(
         factory(**section.data_kwargs), section.data, section.calibration_images, section.seed
     )
@@ -113,7 +113,7 @@ def _load_custom(section: CustomTask, config: Config) -> Task:
         metric = whole_split_metric(
             section.metric_name,
             goals.get(section.metric_name, "maximize"),
-            load_function(section.metric, section.code_folder),
+            load_function("task.metric", section.metric, section.code_folder),
         )
     else:
         metric = metric_named(section.metric)
@@ -125,7 +125,7 @@ def _load_custom(section: CustomTask, config: Config) -> Task:
 def _own_loss(section: CustomTask, loss_name: str) -> Loss:
     if loss_name in LOSSES:
         return loss_named(loss_name)
-    function = load_function(loss_name, section.code_folder)
+    function = load_function("task.loss", loss_name, section.code_folder)
     return UserLoss(function)
 
 
@@ -155,7 +155,7 @@ def _module(
         module: nn.Module = resnet(own.model or section.model)
         load_weights(module, own.weights or section.weights)
         return module.eval()
-    factory = load_function(section.model, section.code_folder)
+    factory = load_function("task.model", section.model, section.code_folder)
     made = factory(**{**section.kwargs, **own.kwargs})
     if not isinstance(made, nn.Module):
         where = f" (architecture {name!r})" if name else ""

@@ -20,10 +20,11 @@ class UserCodeError(ValueError):
     """Code that the config names cannot be imported or does not give what it should."""
 
 
-def load_function(import_path: str, folder: Path) -> Callable[..., Any]:
+def load_function(key: str, import_path: str, folder: Path) -> Callable[..., Any]:
     """The callable at `import_path`, such as "my_project.model:make".
 
     Args:
+        key: What in the config names it, such as "task.model".
         folder: Put first on the import path for good, because the user's code may import late.
 
     Raises:
@@ -31,12 +32,12 @@ def load_function(import_path: str, folder: Path) -> Callable[..., Any]:
             before, or the attribute cannot be called.
     """
     module_name, _, attribute = import_path.partition(":")
-    module = _import(module_name, import_path, folder)
+    module = _import(module_name, f"{key}: {import_path!r}", folder)
     found = getattr(module, attribute, None)
     if not callable(found):
         got = "nothing of that name" if found is None else f"a {type(found).__name__}"
         raise UserCodeError(
-            f"{import_path!r} must name something that can be called, got {got} in "
+            f"{key}: {import_path!r} must name something that can be called, got {got} in "
             f"{module.__file__}; define `def {attribute}(...)` there"
         )
     return found
@@ -63,7 +64,7 @@ def code_digest(import_path: str, folder: Path) -> str | None:
     return digest(import_path, *(part for name, file in files.items() for part in (name, file)))
 
 
-def _import(module_name: str, import_path: str, folder: Path) -> ModuleType:
+def _import(module_name: str, named: str, folder: Path) -> ModuleType:
     place = str(folder)
     if place not in sys.path:
         sys.path.insert(0, place)
@@ -75,7 +76,7 @@ def _import(module_name: str, import_path: str, folder: Path) -> ModuleType:
         is_own = module_name == missing or module_name.startswith(f"{missing}.")
         remedy = f"put it into {folder} or set task.code_folder" if is_own else "install it"
         raise UserCodeError(
-            f"{import_path!r} must be importable, got no module named {missing!r}; {remedy}"
+            f"{named} must be importable, got no module named {missing!r}; {remedy}"
         ) from error
     _check_origin(module, module_name, folder)
     return module

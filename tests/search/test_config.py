@@ -133,13 +133,16 @@ def test_json_schema_refuses_what_the_config_refuses():
         ),
         ("space: {rules: [{groups: a, width: [1, 1]}]}", "space.rules[0].width", "once"),
         ("space: {architectures: {a: {model: x}}}", "space.architectures.a.model", "cifar10"),
+        ("task: {name: mnist}", "task.name", "must be 'digits', 'cifar10' or 'custom'"),
         ("hardware: {device: mine.yaml}", "hardware.device", "none at"),
         ("name: a b", "name", "letters"),
         ("output: 3", "output", "mapping"),
     ],
 )
 def test_a_mistake_names_its_path_and_its_remedy(write, section, path, says):
-    message = mistakes(write(f"{MINIMAL}{section}\n"))
+    key = section.partition(":")[0]
+    others = [line for line in MINIMAL.splitlines() if not line.startswith(f"{key}:")]
+    message = mistakes(write("\n".join([*others, section])))
     assert "one mistake" in message
     assert f"  {path}" in message
     assert says in message
@@ -151,6 +154,7 @@ def test_a_mistake_names_its_path_and_its_remedy(write, section, path, says):
         ("[{metric: accuracy}]", "goals ", "at least two"),
         ("[{metric: macs}, {metric: macs}]", "goals ", "'macs'"),
         ("[{metric: speed}, {metric: macs}]", "goals[0].direction", "metric of your own"),
+        ("[{metric: latency}, {metric: macs}]", "goals[0].direction", "did you mean 'latency_s'?"),
         ("[{metric: mean_iou}, {metric: macs}]", "goals[0].metric", "accuracy"),
         ("[{metric: accuracy, at_most: 0.9}, {metric: macs}]", "goals[0] ", "at_least"),
         ("[{metric: accuracy, at_least: 88}, {metric: macs}]", "goals[0] ", "0.88"),
@@ -216,6 +220,14 @@ def test_an_override_that_fits_nowhere_is_refused(write, override):
 
 def test_an_override_is_checked_like_the_file(write):
     assert "search.seeds" in mistakes(write(MINIMAL), "search.seeds=3")
+
+
+@pytest.mark.parametrize("override", ["goals[1].metric=7", "goals.1.metric=7", "goals[1]=7"])
+def test_a_mistake_of_an_override_names_no_line_of_the_file(write, override):
+    path = write(MINIMAL)
+    assert "config.yaml with --set has one mistake" in mistakes(path, override)
+    assert "(line" not in mistakes(path, override)
+    assert "(line 4)" in mistakes(write(f"{MINIMAL}serch: 1\n"), override)
 
 
 @pytest.mark.parametrize("text", ["", "- a", "a: [", "a: 1\nb: !!python/object:os.system x"])

@@ -19,7 +19,7 @@ def digest_of(tmp_path, monkeypatch):
             sys.modules.pop(name, None)
         for name, text in files.items():
             (tmp_path / f"{name}.py").write_text(text)
-        load_function("losses:mine", tmp_path)
+        load_function("task.loss", "losses:mine", tmp_path)
         return code_digest("losses:mine", tmp_path)
 
     yield imported
@@ -46,7 +46,7 @@ def test_a_package_elsewhere_counts_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     own = tmp_path / "own"
     own.mkdir()
-    load_function("losses:mine", own)
+    load_function("task.loss", "losses:mine", own)
     before = code_digest("losses:mine", own)
     (package / "inner.py").write_text("def mine(outputs, targets):\n    return 2 * outputs\n")
     assert code_digest("losses:mine", own) != before
