@@ -26,6 +26,7 @@ __all__ = [
     "ConfigError",
     "card_config",
     "dump_config",
+    "filled",
     "json_schema",
     "load_config",
     "remarks",
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
-_KEPT = "tracking.uri"
+_KEPT = re.compile(r"tracking\.uri|(task\.(data_)?kwargs|space\.architectures\..+\.kwargs)[.\[].*")
+"""What may hold a secret, and so keeps its ${NAME} in everything that is written."""
 
 
 def load_config(
@@ -44,8 +46,9 @@ def load_config(
     """The config in the YAML file at `path`, with every default filled in.
 
     Relative paths in it are taken from the file's folder (`output.folder` from the current one),
-    and ${NAME} in any text is replaced from the environment. `tracking.uri` alone keeps it until
-    `tracking_uri` is asked: it may hold a password, and configs are written and handed on.
+    and ${NAME} in any text is replaced from the environment. `tracking.uri` and the arguments of
+    the user's factories keep it until they are used (`tracking_uri`, `filled`): they may hold a
+    password, and configs are written and handed on.
 
     Args:
         overrides: Settings that replace what the file says, such as "search.seed=3" or
@@ -75,6 +78,19 @@ def tracking_uri(config: Config) -> str | None:
     """`tracking.uri` with ${NAME} replaced from the environment: to connect with, not to write."""
     uri = config.tracking.uri
     return uri and _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), uri)
+
+
+def filled(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A factory's arguments with ${NAME} replaced from the environment: to call with, not to write.
+
+    Raises:
+        ConfigError: The environment has no such variable any more.
+    """
+    mistakes: list[Mistake] = []
+    found = _expand(dict(arguments), "arguments", os.environ, {}, mistakes)
+    if mistakes:
+        raise config_error("the config", mistakes)
+    return dict(found)
 
 
 def dump_config(config: Config) -> str:
@@ -228,11 +244,13 @@ def _expand(
         return [_expand(v, join(path, i), variables, lines, mistakes) for i, v in enumerate(value)]
     if not isinstance(value, str):
         return value
+    is_kept = _KEPT.fullmatch(path) is not None
+    known = {*variables, *os.environ} if is_kept else variables
     for name in _VARIABLE.findall(value):
-        if name not in variables:
+        if name not in known:
             text = f"names the environment variable {name}, which is not set; export it first"
             line = nearest_line(path, lines)
             mistakes.append(Mistake(path=path, line=line, text=text))
-    if path == _KEPT:
+    if is_kept:
         return value
     return _VARIABLE.sub(lambda match: variables.get(match[1], match[0]), value)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from paredown.search.cifar10 import cifar10_splits
+from paredown.search.config import filled
 from paredown.search.custom_data import read_splits
 from paredown.search.digits import digits_splits, trained_digits
 from paredown.search.metrics import (
@@ -106,7 +107,10 @@ def _assemble(
 def _load_custom(section: CustomTask, config: Config) -> Task:
     factory = load_function("task.data", section.data, section.code_folder)
     splits = read_splits(
-        factory(**section.data_kwargs), section.data, section.calibration_images, section.seed
+        factory(**filled(section.data_kwargs)),
+        section.data,
+        section.calibration_images,
+        section.seed,
     )
     if ":" in section.metric:
         goals = {goal.metric: goal.direction for goal in config.goals}
@@ -156,7 +160,7 @@ def _module(
         load_weights(module, own.weights or section.weights)
         return module.eval()
     factory = load_function("task.model", section.model, section.code_folder)
-    made = factory(**{**section.kwargs, **own.kwargs})
+    made = factory(**filled({**section.kwargs, **own.kwargs}))
     if not isinstance(made, nn.Module):
         where = f" (architecture {name!r})" if name else ""
         raise TaskError(

@@ -14,6 +14,7 @@ from paredown.search.config import (
     ConfigError,
     card_config,
     dump_config,
+    filled,
     json_schema,
     load_config,
     remarks,
@@ -295,3 +296,41 @@ def test_a_password_for_tracking_goes_to_the_store_and_into_no_file(tmp_path, mo
     )
     assert again.space.architectures == config.space.architectures
     assert tracking_uri(again) is None
+
+
+ARGUMENTS = """\
+task:
+  name: custom
+  model: mine:make
+  kwargs: {token: '${PAREDOWN_SECRET}', size: 3}
+  data: mine:splits
+  data_kwargs: {store: {uri: ['s3://me:${PAREDOWN_SECRET}@host']}}
+space: {architectures: {small.one: {kwargs: {token: '${PAREDOWN_SECRET}'}}}}
+goals: [{metric: accuracy}, {metric: onnx_bytes}]
+"""
+
+
+def test_a_secret_for_the_users_factories_reaches_them_and_no_file(write, tmp_path, monkeypatch):
+    path = write(ARGUMENTS)
+    monkeypatch.delenv("PAREDOWN_SECRET", raising=False)
+    message = mistakes(path)
+    assert "3 mistakes" in message
+    assert "task.data_kwargs.store.uri[0] (line 6): names the environment" in message
+    monkeypatch.setenv("PAREDOWN_SECRET", "hunter2")
+    config = load_config(path)
+    (small,) = config.space.architectures.values()
+    assert filled(config.task.kwargs) == {"token": "hunter2", "size": 3}
+    assert filled(config.task.data_kwargs) == {"store": {"uri": ["s3://me:hunter2@host"]}}
+    assert filled(small.kwargs) == {"token": "hunter2"}
+    for text in (dump_config(config), card_config(config)):
+        assert "hunter2" not in text
+        written = tmp_path / "written.yaml"
+        written.write_text(text)
+        assert load_config(written).task == config.task
+        assert load_config(written).space.architectures == config.space.architectures
+
+
+def test_a_variable_that_has_gone_is_told_where_it_is_used(monkeypatch):
+    monkeypatch.delenv("PAREDOWN_SECRET", raising=False)
+    with pytest.raises(ConfigError, match=r"arguments\.tracking\.uri: names .*PAREDOWN_SECRET"):
+        filled({"tracking": {"uri": "${PAREDOWN_SECRET}"}})
