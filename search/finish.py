@@ -72,7 +72,7 @@ def write_pages(
     picture = Picture(
         evaluations=tuple(ledger.evaluations),
         front=ledger.front,
-        outline=Outline.of(space.architectures[0].model_map),
+        outline=Outline.of_space(space),
         hypervolumes=tuple(ledger.hypervolumes),
         name=workbench.config.name,
     )

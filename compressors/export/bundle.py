@@ -126,6 +126,7 @@ def _readme(
     opset: int,
 ) -> str:
     graph = model.blueprint.graph
+    named = f" (architecture {candidate.architecture})" if candidate.architecture else ""
     choices = len(candidate.layers) + len(candidate.widths) + len(candidate.dropped)
     feeds = ", ".join(
         f'"{name}": np.zeros({shape}, np.{dtype})'
@@ -135,8 +136,8 @@ def _readme(
     )
     return _README.format(
         title=f"Candidate {candidate.key}",
-        summary=f"A compressed network of {len(model.blueprint.operators)} layers, found by "
-        f"paredown: {choices} choices differ from the uncompressed model.",
+        summary=f"A compressed network of {len(model.blueprint.operators)} layers{named}, found "
+        f"by paredown: {choices} choices differ from the uncompressed network.",
         onnx_bytes=(folder / ONNX_FILE).stat().st_size,
         packed_bytes=(folder / TENSORS_FILE).stat().st_size,
         opset=opset,

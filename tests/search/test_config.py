@@ -43,6 +43,7 @@ def data_folder(tmp_path):
     """What the examples name, as empty files: only their presence is checked."""
     for name in (
         "weights/resnet20_cifar10_jpeg.safetensors",
+        "weights/resnet56_cifar10_jpeg.safetensors",
         "cifar10_jpeg/train.parquet",
         "cifar10_jpeg/test.parquet",
     ):
@@ -78,7 +79,13 @@ def test_importing_the_config_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "name",
-    ["digits.yaml", "cifar10_resnet20.yaml", "cifar10_packed.yaml", "own_model/config.yaml"],
+    [
+        "digits.yaml",
+        "cifar10_resnet20.yaml",
+        "cifar10_packed.yaml",
+        "cifar10_architectures.yaml",
+        "own_model/config.yaml",
+    ],
 )
 def test_every_example_loads_and_survives_a_round_trip(name, data_folder, write):
     environment = {"PAREDOWN_DATA": str(data_folder)}
