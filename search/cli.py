@@ -121,7 +121,7 @@ def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = F
     checked = load_config(config, overrides or ())
     from paredown.search.baseline import baseline_of
     from paredown.search.inspection import inspection, inspection_json
-    from paredown.search.workbench import survey
+    from paredown.search.survey import survey
 
     console = Console(highlight=False, quiet=as_json)
     with console.status("reading the model"):

@@ -7,11 +7,12 @@ it for people.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,16 +81,35 @@ def write_bundle(
     """
     model = fit_biases(model)  # both files hold the same codes
     target = Path(folder).absolute()
+    with _staged(target) as staging:
+        _write_files(staging, model, candidate, card)
+    return target
+
+
+@contextlib.contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """A folder to fill, put in the place of `target` if nothing goes wrong."""
     if target.exists() and any(target.iterdir()) and not (target / CARD_FILE).is_file():
         raise BundleError(f"{target} is not empty and holds no bundle; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
+        yield staging
         staging.chmod(0o755)  # mkdtemp makes it private
-        _write_files(staging, model, candidate, card)
         _put_in_place(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def copy_bundle(source: Path, folder: Path) -> Path:
+    """A copy of the bundle in `source`, under `folder` in one step; an older one is replaced.
+
+    Raises:
+        BundleError: `folder` holds something that is not a bundle.
+    """
+    target = folder.absolute()
+    with _staged(target) as staging:
+        shutil.copytree(source, staging, dirs_exist_ok=True)
     return target
 
 
