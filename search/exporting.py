@@ -206,9 +206,10 @@ def _only(values: Mapping[str, float], names: tuple[str, ...]) -> dict[str, floa
 
 def is_written(folder: Path, config_yaml: str) -> bool:
     """Whether a complete bundle made from the same config is there, as it was written."""
-    if not (folder / CARD_FILE).is_file():
+    try:
+        card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or damaged
         return False
-    card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
     files = card.get("files", {})
     return card.get("config_yaml") == config_yaml and all(
         (folder / name).is_file() and digest_of(folder / name) == files.get(name)

@@ -97,13 +97,15 @@ def test_what_the_search_did_not_export_is_written_now(
     }
 
 
-@pytest.mark.parametrize("file", ["model.onnx", "card.json"])
+@pytest.mark.parametrize(
+    ("file", "left"), [("model.onnx", 100), ("card.json", 100), ("card.json", 0)]
+)
 def test_a_bundle_that_is_not_whole_is_written_again(
-    searched: RunRecord, prepared: list[set[str]], file: str
+    searched: RunRecord, prepared: list[set[str]], file: str, left: int
 ) -> None:
     bundle = searched.folder / "bundles" / searched.evaluations[1].key
     before = contents(bundle)
-    (bundle / file).write_bytes(before[file][:100] if file == "model.onnx" else b"{}")
+    (bundle / file).write_bytes(before[file][:left])
     give(searched, searched.folder / "bundles", 1)
     assert prepared == [{""}]
     assert contents(bundle) == before
