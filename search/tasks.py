@@ -32,7 +32,7 @@ from paredown.search.resnet import resnet
 from paredown.search.schema import Cifar10Task, Config, CustomTask, DigitsTask
 from paredown.search.schema_space import Architecture
 from paredown.search.splits import Inputs, Splits
-from paredown.search.user_code import load_function
+from paredown.search.user_code import call_factory, load_function
 
 
 class TaskError(ValueError):
@@ -105,13 +105,10 @@ def _assemble(
 
 
 def _load_custom(section: CustomTask, config: Config) -> Task:
-    factory = load_function("task.data", section.data, section.code_folder)
-    splits = read_splits(
-        factory(**filled(section.data_kwargs)),
-        section.data,
-        section.calibration_images,
-        section.seed,
+    data = call_factory(
+        "task.data", section.data, section.code_folder, filled(section.data_kwargs)
     )
+    splits = read_splits(data, section.data, section.calibration_images, section.seed)
     if ":" in section.metric:
         goals = {goal.metric: goal.direction for goal in config.goals}
         metric = whole_split_metric(
@@ -159,8 +156,8 @@ def _module(
         module: nn.Module = resnet(own.model or section.model)
         load_weights(module, own.weights or section.weights)
         return module.eval()
-    factory = load_function("task.model", section.model, section.code_folder)
-    made = factory(**filled({**section.kwargs, **own.kwargs}))
+    arguments = filled({**section.kwargs, **own.kwargs})
+    made = call_factory("task.model", section.model, section.code_folder, arguments)
     if not isinstance(made, nn.Module):
         where = f" (architecture {name!r})" if name else ""
         raise TaskError(
@@ -200,9 +197,12 @@ def load_weights(module: nn.Module, path: Path) -> None:
     try:
         missing, unexpected = module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
+        # A line for the whole and one for each tensor, of which the first says it all.
+        lines = [line.strip() for line in str(error).splitlines()]
+        more = f" and {len(lines) - 2} more" if len(lines) > 2 else ""
         raise TaskError(
-            f"weights {path.name} must fit {type(module).__name__}, got {error}; "
-            "check model and kwargs"
+            f"weights {path.name} must fit {type(module).__name__}, got {' '.join(lines[1:2])}"
+            f"{more}; check model and kwargs"
         ) from error
     missing = [name for name in missing if not _may_miss(module, name, tensors)]
     if missing or unexpected:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,6 +42,30 @@ def load_function(key: str, import_path: str, folder: Path) -> Callable[..., Any
             f"{module.__file__}; define `def {attribute}(...)` there"
         )
     return found
+
+
+def call_factory(key: str, import_path: str, folder: Path, arguments: Mapping[str, Any]) -> Any:
+    """What the factory at `import_path` returns for these arguments.
+
+    Args:
+        key: Beginning of the config's keys for it: "task.model" with "task.kwargs", or "task.data"
+            with "task.data_kwargs".
+
+    Raises:
+        UserCodeError: As `load_function`, or the factory does not take these arguments.
+    """
+    factory = load_function(key, import_path, folder)
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        given = "task.data_kwargs" if key == "task.data" else "task.kwargs"
+        raise UserCodeError(
+            f"{given}: must be arguments of {import_path}, got {', '.join(arguments) or 'none'}: "
+            f"{error}; it takes {inspect.signature(factory)}"
+        ) from None
+    except ValueError:
+        pass  # a built-in that does not tell its signature
+    return factory(**arguments)
 
 
 def code_digest(import_path: str, folder: Path) -> str | None:

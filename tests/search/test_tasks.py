@@ -279,8 +279,11 @@ def test_weights_must_fit(tmp_path):
     layer = nn.Linear(3, 2)
     load_weights(layer, path)
     assert layer.weight.sum() == 6
-    with pytest.raises(TaskError, match="must fit"):
+    with pytest.raises(TaskError, match=r"must fit Linear, got size mismatch for weight.*kwargs"):
         load_weights(nn.Linear(4, 2), path)
+    with pytest.raises(TaskError, match=r"mismatch.* and 1 more; check") as told:
+        load_weights(nn.Linear(4, 5), path)
+    assert "\n" not in str(told.value)
     with pytest.raises(TaskError, match="1 unknown"):
         load_weights(nn.Linear(3, 2, bias=False), path)
     save_file({"weight": torch.ones(2), "bias": torch.ones(2)}, path)
