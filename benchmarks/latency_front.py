@@ -34,7 +34,7 @@ from paredown.search.pareto import (
     reference_point,
 )
 from paredown.search.run_record import CONFIG, read_run
-from paredown.search.workbench import survey
+from paredown.search.survey import survey
 from paredown.spaces.draft import draft
 from paredown.spaces.space import Space
 

@@ -30,7 +30,7 @@ from paredown.hardware_models.time_models import time_interleaved
 from paredown.hardware_models.workload import Work
 from paredown.search.calibrating import space_networks
 from paredown.search.config import load_config
-from paredown.search.workbench import survey
+from paredown.search.survey import survey
 
 HELD_OUT = 40
 SESSIONS = 4

@@ -23,7 +23,7 @@ from paredown.hardware_models.latency import AdditiveLatency, RooflineLatency
 from paredown.hardware_models.table import PRODUCTS, TableEntry, naive_table, signature
 from paredown.hardware_models.workload import Work, read_work
 from paredown.search.config import load_config
-from paredown.search.workbench import survey
+from paredown.search.survey import survey
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.capture import capture
 from paredown.spaces.draft import draft

@@ -11,7 +11,7 @@ from paredown.hardware_models.costs import CostModels
 from paredown.hardware_models.latency import LatencyModel, RooflineLatency
 from paredown.hardware_models.workload import read_work
 from paredown.search.latency_source import latency_model
-from paredown.search.workbench import Surveyed
+from paredown.search.survey import Surveyed
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.draft import draft

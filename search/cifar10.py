@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from paredown.search.cache import cached_file, digest
+from paredown.search.hub import hub_rows
 from paredown.search.schema import Cifar10Task
 from paredown.search.schema_task import ParquetFiles
 from paredown.search.splits import DataError, Split, Splits
@@ -83,10 +84,10 @@ def _decoded(section: Cifar10Task, part: str) -> Path:
         source = getattr(dataset, part)
         name = f"cifar10-{part}-{digest(_VERSION, source)}"
         return cached_file(name, functools.partial(_decode_files, source))
-    rows = _from_hub(dataset, part)
+    rows = hub_rows(dataset, part)
     # Private, but the only name of the content that costs no pass over it.
-    name = f"cifar10-{part}-{digest(_VERSION, dataset, rows._fingerprint)}"
-    return cached_file(name, functools.partial(_decode, rows, dataset))
+    name = f"cifar10-{part}-{digest(_VERSION, str(dataset), rows._fingerprint)}"
+    return cached_file(name, functools.partial(_decode, rows, str(dataset)))
 
 
 def _decode_files(path: Path) -> dict[str, Tensor]:
@@ -96,12 +97,6 @@ def _decode_files(path: Path) -> dict[str, Tensor]:
     with tempfile.TemporaryDirectory() as folder:
         rows = load_dataset("parquet", data_files=str(path), split="train", cache_dir=folder)
         return _decode(rows, str(path))
-
-
-def _from_hub(hub_id: str, part: str) -> Any:
-    from datasets import load_dataset
-
-    return load_dataset(hub_id, split=part)
 
 
 def _decode(rows: Any, source: str) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
-ConfigFile = Annotated[Path, typer.Argument(help="The search as one YAML file.")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The search as one YAML file.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Replace a setting; may be given often."),
@@ -121,7 +121,7 @@ def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = F
     checked = load_config(config, overrides or ())
     from paredown.search.baseline import baseline_of
     from paredown.search.inspection import inspection, inspection_json
-    from paredown.search.workbench import survey
+    from paredown.search.survey import survey
 
     console = Console(highlight=False, quiet=as_json)
     with console.status("reading the model"):
@@ -143,7 +143,7 @@ command("verify", *VERIFY_EXAMPLES)(verify)
 @command("compare", "paredown compare runs/digits runs/longer")
 def compare(
     run: RunFolder,
-    other: Annotated[Path, typer.Argument(metavar="RUN")],
+    other: Annotated[Path, typer.Argument(metavar="RUN", help="The run to compare it with.")],
     as_json: AsJson = False,
 ) -> None:
     """Put the fronts of two runs side by side: which dominates more, and where."""
@@ -166,20 +166,22 @@ def ui(
     """Open MLflow's page on a run, on this machine only, until Ctrl-C."""
     from paredown.search.config import load_config, tracking_uri
     from paredown.search.mlflow_store import default_uri, serve
-    from paredown.search.run_record import CONFIG
+    from paredown.search.run_record import CONFIG, check_is_run
 
+    check_is_run(run)
     uri = tracking_uri(load_config(run / CONFIG)) or default_uri(run)
     console = Console(highlight=False)
     status = serve(uri, port, lambda address: console.print(f"open {address}  (Ctrl-C ends)"))
     if status:
-        tell(f"MLflow's server ended with exit code {status}; is port {port} taken? Try --port")
+        tell(f"MLflow's server ended with exit code {status}; its words are above")
         raise typer.Exit(FAILED)
 
 
 @command("devices", "paredown devices", "paredown devices x86-avx512-vnni-ort")
 def devices(
     name: Annotated[
-        str | None, typer.Argument(help="A device, 'host', or a device file of your own.")
+        str | None,
+        typer.Argument(metavar="NAME", help="A device, 'host', or a device file of your own."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

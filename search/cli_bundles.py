@@ -48,7 +48,10 @@ def export(
         Path | None, typer.Option(help="Folder of the bundles; by default RUN/bundles.")
     ] = None,
 ) -> None:
-    """Write a model as a bundle (ONNX, packed weights, card) and verify it."""
+    """Write a model as a bundle (ONNX, packed weights, card) and verify it.
+
+    A bundle that the search wrote is taken as it is, if it is whole.
+    """
     given = sum((pick is not None, candidate is not None, whole_front, mlflow_run is not None))
     if given != 1 or (run is None) != (mlflow_run is not None):
         raise mistake(
@@ -57,7 +60,7 @@ def export(
         )
     quiet_optuna()
     from paredown.search.delivering import deliver, find_mlflow_run
-    from paredown.search.run_record import read_run
+    from paredown.search.run_record import BUNDLES, read_run
 
     if mlflow_run is not None:
         run, candidate = find_mlflow_run(mlflow_run, uri)
@@ -71,11 +74,11 @@ def export(
     if not chosen:
         tell(f"no model of {run} is on the front yet")
         raise typer.Exit(FAILED)
-    _conclude(deliver(record, chosen, out or run / "bundles", Console(highlight=False)))
+    _conclude(deliver(record, chosen, out or run / BUNDLES, Console(highlight=False)))
 
 
 def verify(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders.")],
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Bundle folders.")],
     config: Annotated[
         Path | None, typer.Option(help="Your own config: its task, not that of the cards.")
     ] = None,
@@ -90,8 +93,7 @@ def verify(
 ) -> None:
     """Re-open bundles in a fresh process and hold them against their cards.
 
-    Code that a card names (your own model, data, metric, loss) runs only if the bundle lies in its
-    run's folder, or you say so.
+    Code that a card names runs only if the bundle lies in its run's folder, or with --trust.
     """
     if overrides and config is None:
         raise mistake("--set replaces settings of a config, got none; add --config FILE")

@@ -25,7 +25,7 @@ EXAMPLES = (
 
 def calibrate(
     config: Annotated[
-        Path | None, typer.Argument(help="The config whose space is measured.")
+        Path | None, typer.Argument(metavar="CONFIG", help="The config whose space is measured.")
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -125,7 +125,7 @@ def _draw(
     told: object,
 ) -> list[Network]:
     from paredown.search.calibrating import family_networks, space_networks
-    from paredown.search.workbench import survey
+    from paredown.search.survey import survey
 
     if config is None:
         return family_networks(families, count, device, told)  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ def _draw(
 def _from_folder(folder: Path, config: Config | None, device: Device) -> Calibration:
     from paredown.search.calibrating import concluded, family_space, network_of
     from paredown.search.calibrating_remote import read_manifest, read_networks, read_timings
-    from paredown.search.workbench import survey
+    from paredown.search.survey import survey
     from paredown.spaces.candidate import Candidate
     from paredown.spaces.space import Space
 

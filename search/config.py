@@ -26,6 +26,7 @@ __all__ = [
     "ConfigError",
     "card_config",
     "dump_config",
+    "filled",
     "json_schema",
     "load_config",
     "remarks",
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
-_KEPT = "tracking.uri"
+_KEPT = re.compile(r"tracking\.uri|(task\.(data_)?kwargs|space\.architectures\..+\.kwargs)[.\[].*")
+"""What may hold a secret, and so keeps its ${NAME} in everything that is written."""
 
 
 def load_config(
@@ -44,8 +46,9 @@ def load_config(
     """The config in the YAML file at `path`, with every default filled in.
 
     Relative paths in it are taken from the file's folder (`output.folder` from the current one),
-    and ${NAME} in any text is replaced from the environment. `tracking.uri` alone keeps it until
-    `tracking_uri` is asked: it may hold a password, and configs are written and handed on.
+    and ${NAME} in any text is replaced from the environment. `tracking.uri` and the arguments of
+    the user's factories keep it until they are used (`tracking_uri`, `filled`): they may hold a
+    password, and configs are written and handed on.
 
     Args:
         overrides: Settings that replace what the file says, such as "search.seed=3" or
@@ -58,22 +61,36 @@ def load_config(
     path = Path(path)
     raw, lines = _read_yaml(path)
     for override in overrides:
-        _set(raw, override)
+        _forget_lines(lines, _set(raw, override))
+    source = f"{path.name} with --set" if overrides else path.name
     mistakes: list[Mistake] = []
     variables = os.environ if environment is None else environment
     raw = _expand(raw, "", variables, lines, mistakes)
     if mistakes:
-        raise config_error(path.name, mistakes)
+        raise config_error(source, mistakes)
     try:
         return Config.model_validate(raw, context={"folder": path.parent.resolve()})
     except ValidationError as error:
-        raise config_error(path.name, read_mistakes(error, raw, Config, lines)) from None
+        raise config_error(source, read_mistakes(error, raw, Config, lines)) from None
 
 
 def tracking_uri(config: Config) -> str | None:
     """`tracking.uri` with ${NAME} replaced from the environment: to connect with, not to write."""
     uri = config.tracking.uri
     return uri and _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), uri)
+
+
+def filled(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A factory's arguments with ${NAME} replaced from the environment: to call with, not to write.
+
+    Raises:
+        ConfigError: The environment has no such variable any more.
+    """
+    mistakes: list[Mistake] = []
+    found = _expand(dict(arguments), "arguments", os.environ, {}, mistakes)
+    if mistakes:
+        raise config_error("the config", mistakes)
+    return dict(found)
 
 
 def dump_config(config: Config) -> str:
@@ -130,8 +147,10 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"the config must be a readable text file, got {path}: {error}"
+            f"the config must be a readable text file, got {path}: {reason}; give the path of a "
+            "YAML file, such as examples/digits.yaml"
         ) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -170,7 +189,8 @@ def _read_lines(node: Any, path: str, lines: dict[str, int], repeated: list[Mist
             _read_lines(value, step, lines, repeated)
 
 
-def _set(raw: dict[str, Any], override: str) -> None:
+def _set(raw: dict[str, Any], override: str) -> str:
+    """Replaces one value of `raw`; the YAML path of it."""
     path, equals, text = override.partition("=")
     steps = re.sub(r"\[(\d+)\]", r".\1", path.strip()).split(".")
     if not equals or "" in steps:
@@ -187,6 +207,14 @@ def _set(raw: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override!r}: {done} is empty in the file; set all of it")
     _enter(inside, steps[-1], override)
     inside[int(steps[-1]) if isinstance(inside, list) else steps[-1]] = value
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", ".".join(steps))
+
+
+def _forget_lines(lines: dict[str, int], path: str) -> None:
+    """No line of the file stands for a value that --set gave, nor for anything inside it."""
+    for inner in [known for known in lines if known.startswith((f"{path}.", f"{path}["))]:
+        del lines[inner]
+    lines[path] = 0
 
 
 def _enter(inside: Any, step: str, override: str) -> Any:
@@ -216,11 +244,13 @@ def _expand(
         return [_expand(v, join(path, i), variables, lines, mistakes) for i, v in enumerate(value)]
     if not isinstance(value, str):
         return value
+    is_kept = _KEPT.fullmatch(path) is not None
+    known = {*variables, *os.environ} if is_kept else variables
     for name in _VARIABLE.findall(value):
-        if name not in variables:
+        if name not in known:
             text = f"names the environment variable {name}, which is not set; export it first"
             line = nearest_line(path, lines)
             mistakes.append(Mistake(path=path, line=line, text=text))
-    if path == _KEPT:
+    if is_kept:
         return value
     return _VARIABLE.sub(lambda match: variables.get(match[1], match[0]), value)

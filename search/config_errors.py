@@ -59,8 +59,13 @@ def read_mistakes(
     """The mistakes that pydantic found in `raw`; `lines` gives the line of each YAML path."""
     found = []
     for detail in error.errors():
+        if detail["type"] == "default_factory_not_called":
+            continue  # a default that depends on a mistake, which is listed itself
         path, classes = _walk(detail["loc"], raw, model)
-        path = detail.get("ctx", {}).get("path", path)
+        context = detail.get("ctx", {})
+        path = context.get("path", path)
+        if detail["type"] == "union_tag_invalid":
+            path = join(path, context["discriminator"].strip("'"))
         text = _explain(detail, path, classes)
         found.append(Mistake(path=path, line=nearest_line(path, lines), text=text))
     return found
@@ -136,6 +141,8 @@ def _explain(detail: Any, path: str, classes: Sequence[type[BaseModel]]) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(path, classes)
+    if kind == "union_tag_invalid":
+        return f"must be {_either(context['expected_tags'])}, got {_show(context['tag'])}"
     if kind == "missing":
         return f"is required; {_REMEDIES[kind]}{_described(path, classes)}"
     if kind == "at_path":
@@ -149,6 +156,11 @@ def _explain(detail: Any, path: str, classes: Sequence[type[BaseModel]]) -> str:
     rule = rule[:1].lower() + rule[1:]
     remedy = _REMEDIES.get(kind, f"change it{_described(path, classes)}")
     return f"{rule}{'' if _is_long(detail['input']) else got}; {remedy}"
+
+
+def _either(listed: str) -> str:
+    """The names of a comma-separated list, the last after an "or"."""
+    return " or ".join(listed.rsplit(", ", 1))
 
 
 def _unknown_key(path: str, classes: Sequence[type[BaseModel]]) -> str:

@@ -39,7 +39,8 @@ def read_splits(data: Any, source: str, calibration_rows: int, seed: int) -> Spl
         )
     prepare = data.get("prepare")
     open_split = functools.partial(_open, prepare=prepare, source=source)
-    calibration = open_split(data.get("calibration", data["train"]), part="calibration")
+    part = "calibration" if "calibration" in data else "train"
+    calibration = open_split(data[part], part=part)
     return Splits(
         calibration=calibration.shuffled(
             len(calibration) if "calibration" in data else calibration_rows, seed
@@ -65,13 +66,17 @@ def _open(value: Any, *, part: str, prepare: Any, source: str) -> Split:
     inputs, targets = value
     names = tuple(inputs) if isinstance(inputs, Mapping) else ()
     tensors = tuple(inputs.values()) if isinstance(inputs, Mapping) else _many(inputs)
+    stored = tuple(_tensor(t, part, source) for t in tensors)
     wanted = tuple(_tensor(t, part, source) for t in _many(targets))
-    return Split(
-        inputs=tuple(_tensor(t, part, source) for t in tensors),
-        targets=wanted if isinstance(targets, tuple | list) else wanted[0],
-        prepare=as_they_are if prepare is None else PrepareAsUser(prepare, names),
-        names=names,
-    )
+    try:
+        return Split(
+            inputs=stored,
+            targets=wanted if isinstance(targets, tuple | list) else wanted[0],
+            prepare=as_they_are if prepare is None else PrepareAsUser(prepare, names),
+            names=names,
+        )
+    except DataError as error:
+        raise DataError(f"{source}: split {part!r}: {error}") from None
 
 
 class PrepareAsUser:

@@ -17,7 +17,7 @@ from paredown.search.style import Picture
 def decision_figure(picture: Picture) -> go.Figure:
     """What each model of the front does to each layer: weight bits, and below it the structure."""
     members = picture.ordered
-    layers = style.layers_by_size(picture.outline)
+    layers = style.layers_by_size(picture)
     structure = structure_rows(picture)
     figure = make_subplots(
         rows=2,
@@ -119,8 +119,12 @@ def structure_rows(picture: Picture) -> dict[str, list[float]]:
         "weights kept": [1 - s.sparsity for s in summaries],
         "rank kept": [s.rank_fraction for s in summaries],
     }
-    for name, full in picture.outline.widths.items():
-        rows[f"width {name}"] = [dict(c.widths).get(name, full) / full for c in candidates]
+    owns = [picture.outline.architectures.get(c.architecture, picture.outline) for c in candidates]
+    for name in picture.outline.widths:
+        # A network without this group keeps all that it has of it.
+        fulls = [own.widths.get(name, 1) for own in owns]
+        kept = [dict(c.widths).get(name, f) for c, f in zip(candidates, fulls, strict=True)]
+        rows[f"width {name}"] = [k / f for k, f in zip(kept, fulls, strict=True)]
     for block in sorted({block for c in candidates for block in c.dropped}):
         rows[f"block {block}"] = [float(block not in c.dropped) for c in candidates]
     return {name: row for name, row in rows.items() if any(share < 0.995 for share in row)}

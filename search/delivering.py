@@ -14,7 +14,7 @@ from paredown.compressors.export.bundle import CARD_FILE
 from paredown.search.display import show, title_of, unit_of
 from paredown.search.evaluation import Evaluation
 from paredown.search.mlflow_store import TrackingError, default_uri, find_run
-from paredown.search.run_record import CONFIG, LATENCY, RunRecord
+from paredown.search.run_record import BUNDLES, CONFIG, LATENCY, RunRecord
 from paredown.search.schema import Config
 from paredown.search.tables import plain_table
 from paredown.search.verification import Verification, VerificationError
@@ -54,22 +54,51 @@ def deliver(
 ) -> tuple[Verification, ...]:
     """Bundles of the `chosen` evaluations written below `out`, and what verifying each found.
 
+    Those that lie whole in the run's own folder are taken from there; for the others only what
+    their architectures need is prepared.
+
     Raises:
         ConfigError: The run's config can no longer be read: a file it names has gone.
         BundleError: A folder of that name below `out` holds something else.
     """
-    from paredown.search.config import load_config
-    from paredown.search.exporting import export
-    from paredown.search.workbench import prepare
+    from paredown.search.config import card_config, load_config
+    from paredown.search.exporting import take_written
 
     config = load_config(record.folder / CONFIG)
+    base, kept = record.uncompressed, record.folder / BUNDLES
+    waiting = []
+    for evaluation in chosen:
+        if base and take_written(evaluation, base, kept, out, card_config(config)):
+            console.print(
+                f"{evaluation.key} was exported before and is whole: {kept}", soft_wrap=True
+            )
+        else:
+            waiting.append(evaluation)
+    if waiting:
+        _export(record, waiting, out, config, console)
+    return verify([out / evaluation.key for evaluation in chosen], console, config)
+
+
+def _export(
+    record: RunRecord,
+    chosen: Sequence[Evaluation],
+    out: Path,
+    config: Config,
+    console: Console,
+) -> None:
+    from paredown.search.config import card_config
+    from paredown.search.exporting import export, is_written
+    from paredown.search.workbench import prepare_part
+
+    base = record.uncompressed
+    needed = {evaluation.candidate.architecture for evaluation in chosen}
+    if base is None or not is_written(out / base.key, card_config(config)):
+        needed.add(next(iter(config.space.architectures), ""))
     with console.status("reading the model and its statistics"):
-        workbench = prepare(config, record.folder / LATENCY)
-    written = []
+        workbench = prepare_part(config, record.folder / LATENCY, needed)
     for evaluation in chosen:
         with console.status(f"exporting {evaluation.key}"):
-            written.append(export(workbench, evaluation, out, record.uncompressed))
-    return verify(written, console, config)
+            export(workbench, evaluation, out, base)
 
 
 def verify(

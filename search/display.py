@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paredown.search.evaluation import Evaluation
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.model_map import ModelMap
+from paredown.spaces.space import Space
 
 _Ladder = tuple[tuple[float, str], ...]
 _BYTES: _Ladder = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
@@ -44,13 +45,36 @@ class Unit:
 class Outline:
     """What pictures need of a model: weights per layer, segments, channels per group.
 
-    `blocks` names the layers, segments and groups that lie in each block, and go with it.
+    `blocks` names the layers, segments and groups that lie in each block, and go with it. Where a
+    search chooses between networks, the outline holds what any of them has, and `architectures`
+    that of each.
     """
 
     layer_weights: Mapping[str, int]
     segments: tuple[str, ...] = ()
     widths: Mapping[str, int]
     blocks: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    architectures: Mapping[str, Outline] = field(default_factory=dict)
+
+    @classmethod
+    def of_space(cls, space: Space) -> Outline:
+        """The outline of all networks of a search."""
+        owns = {each.name: cls.of(each.model_map) for each in space.architectures}
+        first, *others = owns.values()
+        if not others:
+            return first
+        everything = [first, *others]
+        return cls(
+            layer_weights=dict(ChainMap(*(dict(own.layer_weights) for own in everything))),
+            segments=tuple(dict.fromkeys(name for own in everything for name in own.segments)),
+            widths=dict(ChainMap(*(dict(own.widths) for own in everything))),
+            architectures=owns,
+        )
+
+    def of_candidate(self, candidate: Candidate) -> Outline:
+        """What `candidate` has: that of its architecture, without the blocks it drops."""
+        own = self.architectures.get(candidate.architecture, self)
+        return own.without(candidate.dropped)
 
     @classmethod
     def of(cls, model_map: ModelMap) -> Outline:
@@ -133,7 +157,7 @@ def show(metric: str, value: float, unit: Unit | None = None) -> str:
 
 def summarize(candidate: Candidate, outline: Outline) -> Summary:
     """`candidate` in a few numbers; what went with dropped blocks does not count."""
-    outline = outline.without(candidate.dropped)
+    outline = outline.of_candidate(candidate)
     total = sum(outline.layer_weights.values()) or 1
     choices = [(candidate.layer(n), count / total) for n, count in outline.layer_weights.items()]
     kept = dict(candidate.widths)
@@ -159,7 +183,7 @@ def describe(candidate: Candidate, outline: Outline) -> str:
     'weights 32 bit (32 × 2)'
     """
     summary = summarize(candidate, outline)
-    left = outline.without(candidate.dropped)
+    left = outline.of_candidate(candidate)
     bits = Counter(candidate.layer(name).weight_bits for name in left.layer_weights)
     ladder = ", ".join(f"{width} × {bits[width]}" for width in sorted(bits))
     parts = [candidate.architecture] if candidate.architecture else []

@@ -14,7 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paredown.compressors.export.bundle import CANDIDATE_FILE, CARD_FILE, ONNX_FILE, write_bundle
+from paredown.compressors.export.bundle import (
+    CANDIDATE_FILE,
+    CARD_FILE,
+    ONNX_FILE,
+    copy_bundle,
+    write_bundle,
+)
 from paredown.compressors.export.kernels import promised_kernels
 from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE
 from paredown.hardware_models.costs import CostModels
@@ -49,9 +55,42 @@ def export(
     base = uncompressed or workbench.evaluate_uncompressed(rung=1)
     if evaluation.key == base.key:
         return _write(workbench, evaluation, base, folder)
-    if not _is_written(folder / base.key, card_config(workbench.config)):
+    if not is_written(folder / base.key, card_config(workbench.config)):
         _write(workbench, base, base, folder)
     return _write(workbench, evaluation, base, folder)
+
+
+def take_written(
+    evaluation: Evaluation, base: Evaluation, source: Path, folder: Path, config_yaml: str
+) -> bool:
+    """Whether `folder/<key>` holds the bundle of `evaluation` now, taken over from `source`.
+
+    It is if a whole one of this evaluation and config lies there, and with it that of the
+    uncompressed model `base`, or a bundle of the same model in `folder`.
+
+    Raises:
+        BundleError: A folder of that name holds something else.
+    """
+    if not _is_of(source / evaluation.key, evaluation, config_yaml):
+        return False
+    if not _is_of(folder / base.key, base, config_yaml):
+        if not _is_of(source / base.key, base, config_yaml):
+            return False
+        copy_bundle(source / base.key, folder / base.key)
+    card = json.loads((source / evaluation.key / CARD_FILE).read_text(encoding="utf-8"))
+    if card["uncompressed"]["onnx_sha256"] != digest_of(folder / base.key / ONNX_FILE):
+        return False
+    if (source / evaluation.key).resolve() != (folder / evaluation.key).resolve():
+        copy_bundle(source / evaluation.key, folder / evaluation.key)
+    return True
+
+
+def _is_of(folder: Path, evaluation: Evaluation, config_yaml: str) -> bool:
+    """Whether a whole bundle of this very evaluation, at the rung it was scored at, is there."""
+    if not is_written(folder, config_yaml):
+        return False
+    predicted = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))["predicted"]
+    return all(predicted.get(name) == value for name, value in evaluation.metrics.items())
 
 
 def latency_ratio(
@@ -165,11 +204,12 @@ def _only(values: Mapping[str, float], names: tuple[str, ...]) -> dict[str, floa
     return {name: values[name] for name in names if name in values}
 
 
-def _is_written(folder: Path, config_yaml: str) -> bool:
+def is_written(folder: Path, config_yaml: str) -> bool:
     """Whether a complete bundle made from the same config is there, as it was written."""
-    if not (folder / CARD_FILE).is_file():
+    try:
+        card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or damaged
         return False
-    card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
     files = card.get("files", {})
     return card.get("config_yaml") == config_yaml and all(
         (folder / name).is_file() and digest_of(folder / name) == files.get(name)

@@ -18,13 +18,11 @@ from paredown.search.ledger import Ledger
 from paredown.search.pictures import decision_png, front_png, progress_png
 from paredown.search.plots import front_figure, parallel_figure, progress_figure, write_html
 from paredown.search.report import BundleCheck, RunSummary, write_report
-from paredown.search.run_record import CONFIG
+from paredown.search.run_record import BUNDLES, CONFIG
 from paredown.search.style import Picture
 from paredown.search.verification import Verification, check_of
 from paredown.search.verifying import broken, verify_each
 from paredown.search.workbench import Workbench
-
-BUNDLES = "bundles"
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ def write_pages(
     picture = Picture(
         evaluations=tuple(ledger.evaluations),
         front=ledger.front,
-        outline=Outline.of(space.architectures[0].model_map),
+        outline=Outline.of_space(space),
         hypervolumes=tuple(ledger.hypervolumes),
         name=workbench.config.name,
     )

@@ -183,7 +183,10 @@ def _left_out(everything: Iterable[LeftOut]) -> RenderableType:
     table = plain_table("left out", "why")
     for what, reason in unique:
         table.add_row(escape(what), escape(reason))
+    # A long list of channels wraps, so that the reason keeps its room on a narrow terminal.
+    table.columns[0].no_wrap = False
     table.columns[1].justify = "left"
+    table.columns[1].min_width = 36
     return table
 
 

@@ -87,7 +87,7 @@ class Ledger:
             experiment=config.tracking.experiment or config.name,
             max_children=config.tracking.max_children,
         )
-        outline = Outline.of(workbench.space.architectures[0].model_map)
+        outline = Outline.of_space(workbench.space)
         journal.set_attribute("cost_model", workbench.cost_models.latency_model.source)
         return cls(workbench, goals, journal, Tracker(place, outline), listener)
 

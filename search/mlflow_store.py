@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -110,8 +111,13 @@ def server_command(uri: str, port: int) -> list[str]:
 
 
 def serve(uri: str, port: int, announce: Callable[[str], None]) -> int:
-    """Serve MLflow's page until interrupted; the server's exit status, 0 after Ctrl-C."""
+    """Serve MLflow's page until interrupted; the server's exit status, 0 after Ctrl-C.
+
+    Raises:
+        TrackingError: `uri` is a server already, or the port is taken.
+    """
     command = server_command(uri, port)
+    _check_is_free(port)
     # Its job runner is for judges of language models: seven more processes.
     ours = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     announce(f"http://{LOOPBACK}:{port}")
@@ -124,6 +130,18 @@ def serve(uri: str, port: int, announce: Callable[[str], None]) -> int:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
+
+
+def _check_is_free(port: int) -> None:
+    with socket.socket() as server:
+        # As the server binds it: a connection that was closed a moment ago is in nobody's way.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((LOOPBACK, port))
+        except OSError as error:
+            raise TrackingError(
+                f"the port must be free, got {port}: {error.strerror}; take another with --port"
+            ) from None
 
 
 def log_onnx_model(

@@ -84,8 +84,8 @@ def _parse(
             conditions.append(_condition(term, found, uncompressed))
         else:
             raise PickError(
-                f"a term of a pick is 'metric <= number' or 'max metric', got {term!r}; "
-                f"write it like {_EXAMPLE}"
+                f"a term of a pick is 'metric <= number' (seconds, bytes, shares in [0, 1]) or "
+                f"'max metric', got {term!r}; write it like {_EXAMPLE}"
             )
     if len(aims) != 1:
         raise PickError(

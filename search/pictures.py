@@ -35,7 +35,7 @@ def front_png(picture: Picture, path: Path) -> None:
 def decision_png(picture: Picture, path: Path) -> None:
     """Weight bits of every layer (rows, largest first) in every model of the front (columns)."""
     members = picture.ordered
-    layers = style.layers_by_size(picture.outline)
+    layers = style.layers_by_size(picture)
     widths = list(style.BITS_COLOURS)
     codes = np.ma.masked_invalid(style.bits_codes(picture))
     size = (3.2 + 0.34 * len(members), 2.2 + 0.27 * len(layers))

@@ -14,6 +14,7 @@ from paredown.search.pick import pick
 JOURNAL = "study.journal"
 CONFIG = "config.yaml"
 LATENCY = "latency.json"
+BUNDLES = "bundles"
 RUNG = "rung"
 """Attribute of the journal: the rung whose front is the run's."""
 
@@ -85,13 +86,22 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         JournalError: There is no run.
     """
-    if not (folder / JOURNAL).is_file():
-        raise JournalError(
-            f"a run folder holds {JOURNAL}, got {folder} without; give the folder that "
-            "`paredown search` named, such as runs/digits"
-        )
+    check_is_run(folder)
     record = read_journal(folder / JOURNAL)
     evaluations = tuple(entry.evaluation for entry in record.entries)
     rung = int(record.attributes.get(RUNG, 0))
     front = front_of(evaluations, record.goals, rung)
     return RunRecord(folder=folder, goals=record.goals, evaluations=evaluations, front=front)
+
+
+def check_is_run(folder: Path) -> None:
+    """Refuses a folder that no search has written.
+
+    Raises:
+        JournalError: There is no run.
+    """
+    if not (folder / JOURNAL).is_file():
+        raise JournalError(
+            f"a run folder holds {JOURNAL}, got {folder} without; give the folder that "
+            "`paredown search` named, such as runs/digits"
+        )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from paredown.search.schema_hardware import LATENCY_ON
 from paredown.search.schema_task import Section
@@ -74,6 +75,19 @@ class GoalSection(Section):
     def bound(self) -> float | None:
         """The hard bound as written, or None."""
         return self.at_least if self.direction == "maximize" else self.at_most
+
+    @field_validator("direction", mode="before")
+    @classmethod
+    def _is_known_or_given(cls, direction: Any, info: ValidationInfo) -> Any:
+        metric = info.data.get("metric")
+        if direction != "" or metric is None:
+            return direction
+        close = difflib.get_close_matches(metric, (*QUALITIES, *COSTS), n=1, cutoff=0.6)
+        meant = f"did you mean {close[0]!r}? Else " if close else ""
+        raise ValueError(
+            f"is needed for a metric of your own, got none for {metric!r}; {meant}"
+            "add maximize or minimize"
+        )
 
     @model_validator(mode="after")
     def _bound_makes_sense(self) -> GoalSection:

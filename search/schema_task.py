@@ -95,7 +95,10 @@ class ParquetFiles(Section):
 
 
 def _dataset_kind(value: Any) -> str:
-    return "hub" if isinstance(value, str) else "files"
+    if isinstance(value, str | Path):
+        # As on a command line: what begins like a path is one, and a hub id never does.
+        return "folder" if str(value).startswith((".", "/", "~")) else "hub"
+    return "files"
 
 
 class Cifar10Task(Section):
@@ -103,12 +106,15 @@ class Cifar10Task(Section):
 
     name: Literal["cifar10"]
     dataset: Annotated[
-        Annotated[str, Tag("hub")] | Annotated[ParquetFiles, Tag("files")],
+        Annotated[str, Tag("hub")]
+        | Annotated[ExistingFolder, Tag("folder")]
+        | Annotated[ParquetFiles, Tag("files")],
         Discriminator(_dataset_kind),
     ] = Field(
         "uoft-cs/cifar10",
-        description="A Hugging Face hub id, or {train: path, test: path} of two parquet files; "
-        "columns img (or image) and label.",
+        description="A Hugging Face hub id; a folder with a copy of such a repository, written as "
+        "a path (./cifar10); or {train: path, test: path} of two parquet files. Columns img (or "
+        "image) and label.",
     )
     model: Literal["resnet20", "resnet56"] = Field("resnet20", description="The network.")
     weights: ExistingFile = Field(description="Trained weights, a safetensors file.")

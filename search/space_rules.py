@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
+from paredown.search.rule_names import check_rule_names
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
 from paredown.spaces.candidate import Method, SegmentChoice
 from paredown.spaces.capabilities import Capabilities
@@ -41,8 +42,9 @@ def build_space(
         goals: Metrics that are optimised.
 
     Raises:
-        SpaceError: Nothing is left to decide.
+        RuleNameError, SpaceError: A rule names what is not there, or nothing is left to decide.
     """
+    check_rule_names(section.rules, maps.values())
     architectures = []
     left_out: dict[str, LeftOut] = {}
     for name, model_map in maps.items():

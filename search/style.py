@@ -234,19 +234,24 @@ def hover(evaluation: Evaluation, picture: Picture) -> str:
     return "<br>".join(lines)
 
 
-def layers_by_size(outline: Outline) -> list[str]:
-    """Layer names, the largest first."""
-    return sorted(outline.layer_weights, key=lambda name: -outline.layer_weights[name])
+def layers_by_size(picture: Picture) -> list[str]:
+    """Layers of the networks on the front, the largest first; all where the front is empty."""
+    outline = picture.outline
+    chosen = {member.candidate.architecture for member in picture.ordered}
+    owns = [outline.architectures.get(each, outline) for each in chosen] or [outline]
+    there = {name for own in owns for name in own.layer_weights}
+    names = [name for name in outline.layer_weights if name in there]
+    return sorted(names, key=lambda name: -outline.layer_weights[name])
 
 
 def bits_codes(picture: Picture) -> list[list[float]]:
     """Places on the scale of `BITS_COLOURS` by layer (largest first) and model; NaN where it is gone."""
     widths = list(BITS_COLOURS)
-    left = [picture.outline.without(m.candidate.dropped).layer_weights for m in picture.ordered]
+    left = [picture.outline.of_candidate(m.candidate).layer_weights for m in picture.ordered]
     return [
         [
             widths.index(member.candidate.layer(name).weight_bits) if name in there else math.nan
             for member, there in zip(picture.ordered, left, strict=True)
         ]
-        for name in layers_by_size(picture.outline)
+        for name in layers_by_size(picture)
     ]

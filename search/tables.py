@@ -42,8 +42,9 @@ def front_table(
 ) -> Table:
     """A row per member, best first goal on top, after `references`, faint where not members.
 
-    Beside each value stands how it compares with the first of `references`: costs as a ratio
-    (4.0× is a quarter), accuracy in points, other qualities as a difference.
+    Where they are of several architectures, each row names its own. Beside each value stands how
+    it compares with the first of `references`: costs as a ratio (4.0× is a quarter), accuracy in
+    points, other qualities as a difference.
     """
     base = references[0] if references else None
     on_front = {member.key for member in members}
@@ -57,9 +58,13 @@ def front_table(
         for goal in goals
         for text in (title_of(goal.metric, units[goal.metric]), *([""] if base else []))
     ]
-    table = plain_table("model", *columns)
+    has_several = len({evaluation.candidate.architecture for evaluation in shown}) > 1
+    table = plain_table("model", *(["architecture"] if has_several else []), *columns)
+    table.columns[1].no_wrap = has_several
     for evaluation in shown:
         cells = [name_of(evaluation)]
+        if has_several:
+            cells.append(escape(evaluation.candidate.architecture))
         for goal in goals:
             cells.append(_number(goal.metric, evaluation, units[goal.metric]))
             if base is not None:

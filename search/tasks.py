@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from paredown.search.cifar10 import cifar10_splits
+from paredown.search.config import filled
 from paredown.search.custom_data import read_splits
 from paredown.search.digits import digits_splits, trained_digits
 from paredown.search.metrics import (
@@ -31,7 +32,7 @@ from paredown.search.resnet import resnet
 from paredown.search.schema import Cifar10Task, Config, CustomTask, DigitsTask
 from paredown.search.schema_space import Architecture
 from paredown.search.splits import Inputs, Splits
-from paredown.search.user_code import load_function
+from paredown.search.user_code import call_factory, load_function
 
 
 class TaskError(ValueError):
@@ -104,16 +105,16 @@ def _assemble(
 
 
 def _load_custom(section: CustomTask, config: Config) -> Task:
-    factory = load_function(section.data, section.code_folder)
-    splits = read_splits(
-        factory(**section.data_kwargs), section.data, section.calibration_images, section.seed
+    data = call_factory(
+        "task.data", section.data, section.code_folder, filled(section.data_kwargs)
     )
+    splits = read_splits(data, section.data, section.calibration_images, section.seed)
     if ":" in section.metric:
         goals = {goal.metric: goal.direction for goal in config.goals}
         metric = whole_split_metric(
             section.metric_name,
             goals.get(section.metric_name, "maximize"),
-            load_function(section.metric, section.code_folder),
+            load_function("task.metric", section.metric, section.code_folder),
         )
     else:
         metric = metric_named(section.metric)
@@ -125,7 +126,7 @@ def _load_custom(section: CustomTask, config: Config) -> Task:
 def _own_loss(section: CustomTask, loss_name: str) -> Loss:
     if loss_name in LOSSES:
         return loss_named(loss_name)
-    function = load_function(loss_name, section.code_folder)
+    function = load_function("task.loss", loss_name, section.code_folder)
     return UserLoss(function)
 
 
@@ -155,8 +156,8 @@ def _module(
         module: nn.Module = resnet(own.model or section.model)
         load_weights(module, own.weights or section.weights)
         return module.eval()
-    factory = load_function(section.model, section.code_folder)
-    made = factory(**{**section.kwargs, **own.kwargs})
+    arguments = filled({**section.kwargs, **own.kwargs})
+    made = call_factory("task.model", section.model, section.code_folder, arguments)
     if not isinstance(made, nn.Module):
         where = f" (architecture {name!r})" if name else ""
         raise TaskError(
@@ -196,9 +197,12 @@ def load_weights(module: nn.Module, path: Path) -> None:
     try:
         missing, unexpected = module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
+        # A line for the whole and one for each tensor, of which the first says it all.
+        lines = [line.strip() for line in str(error).splitlines()]
+        more = f" and {len(lines) - 2} more" if len(lines) > 2 else ""
         raise TaskError(
-            f"weights {path.name} must fit {type(module).__name__}, got {error}; "
-            "check model and kwargs"
+            f"weights {path.name} must fit {type(module).__name__}, got {' '.join(lines[1:2])}"
+            f"{more}; check model and kwargs"
         ) from error
     missing = [name for name in missing if not _may_miss(module, name, tensors)]
     if missing or unexpected:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,10 +21,11 @@ class UserCodeError(ValueError):
     """Code that the config names cannot be imported or does not give what it should."""
 
 
-def load_function(import_path: str, folder: Path) -> Callable[..., Any]:
+def load_function(key: str, import_path: str, folder: Path) -> Callable[..., Any]:
     """The callable at `import_path`, such as "my_project.model:make".
 
     Args:
+        key: What in the config names it, such as "task.model".
         folder: Put first on the import path for good, because the user's code may import late.
 
     Raises:
@@ -31,15 +33,39 @@ def load_function(import_path: str, folder: Path) -> Callable[..., Any]:
             before, or the attribute cannot be called.
     """
     module_name, _, attribute = import_path.partition(":")
-    module = _import(module_name, import_path, folder)
+    module = _import(module_name, f"{key}: {import_path!r}", folder)
     found = getattr(module, attribute, None)
     if not callable(found):
         got = "nothing of that name" if found is None else f"a {type(found).__name__}"
         raise UserCodeError(
-            f"{import_path!r} must name something that can be called, got {got} in "
+            f"{key}: {import_path!r} must name something that can be called, got {got} in "
             f"{module.__file__}; define `def {attribute}(...)` there"
         )
     return found
+
+
+def call_factory(key: str, import_path: str, folder: Path, arguments: Mapping[str, Any]) -> Any:
+    """What the factory at `import_path` returns for these arguments.
+
+    Args:
+        key: Beginning of the config's keys for it: "task.model" with "task.kwargs", or "task.data"
+            with "task.data_kwargs".
+
+    Raises:
+        UserCodeError: As `load_function`, or the factory does not take these arguments.
+    """
+    factory = load_function(key, import_path, folder)
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        given = "task.data_kwargs" if key == "task.data" else "task.kwargs"
+        raise UserCodeError(
+            f"{given}: must be arguments of {import_path}, got {', '.join(arguments) or 'none'}: "
+            f"{error}; it takes {inspect.signature(factory)}"
+        ) from None
+    except ValueError:
+        pass  # a built-in that does not tell its signature
+    return factory(**arguments)
 
 
 def code_digest(import_path: str, folder: Path) -> str | None:
@@ -63,7 +89,7 @@ def code_digest(import_path: str, folder: Path) -> str | None:
     return digest(import_path, *(part for name, file in files.items() for part in (name, file)))
 
 
-def _import(module_name: str, import_path: str, folder: Path) -> ModuleType:
+def _import(module_name: str, named: str, folder: Path) -> ModuleType:
     place = str(folder)
     if place not in sys.path:
         sys.path.insert(0, place)
@@ -75,7 +101,7 @@ def _import(module_name: str, import_path: str, folder: Path) -> ModuleType:
         is_own = module_name == missing or module_name.startswith(f"{missing}.")
         remedy = f"put it into {folder} or set task.code_folder" if is_own else "install it"
         raise UserCodeError(
-            f"{import_path!r} must be importable, got no module named {missing!r}; {remedy}"
+            f"{named} must be importable, got no module named {missing!r}; {remedy}"
         ) from error
     _check_origin(module, module_name, folder)
     return module

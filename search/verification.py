@@ -201,7 +201,12 @@ def _read_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD_FILE
     if not path.is_file():
         raise VerificationError(f"{folder} must hold {CARD_FILE}; give the folder of a bundle")
-    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise VerificationError(
+            f"{path} must be the JSON that was written, got {error}; export the model again"
+        ) from None
     missing = [name for name in _CARD_ENTRIES if name not in card]
     if missing:
         raise VerificationError(

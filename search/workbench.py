@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.compressors.shelf import Shelf
 from paredown.compressors.statistics import summed_cross_entropy
 from paredown.hardware_models.costs import Cost, CostModels
-from paredown.hardware_models.device import Device, capabilities, load_device
+from paredown.hardware_models.device import Device
 from paredown.hardware_models.elsewhere import LatenciesElsewhere
 from paredown.hardware_models.latency import RooflineLatency
 from paredown.hardware_models.measure import MeasureError
@@ -27,17 +27,15 @@ from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Score
 from paredown.search.latency_source import kept_latency_model
 from paredown.search.schema import Config, CustomTask
 from paredown.search.scoring import Evaluator, channels_last, score
-from paredown.search.space_rules import build_space
 from paredown.search.splits import Split
-from paredown.search.tasks import Task, UserLoss, load_task
+from paredown.search.survey import Surveyed, survey, survey_part
+from paredown.search.tasks import Task, UserLoss
 from paredown.search.user_code import code_digest
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.candidate import Candidate
-from paredown.spaces.capabilities import Capabilities, joint
-from paredown.spaces.capture import Captured, as_inputs, capture
+from paredown.spaces.capture import Captured, as_inputs
 from paredown.spaces.draft import draft
 from paredown.spaces.model_map import ModelMap
-from paredown.spaces.read import read_model_map
 from paredown.spaces.space import Space
 
 _log = logging.getLogger(__name__)
@@ -49,19 +47,6 @@ SOLUTION_BYTES = 4 * 2**30
 """Compressed layers kept on disk, over all models and runs."""
 RESTORED_ROWS = 512
 """Calibration rows that statistics are restored on: more cost time and change little."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surveyed:
-    """A config's model before any data was run through it: enough to inspect and to price."""
-
-    config: Config
-    task: Task
-    captured: Mapping[str, Captured]
-    space: Space
-    device: Device
-    also: tuple[Device, ...]
-    offered: Capabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,31 +121,6 @@ class Workbench:
         return score(model, split, self.task.metric, self.task.loss, rows)
 
 
-def survey(config: Config) -> Surveyed:
-    """Reads the task, the networks and the device, and draws the space; no statistics yet.
-
-    Raises:
-        TaskError, DataError, UserCodeError, CaptureError, DeviceError, SpaceError: What the config
-            names cannot be used.
-    """
-    task = load_task(config)
-    device = load_device(config.hardware.device)
-    also = tuple(load_device(name) for name in config.hardware.also)
-    captured = {name: capture(m, task.example) for name, m in task.modules.items()}
-    maps: dict[str, ModelMap] = {name: read_model_map(c) for name, c in captured.items()}
-    offered = joint([capabilities(each) for each in (device, *also)])
-    space = build_space(config.space, maps, offered, [goal.metric for goal in config.goals])
-    return Surveyed(
-        config=config,
-        task=task,
-        captured=captured,
-        space=space,
-        device=device,
-        also=also,
-        offered=offered,
-    )
-
-
 def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
     """The workbench of a config: survey, calibration statistics, latency model.
 
@@ -172,10 +132,27 @@ def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
         LatencyError: `latency_file` holds no latency model, or that of another device or kind.
     """
     surveyed = survey(config)
-    task, space = surveyed.task, surveyed.space
+    return _equip(surveyed, tuple(surveyed.captured), latency_file)
+
+
+def prepare_part(config: Config, latency_file: Path, architectures: Collection[str]) -> Workbench:
+    """The workbench to export candidates of these architectures with, and to do nothing else.
+
+    Args:
+        latency_file: What `prepare` wrote. Without it, where latencies are timed, all is prepared.
+    """
+    if config.hardware.latency != "roofline" and not latency_file.is_file():
+        return prepare(config, latency_file)
+    return _equip(survey_part(config, architectures), architectures, latency_file)
+
+
+def _equip(
+    surveyed: Surveyed, architectures: Collection[str], latency_file: Path | None
+) -> Workbench:
+    config, task, space = surveyed.config, surveyed.task, surveyed.space
     databases = {
-        name: _database(captured, space.by_name[name].model_map, task, config)
-        for name, captured in surveyed.captured.items()
+        name: _database(surveyed.captured[name], space.by_name[name].model_map, task, config)
+        for name in architectures
     }
     first = space.architectures[0]
     evaluator = Evaluator(

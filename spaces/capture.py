@@ -103,7 +103,14 @@ def as_inputs(graph: Graph, batch: Any) -> list[Tensor]:
 
 def _positional(module: nn.Module, example: Any) -> tuple[Any, ...]:
     if isinstance(example, Mapping):
-        return tuple(inspect.signature(module.forward).bind(**example).arguments.values())
+        signature = inspect.signature(module.forward)
+        try:
+            return tuple(signature.bind(**example).arguments.values())
+        except TypeError as error:
+            raise CaptureError(
+                f"inputs must be named as the arguments of {type(module).__name__}.forward"
+                f"{signature}, got {', '.join(example)}: {error}; rename those of the data"
+            ) from None
     return tuple(example) if isinstance(example, tuple | list) else (example,)
 
 

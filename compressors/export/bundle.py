@@ -7,11 +7,12 @@ it for people.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,16 +81,35 @@ def write_bundle(
     """
     model = fit_biases(model)  # both files hold the same codes
     target = Path(folder).absolute()
+    with _staged(target) as staging:
+        _write_files(staging, model, candidate, card)
+    return target
+
+
+@contextlib.contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """A folder to fill, put in the place of `target` if nothing goes wrong."""
     if target.exists() and any(target.iterdir()) and not (target / CARD_FILE).is_file():
         raise BundleError(f"{target} is not empty and holds no bundle; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
+        yield staging
         staging.chmod(0o755)  # mkdtemp makes it private
-        _write_files(staging, model, candidate, card)
         _put_in_place(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def copy_bundle(source: Path, folder: Path) -> Path:
+    """A copy of the bundle in `source`, under `folder` in one step; an older one is replaced.
+
+    Raises:
+        BundleError: `folder` holds something that is not a bundle.
+    """
+    target = folder.absolute()
+    with _staged(target) as staging:
+        shutil.copytree(source, staging, dirs_exist_ok=True)
     return target
 
 
@@ -126,6 +146,7 @@ def _readme(
     opset: int,
 ) -> str:
     graph = model.blueprint.graph
+    named = f" (architecture {candidate.architecture})" if candidate.architecture else ""
     choices = len(candidate.layers) + len(candidate.widths) + len(candidate.dropped)
     feeds = ", ".join(
         f'"{name}": np.zeros({shape}, np.{dtype})'
@@ -135,8 +156,8 @@ def _readme(
     )
     return _README.format(
         title=f"Candidate {candidate.key}",
-        summary=f"A compressed network of {len(model.blueprint.operators)} layers, found by "
-        f"paredown: {choices} choices differ from the uncompressed model.",
+        summary=f"A compressed network of {len(model.blueprint.operators)} layers{named}, found "
+        f"by paredown: {choices} choices differ from the uncompressed network.",
         onnx_bytes=(folder / ONNX_FILE).stat().st_size,
         packed_bytes=(folder / TENSORS_FILE).stat().st_size,
         opset=opset,

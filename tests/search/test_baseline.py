@@ -9,7 +9,8 @@ import pytest
 from paredown.compressors.export.plan import ExportError
 from paredown.search import baseline
 from paredown.search.baseline import baseline_of
-from paredown.search.workbench import Workbench, survey
+from paredown.search.survey import survey
+from paredown.search.workbench import Workbench
 
 
 def test_costs_are_those_of_the_search_and_bytes_those_of_the_files(

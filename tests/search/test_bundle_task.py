@@ -78,3 +78,26 @@ def test_a_card_that_this_machine_cannot_follow_is_told_with_the_remedy(
 
     # No variable of this machine is filled in.
     assert "/bin" not in str(refusal.value)
+
+
+def test_a_secret_among_the_arguments_reaches_vouched_code_and_stands_on_no_card(
+    tmp_path: Path, own_code: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = own_code("keeper").replace("}\n", ", data_kwargs: {token: '${PAREDOWN_SECRET}'}}\n", 1)
+    code = tmp_path / "code" / "keeper.py"
+    kept = 'Path(__file__).with_suffix(".token").write_text(token)'
+    code.write_text(code.read_text().replace("def data():\n", f"def data(token):\n    {kept}\n"))
+    config = tmp_path / "run" / "config.yaml"
+    bundle = tmp_path / "run" / "bundles" / "key"
+    bundle.mkdir(parents=True)
+    config.write_text(text)
+    monkeypatch.setenv("PAREDOWN_SECRET", "hunter2")
+    card = card_config(load_config(config))
+    assert "hunter2" not in card
+
+    TaskSource().load(bundle, card)
+
+    assert code.with_suffix(".token").read_text() == "hunter2"
+    monkeypatch.delenv("PAREDOWN_SECRET")
+    with pytest.raises(NoTask, match=r"variable PAREDOWN_SECRET, which is not set"):
+        TaskSource().load(bundle, card)

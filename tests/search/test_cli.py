@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import closing
@@ -16,6 +17,7 @@ import yaml
 from paredown.hardware_models.device import Device, load_device
 from paredown.search.journal import Journal
 from paredown.search.pareto import front_of
+from paredown.search.run_record import CONFIG as CONFIG_FILE
 from paredown.search.run_record import JOURNAL, RUNG
 from paredown.spaces.candidate import Candidate
 
@@ -227,3 +229,22 @@ def test_verifying_a_folder_that_is_no_bundle_is_told(paredown, tmp_path):
     done = paredown("verify", tmp_path)
     assert done.exit_code == 2
     assert "card.json" in done.stderr
+
+
+def test_the_page_of_a_folder_without_a_run_is_refused(paredown, tmp_path):
+    done = paredown("ui", tmp_path)
+    assert done.exit_code == 2
+    assert "study.journal" in done.stderr
+
+
+def test_a_port_that_is_taken_is_told_before_the_server_starts(paredown, make_run, tmp_path):
+    folder = make_run()
+    write_config(folder).rename(folder / CONFIG_FILE)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = paredown("ui", folder, "--port", str(port))
+    assert done.exit_code == 2
+    assert f"the port must be free, got {port}" in done.stderr
+    assert "--port" in done.stderr

@@ -14,6 +14,7 @@ from paredown.search.config import (
     ConfigError,
     card_config,
     dump_config,
+    filled,
     json_schema,
     load_config,
     remarks,
@@ -42,6 +43,7 @@ def data_folder(tmp_path):
     """What the examples name, as empty files: only their presence is checked."""
     for name in (
         "weights/resnet20_cifar10_jpeg.safetensors",
+        "weights/resnet56_cifar10_jpeg.safetensors",
         "cifar10_jpeg/train.parquet",
         "cifar10_jpeg/test.parquet",
     ):
@@ -77,7 +79,13 @@ def test_importing_the_config_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "name",
-    ["digits.yaml", "cifar10_resnet20.yaml", "cifar10_packed.yaml", "own_model/config.yaml"],
+    [
+        "digits.yaml",
+        "cifar10_resnet20.yaml",
+        "cifar10_packed.yaml",
+        "cifar10_architectures.yaml",
+        "own_model/config.yaml",
+    ],
 )
 def test_every_example_loads_and_survives_a_round_trip(name, data_folder, write):
     environment = {"PAREDOWN_DATA": str(data_folder)}
@@ -133,13 +141,16 @@ def test_json_schema_refuses_what_the_config_refuses():
         ),
         ("space: {rules: [{groups: a, width: [1, 1]}]}", "space.rules[0].width", "once"),
         ("space: {architectures: {a: {model: x}}}", "space.architectures.a.model", "cifar10"),
+        ("task: {name: mnist}", "task.name", "must be 'digits', 'cifar10' or 'custom'"),
         ("hardware: {device: mine.yaml}", "hardware.device", "none at"),
         ("name: a b", "name", "letters"),
         ("output: 3", "output", "mapping"),
     ],
 )
 def test_a_mistake_names_its_path_and_its_remedy(write, section, path, says):
-    message = mistakes(write(f"{MINIMAL}{section}\n"))
+    key = section.partition(":")[0]
+    others = [line for line in MINIMAL.splitlines() if not line.startswith(f"{key}:")]
+    message = mistakes(write("\n".join([*others, section])))
     assert "one mistake" in message
     assert f"  {path}" in message
     assert says in message
@@ -151,6 +162,7 @@ def test_a_mistake_names_its_path_and_its_remedy(write, section, path, says):
         ("[{metric: accuracy}]", "goals ", "at least two"),
         ("[{metric: macs}, {metric: macs}]", "goals ", "'macs'"),
         ("[{metric: speed}, {metric: macs}]", "goals[0].direction", "metric of your own"),
+        ("[{metric: latency}, {metric: macs}]", "goals[0].direction", "did you mean 'latency_s'?"),
         ("[{metric: mean_iou}, {metric: macs}]", "goals[0].metric", "accuracy"),
         ("[{metric: accuracy, at_most: 0.9}, {metric: macs}]", "goals[0] ", "at_least"),
         ("[{metric: accuracy, at_least: 88}, {metric: macs}]", "goals[0] ", "0.88"),
@@ -218,6 +230,14 @@ def test_an_override_is_checked_like_the_file(write):
     assert "search.seeds" in mistakes(write(MINIMAL), "search.seeds=3")
 
 
+@pytest.mark.parametrize("override", ["goals[1].metric=7", "goals.1.metric=7", "goals[1]=7"])
+def test_a_mistake_of_an_override_names_no_line_of_the_file(write, override):
+    path = write(MINIMAL)
+    assert "config.yaml with --set has one mistake" in mistakes(path, override)
+    assert "(line" not in mistakes(path, override)
+    assert "(line 4)" in mistakes(write(f"{MINIMAL}serch: 1\n"), override)
+
+
 @pytest.mark.parametrize("text", ["", "- a", "a: [", "a: 1\nb: !!python/object:os.system x"])
 def test_what_is_no_yaml_mapping_is_refused(write, text):
     assert "config.yaml" in mistakes(write(text))
@@ -283,3 +303,41 @@ def test_a_password_for_tracking_goes_to_the_store_and_into_no_file(tmp_path, mo
     )
     assert again.space.architectures == config.space.architectures
     assert tracking_uri(again) is None
+
+
+ARGUMENTS = """\
+task:
+  name: custom
+  model: mine:make
+  kwargs: {token: '${PAREDOWN_SECRET}', size: 3}
+  data: mine:splits
+  data_kwargs: {store: {uri: ['s3://me:${PAREDOWN_SECRET}@host']}}
+space: {architectures: {small.one: {kwargs: {token: '${PAREDOWN_SECRET}'}}}}
+goals: [{metric: accuracy}, {metric: onnx_bytes}]
+"""
+
+
+def test_a_secret_for_the_users_factories_reaches_them_and_no_file(write, tmp_path, monkeypatch):
+    path = write(ARGUMENTS)
+    monkeypatch.delenv("PAREDOWN_SECRET", raising=False)
+    message = mistakes(path)
+    assert "3 mistakes" in message
+    assert "task.data_kwargs.store.uri[0] (line 6): names the environment" in message
+    monkeypatch.setenv("PAREDOWN_SECRET", "hunter2")
+    config = load_config(path)
+    (small,) = config.space.architectures.values()
+    assert filled(config.task.kwargs) == {"token": "hunter2", "size": 3}
+    assert filled(config.task.data_kwargs) == {"store": {"uri": ["s3://me:hunter2@host"]}}
+    assert filled(small.kwargs) == {"token": "hunter2"}
+    for text in (dump_config(config), card_config(config)):
+        assert "hunter2" not in text
+        written = tmp_path / "written.yaml"
+        written.write_text(text)
+        assert load_config(written).task == config.task
+        assert load_config(written).space.architectures == config.space.architectures
+
+
+def test_a_variable_that_has_gone_is_told_where_it_is_used(monkeypatch):
+    monkeypatch.delenv("PAREDOWN_SECRET", raising=False)
+    with pytest.raises(ConfigError, match=r"arguments\.tracking\.uri: names .*PAREDOWN_SECRET"):
+        filled({"tracking": {"uri": "${PAREDOWN_SECRET}"}})

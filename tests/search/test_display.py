@@ -4,6 +4,7 @@ import pytest
 
 from paredown.search.display import Outline, describe, show, summarize, title_of, unit_of
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.space import Architecture, Space
 
 OUTLINE = Outline(layer_weights={"a": 100, "b": 300}, segments=("s", "t"), widths={"g": 32})
 
@@ -81,3 +82,22 @@ def test_an_outline_knows_what_lies_in_each_block(mapped):
     gone = [g.name for g in model_map.groups if set(g.producers) <= set(block.layers)]
     assert gone
     assert not set(gone) & set(left.widths)
+
+
+def test_a_candidate_of_another_architecture_is_told_by_its_own_layers(mapped):
+    names = {"large": "resnet_a", "small": "mlp"}
+    space = Space(
+        architectures=tuple(
+            Architecture(name=name, model_map=mapped(network), knobs=())
+            for name, network in names.items()
+        )
+    )
+    both = Outline.of_space(space)
+    for name, network in names.items():
+        own = Outline.of(mapped(network))
+        layers = {layer: LayerChoice(weight_bits=4) for layer in own.layer_weights}
+        candidate = Candidate.of(architecture=name, layers=layers)
+        told = describe(candidate, both)
+        assert told == f"{name}; weights 4 bit (4 × {len(layers)})"
+        assert summarize(candidate, both) == summarize(candidate, own)
+        assert own.layer_weights.items() <= both.layer_weights.items()

@@ -17,11 +17,11 @@ from paredown.spaces.read import read_model_map
 DEVICE = "x86-avx512-vnni-ort"
 
 
-def shown_of(model_map):
+def shown_of(model_map, width=240):
     """The space drawn by the default rules, and what is printed of it."""
     offered = capabilities(load_device(DEVICE))
     space = build_space(SpaceSection(), {"": model_map}, offered, ["accuracy", "onnx_bytes"])
-    console = Console(file=io.StringIO(), width=240, color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     baseline = Baseline(costs={"onnx_bytes": 5.0}, latency_source="made up", is_preset=False)
     console.print(inspection(space, offered, baseline))
     return space, console.file.getvalue()
@@ -35,6 +35,14 @@ def test_inspection_names_every_part_and_all_that_is_left_out(mapped, zoo):
     assert all(item.what in shown for item in space.left_out)
     assert f"{len(space.dimensions())} open knobs" in shown
     assert f"bytes only on {DEVICE}: 4, 2" in shown
+
+
+def test_reasons_keep_their_room_on_a_narrow_terminal(mapped):
+    space, shown = shown_of(mapped("resnet_a"), width=80)
+    told = set(shown.split("left out", 1)[1].split())
+    assert len(space.left_out) > 3
+    for item in space.left_out:
+        assert set(item.reason.split()) <= told
 
 
 @pytest.mark.parametrize("transposed", [nn.ConvTranspose1d, nn.ConvTranspose2d])

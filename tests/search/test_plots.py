@@ -13,6 +13,7 @@ from paredown.search.pareto import Front, front_of, hypervolume, reference_point
 from paredown.search.pictures import decision_png, front_png, progress_png
 from paredown.search.plots import front_figure, parallel_figure, progress_figure, write_html
 from paredown.search.style import Picture, axis_of, name_corners, panels, staircase
+from paredown.spaces.candidate import Candidate
 
 
 @pytest.fixture
@@ -92,6 +93,30 @@ def test_the_decision_chart_has_a_cell_for_each_layer_and_model(picture, layer_w
     assert any(without)
     row = list(figure.data[0].y).index("layer1.1.conv1")
     assert [cell is None for cell in figure.data[0].z[row]] == without
+
+
+def test_the_decision_chart_of_two_architectures_leaves_gaps_where_one_has_no_layer(
+    picture, layer_weights
+):
+    small = Outline(layer_weights={"conv1": 432, "extra": 9}, widths={"other": 8})
+    outline = Outline(
+        layer_weights={**layer_weights, "extra": 9},
+        widths={"layer2.0.conv1": 32, "other": 8},
+        architectures={"": picture.outline, "small": small},
+    )
+    first, *others = picture.front.members
+    changed = replace(first, candidate=Candidate(architecture="small"))
+    both = replace(picture, front=front_of([*others, changed], picture.goals), outline=outline)
+    figure = decision_figure(both)
+    names = list(figure.data[0].y)
+    assert set(names) == {*layer_weights, "extra"}
+    column = [m.candidate.architecture for m in both.ordered].index("small")
+    cells = {name: row[column] for name, row in zip(names, figure.data[0].z, strict=True)}
+    assert {name for name, cell in cells.items() if cell is not None} == {"conv1", "extra"}
+    assert all(row[column] == 1 for row in structure_rows(both).values())
+    alone = front_of([changed], picture.goals)
+    figure = decision_figure(replace(picture, front=alone, outline=outline))
+    assert set(figure.data[0].y) == {"conv1", "extra"}
 
 
 def test_structure_that_no_model_changes_is_not_drawn(picture, goals, make_evaluations):

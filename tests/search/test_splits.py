@@ -114,3 +114,12 @@ def test_the_users_prepare_gets_inputs_as_they_were_stored():
 def test_data_of_another_form_are_refused_by_name(data, says):
     with pytest.raises(DataError, match=says):
         read_splits(data, "my:data", 2, seed=0)
+
+
+def test_rows_of_the_users_data_that_do_not_match_are_told_with_their_split():
+    inputs, targets = numbers(8)
+    good, bad = (inputs, targets), (inputs, targets[:5])
+    with pytest.raises(DataError, match=r"my:data: split 'train': .*\[5, 8\]"):
+        read_splits({"train": bad, "search": good, "test": good}, "my:data", 4, seed=0)
+    with pytest.raises(DataError, match=r"my:data: split 'search': .*\[5, 8\]"):
+        read_splits({"train": good, "search": bad, "test": good}, "my:data", 4, seed=0)

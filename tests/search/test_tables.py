@@ -1,15 +1,19 @@
-"""What `devices` prints: every knob of every device, with its confidence."""
+"""What `devices` prints, every knob with its confidence, and what a front's table names."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from rich.console import Console, RenderableType
 
 from paredown.hardware_models.device import list_devices, load_device
 from paredown.hardware_models.gains import Gains
-from paredown.search.tables import device_details, device_table
+from paredown.search.evaluation import Evaluation, Goal
+from paredown.search.tables import device_details, device_table, front_table
+from paredown.spaces.candidate import Candidate
 
 
 def printed(what: RenderableType) -> str:
@@ -44,3 +48,16 @@ def test_the_list_names_every_device_and_this_machine() -> None:
     assert all(name in text for name in list_devices())
     (line,) = [line for line in text.splitlines() if "this machine" in line]
     assert line.startswith("rpi5-a76-ort")
+
+
+def test_a_front_names_the_architectures_where_there_are_several(
+    make_evaluations: Callable[[int], tuple[Evaluation, ...]], goals: tuple[Goal, ...]
+) -> None:
+    one, two = (e for e in make_evaluations(8)[3:] if not e.is_failed), None
+    members = list(one)[:2]
+    assert "architecture" not in printed(front_table(members, goals))
+    two = replace(members[1], candidate=Candidate(architecture="small"))
+    told = printed(front_table([members[0], two], goals))
+    assert "architecture" in told
+    (line,) = [line for line in told.splitlines() if line.startswith(two.key)]
+    assert line.split()[1] == "small"

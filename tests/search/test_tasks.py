@@ -235,15 +235,15 @@ def write_code(folder, text):
 )
 def test_code_that_is_not_there_is_named(tmp_path, clean_imports, path, says):
     write_code(tmp_path, "number = 3\ndef f(): return 1\n")
-    assert load_function("mine:f", tmp_path)() == 1
+    assert load_function("task.data", "mine:f", tmp_path)() == 1
     with pytest.raises(UserCodeError, match=says):
-        load_function(path, tmp_path)
+        load_function("task.data", path, tmp_path)
 
 
 def test_a_dependency_of_the_users_code_that_is_missing_is_named(tmp_path, clean_imports):
     write_code(tmp_path, "import none_such_either\n")
     with pytest.raises(UserCodeError, match="'none_such_either'; install it"):
-        load_function("mine:f", tmp_path)
+        load_function("task.data", "mine:f", tmp_path)
 
 
 def test_a_module_of_the_same_name_from_elsewhere_is_not_taken_for_the_users(
@@ -252,9 +252,9 @@ def test_a_module_of_the_same_name_from_elsewhere_is_not_taken_for_the_users(
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         write_code(tmp_path / name, f"def f(): return {name!r}\n")
-    assert load_function("mine:f", tmp_path / "one")() == "one"
+    assert load_function("task.data", "mine:f", tmp_path / "one")() == "one"
     with pytest.raises(UserCodeError, match="rename one"):
-        load_function("mine:f", tmp_path / "two")
+        load_function("task.data", "mine:f", tmp_path / "two")
 
 
 def test_a_factory_that_returns_no_module_is_named(tmp_path, clean_imports):
@@ -279,8 +279,11 @@ def test_weights_must_fit(tmp_path):
     layer = nn.Linear(3, 2)
     load_weights(layer, path)
     assert layer.weight.sum() == 6
-    with pytest.raises(TaskError, match="must fit"):
+    with pytest.raises(TaskError, match=r"must fit Linear, got size mismatch for weight.*kwargs"):
         load_weights(nn.Linear(4, 2), path)
+    with pytest.raises(TaskError, match=r"mismatch.* and 1 more; check") as told:
+        load_weights(nn.Linear(4, 5), path)
+    assert "\n" not in str(told.value)
     with pytest.raises(TaskError, match="1 unknown"):
         load_weights(nn.Linear(3, 2, bias=False), path)
     save_file({"weight": torch.ones(2), "bias": torch.ones(2)}, path)

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from paredown.search.user_code import code_digest, load_function
+from paredown.search.user_code import UserCodeError, call_factory, code_digest, load_function
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def digest_of(tmp_path, monkeypatch):
             sys.modules.pop(name, None)
         for name, text in files.items():
             (tmp_path / f"{name}.py").write_text(text)
-        load_function("losses:mine", tmp_path)
+        load_function("task.loss", "losses:mine", tmp_path)
         return code_digest("losses:mine", tmp_path)
 
     yield imported
@@ -46,7 +46,7 @@ def test_a_package_elsewhere_counts_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     own = tmp_path / "own"
     own.mkdir()
-    load_function("losses:mine", own)
+    load_function("task.loss", "losses:mine", own)
     before = code_digest("losses:mine", own)
     (package / "inner.py").write_text("def mine(outputs, targets):\n    return 2 * outputs\n")
     assert code_digest("losses:mine", own) != before
@@ -72,3 +72,25 @@ def test_an_environment_inside_the_folder_does_not_count(digest_of, tmp_path, mo
 def test_a_function_without_a_file_has_no_digest(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "unwritten", ModuleType("unwritten"))
     assert code_digest("unwritten:mine", tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "arguments", "says"),
+    [
+        ("task.data", {"rows": 3, "sede": 0}, r"task\.data_kwargs.*'sede'.*\(rows, seed=0\)"),
+        ("task.model", {}, r"task\.kwargs.*got none: missing a required argument: 'rows'"),
+    ],
+)
+def test_arguments_that_a_factory_does_not_take_are_told(
+    tmp_path, digest_of, key, arguments, says
+):
+    digest_of(losses="def mine(rows, seed=0):\n    return rows + seed\n")
+    assert call_factory(key, "losses:mine", tmp_path, {"rows": 3, "seed": 4}) == 7
+    with pytest.raises(UserCodeError, match=says):
+        call_factory(key, "losses:mine", tmp_path, arguments)
+
+
+def test_a_mistake_inside_a_factory_keeps_its_own_error(tmp_path, digest_of):
+    digest_of(losses="def mine(rows):\n    return rows + 'a'\n")
+    with pytest.raises(TypeError, match="unsupported operand"):
+        call_factory("task.data", "losses:mine", tmp_path, {"rows": 3})

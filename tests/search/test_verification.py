@@ -133,6 +133,12 @@ def test_a_folder_without_a_card_is_refused(tmp_path: Path, verify: Verify) -> N
         verify(tmp_path)
 
 
+def test_a_damaged_card_is_refused(tmp_path: Path, verify: Verify) -> None:
+    (tmp_path / "card.json").write_text('{"key": ')
+    with pytest.raises(VerificationError, match=r"must be the JSON .*export the model again"):
+        verify(tmp_path)
+
+
 def test_integers_with_another_metric_than_accuracy_are_told_to_be_checked_by_it_alone(
     bundles: dict[str, Path], own_code: Callable[..., str], tmp_path: Path
 ) -> None:

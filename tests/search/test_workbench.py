@@ -12,7 +12,8 @@ from paredown.hardware_models.latency import RooflineLatency
 from paredown.hardware_models.workload import read_work
 from paredown.search.bounds import absolute_goals
 from paredown.search.config import ConfigError, load_config
-from paredown.search.workbench import Workbench, prepare, survey
+from paredown.search.survey import survey
+from paredown.search.workbench import Workbench, prepare
 
 CONFIG = """
 task: {name: digits}

@@ -198,3 +198,8 @@ def test_the_hook_sees_every_operator_and_may_replace_its_output(
     (output,) = run(lenet.graph, lenet.tensors, [example], after=zero)
     assert seen == [node.name for node in lenet.graph.nodes]
     assert not output.any()
+
+
+def test_inputs_by_names_that_forward_does_not_have_are_refused() -> None:
+    with pytest.raises(CaptureError, match=r"arguments of Linear\.forward.*got x, y: "):
+        capture(nn.Linear(3, 2), {"x": torch.zeros(1, 3), "y": torch.zeros(1)})

@@ -1,0 +1,45 @@
+"""The names in rules: each must match a part of some network, else its rule would silently do nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from paredown.search.schema_space import Rule
+from paredown.spaces.model_map import ModelMap
+
+_SHOWN = 8
+
+
+class RuleNameError(ValueError):
+    """A rule names a layer, segment, group or block that no network has."""
+
+
+def check_rule_names(rules: Sequence[Rule], maps: Iterable[ModelMap]) -> None:
+    """Refuses a glob that matches no part of its kind in any of `maps`; "*" may match nothing.
+
+    Raises:
+        RuleNameError: There is such a glob.
+    """
+    everywhere = tuple(maps)
+    for index, rule in enumerate(rules):
+        (kind,) = rule.model_fields_set & {"layers", "segments", "groups", "blocks"}
+        parts = (part for each in everywhere for part in getattr(each, kind))
+        names = list(dict.fromkeys(part.name for part in parts))
+        for glob in getattr(rule, kind):
+            if glob != "*" and not any(fnmatchcase(name, glob) for name in names):
+                raise RuleNameError(
+                    f"space.rules[{index}].{kind}: must match {kind} of the model, got {glob!r}; "
+                    f"{_remedy(glob, kind, names)}"
+                )
+
+
+def _remedy(glob: str, kind: str, names: Sequence[str]) -> str:
+    if not names:
+        return "it has none, so delete the rule"
+    close = difflib.get_close_matches(glob.strip("*."), names, n=1, cutoff=0.9)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"its {kind} are {', '.join(names[:_SHOWN])}{more}"

@@ -1,0 +1,53 @@
+"""A name in a rule that no network has is refused, with those that there are."""
+
+import pytest
+
+from paredown.search.rule_names import RuleNameError, check_rule_names
+from paredown.search.schema_space import (
+    DEFAULT_RULES,
+    BlockRule,
+    GroupRule,
+    LayerRule,
+    SegmentRule,
+)
+
+
+@pytest.mark.parametrize("network", ["mlp", "resnet_a"])
+def test_the_default_rules_fit_every_network_even_one_without_blocks(mapped, network):
+    check_rule_names(DEFAULT_RULES, [mapped(network)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (
+            LayerRule(layers=("conv1", "layer9.*"), weight_bits=(4,)),
+            r"rules\[1\]\.layers: .*'layer9\.\*'",
+        ),
+        (
+            LayerRule(layers=("layer1.0.convv1",), weight_bits=(4,)),
+            "did you mean 'layer1.0.conv1'",
+        ),
+        (SegmentRule(segments="nowhere", activation_bits=(8,)), "its segments are conv1"),
+        (GroupRule(groups="x*", width=(0.5,)), "its groups are"),
+        (BlockRule(blocks="layer1", drop=True), "its blocks are layer1.0, layer1.1"),
+    ],
+)
+def test_a_name_that_matches_nothing_is_told_with_its_place_and_those_there_are(
+    mapped, rule, says
+):
+    first = LayerRule(layers=("*",), weight_bits=(4, 8))
+    with pytest.raises(RuleNameError, match=says):
+        check_rule_names([first, rule], [mapped("resnet_a")])
+
+
+def test_a_rule_for_blocks_of_a_network_without_any_is_to_be_deleted(mapped):
+    with pytest.raises(RuleNameError, match="it has none, so delete the rule"):
+        check_rule_names([BlockRule(blocks="layer1*", drop=True)], [mapped("mlp")])
+
+
+def test_a_name_of_one_architecture_is_enough(mapped):
+    rule = LayerRule(layers=("layer1.0.conv1",), weight_bits=(4,))
+    check_rule_names([rule], [mapped("mlp"), mapped("resnet_a")])
+    with pytest.raises(RuleNameError):
+        check_rule_names([rule], [mapped("mlp")])
