@@ -114,8 +114,9 @@ def _kept(
         if kind in _TIMED_HERE and stored.get("kind") != kind:
             raise LatencyError(f"it is {stored.get('kind')!r}, the config asks for {kind!r}")
         if kind == "measured":
-            reference = _work(space, Candidate(architecture=space.architectures[0].name))
-            measured = MeasuredLatency.from_json(stored, export=export, reference=reference)
+            measured = MeasuredLatency.from_json(
+                stored, export=export, reference=reference_work(space)
+            )
             if measured.threads != threads:
                 raise LatencyError(
                     f"it is for {measured.threads} threads, the config says {threads}"
@@ -154,12 +155,12 @@ def _calibrated(device: Device, threads: int, space: Space) -> CalibratedLatency
         device,
         threads=threads,
         fingerprint=fingerprint(threads),
+        reference=reference_work(space),
     )
 
 
 def _measured(threads: int, space: Space) -> MeasuredLatency:
-    first = space.architectures[0].name
-    reference = _work(space, Candidate(architecture=first))
+    reference = reference_work(space)
     others = [work for work, _ in _samples(space, _REPEATED)]
     folder = cache_folder() / "latency"
     return start_measuring(export, reference, others, folder, threads=threads)
@@ -177,6 +178,11 @@ def _samples(space: Space, count: int) -> list[tuple[Work, bytes]]:
         else:
             _log.warning("sample network %s is not timed: %s", candidate.key, reason)
     return found
+
+
+def reference_work(space: Space) -> Work:
+    """The uncompressed model, first architecture of the space: what ratios are told against."""
+    return _work(space, Candidate(architecture=space.architectures[0].name))
 
 
 def _work(space: Space, candidate: Candidate) -> Work:

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from paredown.hardware_models.anchored import anchor
 from paredown.hardware_models.device import list_devices, load_device
 from paredown.hardware_models.features import PARTS, latency_parts_s, operator_parts_s
-from paredown.hardware_models.latency import LatencyError, RooflineLatency, anchor
+from paredown.hardware_models.latency import LatencyError, RooflineLatency
 from paredown.hardware_models.workload import OperatorWork, Work, read_work
 
 X86 = load_device("x86-avx512-vnni-ort")
