@@ -21,8 +21,9 @@ from paredown.hardware_models.calibrated import (
     fit,
     fit_factors,
     is_row,
+    weights_of,
 )
-from paredown.hardware_models.cross_fitting import cross_fit, folds_of
+from paredown.hardware_models.cross_fitting import Predict, cross_fit, folds_of
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.intervals import ErrorBounds, Ratio, independent_ratio, mixes_of
 from paredown.hardware_models.latency import Array, Estimate, Estimates, parts_matrix_s
@@ -192,20 +193,26 @@ def fit_learned(
     known = base.bounds.reference
     reference = None if known is None else np.array(known)
     fold = folds_of(len(times), groups)
-    held = cross_fit(parts, times, _fit_and_predict, fold, is_row(reference, parts))
+    predict = _fit_and_predict(reference)
+    held = cross_fit(parts, times, predict, fold, is_row(reference, parts))
     setting = _best_setting(parts, times)
+    weights = weights_of(parts, reference)
     return LearnedLatency(
         base=base,
-        process=_learn(parts, times, np.array(base.factors), *setting),
+        process=_learn(parts, times, np.array(base.factors), *setting, weights),
         bounds=error_bounds(held, works, reference, base.device.relative_error_95.value),
         held_out_mape=held.mape,
     )
 
 
-def _fit_and_predict(parts: Array, times_s: Array, held: Array) -> Array:
-    factors = fit_factors(parts, times_s, _RIDGE)
-    process = _learn(parts, times_s, factors, *_best_setting(parts, times_s))
-    return _corrected(held, factors, process)
+def _fit_and_predict(reference: Array | None) -> Predict:
+    def predict(parts: Array, times_s: Array, held: Array) -> Array:
+        weights = weights_of(parts, reference)
+        factors = fit_factors(parts, times_s, _RIDGE, weights)
+        process = _learn(parts, times_s, factors, *_best_setting(parts, times_s), weights)
+        return _corrected(held, factors, process)
+
+    return predict
 
 
 def _best_setting(parts: Array, times_s: Array) -> tuple[float, float]:
@@ -228,7 +235,15 @@ def _corrected(parts: Array, factors: Array, process: _Process) -> Array:
     return np.asarray(linear * np.exp(process.correction(_features(parts, linear))))
 
 
-def _learn(parts: Array, times_s: Array, factors: Array, length: float, noise: float) -> _Process:
+def _learn(
+    parts: Array,
+    times_s: Array,
+    factors: Array,
+    length: float,
+    noise: float,
+    weights: Array | None = None,
+) -> _Process:
+    """The process of what `factors` leave; an error that counts w times has noise / w^2."""
     linear = parts @ factors
     features = _features(parts, linear)
     spread = features.std(axis=0)
@@ -238,9 +253,10 @@ def _learn(parts: Array, times_s: Array, factors: Array, length: float, noise: f
     length = length * float(np.sqrt(np.isfinite(scale).sum()))
     residual = np.log(times_s / linear)
     mean = float(residual.mean())
-    kernel = _kernel(points, points, length) + noise * np.eye(len(points))
-    weights = np.asarray(np.linalg.solve(kernel, residual - mean), dtype=np.float64)
-    return _Process(centre, scale, points, weights, mean, length)
+    spread_of = np.ones(len(points)) if weights is None else weights**-2
+    kernel = _kernel(points, points, length) + noise * np.diag(spread_of)
+    solved = np.asarray(np.linalg.solve(kernel, residual - mean), dtype=np.float64)
+    return _Process(centre, scale, points, solved, mean, length)
 
 
 def _features(parts: Array, linear: Array) -> Array:

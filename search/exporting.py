@@ -16,6 +16,7 @@ from typing import Any
 from paredown.compressors.export.bundle import CANDIDATE_FILE, CARD_FILE, ONNX_FILE, write_bundle
 from paredown.compressors.export.kernels import promised_kernels
 from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE
+from paredown.hardware_models.costs import Cost
 from paredown.hardware_models.device import DeviceError, host_device
 from paredown.hardware_models.measure import fingerprint
 from paredown.hardware_models.workload import read_work
@@ -76,7 +77,8 @@ def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dic
     is_base = evaluation.key == base.key
     metric = workbench.task.metric.name
     base_costs = workbench.price(base.candidate).as_metrics()
-    told = (metric, "latency_s", "onnx_bytes", "packed_bytes", "macs")
+    latency = ("latency_s", "latency_low_s", "latency_high_s")
+    told = (metric, *latency, "onnx_bytes", "packed_bytes", "macs")
     return {
         "key": evaluation.key,
         "label": evaluation.label,
@@ -88,7 +90,7 @@ def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dic
             "bundle": "." if is_base else f"../{base.key}",
             **_only(base_costs | dict(base.metrics), told),
         },
-        "hardware": _hardware(workbench),
+        "hardware": _hardware(workbench, workbench.price(base.candidate)),
     }
 
 
@@ -107,13 +109,14 @@ def _predicted(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -
     )
 
 
-def _hardware(workbench: Workbench) -> dict[str, Any]:
+def _hardware(workbench: Workbench, uncompressed: Cost) -> dict[str, Any]:
     hardware = workbench.config.hardware
     return {
         "device": workbench.device.name,
         "threads": hardware.threads,
         "batch_size": hardware.batch_size,
         "latency_model": workbench.cost_models.latency_model.source,
+        "is_timed": uncompressed.latency.held_out_mape is not None,
         "caveats": list(workbench.caveats),
         "machine": fingerprint(hardware.threads) if _is_here(workbench) else None,
     }
