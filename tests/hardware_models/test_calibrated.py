@@ -151,7 +151,9 @@ def test_ratios_keep_their_intervals_whatever_the_precision():
         works = [mixed_network(random, mix) for _ in range(each) for mix in (0, 1, 2)]
         fresh = [mixed_network(random, mix) for _ in range(60) for mix in (0, 1, 2)]
         mixes = np.arange(len(works)) % 3
-        times = [truth_s(w, random.normal(0, s)) for w, s in zip(works, spreads[mixes], strict=False)]
+        times = [
+            truth_s(w, random.normal(0, s)) for w, s in zip(works, spreads[mixes], strict=False)
+        ]
         times[0] = truth_s(works[0])
         model = fit(works, times, X86, fingerprint="test", reference=works[0])
         for index, work in enumerate(fresh):
