@@ -13,7 +13,7 @@ import argparse
 from dataclasses import replace
 
 from paredown.hardware_models.measure import fingerprint, measure_latencies
-from paredown.hardware_models.probes import operator_model
+from paredown.hardware_models.operator_models import operator_model
 from paredown.hardware_models.table import Signature
 
 SHORT, LONG = 3, 7

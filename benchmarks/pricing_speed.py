@@ -19,6 +19,7 @@ from torch import nn
 from paredown.hardware_models.calibrated import CalibratedLatency
 from paredown.hardware_models.compiled_space import CompiledSpace
 from paredown.hardware_models.features import PARTS
+from paredown.hardware_models.intervals import ErrorBounds
 from paredown.hardware_models.latency import AdditiveLatency, RooflineLatency
 from paredown.hardware_models.table import PRODUCTS, TableEntry, naive_table, signature
 from paredown.hardware_models.workload import Work, read_work
@@ -56,8 +57,9 @@ def main() -> int:
         if op.kind in PRODUCTS
     }
     calibrated = CalibratedLatency(
-        device=device, threads=1, factors=(1.5,) * len(PARTS), relative_error_95=0.1,
-        held_out_mape=0.05, networks=40, fingerprint="benchmark",
+        device=device, threads=1, factors=(1.5,) * len(PARTS),
+        bounds=ErrorBounds(seconds=(0.1, 0.1, 0.1)), held_out_mape=0.05, networks=40,
+        fingerprint="benchmark",
     )  # fmt: skip
     models: dict[str, AdditiveLatency] = {
         "roofline": preset,

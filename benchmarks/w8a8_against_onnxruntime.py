@@ -4,8 +4,11 @@ python benchmarks/w8a8_against_onnxruntime.py; needs PAREDOWN_DATA (CIFAR-10 and
 
 Both start from the same float ONNX file and the same 512 calibration images. Theirs:
 `onnxruntime.quantization.quantize_static`, QDQ, weights int8 per channel, activations uint8, with
-ranges by MinMax (the default), Percentile and Entropy. Accuracy on the final 5,000 test images, as paired
-differences with their standard error; latency of all files interleaved, one thread, batch 1.
+ranges by MinMax (the default), Percentile and Entropy. Accuracy and mean loss on the 10,000 images that
+neither saw (the search and the test split), as paired differences with their standard error: the loss
+tells files apart that accuracy cannot. Latency of all files interleaved in the same blocks, one thread,
+batch 1, 12 sessions each, with the standard error of their mean. Exit code 1 if ours is worse than one of
+theirs by more than two standard errors, in accuracy or in latency.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from paredown.compressors.calibration import CalibrationData, calibrate
 from paredown.compressors.database import Database
 from paredown.compressors.export.lowering import lower
 from paredown.compressors.statistics import summed_cross_entropy
-from paredown.hardware_models.measure import measure_latencies
+from paredown.hardware_models.time_models import time_interleaved
 from paredown.search.config import load_config
 from paredown.search.tasks import load_task
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
@@ -42,7 +45,11 @@ from paredown.spaces.read import read_model_map
 
 CONFIG = Path(__file__).parents[1] / "examples" / "cifar10_packed.yaml"
 CALIBRATION_IMAGES = 512
-RUNS = 3
+METHODS = ("MinMax", "Percentile", "Entropy")
+SESSIONS, BLOCKS = 12, 30
+FARTHEST_ERRORS = 2.0
+OURS = "paredown W8A8, {}"
+THEIRS = "ONNX Runtime W8A8, {}"
 
 
 class Images(CalibrationDataReader):
@@ -74,17 +81,16 @@ def quantised_by_onnxruntime(
     return made
 
 
-def is_right(path: Path, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether each image is classified right."""
+def outputs_of(path: Path, images: np.ndarray) -> np.ndarray:
+    """Logits (images, classes) of each image on its own."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    found = [int(session.run(None, {name: image[None]})[0].argmax()) for image in images]
-    return np.array(found) == labels
+    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
 
 
-def main() -> None:
+def main() -> int:
     if "PAREDOWN_DATA" not in os.environ:
         sys.exit("PAREDOWN_DATA must name the folder with cifar10_jpeg/ and weights/")
     torch.set_num_threads(1)
@@ -99,9 +105,9 @@ def main() -> None:
     found = calibrate(captured.graph, captured.tensors, model_map.layers, data, None)
     database = Database(model_map, captured.tensors, found.statistics, found.ranges)
     calibration = torch.cat([batch[0] for batch in inputs]).numpy()
-    test = task.splits.open_test()
-    images, labels = test.rows(0, len(test))
-    pixels, truth = images[0].numpy(), labels.numpy()
+    splits = [split.rows(0, len(split)) for split in (task.splits.search, task.splits.open_test())]
+    pixels = np.concatenate([images[0].numpy() for images, _ in splits])
+    truth = torch.cat([labels for _, labels in splits])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = {"float": folder / "float.onnx"}
@@ -113,36 +119,65 @@ def main() -> None:
                 },
                 segments={s.name: SegmentChoice(activation_bits=8) for s in model_map.segments},
             )
-            files[f"paredown W8A8, {method}"] = path = folder / f"{method}.onnx"
+            files[OURS.format(method)] = path = folder / f"{method}.onnx"
             path.write_bytes(lower(assemble(candidate, database)).SerializeToString())
-        for method in ("MinMax", "Percentile", "Entropy"):
+        for method in METHODS:
             chosen = CalibrationMethod[method]
             path = quantised_by_onnxruntime(files["float"], calibration, chosen, folder)
-            files[f"ONNX Runtime W8A8, {method}"] = path
-        right = {label: is_right(path, pixels, truth) for label, path in files.items()}
-        runs = [measure_latencies(list(files.values())) for _ in range(RUNS)]
-        report(files, right, runs)
+            files[THEIRS.format(method)] = path
+        scores = {label: score(outputs_of(path, pixels), truth) for label, path in files.items()}
+        times_s = np.array(time_interleaved(list(files.values()), 1, SESSIONS, BLOCKS))
+        return report(files, scores, dict(zip(files, times_s, strict=True)))
 
 
-def report(files: dict[str, Path], right: dict[str, np.ndarray], runs: list) -> None:  # type: ignore[type-arg]
-    """One line a file: accuracy, paired differences, latency over the float file's, bytes."""
-    count = len(right["float"])
-    ours = right["paredown W8A8, gptq"]
-    print(f"final {count} test images; differences in points, paired, with standard error")
-    print(f"{'':30s} accuracy    against float     ours - it         latency     x float    bytes")
-    for position, (label, path) in enumerate(files.items()):
-        parts = []
-        for a, b in ((right[label], right["float"]), (ours, right[label])):
-            change = a.astype(float) - b
-            error = change.std(ddof=1) / count**0.5
-            parts.append(f"{100 * change.mean():+.2f} ± {100 * error:.2f}")
-        times = np.array([run[position].mean_s for run in runs])
-        base = np.array([run[0].mean_s for run in runs])
-        print(
-            f"{label:30s} {100 * right[label].mean():6.2f} %   {parts[0]:16s}  {parts[1]:16s}  "
-            f"{1e3 * times.min():.3f} ms   {np.median(times / base):.3f}   {path.stat().st_size:8d}"
-        )
+def score(outputs: np.ndarray, truth: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each image is classified right, in points, and its cross-entropy."""
+    logits = torch.from_numpy(outputs).double()
+    losses = torch.nn.functional.cross_entropy(logits, truth, reduction="none")
+    return 100.0 * (logits.argmax(1) == truth).double().numpy(), losses.numpy()
+
+
+def told(found: tuple[float, float], digits: int) -> str:
+    return f"{found[0]:+.{digits}f} ± {found[1]:.{digits}f}"
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Mean of values with its standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)
+
+
+def report(
+    files: dict[str, Path],
+    scores: dict[str, tuple[np.ndarray, np.ndarray]],
+    times_s: dict[str, np.ndarray],
+) -> int:
+    """One line a file: differences to the float file, latency, bytes; then ours against theirs."""
+    right, losses = scores["float"]
+    print(f"{len(right)} images; paired differences to float, with standard error\n")
+    print(f"{'':30}{'accuracy':>9}{'points':>16}{'loss':>20}{'latency':>20}{'bytes':>9}")
+    for label, path in files.items():
+        points = told(mean_and_error(scores[label][0] - right), 2)
+        loss = told(mean_and_error(scores[label][1] - losses), 4)
+        mean_s, error_s = mean_and_error(times_s[label])
+        latency = f"{1e6 * mean_s:.1f} ± {1e6 * error_s:.1f} us"
+        accuracy = f"{scores[label][0].mean():.2f} %"
+        size = path.stat().st_size
+        print(f"{label:30}{accuracy:>9}{points:>16}{loss:>20}{latency:>20}{size:>9}")
+    print("\nours less theirs")
+    worse = False
+    for ours in (OURS.format(m) for m in ("rtn", "gptq")):
+        for theirs in (THEIRS.format(m) for m in METHODS):
+            points = mean_and_error(scores[ours][0] - scores[theirs][0])
+            loss = mean_and_error(scores[ours][1] - scores[theirs][1])
+            (a, a_error), (b, b_error) = (mean_and_error(times_s[x]) for x in (ours, theirs))
+            slower, error = a / b - 1, float(np.hypot(a_error, b_error)) / b
+            print(
+                f"{ours:22}{theirs:30}{told(points, 2):>14} points"
+                f"{told(loss, 4):>19} loss{slower:+8.1%} ± {error:.1%} time"
+            )
+            worse |= points[0] < -FARTHEST_ERRORS * points[1] or slower > FARTHEST_ERRORS * error
+    return int(worse)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

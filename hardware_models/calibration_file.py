@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from paredown.hardware_models.anchored import AnchoredLatency
 from paredown.hardware_models.calibrated import CalibratedLatency, CalibrationError
 from paredown.hardware_models.device import Device
-from paredown.hardware_models.latency import AnchoredLatency, RooflineLatency
+from paredown.hardware_models.latency import RooflineLatency
 from paredown.hardware_models.learned import LearnedLatency
 from paredown.hardware_models.table import TableLatency
 from paredown.hardware_models.whole_file import write_text_whole

@@ -25,10 +25,12 @@ _LARGEST_KEY = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What one segment adds: seconds (levels,), bits of weights, and the state it hands on."""
+    """What one segment adds: seconds (levels,), bits of weights, the precisions of its layers (flags
+    of `intervals`), and the state it hands on."""
 
     seconds: tuple[float, ...]
     weight_bits: int
+    precisions: int
     state: int
 
 
@@ -37,7 +39,7 @@ class Unit:
     """A segment: columns of its knobs, what drops it, its precision by code, and its table.
 
     `remains` says that some of its nodes stay when its block is dropped, at float precision. The
-    four arrays are `entries` sorted by key.
+    five arrays are `entries` sorted by key.
     """
 
     columns: tuple[int, ...]
@@ -50,6 +52,7 @@ class Unit:
     keys: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
     seconds: Array = field(default_factory=lambda: np.zeros((0, 1)))
     weight_bits: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
+    precisions: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
     states: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def own(self, population: Codes) -> Codes:
@@ -73,6 +76,7 @@ class Unit:
         rows = [self.entries[key] for key in self.keys.tolist()]
         self.seconds = np.array([row.seconds for row in rows])
         self.weight_bits = np.array([row.weight_bits for row in rows], np.int64)
+        self.precisions = np.array([row.precisions for row in rows], np.int64)
         self.states = np.array([row.state for row in rows], np.int64)
 
 
@@ -131,5 +135,6 @@ def alike(first: Entry, second: Entry) -> bool:
     return (
         first.state == second.state
         and first.weight_bits == second.weight_bits
+        and first.precisions == second.precisions
         and np.allclose(first.seconds, second.seconds, rtol=CLOSE, atol=1e-18)
     )

@@ -27,13 +27,8 @@ from paredown.hardware_models.compiled_segment import (
     unit_of,
 )
 from paredown.hardware_models.device import Device
-from paredown.hardware_models.latency import (
-    AdditiveLatency,
-    Array,
-    Estimates,
-    LatencyError,
-    estimates_of,
-)
+from paredown.hardware_models.intervals import mixes_of_flags, precision_flags
+from paredown.hardware_models.latency import AdditiveLatency, Array, Estimates, LatencyError
 from paredown.hardware_models.workload import OperatorWork, Work
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.space import ARCHITECTURE, Knob, Space
@@ -112,22 +107,29 @@ class CompiledSpace:
         Raises:
             LatencyError: Costs of this space are not local to its segments.
         """
-        value_s, missing = self._gather(population)
+        value_s, precisions, missing = self._gather(population)
         while len(missing):
             for codes in missing:
                 self._learn(codes)
             for unit in self._units:
                 unit.freeze()
-            value_s, missing = self._gather(population)
-        return estimates_of(self._model, value_s, None)
+            value_s, precisions, missing = self._gather(population)
+        low_s, high_s = self._model.interval(value_s, mixes_of_flags(precisions))
+        return Estimates(
+            value_s=value_s,
+            low_s=low_s,
+            high_s=high_s,
+            source=self._model.source,
+            held_out_mape=None,
+        )
 
-    def _gather(self, population: Codes) -> tuple[Array, Codes]:
-        """Seconds (candidates,), or one candidate for each entry that is missing."""
+    def _gather(self, population: Codes) -> tuple[Array, Codes, Codes]:
+        """Seconds and precisions (candidates,), and one candidate for each entry that is missing."""
         following = self._following(population)
         count = len(population)
         state = np.zeros(count, np.int64)
         seconds = np.zeros((count, len(self._model.device.memory.levels)))
-        weight_bits = np.zeros(count, np.int64)
+        weight_bits, precisions = np.zeros((2, count), np.int64)
         missing: list[Codes] = []
         rows = np.arange(count)
         whole = True
@@ -145,11 +147,12 @@ class CompiledSpace:
                 break
             seconds[rows] += unit.seconds[found]
             weight_bits[rows] += unit.weight_bits[found]
+            precisions[rows] |= unit.precisions[found]
             state = unit.states[found]
         level = self._level(weight_bits // 8)
         value_s = self._model.run_s + seconds[np.arange(count), level]
         none = np.zeros((0, population.shape[1]), np.int64)
-        return value_s, np.concatenate([none, *missing])
+        return value_s, precisions, np.concatenate([none, *missing])
 
     def _following(self, population: Codes) -> list[Codes]:
         """Activation bits of the next segment that is present, for each segment (candidates,)."""
@@ -186,6 +189,9 @@ class CompiledSpace:
             entry = Entry(
                 seconds=tuple(seconds[:, own].sum(axis=1).tolist()),
                 weight_bits=sum(b for b, mine in zip(weight_bits, own, strict=True) if mine),
+                precisions=precision_flags(
+                    op for op, mine in zip(work.operators, own, strict=True) if mine
+                ),
                 state=states[index],
             )
             key = (int(unit.own(row)[0]) * STATES + state) * NEXT + int(following[index][0])

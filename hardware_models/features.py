@@ -34,15 +34,15 @@ PARTS = (
     "wide_depthwise_macs", "int8_wide_depthwise_macs", "grouped_im2col", "linear_macs",
     "int8_linear_macs", "int8_linear_outputs", "narrow_linear_macs", "weight_traffic",
     "int8_weight_traffic", "far_weight_traffic", "int8_far_weight_traffic", "hidden_weight_traffic",
-    "activation_traffic", "attention", "add", "int8_add", "activation", "norm", "move",
-    "quantize_calls", "quantize_elements", "dequantize_elements", "reorder_calls",
+    "activation_traffic", "attention", "attention_softmax", "add", "int8_add", "activation", "norm",
+    "move", "quantize_calls", "quantize_elements", "dequantize_elements", "reorder_calls",
     "reorder_elements", "int8_weights", "int4_weights", "linear_weights",
 )  # fmt: skip
 """Names of the parts, in the order of every feature vector."""
 
 _CONVOLUTIONS = frozenset({"conv", "depthwise_conv", "conv_transpose"})
-_ATTENTION_KERNELS = 4
-"""Kernels that run one attention: a transpose, two products and a softmax."""
+_ATTENTION_KERNELS = 3
+"""Kernels that run one attention: two products and a softmax; ONNX Runtime fuses the transpose."""
 _NARROW_SLOWDOWN = 2.0
 """MatMulNBits unpacks as it multiplies: 1024 x 1024 in 4 bits at one row took 18 us on a Zen 5."""
 _PRODUCTS = _CONVOLUTIONS | {"linear", "matmul", "attention"}
@@ -168,8 +168,8 @@ def _add_call(parts: dict[str, float], op: OperatorWork, device: Device) -> None
         return
     else:
         part, seconds = "linear_calls", overheads.other_s
-        if op.out_spatial > 1 and not op.integer:
-            # A float Gemm is of two dimensions: a sequence is reshaped on its way in and out.
+        if op.out_spatial > 1:
+            # A Gemm is of two dimensions: a sequence is reshaped on its way in and out.
             parts["sequence_calls"] += 2 * overheads.other_s.value
     parts["int8_" + part if op.integer else part] += seconds.value
 
@@ -200,6 +200,11 @@ def _add_product(
     else:
         parts[f"{prefix}{'far_' if far else ''}weight_traffic"] += weights_s
         parts["activation_traffic"] += elements_s
+    if op.kind == "attention":
+        # Each score takes a product of the head's width, and so does each of the sums it weighs.
+        rows = op.batch * op.in_channels * op.out_spatial
+        scores = rows * op.macs / (2 * max(1, op.output_elements))
+        parts["attention_softmax"] += scores * device.elements.softmax_s.value / speed
     if op.integer and op.kind == "linear":
         parts["int8_linear_outputs"] += (
             op.output_elements * device.elements.activation_s.value / speed

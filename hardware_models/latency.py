@@ -3,7 +3,6 @@ roofline."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +12,13 @@ from numpy.typing import NDArray
 
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.features import PARTS, latency_parts_s, operator_parts_s
+from paredown.hardware_models.intervals import (
+    Indices,
+    Ratio,
+    independent_ratio,
+    mixes_of,
+    symmetric,
+)
 from paredown.hardware_models.workload import Work
 
 Array = NDArray[np.float64]
@@ -73,6 +79,9 @@ class LatencyModel(Protocol):
     def predict_many(self, works: Sequence[Work]) -> Estimates:
         """Latencies of a population, equal to one call of `predict` for each."""
 
+    def predict_ratio(self, work: Work, baseline: Work) -> Ratio:
+        """Latency of `work` over that of `baseline`: what two runs of one machine agree on."""
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description: two models with one description give equal estimates."""
 
@@ -91,13 +100,15 @@ class AdditiveLatency(LatencyModel, Protocol):
     def operators_s(self, work: Work, level: int | None = None) -> Array:
         """Seconds (operators,) of each operator, with weights read from that level of memory."""
 
-    def interval(self, value_s: Array) -> tuple[Array, Array]:
-        """Lower and upper ends of the 95 % intervals of latencies."""
+    def interval(self, value_s: Array, mixes: Indices) -> tuple[Array, Array]:
+        """Lower and upper ends of the 95 % intervals of latencies of networks of these mixes."""
 
 
-def estimates_of(model: AdditiveLatency, value_s: Array, held_out_mape: float | None) -> Estimates:
-    """Latencies with the intervals and the name of the model that made them."""
-    low_s, high_s = model.interval(value_s)
+def estimates_of(
+    model: AdditiveLatency, value_s: Array, works: Sequence[Work], held_out_mape: float | None
+) -> Estimates:
+    """Latencies of works with the intervals and the name of the model that made them."""
+    low_s, high_s = model.interval(value_s, mixes_of(works))
     return Estimates(
         value_s=value_s,
         low_s=low_s,
@@ -142,11 +153,6 @@ def weighted_operators_s(
     return np.array([sums[id(parts)] for parts in rows])
 
 
-def symmetric(value_s: Array, relative_error: float) -> tuple[Array, Array]:
-    """Intervals of one relative error to both sides, never below zero."""
-    return np.maximum(0.0, value_s * (1 - relative_error)), value_s * (1 + relative_error)
-
-
 @dataclass(frozen=True)
 class RooflineLatency:
     """A device's preset as it is: good for ranking and ratios, wide in seconds.
@@ -175,13 +181,18 @@ class RooflineLatency:
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
         value_s = parts_matrix_s(works, self.device, self.threads).sum(axis=1)
-        return estimates_of(self, value_s, None)
+        return estimates_of(self, value_s, works, None)
+
+    def predict_ratio(self, work: Work, baseline: Work) -> Ratio:
+        """Latency of `work` over that of `baseline`: the machine's speed cancels."""
+        scale = self.device.scale_factor_95.value
+        return independent_ratio(self.predict(work), self.predict(baseline), scale)
 
     def operators_s(self, work: Work, level: int | None = None) -> Array:
         factors = dict.fromkeys(PARTS, 1.0)
         return weighted_operators_s(work, self.device, self.threads, factors, level)
 
-    def interval(self, value_s: Array) -> tuple[Array, Array]:
+    def interval(self, value_s: Array, mixes: Indices) -> tuple[Array, Array]:
         scale = self.device.scale_factor_95.value
         low_s, high_s = symmetric(value_s, self.device.relative_error_95.value)
         return low_s / scale, high_s * scale
@@ -198,83 +209,6 @@ class RooflineLatency:
     def from_json(cls, data: Mapping[str, Any]) -> RooflineLatency:
         """The model that `to_json` wrote."""
         return cls(Device.model_validate(data["device"]), int(data["threads"]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnchoredLatency:
-    """A preset times one factor: what it takes to know the speed of the machine at hand."""
-
-    preset: RooflineLatency
-    factor: float
-    fingerprint: str
-
-    @property
-    def source(self) -> str:
-        return f"{self.preset.source} x {self.factor:.4g} on {self.fingerprint}"
-
-    @property
-    def device(self) -> Device:
-        return self.preset.device
-
-    @property
-    def run_s(self) -> float:
-        return self.factor * self.preset.run_s
-
-    def predict(self, work: Work) -> Estimate:
-        """The preset's latency at this machine's speed."""
-        return self.predict_many((work,))[0]
-
-    def predict_many(self, works: Sequence[Work]) -> Estimates:
-        value_s = self.factor * self.preset.predict_many(works).value_s
-        return estimates_of(self, value_s, None)
-
-    def operators_s(self, work: Work, level: int | None = None) -> Array:
-        return self.factor * self.preset.operators_s(work, level)
-
-    def interval(self, value_s: Array) -> tuple[Array, Array]:
-        return symmetric(value_s, self.device.relative_error_95.value)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready description, the device included."""
-        return {
-            **self.preset.to_json(),
-            "kind": "anchored",
-            "factor": self.factor,
-            "fingerprint": self.fingerprint,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> AnchoredLatency:
-        """The model that `to_json` wrote."""
-        return cls(
-            preset=RooflineLatency.from_json(data),
-            factor=float(data["factor"]),
-            fingerprint=str(data["fingerprint"]),
-        )
-
-
-def anchor(
-    preset: RooflineLatency, works: Sequence[Work], measured_s: Sequence[float], fingerprint: str
-) -> AnchoredLatency:
-    """The preset at the speed of a machine that measured a few networks; one is enough.
-
-    The factor is the geometric mean of measured over predicted, so no network weighs more.
-
-    Raises:
-        LatencyError: No network was measured, or counts differ, or a latency is not positive.
-    """
-    if not works or len(works) != len(measured_s) or min(measured_s) <= 0:
-        raise LatencyError(
-            "a preset is anchored to one latency above zero per network, at least one, got "
-            f"{len(works)} networks and latencies {list(measured_s)}; measure the model first"
-        )
-    logs = [
-        math.log(measured / preset.predict(work).value_s)
-        for work, measured in zip(works, measured_s, strict=True)
-    ]
-    return AnchoredLatency(
-        preset=preset, factor=math.exp(sum(logs) / len(logs)), fingerprint=fingerprint
-    )
 
 
 def check_threads(device: Device, threads: int) -> None:

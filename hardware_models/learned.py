@@ -7,7 +7,7 @@ over calibrated time; far from all measured networks its correction fades to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -17,19 +17,16 @@ import numpy as np
 from paredown.hardware_models.calibrated import (
     CalibratedLatency,
     check_measurements,
-    error_95,
+    error_bounds,
     fit,
     fit_factors,
-    held_out_errors,
+    is_row,
+    weights_of,
 )
+from paredown.hardware_models.cross_fitting import Predict, cross_fit, folds_of
 from paredown.hardware_models.device import Device
-from paredown.hardware_models.latency import (
-    Array,
-    Estimate,
-    Estimates,
-    parts_matrix_s,
-    symmetric,
-)
+from paredown.hardware_models.intervals import ErrorBounds, Ratio, independent_ratio, mixes_of
+from paredown.hardware_models.latency import Array, Estimate, Estimates, parts_matrix_s
 from paredown.hardware_models.workload import Work
 
 FEWEST_NETWORKS = 100
@@ -68,7 +65,7 @@ class LearnedLatency:
 
     base: CalibratedLatency
     process: _Process
-    relative_error_95: float
+    bounds: ErrorBounds
     held_out_mape: float
 
     @property
@@ -84,10 +81,8 @@ class LearnedLatency:
         return self.predict_many((work,))[0]
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
-        parts = parts_matrix_s(works, self.base.device, self.base.threads)
-        linear = parts @ np.array(self.base.factors)
-        value_s = linear * np.exp(self.process.correction(_features(parts, linear)))
-        low_s, high_s = symmetric(value_s, self.relative_error_95)
+        value_s = self._seconds(self._parts(works))
+        low_s, high_s = self.bounds.interval(value_s, mixes_of(works))
         return Estimates(
             value_s=value_s,
             low_s=low_s,
@@ -95,6 +90,19 @@ class LearnedLatency:
             source=self.source,
             held_out_mape=self.held_out_mape,
         )
+
+    def predict_ratio(self, work: Work, baseline: Work) -> Ratio:
+        """Latency of `work` over that of `baseline`."""
+        parts = self._parts((work, baseline))
+        over, under = self._seconds(parts)
+        found = self.bounds.of_ratio(float(over / under), int(mixes_of((work,))[0]), parts[1])
+        return found or independent_ratio(self.predict(work), self.predict(baseline))
+
+    def _parts(self, works: Sequence[Work]) -> Array:
+        return parts_matrix_s(works, self.base.device, self.base.threads)
+
+    def _seconds(self, parts: Array) -> Array:
+        return _corrected(parts, np.array(self.base.factors), self.process)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description, the device included."""
@@ -107,7 +115,7 @@ class LearnedLatency:
             "kind": "learned",
             "base": self.base.to_json(),
             "process": process,
-            "relative_error_95": self.relative_error_95,
+            "bounds": self.bounds.to_json(),
             "held_out_mape": self.held_out_mape,
         }
 
@@ -130,7 +138,7 @@ class LearnedLatency:
                 mean=float(stored["mean"]),
                 length=float(stored["length"]),
             ),
-            relative_error_95=float(data["relative_error_95"]),
+            bounds=ErrorBounds.from_json(data["bounds"]),
             held_out_mape=float(data["held_out_mape"]),
         )
 
@@ -142,26 +150,39 @@ def fit_best(
     *,
     threads: int = 1,
     fingerprint: str,
+    reference: Work | None = None,
+    groups: Sequence[int] | None = None,
 ) -> CalibratedLatency | LearnedLatency:
     """The calibrated model, or from 100 networks the learned one if its held-out error is less.
 
     Raises:
         CalibrationError: As `fit`.
     """
-    linear = fit(works, measured_s, device, threads=threads, fingerprint=fingerprint)
+    linear = fit(
+        works,
+        measured_s,
+        device,
+        threads=threads,
+        fingerprint=fingerprint,
+        reference=reference,
+        groups=groups,
+    )
     if len(works) < FEWEST_NETWORKS:
         return linear
-    learned = fit_learned(works, measured_s, linear)
+    learned = fit_learned(works, measured_s, linear, groups)
     return learned if learned.held_out_mape < linear.held_out_mape else linear
 
 
 def fit_learned(
-    works: Sequence[Work], measured_s: Sequence[float], base: CalibratedLatency
+    works: Sequence[Work],
+    measured_s: Sequence[float],
+    base: CalibratedLatency,
+    groups: Sequence[int] | None = None,
 ) -> LearnedLatency:
     """A correction of `base`, which was fitted to the same networks.
 
-    Held-out errors are those of the whole model: within a fold, the linear fit has not seen the
-    held-out networks either.
+    Held-out errors are those of the whole model: neither the linear fit within a fold nor the
+    choice of length and noise has seen the held-out networks.
 
     Raises:
         CalibrationError: Fewer than 100 networks, or measurements as `fit` refuses them.
@@ -169,29 +190,60 @@ def fit_learned(
     times = np.asarray(measured_s, dtype=np.float64)
     check_measurements(len(works), times, FEWEST_NETWORKS)
     parts = parts_matrix_s(works, base.device, base.threads)
-    settings = tuple(product(_LENGTHS, _NOISES))
-    errors = {s: np.abs(held_out_errors(parts, times, _predictor(*s))) for s in settings}
-    best = min(settings, key=lambda s: float(errors[s].mean()))
-    process = _learn(parts, times, np.array(base.factors), *best)
+    known = base.bounds.reference
+    reference = None if known is None else np.array(known)
+    fold = folds_of(len(times), groups)
+    predict = _fit_and_predict(reference)
+    held = cross_fit(parts, times, predict, fold, is_row(reference, parts))
+    setting = _best_setting(parts, times)
+    weights = weights_of(parts, reference)
     return LearnedLatency(
         base=base,
-        process=process,
-        relative_error_95=error_95(errors[best], base.relative_error_95),
-        held_out_mape=float(errors[best].mean()),
+        process=_learn(parts, times, np.array(base.factors), *setting, weights),
+        bounds=error_bounds(held, works, reference, base.device.relative_error_95.value),
+        held_out_mape=held.mape,
     )
 
 
-def _predictor(length: float, noise: float) -> Callable[[Array, Array, Array], Array]:
+def _fit_and_predict(reference: Array | None) -> Predict:
     def predict(parts: Array, times_s: Array, held: Array) -> Array:
-        factors = fit_factors(parts, times_s, _RIDGE)
-        process = _learn(parts, times_s, factors, length, noise)
-        linear = held @ factors
-        return np.asarray(linear * np.exp(process.correction(_features(held, linear))))
+        weights = weights_of(parts, reference)
+        factors = fit_factors(parts, times_s, _RIDGE, weights)
+        process = _learn(parts, times_s, factors, *_best_setting(parts, times_s), weights)
+        return _corrected(held, factors, process)
 
     return predict
 
 
-def _learn(parts: Array, times_s: Array, factors: Array, length: float, noise: float) -> _Process:
+def _best_setting(parts: Array, times_s: Array) -> tuple[float, float]:
+    """Length and noise of the process that predicts networks held out of these best."""
+    settings = tuple(product(_LENGTHS, _NOISES))
+    errors = dict.fromkeys(settings, 0.0)
+    fold = folds_of(len(times_s))
+    for held in np.unique(fold):
+        out = fold == held
+        factors = fit_factors(parts[~out], times_s[~out], _RIDGE)
+        for setting in settings:
+            process = _learn(parts[~out], times_s[~out], factors, *setting)
+            predicted = _corrected(parts[out], factors, process)
+            errors[setting] += float(np.abs(times_s[out] / predicted - 1).sum())
+    return min(settings, key=errors.__getitem__)
+
+
+def _corrected(parts: Array, factors: Array, process: _Process) -> Array:
+    linear = parts @ factors
+    return np.asarray(linear * np.exp(process.correction(_features(parts, linear))))
+
+
+def _learn(
+    parts: Array,
+    times_s: Array,
+    factors: Array,
+    length: float,
+    noise: float,
+    weights: Array | None = None,
+) -> _Process:
+    """The process of what `factors` leave; an error that counts w times has noise / w^2."""
     linear = parts @ factors
     features = _features(parts, linear)
     spread = features.std(axis=0)
@@ -201,9 +253,10 @@ def _learn(parts: Array, times_s: Array, factors: Array, length: float, noise: f
     length = length * float(np.sqrt(np.isfinite(scale).sum()))
     residual = np.log(times_s / linear)
     mean = float(residual.mean())
-    kernel = _kernel(points, points, length) + noise * np.eye(len(points))
-    weights = np.asarray(np.linalg.solve(kernel, residual - mean), dtype=np.float64)
-    return _Process(centre, scale, points, weights, mean, length)
+    spread_of = np.ones(len(points)) if weights is None else weights**-2
+    kernel = _kernel(points, points, length) + noise * np.diag(spread_of)
+    solved = np.asarray(np.linalg.solve(kernel, residual - mean), dtype=np.float64)
+    return _Process(centre, scale, points, solved, mean, length)
 
 
 def _features(parts: Array, linear: Array) -> Array:

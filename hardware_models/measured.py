@@ -16,14 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from paredown.hardware_models.calibrated import error_95
-from paredown.hardware_models.latency import (
-    Array,
-    Estimate,
-    Estimates,
-    LatencyError,
-    symmetric,
-)
+from paredown.hardware_models.intervals import Ratio, bound_95, symmetric
+from paredown.hardware_models.latency import Array, Estimate, Estimates, LatencyError
 from paredown.hardware_models.measure import Measured, fingerprint, measure_latencies
 from paredown.hardware_models.whole_file import write_text_whole
 from paredown.hardware_models.workload import Work
@@ -89,6 +83,16 @@ class MeasuredLatency:
             source=self.source,
             held_out_mape=self.held_out_mape,
         )
+
+    def predict_ratio(self, work: Work, baseline: Work) -> Ratio:
+        """Latency of `work` over that of `baseline`, each timed beside the uncompressed model.
+
+        Raises:
+            LatencyError: As `predict`.
+        """
+        over, under = self._ratios([_exported(each, self.export) for each in (work, baseline)])
+        low, high = symmetric(np.array([over / under]), self.relative_error_95)
+        return Ratio(float(over / under), float(low[0]), float(high[0]))
 
     def _ratios(self, models: Sequence[bytes]) -> Array:
         """Latency of each model over the reference's."""
@@ -185,7 +189,7 @@ def start_measuring(
         reference_s=(first[0].mean_s + second[0].mean_s) / 2,
         folder=folder,
         threads=threads,
-        relative_error_95=error_95(errors, max(_WIDEST_ERROR, *errors, 0.0)),
+        relative_error_95=bound_95(errors, max(_WIDEST_ERROR, *errors, 0.0)),
         held_out_mape=float(errors.mean()) if len(errors) else None,
         timer=timer,
     )

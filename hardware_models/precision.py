@@ -33,8 +33,13 @@ _INTEGER_OPERATORS = frozenset(
         "avg_pool2d.default",
         "adaptive_avg_pool1d.default",
         "adaptive_avg_pool2d.default",
+        "sigmoid.default",
+        "leaky_relu.default",
     )
 )
+# Layers whose float weights ONNX Runtime 1.31 rounds to 8 bits itself where codes come and go: it
+# then runs an integer kernel (QGemm of two dimensions, QLinearConv).
+_ROUNDED_BY_RUNTIME = frozenset({"conv", "depthwise_conv", "linear"})
 # Matrix products also have kernels that take codes and give floats (QGemm, MatMulIntegerToFloat).
 _FLOAT_RESULT_KINDS = frozenset({"linear", "matmul"})
 # Activations that become a clamp of the codes.
@@ -105,6 +110,9 @@ def _codes_and_kernels(
         if _hands_codes_through(node, kinds):
             codes[node.name] = sources[0]
             integer.add(node.name)
+        elif _is_rounded_by_runtime(node, kinds[node.name]) and node.name in wanted:
+            codes[node.name] = wanted[node.name]
+            integer.add(node.name)
         elif _has_integer_kernel(node, kinds[node.name], blueprint):
             if node.name in wanted:
                 codes[node.name] = wanted[node.name]
@@ -159,6 +167,9 @@ def _fused(
             if name in kinds and len(users[name]) == 1 and name not in graph.outputs
         ]
         if kind == "activation":
+            # An integer kernel takes a clamp with it, any other activation of codes is its own.
+            if node.name in integer and node.op not in _CLAMPS:
+                continue
             into = any(
                 kinds[name] in _FUSES_ACTIVATION
                 or (kinds[name] == "add" and (name in fused or name in integer))
@@ -213,6 +224,10 @@ def _has_integer_kernel(node: Node, kind: Kind, blueprint: Blueprint) -> bool:
         return node.op in _CLAMPS | _INTEGER_OPERATORS or _is_global_pool(node)
     storage = blueprint.storage.get(weight_name(node, kind))
     return storage is None or storage.onnx_type != "float32"
+
+
+def _is_rounded_by_runtime(node: Node, kind: Kind) -> bool:
+    return kind in _ROUNDED_BY_RUNTIME and (kind != "linear" or len(node.shape) == 2)
 
 
 def _is_global_pool(node: Node) -> bool:

@@ -17,19 +17,22 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from paredown.hardware_models.calibrated import (
-    check_measurements,
-    error_95,
-    held_out_errors,
-)
+from paredown.hardware_models.calibrated import check_measurements
+from paredown.hardware_models.cross_fitting import held_out_errors
 from paredown.hardware_models.device import Device
+from paredown.hardware_models.intervals import (
+    Indices,
+    Ratio,
+    bound_95,
+    independent_ratio,
+    symmetric,
+)
 from paredown.hardware_models.latency import (
     Array,
     Estimate,
     Estimates,
     RooflineLatency,
     estimates_of,
-    symmetric,
 )
 from paredown.hardware_models.workload import OperatorWork, Work
 
@@ -119,13 +122,17 @@ class TableLatency:
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
         value_s = np.array([self.run_s + self.operators_s(work).sum() for work in works])
-        return estimates_of(self, value_s, self.held_out_mape)
+        return estimates_of(self, value_s, works, self.held_out_mape)
+
+    def predict_ratio(self, work: Work, baseline: Work) -> Ratio:
+        """Latency of `work` over that of `baseline`."""
+        return independent_ratio(self.predict(work), self.predict(baseline))
 
     def operators_s(self, work: Work, level: int | None = None) -> Array:
         table_s, rest_s = self.split_s(work, level)
         return self.table_factor * table_s + self.rest_factor * rest_s
 
-    def interval(self, value_s: Array) -> tuple[Array, Array]:
+    def interval(self, value_s: Array, mixes: Indices) -> tuple[Array, Array]:
         return symmetric(value_s, self.relative_error_95)
 
     def split_s(self, work: Work, level: int | None = None) -> tuple[Array, Array]:
@@ -261,7 +268,7 @@ def fit_table(
         entries=table.entries,
         table_factor=float(factors[0]),
         rest_factor=float(factors[1]),
-        relative_error_95=error_95(errors, table.device.relative_error_95.value),
+        relative_error_95=bound_95(errors, table.device.relative_error_95.value),
         held_out_mape=float(errors.mean()),
         networks=len(times),
         fingerprint=table.fingerprint,

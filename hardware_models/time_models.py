@@ -18,7 +18,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import onnxruntime
 BLOCK_S = 1e-3
 COLUMNS = ("file", "instance", "seconds", "machine")
 _WARM_RUNS = 2
+_PAUSE_S = 0.2
 _SEED = 0
 _AT_ONCE = 60
 """Models whose sessions are open at once: what a small board has memory for."""
@@ -118,18 +119,31 @@ def why_not_timed(model: bytes | Path) -> str | None:
 
 
 def time_interleaved(
-    models: Sequence[bytes | Path], threads: int, instances: int, blocks: int
+    models: Sequence[bytes | Path],
+    threads: int,
+    instances: int,
+    blocks: int,
+    is_calm: Callable[[list[list[float]]], bool] = lambda _: True,
+    patience_s: float = 0.0,
 ) -> list[list[float]]:
-    """Seconds of `instances` fresh sessions of each model, in the models' order."""
+    """Seconds of `instances` fresh sessions of each model, in the models' order.
+
+    As long as what was found is not calm, further blocks are timed, for `patience_s` at most.
+    """
     runners = [[Runner(model, threads) for _ in range(instances)] for model in models]
     flat = [runner for group in runners for runner in group]
     for runner in flat:
         runner.warm()
-    for block in range(blocks):
-        # Every other pass runs backwards, so no model is always timed after the same neighbour.
-        for runner in flat if block % 2 == 0 else reversed(flat):
-            runner.block()
-    return [[runner.best_s for runner in group] for group in runners]
+    started = time.perf_counter()
+    while True:
+        for block in range(blocks):
+            # Every other pass runs backwards: no model is always timed after the same neighbour.
+            for runner in flat if block % 2 == 0 else reversed(flat):
+                runner.block()
+        found = [[runner.best_s for runner in group] for group in runners]
+        if is_calm(found) or time.perf_counter() - started >= patience_s:
+            return found
+        time.sleep(_PAUSE_S)
 
 
 def machine(threads: int) -> str:

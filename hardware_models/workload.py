@@ -26,9 +26,9 @@ class OperatorWork:
     are dense; `density` is the share of weights that are stored. `weight_bits` and
     `activation_bits` are what is stored and read; `integer` says whether an integer kernel runs on
     them. `fused` marks an activation or addition that runs inside the kernel before it.
-    `out_spatial` counts output positions of one sample (tokens for a linear layer). `weight_bytes`
-    are packed. `sources` are the records whose results this one reads; graph inputs and stored
-    tensors have none.
+    `out_spatial` counts output positions of one sample (tokens for a linear layer or an
+    attention). `weight_bytes` are packed. `sources` are the records whose results this one reads;
+    graph inputs and stored tensors have none.
     """
 
     name: str
@@ -199,7 +199,8 @@ class _Reader:
     def _macs_and_weight(self, node: Node, facts: Mapping[str, Any]) -> Mapping[str, Any]:
         weight = weight_name(node, facts["kind"])
         if not weight:
-            return {"macs": self._products(node, facts)}
+            tokens = node.shape[-2] if facts["kind"] == "attention" else 1
+            return {"macs": self._products(node, facts), "out_spatial": tokens}
         storage = self.storage.get(weight)
         shape = storage.shape if storage is not None else self.shapes[weight]
         return {**_layer_facts(node, facts, shape), **_stored_facts(weight, storage)}

@@ -20,6 +20,7 @@ from paredown.hardware_models.calibrated import (
     CalibratedLatency,
     CalibrationError,
 )
+from paredown.hardware_models.cross_fitting import FOLDS, folds_of
 from paredown.hardware_models.device import Device, capabilities
 from paredown.hardware_models.learned import LearnedLatency, fit_best
 from paredown.hardware_models.measure import fingerprint, measure_latencies
@@ -46,7 +47,6 @@ _AT_ONCE = 250
 """Networks timed in one interleaved run: between runs a machine's speed shifts."""
 _BLOCKS = 40
 """Blocks of a millisecond for each session: on a busy machine the least of 20 is not the least."""
-_FOLDS = 5
 Told = Callable[[str], None]
 
 
@@ -77,8 +77,8 @@ class Calibration:
     model: CalibratedLatency | LearnedLatency
     held_out: Accuracy | None
     floor: Accuracy | None
-    state: Preflight | None
-    probes: tuple[Probe, ...]
+    state: Preflight | None = None
+    probes: tuple[Probe, ...] = ()
     left_out: tuple[str, ...] = ()
 
     def report(self) -> dict[str, Any]:
@@ -161,9 +161,16 @@ def time_networks(networks: Sequence[Network], threads: int, told: Told) -> np.n
 
 
 def calibrate_here(
-    networks: Sequence[Network], device: Device, threads: int, told: Told
+    networks: Sequence[Network],
+    device: Device,
+    threads: int,
+    told: Told,
+    reference: Work | None = None,
 ) -> Calibration:
     """A calibration of this machine.
+
+    Args:
+        reference: The uncompressed network of a space, one of `networks`.
 
     Raises:
         CalibrationError: Fewer than 5 networks.
@@ -180,8 +187,8 @@ def calibrate_here(
     probes = (*probe_alignment(device, threads), *probe_kernels(device, threads))
     times = time_networks(networks, threads, told)
     told("fitting")
-    found = concluded(networks, times, device, threads, fingerprint(threads), state, probes)
-    return replace(found, left_out=left_out)
+    found = concluded(networks, times, device, threads, fingerprint(threads), reference)
+    return replace(found, state=state, probes=probes, left_out=left_out)
 
 
 def loadable(networks: Sequence[Network]) -> tuple[list[Network], tuple[str, ...]]:
@@ -203,17 +210,25 @@ def concluded(
     device: Device,
     threads: int,
     machine: str,
-    state: Preflight | None = None,
-    probes: tuple[Probe, ...] = (),
+    reference: Work | None = None,
 ) -> Calibration:
     """The model fitted to all networks, and what folds that it had not seen say of it.
 
     Args:
         times_s: Seconds (networks, sessions).
+        reference: As `calibrate_here`.
     """
     works = [network.work for network in networks]
     labels = times_s.mean(axis=1)
-    model = fit_best(works, labels.tolist(), device, threads=threads, fingerprint=machine)
+    model = fit_best(
+        works,
+        labels.tolist(),
+        device,
+        threads=threads,
+        fingerprint=machine,
+        reference=reference,
+        groups=_groups(networks),
+    )
     predicted = _held_out(networks, labels, device, threads)
     floor = None
     if times_s.shape[1] > 1:
@@ -222,8 +237,6 @@ def concluded(
         model=model,
         held_out=None if predicted is None else accuracy(predicted, labels.tolist()),
         floor=floor,
-        state=state,
-        probes=probes,
     )
 
 
@@ -234,13 +247,12 @@ def _held_out(
 
     Architectures are held out whole where there are several: a new one is what will be asked for.
     """
-    groups = np.array([network.group for network in networks])
-    several = len(set(groups.tolist())) >= _FOLDS
-    fold = (groups if several else np.arange(len(networks))) % _FOLDS
-    if min(len(networks) - int((fold == f).sum()) for f in range(_FOLDS)) < FEWEST_NETWORKS:
+    fold = folds_of(len(networks), _groups(networks))
+    folds = np.unique(fold)
+    if min(len(networks) - int((fold == f).sum()) for f in folds) < FEWEST_NETWORKS:
         return None
     predicted = np.empty(len(networks))
-    for held in range(_FOLDS):
+    for held in folds:
         seen = np.flatnonzero(fold != held).tolist()
         model = fit_best(
             [networks[i].work for i in seen],
@@ -250,9 +262,14 @@ def _held_out(
             fingerprint="",
         )
         out = np.flatnonzero(fold == held).tolist()
-        if out:
-            predicted[out] = model.predict_many([networks[i].work for i in out]).value_s
+        predicted[out] = model.predict_many([networks[i].work for i in out]).value_s
     return list(predicted.tolist())
+
+
+def _groups(networks: Sequence[Network]) -> list[int] | None:
+    """The architecture of each network where they are enough to hold out whole."""
+    groups = [network.group for network in networks]
+    return groups if len(set(groups)) >= FOLDS else None
 
 
 def summary_rows(calibration: Calibration) -> Mapping[str, tuple[str, str]]:

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     from paredown.hardware_models.device import Device
+    from paredown.hardware_models.workload import Work
     from paredown.search.calibrating import Calibration, Network
     from paredown.search.calibration_families import Family
     from paredown.search.config import Config
@@ -82,7 +83,7 @@ def calibrate(
         _conclude(_from_folder(read, checked, device), target, console)
         return
     with console.status("reading the networks") as status:
-        drawn = _draw(checked, chosen, networks, device, status.update)
+        drawn, reference = _draw(checked, chosen, networks, device, status.update)
         if write is not None:
             from paredown.search.calibrating_remote import write_folder
 
@@ -91,7 +92,7 @@ def calibrate(
             _check_here(device)
             from paredown.search.calibrating import calibrate_here
 
-            calibration = calibrate_here(drawn, device, used, status.update)
+            calibration = calibrate_here(drawn, device, used, status.update, reference)
     if write is None:
         _conclude(calibration, target, console)
         return
@@ -123,18 +124,22 @@ def _draw(
     count: int,
     device: Device,
     told: object,
-) -> list[Network]:
+) -> tuple[list[Network], Work | None]:
+    """The networks to time, and the uncompressed one where they are of one space."""
     from paredown.search.calibrating import family_networks, space_networks
+    from paredown.search.latency_source import reference_work
     from paredown.search.survey import survey
 
     if config is None:
-        return family_networks(families, count, device, told)  # type: ignore[arg-type]
-    return space_networks(survey(config).space, count)
+        return family_networks(families, count, device, told), None  # type: ignore[arg-type]
+    space = survey(config).space
+    return space_networks(space, count), reference_work(space)
 
 
 def _from_folder(folder: Path, config: Config | None, device: Device) -> Calibration:
     from paredown.search.calibrating import concluded, family_space, network_of
     from paredown.search.calibrating_remote import read_manifest, read_networks, read_timings
+    from paredown.search.latency_source import reference_work
     from paredown.search.survey import survey
     from paredown.spaces.candidate import Candidate
     from paredown.spaces.space import Space
@@ -153,7 +158,8 @@ def _from_folder(folder: Path, config: Config | None, device: Device) -> Calibra
 
     times_s, machine = read_timings(folder, manifest)
     networks = read_networks(manifest, rebuild)
-    return concluded(networks, times_s, device, int(manifest["threads"]), machine)
+    reference = None if own is None else reference_work(own)
+    return concluded(networks, times_s, device, int(manifest["threads"]), machine, reference)
 
 
 def _check_here(device: Device) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +22,10 @@ from paredown.compressors.export.bundle import (
 )
 from paredown.compressors.export.kernels import promised_kernels
 from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE
-from paredown.hardware_models.costs import CostModels
+from paredown.hardware_models.costs import Cost
 from paredown.hardware_models.device import DeviceError, host_device
-from paredown.hardware_models.latency import Estimate, RooflineLatency
 from paredown.hardware_models.measure import fingerprint
+from paredown.hardware_models.workload import read_work
 from paredown.search.config import card_config
 from paredown.search.evaluation import Evaluation
 from paredown.search.workbench import Workbench
@@ -93,31 +92,6 @@ def _is_of(folder: Path, evaluation: Evaluation, config_yaml: str) -> bool:
     return all(predicted.get(name) == value for name, value in evaluation.metrics.items())
 
 
-def latency_ratio(
-    candidate: Estimate, baseline: Estimate, shared_scale: float = 1.0
-) -> tuple[float, float, float]:
-    """Ratio of two predicted latencies, with the low and high end of its 95 % interval.
-
-    The relative errors are taken as independent, so they add in quadrature of logarithms; those of
-    two networks of one space have much in common, which makes the interval wide rather than
-    narrow.
-
-    Args:
-        shared_scale: Factor in both intervals for the unknown speed of the machine; it cancels.
-    """
-    ratio = candidate.value_s / baseline.value_s
-    spread = math.exp(
-        math.hypot(_spread(candidate, shared_scale), _spread(baseline, shared_scale))
-    )
-    return ratio, ratio / spread, ratio * spread
-
-
-def _spread(estimate: Estimate, shared_scale: float) -> float:
-    up = math.log(estimate.high_s / shared_scale / estimate.value_s)
-    low_s = estimate.low_s * shared_scale
-    return max(up, math.log(estimate.value_s / low_s)) if low_s > 0 else up
-
-
 def digest_of(path: Path) -> str:
     """SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
@@ -142,7 +116,8 @@ def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dic
     is_base = evaluation.key == base.key
     metric = workbench.task.metric.name
     base_costs = workbench.price(base.candidate).as_metrics()
-    told = (metric, "latency_s", "onnx_bytes", "packed_bytes", "macs")
+    latency = ("latency_s", "latency_low_s", "latency_high_s")
+    told = (metric, *latency, "onnx_bytes", "packed_bytes", "macs")
     return {
         "key": evaluation.key,
         "label": evaluation.label,
@@ -154,39 +129,33 @@ def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dic
             "bundle": "." if is_base else f"../{base.key}",
             **_only(base_costs | dict(base.metrics), told),
         },
-        "hardware": _hardware(workbench),
+        "hardware": _hardware(workbench, workbench.price(base.candidate)),
     }
 
 
 def _predicted(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dict[str, float]:
-    cost = workbench.price(evaluation.candidate)
-    baseline = workbench.price(base.candidate)
-    ratio, low, high = latency_ratio(
-        cost.latency, baseline.latency, _shared_scale(workbench.cost_models)
-    )
+    candidates = evaluation.candidate, base.candidate
+    works = [read_work(workbench.blueprint(candidate)) for candidate in candidates]
+    ratio = workbench.cost_models.latency_model.predict_ratio(*works)
     return (
-        cost.as_metrics()
+        workbench.price(evaluation.candidate).as_metrics()
         | dict(evaluation.metrics)
         | {
-            "latency_ratio": ratio,
-            "latency_ratio_low": low,
-            "latency_ratio_high": high,
+            "latency_ratio": ratio.value,
+            "latency_ratio_low": ratio.low,
+            "latency_ratio_high": ratio.high,
         }
     )
 
 
-def _shared_scale(costs: CostModels) -> float:
-    is_preset = isinstance(costs.latency_model, RooflineLatency)
-    return costs.device.scale_factor_95.value if is_preset else 1.0
-
-
-def _hardware(workbench: Workbench) -> dict[str, Any]:
+def _hardware(workbench: Workbench, uncompressed: Cost) -> dict[str, Any]:
     hardware = workbench.config.hardware
     return {
         "device": workbench.device.name,
         "threads": hardware.threads,
         "batch_size": hardware.batch_size,
         "latency_model": workbench.cost_models.latency_model.source,
+        "is_timed": uncompressed.latency.held_out_mape is not None,
         "caveats": list(workbench.caveats),
         "machine": fingerprint(hardware.threads) if _is_here(workbench) else None,
     }

@@ -3,11 +3,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
+from paredown.hardware_models.anchored import anchor
 from paredown.hardware_models.device import list_devices, load_device
 from paredown.hardware_models.features import PARTS, latency_parts_s, operator_parts_s
-from paredown.hardware_models.latency import LatencyError, RooflineLatency, anchor
+from paredown.hardware_models.latency import LatencyError, RooflineLatency
 from paredown.hardware_models.workload import OperatorWork, Work, read_work
+from paredown.spaces.capture import capture
 
 X86 = load_device("x86-avx512-vnni-ort")
 
@@ -111,13 +114,14 @@ def test_parts_of_operators_seen_before_are_those_of_the_device_asked():
             assert other["conv_macs"] < first["conv_macs"]
 
 
-def test_sequences_pay_for_the_two_dimensions_of_a_float_gemm():
+def test_sequences_pay_for_the_two_dimensions_of_a_gemm():
     row = OperatorWork(name="l", kind="linear", in_channels=64, out_channels=64, weight_count=4096)
     tokens = replace(row, out_spatial=8)
     codes = replace(tokens, integer=True, activation_bits=8, onnx_type="int8")
-    parts = [latency_parts_s(Work(operators=(op,)), X86)["sequence_calls"] for op in (row, codes)]
-    assert parts == [0.0, 0.0]
-    assert latency_parts_s(Work(operators=(tokens,)), X86)["sequence_calls"] > 0
+    networks = [Work(operators=(op,)) for op in (row, tokens, codes)]
+    parts = [latency_parts_s(work, X86)["sequence_calls"] for work in networks]
+    assert parts[0] == 0.0
+    assert parts[1] == parts[2] > 0
 
 
 def test_weights_from_afar_are_a_part_of_their_own_however_much_is_computed():
@@ -140,6 +144,18 @@ def test_an_attention_costs_calls_by_the_head():
     parts = [latency_parts_s(Work(operators=(op,)), X86) for op in (one, four)]
     assert parts[1]["attention_heads"] == pytest.approx(4 * parts[0]["attention_heads"])
     assert parts[1]["attention_calls"] == parts[0]["attention_calls"]
+
+
+def test_an_attention_pays_for_every_score(blueprint_of):
+    class Attention(torch.nn.Module):
+        def forward(self, q, k, v):
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+    query, other = torch.randn(1, 3, 6, 8), torch.randn(1, 3, 10, 8)
+    captured = capture(Attention(), (query, other, other))
+    (op,) = [o for o in read_work(blueprint_of(captured)).operators if o.macs]
+    found = latency_parts_s(Work(operators=(op,)), X86)["attention_softmax"]
+    assert found == pytest.approx(3 * 6 * 10 * X86.elements.softmax_s.value)
 
 
 def test_zeros_buy_no_time():

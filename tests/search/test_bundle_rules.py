@@ -39,6 +39,10 @@ def rules_broken(found: Findings) -> list[str]:
     return [mismatch.split(":")[0] for mismatch in found.mismatches]
 
 
+PRICED = {"uncompressed": {"latency_s": 1.0, "latency_low_s": 0.9, "latency_high_s": 1.1}}
+"""What a card says of an uncompressed model that takes a second."""
+
+
 @pytest.mark.parametrize(("share", "is_found"), [(1.0, False), (0.995, False), (0.9949, True)])
 def test_half_a_percent_of_the_classes_may_differ(share: float, is_found: bool) -> None:
     found = Findings(folder=Path(), card={}, predicted={})
@@ -60,10 +64,28 @@ def test_a_latency_is_wrong_where_its_mean_is_outside_the_interval(
     low: float, ratio: float, high: float, is_found: bool
 ) -> None:
     predicted = {"latency_ratio_low": 0.3, "latency_ratio_high": 0.7}
-    found = Findings(folder=Path(), card={}, predicted=predicted)
+    found = Findings(folder=Path(), card=PRICED, predicted=predicted)
     one = Measured(mean_s=1.0, min_s=1.0, max_s=1.0, instances=5)
 
     check_ratio(MeasuredRatio(ratio=ratio, low=low, high=high, candidate=one, baseline=one), found)
 
     assert rules_broken(found) == ["latency"] * is_found
     assert found.measured["latency_ratio_high"] == high
+
+
+@pytest.mark.parametrize(
+    ("baseline_s", "ratio", "is_told"),
+    [(1.5, 0.8, True), (0.5, 0.2, True), (1.5, 0.5, False), (1.1, 0.5, False)],
+)
+def test_on_a_machine_that_is_not_as_it_was_no_latency_is_wrong(
+    baseline_s: float, ratio: float, is_told: bool
+) -> None:
+    predicted = {"latency_ratio_low": 0.3, "latency_ratio_high": 0.7}
+    found = Findings(folder=Path(), card=PRICED, predicted=predicted)
+    one = Measured(mean_s=baseline_s, min_s=baseline_s, max_s=baseline_s, instances=5)
+
+    measured = MeasuredRatio(ratio=ratio, low=ratio, high=ratio, candidate=one, baseline=one)
+    check_ratio(measured, found)
+
+    assert not found.mismatches
+    assert [line.split(":")[0] for line in found.unchecked] == ["latency"] * is_told

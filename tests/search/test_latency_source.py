@@ -7,6 +7,7 @@ import pytest
 from paredown.hardware_models.calibrated import CalibratedLatency
 from paredown.hardware_models.device import load_device
 from paredown.hardware_models.features import PARTS
+from paredown.hardware_models.intervals import ErrorBounds
 from paredown.hardware_models.latency import LatencyError
 from paredown.hardware_models.measure import Measured
 from paredown.search import latency_source
@@ -39,7 +40,7 @@ def calibration(device=X86, threads=1, scale=1.0):
         device=device,
         threads=threads,
         factors=(scale,) * len(PARTS),
-        relative_error_95=0.1,
+        bounds=ErrorBounds(seconds=(0.1, 0.1, 0.1)),
         held_out_mape=0.05,
         networks=60,
         fingerprint="test",

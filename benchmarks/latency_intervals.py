@@ -1,0 +1,95 @@
+"""Whether predicted latency ratios stay in their 95 % intervals, on this machine:
+
+    python benchmarks/latency_intervals.py [CONFIG] [--networks 99] [--seed 1]
+
+Calibrates as a search does that says `hardware.latency: calibrated`, draws fresh candidates of the
+config's space (a third all 8-bit, a third all float, a third mixed), and times each beside the
+uncompressed model as `verify` does. Where that model is outside its own interval even after 15
+seconds, the machine is not what it was in the calibration, and the candidate is not counted. Per mix
+of precision: the share inside the interval with its binomial error, the mean width of the
+intervals, the mean error and the bias. Exit code 1 where a share is more than two binomial errors
+below 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import numpy as np
+import torch
+
+from paredown.hardware_models.intervals import MIXES, mixes_of
+from paredown.hardware_models.measure import measure_ratio
+from paredown.hardware_models.time_models import why_not_timed
+from paredown.hardware_models.workload import read_work
+from paredown.search.bundle_rules import BLOCKS, CALM, PATIENCE_S, SESSIONS
+from paredown.search.config import load_config
+from paredown.search.latency_source import (
+    export,
+    latency_model,
+    reference_work,
+    sample_candidates,
+)
+from paredown.search.workbench import survey
+from paredown.spaces.draft import draft
+
+COVERAGE = 0.95
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", nargs="?", default="examples/digits.yaml")
+    parser.add_argument("--networks", type=int, default=99)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    surveyed = survey(load_config(arguments.config))
+    space, threads = surveyed.space, surveyed.config.hardware.threads
+    started = time.perf_counter()
+    model, _ = latency_model("calibrated", surveyed.device, threads, space, None)
+    print(f"{model.source}; calibrated in {time.perf_counter() - started:.0f} s")
+    reference = reference_work(space)
+    # The references come first, and every calibration knows them.
+    fresh = sample_candidates(space, arguments.networks + 2, arguments.seed)[2:]
+    works = [read_work(draft(space.model_map(c), c)) for c in fresh]
+    files = {i: file for i, w in enumerate(works) if why_not_timed(file := export(w)) is None}
+    rows, calm, uncompressed = [], [], model.predict(reference)
+    for index, file in files.items():
+        found = measure_ratio(
+            file,
+            export(reference),
+            threads=threads,
+            instances=SESSIONS,
+            blocks=BLOCKS,
+            calm_s=CALM * uncompressed.value_s,
+            patience_s=PATIENCE_S,
+        )
+        told = model.predict_ratio(works[index], reference)
+        calm.append(uncompressed.low_s <= found.baseline.mean_s <= uncompressed.high_s)
+        inside = told.low <= found.ratio <= told.high
+        rows.append((inside, (told.high - told.low) / told.value, found.ratio / told.value - 1))
+    print(
+        f"the machine was as calm as in the calibration for {sum(calm)} of {len(calm)}; of these:"
+    )
+    table = np.array(rows)
+    mixes = mixes_of([works[index] for index in files])
+    print(f"{'networks':12}{'count':>7}{'inside':>16}{'width':>9}{'error':>9}{'bias':>9}")
+    failed = False
+    for name, chosen in {"all": mixes >= 0} | {m: mixes == i for i, m in enumerate(MIXES)}.items():
+        chosen &= np.array(calm)
+        if not chosen.any():
+            continue
+        inside, width, error = table[chosen].T
+        spread = (COVERAGE * (1 - COVERAGE) / len(inside)) ** 0.5
+        failed |= bool(inside.mean() < COVERAGE - 2 * spread)
+        print(
+            f"{name:12}{len(inside):7}{inside.mean():9.1%} ± {spread:4.1%}{width.mean():9.1%}"
+            f"{np.abs(error).mean():9.1%}{error.mean():+9.1%}"
+        )
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
