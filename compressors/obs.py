@@ -2,9 +2,9 @@
 
 Frantar and Alistarh 2022, arXiv:2208.11580. Removing weight p from a row costs w_p^2 / [H^-1]_pp after
 the rest has made up for it, and H^-1 loses the rank-one part u u^T with u = [H^-1]_:p / sqrt([H^-1]_pp).
-Taken together the u are a Cholesky factor of H^-1 with each row's own pivots, so only the column at stake
-is brought up to date, for all rows at once; after some steps H^-1 is written out for each row without what
-is settled, in one matrix product, so that a step reads few factors.
+Taken together the u are a Cholesky factor of H^-1 with each row's own pivots, so only the column at
+stake is brought up to date, for all rows at once; after some steps H^-1 is written out for each row
+without what is settled, in one matrix product, so that a step reads few factors.
 """
 
 from __future__ import annotations
