@@ -23,6 +23,7 @@ SETTINGS = {
     "3 bits": LayerChoice(weight_bits=3),
     "2 bits": LayerChoice(weight_bits=2),
     "60 % zeros": LayerChoice(sparsity=0.6, pattern="element"),
+    "2:4": LayerChoice(sparsity=0.5, pattern="2:4"),
     "2:4 and 4 bits": LayerChoice(weight_bits=4, sparsity=0.5, pattern="2:4"),
 }
 

@@ -7,6 +7,8 @@ scales, and every row's scale refitted between the sweeps. It matters at 3 bits 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -72,44 +74,73 @@ def descend_codes(
             rows), all float64.
         allowed: Boolean like the weight; a False entry gets or keeps the code 0.
     """
-    codes, scale = codes.clone(), fitted_scale(weight, gram, codes, scale)
+    # Columns first: a column is then one run of memory.
+    weight, codes = (t.transpose(1, 2).contiguous() for t in (weight, codes))
+    allowed = None if allowed is None else allowed.transpose(1, 2).to(codes.dtype).contiguous()
+    scale = fitted_scale(weight, gram, codes, scale)
     for _ in range(sweeps):
         before = codes.clone()
         _sweep_once(weight, gram, codes, scale, top, allowed)
         scale = fitted_scale(weight, gram, codes, scale)
         if torch.equal(before, codes):
             break
-    return codes, scale
+    return codes.transpose(1, 2).contiguous(), scale
 
 
 def fitted_scale(weight: Tensor, gram: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
-    """The scale (groups, rows) of least error for given codes; the old one where there is none."""
-    seen = codes @ gram
-    size, overlap = (seen * codes).sum(dim=2), (seen * weight).sum(dim=2)
+    """The scale (groups, rows) of least error for given codes; the old one where there is none.
+
+    Args:
+        weight: (groups, K, rows), columns first, as `codes`.
+    """
+    seen = gram @ codes
+    size, overlap = (seen * codes).sum(dim=1), (seen * weight).sum(dim=1)
     is_fit = (size > 0) & (overlap > 0)
     return torch.where(is_fit, overlap / torch.where(is_fit, size, 1.0), scale)
+
+
+def sweep_columns_(
+    codes: Tensor,
+    weight: Tensor,
+    gram: Tensor,
+    scale: Tensor,
+    settle: Callable[[int, Tensor], Tensor],
+) -> None:
+    """Sets every column of `codes` once, in place; blocks keep the gradient up to date.
+
+    Args:
+        codes: (groups, K, rows), columns first, as `weight`; `scale` (groups, rows).
+        settle: (index, the best values of that column, in steps of the scale) -> its codes. A dead
+            input's best values are the codes that it has.
+    """
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    # A dead input's code moves nothing: an infinite curvature leaves it where it is.
+    curvature = torch.where(diagonal > 0, diagonal, torch.inf)
+    pace = 1 / (curvature.unsqueeze(2) * scale.unsqueeze(1))
+    gradient = gram @ (codes * scale.unsqueeze(1) - weight)
+    columns = codes.shape[1]
+    for start in range(0, columns, _BLOCK):
+        stop = min(start + _BLOCK, columns)
+        moved = torch.empty_like(gradient[:, start:stop])
+        for i in range(start, stop):
+            best = torch.addcmul(codes[:, i], gradient[:, i], pace[:, i], value=-1)
+            new = settle(i, best)
+            move = (new - codes[:, i]).mul_(scale)
+            codes[:, i], moved[:, i - start] = new, move
+            gradient[:, i + 1 : stop].addcmul_(
+                gram[:, i, i + 1 : stop].unsqueeze(2), move.unsqueeze(1)
+            )
+        if stop < columns:
+            gradient[:, stop:].baddbmm_(gram[:, stop:, start:stop], moved)
 
 
 def _sweep_once(
     weight: Tensor, gram: Tensor, codes: Tensor, scale: Tensor, top: int, allowed: Tensor | None
 ) -> None:
-    """One sweep over the columns, in place on `codes`; blocks keep the gradient up to date."""
-    diagonal = gram.diagonal(dim1=1, dim2=2)
-    # A dead input's code moves nothing: an infinite curvature leaves it where it is.
-    curvature = torch.where(diagonal > 0, diagonal, torch.inf)
-    gradient = (codes * scale.unsqueeze(2) - weight) @ gram
-    columns = codes.shape[2]
-    for start in range(0, columns, _BLOCK):
-        stop = min(start + _BLOCK, columns)
-        near, square = gradient[:, :, start:stop], gram[:, start:stop, start:stop]
-        moved = torch.empty_like(near)
-        for i in range(stop - start):
-            old = codes[:, :, start + i]
-            step = near[:, :, i] / (scale * curvature[:, start + i].unsqueeze(1))
-            new = torch.round(old - step).clamp_(-top, top)
-            if allowed is not None:
-                new = new * allowed[:, :, start + i]
-            moved[:, :, i] = (new - old) * scale
-            codes[:, :, start + i] = new
-            near[:, :, i + 1 :] += moved[:, :, i : i + 1] * square[:, i : i + 1, i + 1 :]
-        gradient[:, :, stop:] += moved @ gram[:, start:stop, stop:]
+    """Every code set to the nearest one, given all others."""
+
+    def settle(index: int, best: Tensor) -> Tensor:
+        code = best.round_().clamp_(-top, top)
+        return code if allowed is None else code.mul_(allowed[:, index])
+
+    sweep_columns_(codes, weight, gram, scale, settle)

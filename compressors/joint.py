@@ -7,12 +7,13 @@ H_jj (v^2 - (s q - v)^2) over being zero; the count of weights that may stay set
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from paredown.compressors.descent import descend_codes, fitted_scale
+from paredown.compressors.descent import descend_codes, fitted_scale, sweep_columns_
 from paredown.compressors.matrix import row_errors, split_groups
 from paredown.compressors.obs import removal_path
 from paredown.compressors.quantize import Codes, top_code
@@ -21,47 +22,34 @@ from paredown.compressors.selection import smallest
 _SWEEPS = 12
 _DISCOUNT = 0.5
 """Share of the price that the first sweep forgoes: codes may come in before others have left."""
-_BLOCK = 64
 
 
 def improve_jointly(
-    weight: Tensor, gram: Tensor, bits: int, start: Codes, mask: Tensor
+    weight: Tensor, gram: Tensor, bits: int, starts: Sequence[tuple[Codes, Tensor]]
 ) -> tuple[Codes, Tensor]:
-    """Codes and mask, as many kept as in `mask`, whose summed error is at most that of `start`.
+    """Codes and mask, as many kept as in each start, whose summed error is at most any start's.
 
     Args:
         weight: The matrix (R, K); rows are compared by their errors, so scale rows to weigh them.
         gram: (K, K) or (groups, K, K).
-        start: Codes that vanish outside `mask` (R, K).
+        starts: Codes (R, K) that vanish outside the mask beside them; all masks keep as many.
     """
     weight = weight.double()
     grouped, square = split_groups(weight, gram)
-    kept = int(mask.sum())
-    state = _State(
-        weight=grouped,
-        gram=square,
-        codes=start.codes.double().reshape(grouped.shape),
-        scale=start.scale.double().reshape(grouped.shape[:2]),
-        top=top_code(bits),
-    )
-    best, best_mask, least = start, mask, float(row_errors(start.dense() - weight, gram).sum())
-    price = float(_largest(state.savings(), kept)[1])
+    kept = int(starts[0][1].sum())
+    state = _States.of(grouped, square, [codes for codes, _ in starts], top_code(bits))
+    ends = [(row_errors(c.dense() - weight, gram).sum(), c, mask) for c, mask in starts]
+    _, prices = state.largest(kept)
     for step in range(_SWEEPS):
         # Not only downhill: a round that ends dearer may lead to a better one.
-        state.sweep_(price * (1 - _DISCOUNT * (1 - step / _SWEEPS)))
-        savings = state.savings()
-        allowed, price = _largest(savings, kept)
-        codes, scale = descend_codes(
-            grouped, square, state.codes * allowed, state.scale, state.top, allowed, sweeps=2
-        )
-        found = Codes(
-            codes=codes.reshape(weight.shape).to(torch.int8), scale=scale.flatten().float()
-        )
-        error = float(row_errors(found.dense() - weight, gram).sum())
-        if error < least:
-            best, best_mask, least = found, allowed.reshape(weight.shape), error
-        state.codes, state.scale = codes, scale
-    return best, best_mask
+        state.sweep_(prices * (1 - _DISCOUNT * (1 - step / _SWEEPS)))
+        allowed, prices = state.largest(kept)
+        state.descend_(allowed)
+        for found, mask in state.found(allowed, weight.shape):
+            ends.append((row_errors(found.dense() - weight, gram).sum(), found, mask))
+        # The earliest of equals stays.
+        ends = [min(ends, key=lambda end: float(end[0]))]
+    return ends[0][1:]
 
 
 def zeros_among(
@@ -88,51 +76,75 @@ def zeros_among(
 
 
 @dataclass
-class _State:
-    """Codes under way; all tensors (groups, rows, K) but the scale (groups, rows)."""
+class _States:
+    """Codes under way from several starts, side by side as rows.
+
+    `weight` and `codes` are (groups, starts x rows, K); `scale` is (groups, starts x rows).
+    """
 
     weight: Tensor
     gram: Tensor
     codes: Tensor
     scale: Tensor
     top: int
+    count: int
 
-    def savings(self) -> Tensor:
-        """What each weight's best nonzero code saves over zero, all other codes standing."""
+    @classmethod
+    def of(cls, weight: Tensor, gram: Tensor, starts: Sequence[Codes], top: int) -> _States:
+        """Of a weight (groups, rows, K), the Gram of each group and codes of (groups x rows, K)."""
+        codes = [start.codes.double().reshape(weight.shape) for start in starts]
+        scales = [start.scale.double().reshape(weight.shape[:2]) for start in starts]
+        count = len(starts)
+        wide = weight.repeat(1, count, 1)
+        return cls(wide, gram, torch.cat(codes, dim=1), torch.cat(scales, dim=1), top, count)
+
+    def largest(self, kept: int) -> tuple[Tensor, Tensor]:
+        """Mask of the `kept` largest savings of each start, and the smallest of them, (starts,).
+
+        A weight's saving is what its best nonzero code saves over zero, all other codes standing.
+        """
         gradient = (self.codes * self.scale.unsqueeze(2) - self.weight) @ self.gram
         diagonal = self.gram.diagonal(dim1=1, dim2=2).unsqueeze(1)
         live = torch.where(diagonal > 0, diagonal, 1.0)
         wanted = self.codes * self.scale.unsqueeze(2) - gradient / live
-        value = self._nonzero(wanted, self.scale.unsqueeze(2)) * self.scale.unsqueeze(2)
-        return diagonal * value * (2 * wanted - value)
+        step = self.scale.unsqueeze(2)
+        value = torch.round(wanted.abs() / step).clamp_(1, self.top) * step
+        savings = diagonal * value * (2 * wanted.abs() - value)
+        parts = [_largest(part, kept) for part in savings.chunk(self.count, dim=1)]
+        prices = torch.tensor([price for _, price in parts], dtype=savings.dtype)
+        return torch.cat([mask for mask, _ in parts], dim=1), prices.to(savings.device)
 
-    def sweep_(self, price: float) -> None:
-        """One sweep in which staying nonzero costs `price`; scales are refitted at its end."""
-        diagonal = self.gram.diagonal(dim1=1, dim2=2)
-        live = torch.where(diagonal > 0, diagonal, 1.0)
-        gradient = (self.codes * self.scale.unsqueeze(2) - self.weight) @ self.gram
-        for start in range(0, self.codes.shape[2], _BLOCK):
-            own = slice(start, min(start + _BLOCK, self.codes.shape[2]))
-            near, square = gradient[:, :, own], self.gram[:, own, own]
-            moved = torch.empty_like(near)
-            for i in range(near.shape[2]):
-                old = self.codes[:, :, start + i]
-                curvature = live[:, start + i].unsqueeze(1)
-                wanted = old * self.scale - near[:, :, i] / curvature
-                code = self._nonzero(wanted, self.scale)
-                value = code * self.scale
-                saving = diagonal[:, start + i].unsqueeze(1) * value * (2 * wanted - value)
-                new = torch.where(saving > price, code, 0.0)
-                moved[:, :, i] = (new - old) * self.scale
-                self.codes[:, :, start + i] = new
-                near[:, :, i + 1 :] += moved[:, :, i : i + 1] * square[:, i : i + 1, i + 1 :]
-            gradient[:, :, own.stop :] += moved @ self.gram[:, own, own.stop :]
-        self.scale = fitted_scale(self.weight, self.gram, self.codes, self.scale)
+    def sweep_(self, prices: Tensor) -> None:
+        """One sweep in which staying nonzero costs `prices` (starts,); scales are refitted after."""
+        weight, codes = (t.transpose(1, 2).contiguous() for t in (self.weight, self.codes))
+        diagonal = self.gram.diagonal(dim1=1, dim2=2).unsqueeze(2)
+        by_row = prices.repeat_interleave(weight.shape[2] // self.count)
+        # In squared steps of the scale; what saves nothing, like a dead input's weight, goes.
+        toll = by_row / (diagonal * self.scale.square().unsqueeze(1))
+        toll = torch.where(diagonal > 0, toll, torch.inf)
 
-    def _nonzero(self, wanted: Tensor, scale: Tensor) -> Tensor:
-        """The nearest code that is not zero."""
-        size = torch.round(wanted.abs() / scale).clamp_(1, self.top)
-        return torch.where(wanted < 0, -size, size)
+        def settle(index: int, best: Tensor) -> Tensor:
+            size = best.abs()
+            code = size.round().clamp_(1, self.top)
+            saving = size.mul_(2).sub_(code).mul_(code)
+            return code.copysign_(best).mul_(saving > toll[:, index])
+
+        sweep_columns_(codes, weight, self.gram, self.scale, settle)
+        self.scale = fitted_scale(weight, self.gram, codes, self.scale)
+        self.codes = codes.transpose(1, 2).contiguous()
+
+    def descend_(self, allowed: Tensor) -> None:
+        """Codes settled anew where `allowed`, zero elsewhere."""
+        self.codes, self.scale = descend_codes(
+            self.weight, self.gram, self.codes * allowed, self.scale, self.top, allowed, sweeps=2
+        )
+
+    def found(self, allowed: Tensor, shape: torch.Size) -> Iterator[tuple[Codes, Tensor]]:
+        """Each start's codes and mask, in the shape of the matrix."""
+        parts = (t.chunk(self.count, dim=1) for t in (self.codes, self.scale, allowed))
+        for codes, scale, mask in zip(*parts, strict=True):
+            values = codes.reshape(shape).to(torch.int8)
+            yield Codes(codes=values, scale=scale.flatten().float()), mask.reshape(shape)
 
 
 def _largest(savings: Tensor, kept: int) -> tuple[Tensor, float]:

@@ -19,7 +19,6 @@ from paredown.compressors.joint import improve_jointly, zeros_among
 from paredown.compressors.matrix import (
     gram_diagonal,
     remembered_times_gram,
-    row_errors,
     split_groups,
 )
 from paredown.compressors.obs import obq
@@ -200,10 +199,7 @@ def _joint(problem: Problem, choice: LayerChoice) -> Compressed:
         (codes, start.mask),
         zeros_among(scaled, problem.gram, choice.weight_bits, free, kept),
     )
-    ends = (improve_jointly(scaled, problem.gram, choice.weight_bits, *s) for s in starts)
-    found, mask = min(
-        ends, key=lambda end: float(row_errors(end[0].dense() - scaled, problem.gram).sum())
-    )
+    found, mask = improve_jointly(scaled, problem.gram, choice.weight_bits, starts)
     return Compressed(values=found.codes, scale=(found.scale / scale).float(), mask=mask)
 
 

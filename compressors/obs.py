@@ -2,8 +2,9 @@
 
 Frantar and Alistarh 2022, arXiv:2208.11580. Removing weight p from a row costs w_p^2 / [H^-1]_pp after
 the rest has made up for it, and H^-1 loses the rank-one part u u^T with u = [H^-1]_:p / sqrt([H^-1]_pp).
-Taken together the u are a Cholesky factor of H^-1 with each row's own pivots, so that H^-1 is never
-copied per row: only the column at stake is brought up to date, for all rows at once.
+Taken together the u are a Cholesky factor of H^-1 with each row's own pivots, so only the column at
+stake is brought up to date, for all rows at once; after some steps H^-1 is written out for each row
+without what is settled, in one matrix product, so that a step reads few factors.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from paredown.compressors.quantize import Codes, round_to_nearest, top_code
 from paredown.compressors.selection import smallest
 
 _CHUNK_VALUES = 2**23
-"""Values of the Cholesky factors of the rows that are worked on together: 32 MiB of float32."""
+"""Values of the inverse Grams of the rows that are worked on together: 32 MiB of float32."""
+_STEPS = 64
+"""Steps after which the inverse Grams are written out: between two, a step reads that many factors."""
 _PATHS_KEPT = 32
 _paths: OrderedDict[str, Path] = OrderedDict()
 
@@ -129,28 +132,53 @@ def obq(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> 
 
 
 class _Rows:
-    """Rows of one group while their weights are settled one by one; float32."""
+    """Rows of one group while their weights are settled one by one; float32.
 
-    def __init__(self, weight: Tensor, inverse: Tensor, steps: int) -> None:
+    `columns` (R, n) says which columns each row has left at the places that all else is indexed by.
+    """
+
+    def __init__(self, weight: Tensor, inverse: Tensor) -> None:
+        rows, count = weight.shape
         self.weight = weight.clone()
-        self.inverse = inverse
+        self.columns = torch.arange(count, device=weight.device).expand(rows, -1)
+        self.inverse = inverse.expand(rows, -1, -1)
         self.diagonal = inverse.diagonal().expand_as(weight).clone()
-        self.factors = weight.new_empty(len(weight), steps, weight.shape[1])
-        self.done = 0
-        self.index = torch.arange(len(weight), device=weight.device)
+        self.index = torch.arange(rows, device=weight.device)
+        self._begin()
 
-    def settle_(self, column: Tensor, value: Tensor | float) -> None:
-        """Sets one weight of each row, at `column` (R,), to `value`; the others make up for it."""
+    def settle_(self, place: Tensor, value: Tensor | float) -> None:
+        """Sets one weight of each row, at `place` (R,), to `value`; the others make up for it."""
         before = self.factors[:, : self.done]
-        share = before[self.index, :, column]
-        own = self.inverse[column] - torch.bmm(share.unsqueeze(1), before).squeeze(1)
-        pivot = self.diagonal[self.index, column].clamp_min(torch.finfo(own.dtype).tiny)
+        share = before[self.index, :, place]
+        own = self.inverse[self.index, place] - torch.bmm(share.unsqueeze(1), before).squeeze(1)
+        pivot = self.diagonal[self.index, place].clamp_min(torch.finfo(own.dtype).tiny)
         factor = own / pivot.sqrt().unsqueeze(1)
-        error = (self.weight[self.index, column] - value) / pivot
+        error = (self.weight[self.index, place] - value) / pivot
         self.weight -= error.unsqueeze(1) * own
         self.diagonal -= factor.square()
         self.factors[:, self.done] = factor
+        self.is_settled[self.index, place] = True
         self.done += 1
+        if self.done == _STEPS:
+            self._forget_settled()
+
+    def _begin(self) -> None:
+        self.factors = self.weight.new_empty(len(self.weight), _STEPS, self.weight.shape[1])
+        self.is_settled = torch.zeros_like(self.weight, dtype=torch.bool)
+        self.done = 0
+
+    def _forget_settled(self) -> None:
+        """Writes out each row's inverse Gram for the columns that are left."""
+        left = (~self.is_settled).nonzero()[:, 1].view(len(self.weight), -1)
+        across = left.unsqueeze(1)
+        factors = self.factors.gather(2, across.expand(-1, _STEPS, -1))
+        inverse = self.inverse[self.index.unsqueeze(1), left]
+        inverse = inverse.gather(2, across.expand(-1, left.shape[1], -1))
+        self.inverse = inverse.baddbmm_(factors.transpose(1, 2), factors, alpha=-1)
+        self.diagonal = self.inverse.diagonal(dim1=1, dim2=2).clone()
+        self.weight = self.weight.gather(1, left)
+        self.columns = self.columns.gather(1, left)
+        self._begin()
 
 
 def _removals(
@@ -159,7 +187,7 @@ def _removals(
     rows, columns = weight.shape
     whole = columns // of * of if of else columns
     steps = whole // of * (of - keep) if of else columns
-    state = _Rows(weight, inverse, steps)
+    state = _Rows(weight, inverse)
     is_open = torch.ones_like(weight, dtype=torch.bool)
     is_open[:, whole:] = False
     gone = weight.new_zeros(rows, columns // of if of else 1, dtype=torch.int64)
@@ -169,10 +197,12 @@ def _removals(
     for step in range(steps):
         score = state.weight.square() / state.diagonal.clamp_min(tiny)
         # A dead input's weights cost nothing and go first.
-        score = torch.where(is_open, score.masked_fill(dead, 0.0), torch.inf)
-        cost[:, step], column = score.min(dim=1)
+        score.masked_fill_(dead[state.columns], 0.0)
+        score.masked_fill_(~is_open.gather(1, state.columns), torch.inf)
+        cost[:, step], place = score.min(dim=1)
+        column = state.columns[state.index, place]
         order[:, step] = column
-        state.settle_(column, 0.0)
+        state.settle_(place, 0.0)
         is_open[state.index, column] = False
         if of:
             gone[state.index, column // of] += 1
@@ -184,23 +214,22 @@ def _removals(
 def _round_greedily(
     weight: Tensor, inverse: Tensor, scale: Tensor, allowed: Tensor, top: int
 ) -> Tensor:
-    state = _Rows(weight, inverse, weight.shape[1])
-    is_open = torch.ones_like(weight, dtype=torch.bool)
+    state = _Rows(weight, inverse)
     codes = torch.zeros_like(weight)
     step = scale.unsqueeze(1)
     tiny = torch.finfo(weight.dtype).tiny
     for _ in range(weight.shape[1]):
-        nearest = torch.round(state.weight / step).clamp_(-top, top) * allowed
+        may = allowed.gather(1, state.columns)
+        nearest = torch.round(state.weight / step).clamp_(-top, top) * may
         error = state.weight - nearest * step
         score = error.square() / state.diagonal.clamp_min(tiny)
         # First what is pruned, then what lies outside the codes' range, then the cheapest.
-        score = torch.where(allowed & (error.abs() > step / 2), -error.abs(), score)
-        score = torch.where(allowed, score, -torch.inf).masked_fill(~is_open, torch.inf)
-        column = score.argmin(dim=1)
-        chosen = nearest[state.index, column]
-        codes[state.index, column] = chosen
-        state.settle_(column, chosen * scale)
-        is_open[state.index, column] = False
+        score = torch.where(may & (error.abs() > step / 2), -error.abs(), score)
+        score = torch.where(may, score, -torch.inf).masked_fill_(state.is_settled, torch.inf)
+        place = score.argmin(dim=1)
+        chosen = nearest[state.index, place]
+        codes[state.index, state.columns[state.index, place]] = chosen
+        state.settle_(place, chosen * scale)
     return codes
 
 

@@ -94,11 +94,22 @@ class _Collector:
     """The `after` hook of one pass: adds to the sums and listens to the layers' gradients."""
 
     layers: Mapping[str, Layer]
+    values_read: Mapping[str, str]
     with_gradients: bool
     with_curvature: bool
     watch: Watch
     samples: int = 0
     sums: dict[str, _Sums] = field(default_factory=dict)
+    first_readers: dict[str, str] = field(default_factory=dict)
+
+    def inputs_of(self, layer: Layer) -> str:
+        """Name of the layer whose sums over inputs are this one's too.
+
+        Linear layers that read the same value, such as a transformer's q, k and v, share one Gram.
+        """
+        if layer.kind != "linear":
+            return layer.name
+        return self.first_readers.setdefault(self.values_read[layer.node], layer.name)
 
     def __call__(self, node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
         self.watch(node.name, output)
@@ -107,7 +118,8 @@ class _Collector:
             return output
         sums = self.sums.setdefault(layer.name, _Sums())
         with torch.no_grad():
-            _add_inputs(sums, layer, arguments)
+            if self.inputs_of(layer) == layer.name:
+                _add_inputs(sums, layer, arguments)
             flat = channels_first(layer, output.detach()).double()
             sums.outputs = _plus(sums.outputs, flat.sum(dim=1))
             sums.squares = _plus(sums.squares, (flat * flat).sum(dim=1))
@@ -153,7 +165,8 @@ def collect_statistics(
     """
     by_node = {layer.node: layer for layer in layers}
     with_curvature = with_curvature and loss is not None
-    collector = _Collector(by_node, loss is not None, with_curvature, watch)
+    values_read = {node: graph.by_name[node].inputs[0] for node in by_node}
+    collector = _Collector(by_node, values_read, loss is not None, with_curvature, watch)
     generator = torch.Generator().manual_seed(seed)
     samples = 0
     for inputs, target in zip(batches, repeat(None) if targets is None else targets, strict=False):
@@ -168,12 +181,7 @@ def collect_statistics(
                 loss(outputs, drawn).backward()
     if not samples:
         raise StatisticsError("calibration needs at least one batch, got none; check its split")
-    return {
-        layer.name: _finish(
-            collector.sums[layer.name], layer, samples, loss is not None, with_curvature
-        )
-        for layer in layers
-    }
+    return {layer.name: _finish(collector, layer, samples) for layer in layers}
 
 
 def draw_labels(outputs: tuple[Tensor, ...], generator: torch.Generator) -> Any:
@@ -248,22 +256,21 @@ def _plus(total: Tensor | None, part: Tensor) -> Tensor:
     return part.double() if total is None else total.add_(part)
 
 
-def _finish(
-    sums: _Sums, layer: Layer, samples: int, with_gradients: bool, with_curvature: bool
-) -> LayerStatistics:
-    assert sums.gram is not None
-    assert sums.inputs is not None
+def _finish(collector: _Collector, layer: Layer, samples: int) -> LayerStatistics:
+    sums, seen = collector.sums[layer.name], collector.sums[collector.inputs_of(layer)]
+    assert seen.gram is not None
+    assert seen.inputs is not None
     assert sums.outputs is not None
     assert sums.squares is not None
-    gram, input_mean = sums.gram / sums.positions, sums.inputs / sums.positions
+    gram, input_mean = seen.gram / seen.positions, seen.inputs / seen.positions
     if layer.groups == 1 and layer.kind != "embedding":
         gram, input_mean = gram[0], input_mean[0]
     mean = sums.outputs / sums.positions
     variance = sums.squares / sums.positions - mean * mean
     # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
     heard = {
-        "gradient_gram": (with_gradients, sums.gradients, (len(mean), len(mean))),
-        "curvature": (with_curvature, sums.curvature, (len(mean), gram.shape[-1])),
+        "gradient_gram": (collector.with_gradients, sums.gradients, (len(mean), len(mean))),
+        "curvature": (collector.with_curvature, sums.curvature, (len(mean), gram.shape[-1])),
     }
     found = {
         name: mean.new_zeros(shape) if total is None else total / samples

@@ -25,7 +25,7 @@ def test_it_improves_on_pruning_then_rounding_at_the_same_count(
     weight, gram = make_problem(0, 16, 48, 300)
     _, mask = sparse_gpt(weight, gram, sparsity)
     start = descend(weight, gram, bits, mask)
-    found, kept = improve_jointly(weight, gram, bits, start, mask)
+    found, kept = improve_jointly(weight, gram, bits, [(start, mask)])
     assert int(kept.sum()) == int(mask.sum())
     assert not found.codes[~kept].any()
     assert int(found.codes.abs().max()) <= 2 ** (bits - 1) - 1
@@ -57,7 +57,7 @@ def test_small_instances_come_near_the_best_of_all_codes(make_problem: Callable[
         weight, gram = make_problem(seed, 1, 6, 60)
         _, mask = magnitude(weight, 0.5)
         start = descend(weight, gram, 2, mask)
-        found, _ = improve_jointly(weight, gram, 2, start, mask)
+        found, _ = improve_jointly(weight, gram, 2, [(start, mask)])
         error = float(row_errors(found.dense() - weight, gram))
         best = _brute_force(weight[0].double(), gram, 3)
         assert error >= best - 1e-6

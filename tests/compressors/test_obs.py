@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from paredown.compressors import obs
 from paredown.compressors.matrix import row_errors
 from paredown.compressors.obs import Path, obq, refit_support, removal_path
 from paredown.compressors.sparsify import exact_obs, magnitude, sparse_gpt
@@ -43,6 +44,20 @@ def test_the_path_is_that_of_the_definition(make_problem: Callable[..., Any]) ->
         order, costs = _greedy_path(weight[row], _damped(gram))
         assert path.order[row].tolist() == order
         assert torch.allclose(path.cost[row], torch.tensor(costs), rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("keep", "of"), [(0, 0), (2, 4), (1, 2)])
+def test_columns_forgotten_on_the_way_change_nothing(
+    make_problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, keep: int, of: int
+) -> None:
+    weight, gram = make_problem(4, 5, 50, 300)
+    whole, codes = removal_path(weight, gram, keep, of), obq(weight, gram, 3)
+    monkeypatch.setattr(obs, "_STEPS", 7)
+    obs._paths.clear()
+    often = removal_path(weight, gram, keep, of)
+    assert torch.equal(often.order, whole.order)
+    assert torch.allclose(often.cost, whole.cost, rtol=1e-3, atol=1e-6)
+    assert torch.equal(obq(weight, gram, 3).codes, codes.codes)
 
 
 def test_costs_along_the_path_add_up_to_the_error_of_the_refitted_support(
