@@ -6,7 +6,7 @@ CONFIG ?= examples/digits.yaml
 # Without --no-compile pip byte-compiles every dependency, used or not.
 INSTALL = $(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: search test lint types clean
+.PHONY: search test test-cluster lint types clean
 
 search: $(VENV)/.installed
 	$(VENV)/bin/paredown search $(CONFIG)
@@ -15,6 +15,10 @@ search: $(VENV)/.installed
 # files run whole on one of them. One thread of BLAS each: together they have no more cores than that.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
+# Each of these starts Ray, which takes both cores of a small machine.
+test-cluster: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m cluster
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

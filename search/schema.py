@@ -66,7 +66,9 @@ class SearchSection(Section):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the sampler and the statistics.")
     ray_address: str | None = Field(
-        None, description="Cluster to join (auto or ray://host:port); null starts a local one."
+        None,
+        description="Cluster to join (auto or ray://host:port); null starts a local one. One of "
+        "its nodes must have what a worker asks for when the search begins.",
     )
     rung_images: int = Field(
         1500, ge=1, description="Images of the first score; at most the search split."

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from paredown.compressors import joint
 from paredown.compressors import refit as refitting
 from paredown.compressors.assemble import assemble
+from paredown.compressors.database import Database
 from paredown.compressors.refit import DenseOutputs, refit
 from paredown.compressors.repair import reestimate
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
@@ -63,8 +65,13 @@ def test_after_a_skipped_block_the_layers_behind_make_up_for_it(
 
 
 @pytest.mark.parametrize("method", ["rtn", "gptq", "descent", "joint"])
-def test_codes_and_zeros_stay_within_the_choice(method, mapped, database, calibration, plenty):
-    model_map, base = mapped("lenet"), database("lenet")
+def test_codes_and_zeros_stay_within_the_choice(
+    method, mapped, database, calibration, plenty, monkeypatch
+):
+    # The set that a choice allows is kept in every round of the joint method.
+    monkeypatch.setattr(joint, "_SWEEPS", 2)
+    model_map, known = mapped("lenet"), database("lenet")
+    base = Database(model_map, known.tensors, known.statistics, known.ranges)
     choice = LayerChoice(weight_bits=3, sparsity=0.5, pattern="element", method=method)
     candidate = Candidate.of(
         layers={layer.name: choice for layer in model_map.layers},

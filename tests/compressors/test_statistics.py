@@ -6,15 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from paredown.compressors.matrix import to_matrix
 from paredown.compressors.repair import output_moments
 from paredown.compressors.statistics import (
+    LayerStatistics,
     StatisticsError,
     collect_statistics,
     summed_cross_entropy,
 )
+from paredown.spaces.capture import Captured
+from paredown.spaces.model_map import Layer
 
 CONVOLUTIONS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Conv2d(4, 6, 3, padding=1), (4, 7, 6)),
@@ -33,20 +36,45 @@ CONVOLUTIONS: list[tuple[nn.Module, tuple[int, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("module", "shape"), CONVOLUTIONS)
-def test_input_moments_predict_the_output_moments_of_every_kind_of_layer(
-    module: nn.Module, shape: tuple[int, ...], capture_layers: Callable[..., Any]
-) -> None:
+class Beside(nn.Module):
+    """Modules beside each other, each with an input of its own: one trace for all of them."""
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(modules)
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(module(x) for module, x in zip(self.each, inputs, strict=True))
+
+
+@pytest.fixture(scope="module")
+def beside(
+    capture_layers: Callable[..., Any],
+) -> tuple[Captured, tuple[Layer, ...], list[list[Tensor]], dict[str, LayerStatistics]]:
+    """Capture and layers of all `CONVOLUTIONS`, two batches of inputs, and the statistics of these."""
     torch.manual_seed(0)
-    batches = [[torch.randn(n, *shape) + 0.3] for n in (5, 2)]
-    captured, (layer,) = capture_layers(module, torch.zeros(1, *shape))
-    found = collect_statistics(captured.graph, captured.tensors, [layer], batches)[layer.name]
+    shapes = [shape for _, shape in CONVOLUTIONS]
+    batches = [[torch.randn(n, *shape) + 0.3 for shape in shapes] for n in (5, 2)]
+    example = tuple(torch.zeros(1, *shape) for shape in shapes)
+    captured, layers = capture_layers(Beside([module for module, _ in CONVOLUTIONS]), (example,))
+    found = collect_statistics(captured.graph, captured.tensors, layers, batches)
+    return captured, layers, batches, found
+
+
+@pytest.mark.parametrize("index", range(len(CONVOLUTIONS)), ids=lambda i: f"{CONVOLUTIONS[i][0]}")
+def test_input_moments_predict_the_output_moments_of_every_kind_of_layer(
+    index: int, beside: Any
+) -> None:
+    captured, layers, batches, statistics = beside
+    module, layer = CONVOLUTIONS[index][0], layers[index]
+    found = statistics[layer.name]
     with torch.no_grad():
-        outputs = torch.cat([module(batch) for (batch,) in batches])
+        outputs = torch.cat([module(batch[index]) for batch in batches])
     axis = 1 if layer.kind.startswith("conv") else -1
     flat = outputs.double().movedim(axis, 0).flatten(1)
     weight, bias = (captured.tensors[n] for n in (layer.weight, layer.bias))
     mean, variance = output_moments(to_matrix(weight, layer), found)
+    assert layer.name == f"each.{index}"
     assert found.positions == flat.shape[1]
     assert torch.allclose(found.output_mean, flat.mean(1), atol=1e-6)
     assert torch.allclose(found.output_std, flat.std(1, correction=0), rtol=1e-6)

@@ -79,14 +79,9 @@ def copied(finished: tuple[RunResult, Recorder], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searches end before their models are written: that part is seen in `finished`."""
+def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches end before models and pages are written, which is seen in `finished` and takes longer."""
     monkeypatch.setattr(running, "export_front", lambda *_: ())
-
-
-@pytest.fixture
-def unwritten(unexported: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searches end before models and pages are written, which take longer than the search."""
     monkeypatch.setattr(running, "write_pages", lambda *_: [])
 
 
