@@ -201,9 +201,15 @@ def load_device(name_or_path: str | Path) -> Device:
             f"shipped: {', '.join(list_devices())}"
         )
     try:
-        return Device.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return _read(path.read_text(encoding="utf-8"))
     except (ValidationError, yaml.YAMLError) as error:
         raise DeviceError(f"{path.name} is not a device file: {error}") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _read(text: str) -> Device:
+    """The device in a file's text; kept, because finding the host reads all that ship."""
+    return Device.model_validate(yaml.safe_load(text))
 
 
 def list_devices() -> tuple[str, ...]:
