@@ -66,6 +66,8 @@ def is_aligned(op: OperatorWork, device: Device) -> bool:
     """
     if op.kind == "conv_transpose" or (not op.integer and is_dequantised(op, device)):
         return False
+    if op.kind == "depthwise_conv":
+        return op.out_channels % device.alignment.float_block == 0
     multiple = device.alignment.multiple
     into = op.in_channels // op.groups
     narrow = into < device.alignment.float_block and op.groups == 1
@@ -85,12 +87,31 @@ def layout_changes(op: OperatorWork, device: Device, blocked: set[str]) -> bool:
     kind = op.kind
     sources = not blocked.isdisjoint(op.sources)
     is_blocked = not op.integer and kind in ("conv", "depthwise_conv") and is_aligned(op, device)
-    keeps = sources and kind in _KEEPS_LAYOUT
+    # An addition of values in both layouts is computed plain.
+    keeps = sources and kind in _KEEPS_LAYOUT and blocked.issuperset(op.sources)
     if is_blocked or keeps:
         blocked.add(op.name)
-    enters = is_blocked and not sources and op.in_channels >= device.alignment.float_block
-    leaves = sources and not (is_blocked or keeps)
+    # With fewer input channels than a block a convolution reads plain values and writes blocks.
+    reads_plain = is_blocked and op.in_channels < device.alignment.float_block
+    enters = is_blocked and not sources and not reads_plain
+    leaves = sources and (reads_plain or not (is_blocked or keeps))
     return enters or leaves
+
+
+def runs_alone(op: OperatorWork, blocked: set[str], alone: set[str]) -> bool:
+    """Whether an operator is a kernel of its own, though the graph would let it fuse.
+
+    ONNX Runtime adds inside a float convolution in the blocked layout only; the activation behind
+    an addition that is left alone is alone too. Such operators join `alone`.
+
+    Args:
+        blocked: As `layout_changes` left it, `op` included.
+    """
+    torn_add = op.kind == "add" and op.fused and op.name not in blocked
+    if torn_add or (op.kind == "activation" and op.fused and not alone.isdisjoint(op.sources)):
+        alone.add(op.name)
+        return True
+    return not op.fused
 
 
 def ceil_to(count: int, block: int) -> int:

@@ -53,7 +53,7 @@ REFERENCE_WEIGHT = 10.0
 candidate's error alone. On 240 candidates of digits it took the mean error of ratios from 8.3 to 5.7 %,
 that of seconds from 5.4 to 5.6 %."""
 # Weights of the ridge relative to the number of networks, chosen among by cross-validation.
-_RIDGES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)
+_RIDGES = (1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)
 
 
 class CalibrationError(ValueError):

@@ -218,7 +218,12 @@ class CompiledSpace:
         found = []
         for index in range(len(self._units)):
             crossing = tuple(
-                (op.kind in ("quantize", "dequantize"), op.integer, op.name in blocked)
+                (
+                    op.kind in ("quantize", "dequantize"),
+                    op.integer,
+                    op.name in blocked,
+                    op.kind == "add" and op.fused,
+                )
                 for op in (
                     work.operators[place[n]] for n in sorted(last_reader, key=place.__getitem__)
                 )

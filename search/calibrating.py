@@ -104,20 +104,24 @@ def space_networks(space: Space, count: int) -> list[Network]:
 
 
 def family_networks(
-    families: Sequence[Family], count: int, device: Device, told: Told
+    families: Sequence[Family],
+    count: int,
+    device: Device,
+    told: Told,
+    candidates: int = CANDIDATES_EACH,
 ) -> list[Network]:
-    """Random candidates of random architectures, equally many of each family."""
+    """Random candidates of random architectures, so many of each, equally many of each family."""
     found: list[Network] = []
-    each = max(1, count // (len(families) * CANDIDATES_EACH))
+    each = max(1, count // (len(families) * candidates))
     for family in families:
         told(f"reading {each} random networks like {family}")
         for seed in range(each):
             space = family_space(family, seed, device)
             # The references come first; every architecture gives one of the two in turn.
-            drawn = sample_candidates(space, CANDIDATES_EACH + 2)
+            drawn = sample_candidates(space, candidates + 2)
             for candidate in (drawn[seed % 2], *drawn[3:]):
-                origin = f"{family} {seed}"
-                found.append(network_of(space, candidate, len(found), origin, len(found) // 4))
+                origin, group = f"{family} {seed}", len(found) // candidates
+                found.append(network_of(space, candidate, len(found), origin, group))
     return found
 
 

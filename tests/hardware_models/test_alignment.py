@@ -1,17 +1,32 @@
 from __future__ import annotations
 
+import tempfile
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
+import onnx
+import onnxruntime
 import pytest
+import torch
+from torch import nn
 
+from paredown.compressors.export.lowering import lower
 from paredown.hardware_models.alignment import (
     blocked_operators,
     ceil_to,
     is_aligned,
+    layout_changes,
     padded_macs,
+    runs_alone,
 )
-from paredown.hardware_models.device import load_device
-from paredown.hardware_models.workload import OperatorWork, Work
+from paredown.hardware_models.device import DeviceError, host_device, load_device
+from paredown.hardware_models.workload import OperatorWork, Work, read_work
+from paredown.search.latency_source import imagine
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.capture import capture
+from paredown.spaces.draft import draft
+from paredown.spaces.read import read_model_map
 
 X86 = load_device("x86-avx512-vnni-ort")
 
@@ -48,8 +63,81 @@ def test_weights_that_are_no_constants_have_no_fast_layout():
 
 def test_an_addition_keeps_the_layout_of_what_it_adds():
     conv = convolution(16, 16)
-    add = OperatorWork(name="a", kind="add", sources=("c", "x"))
+    add = OperatorWork(name="a", kind="add", sources=("c",))
     norm = OperatorWork(name="n", kind="norm", sources=("a",))
     assert blocked_operators(Work(operators=(conv, add, norm)), X86) == {"c", "a"}
     integer = replace(conv, integer=True, onnx_type="int8")
     assert blocked_operators(Work(operators=(integer, add, norm)), X86) == frozenset()
+
+
+def test_a_depthwise_convolution_of_whole_blocks_keeps_the_layout():
+    def depthwise(channels: int) -> OperatorWork:
+        return convolution(channels, channels, kind="depthwise_conv", groups=channels)
+
+    assert is_aligned(depthwise(48), X86)
+    assert not is_aligned(depthwise(40), X86)
+
+
+def test_a_convolution_of_few_channels_reads_plain_values():
+    """As after a low rank: the blocks before it are reordered, its result is blocked again."""
+    wide = convolution(48, 32)
+    few = convolution(8, 32, name="d", sources=("c",))
+    blocked: set[str] = set()
+    assert [layout_changes(op, X86, blocked) for op in (wide, few)] == [True, True]
+    assert blocked == {"c", "d"}
+    more = convolution(32, 32, name="e", sources=("d",))
+    assert not layout_changes(more, X86, blocked)
+
+
+def is_here() -> bool:
+    try:
+        return host_device().name == X86.name
+    except DeviceError:
+        return False
+
+
+@pytest.mark.skipif(not is_here(), reason="blocks of another size, or none")
+@pytest.mark.parametrize("shortcut", ["float", "codes"])
+def test_an_addition_fuses_only_in_the_blocked_layout(shortcut):
+    """Held against ONNX Runtime: what came from codes is plain, and is added plain."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.one, self.two, self.last = (
+                nn.Conv2d(i, o, 3, padding=1) for i, o in ((3, 16), (16, 16), (16, 16), (16, 16))
+            )
+
+        def forward(self, x):
+            x = self.stem(x).relu()
+            return self.last((self.two(self.one(x).relu()) + x).relu())
+
+    torch.manual_seed(0)
+    model_map = read_model_map(capture(Block(), torch.randn(1, 3, 8, 8)))
+    first = next(s for s in model_map.segments if "stem" in s.layers)
+    codes = {first.name: SegmentChoice(activation_bits=8)} if shortcut == "codes" else {}
+    assert first.layers == ("stem",)
+    layers = {"stem": LayerChoice(weight_bits=8, method="rtn")} if codes else {}
+    blueprint = draft(model_map, Candidate.of(layers=layers, segments=codes))
+    run = run_by_runtime(bytes(lower(imagine(blueprint, 0)).SerializeToString()))
+    blocked, alone = set(), set()
+    reorders, kernels = 0, Counter()
+    for op in read_work(blueprint).operators:
+        reorders += layout_changes(op, X86, blocked)
+        if runs_alone(op, blocked, alone):
+            kernels[op.kind] += 1
+    assert kernels["add"] == run["Add"] == (shortcut == "codes")
+    assert kernels["activation"] == run["Relu"]
+    # The result leaves its blocks for the caller, which nothing is priced for.
+    assert reorders == run["ReorderInput"] + run["ReorderOutput"] - 1
+
+
+def run_by_runtime(model: bytes) -> Counter:
+    """Operator types of the graph that ONNX Runtime runs, with its blocked layout."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = str(Path(folder) / "model.onnx")
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        graph = onnx.load(options.optimized_model_filepath).graph
+    return Counter(node.op_type for node in graph.node)

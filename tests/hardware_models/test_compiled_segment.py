@@ -35,6 +35,6 @@ def test_precision_follows_its_knob_or_is_constant():
     [({}, True), ({"seconds": (1.0, 2.0 + 1e-12)}, True), ({"seconds": (1.0, 2.1)}, False),
      ({"state": 1}, False), ({"weight_bits": 9}, False)],
 )  # fmt: skip
-def test_entries_agree_in_seconds_bits_and_state(changes, same):
-    facts = {"seconds": (1.0, 2.0), "weight_bits": 8, "state": 0}
+def test_entries_agree_in_seconds_bits_precisions_and_state(changes, same):
+    facts = {"seconds": (1.0, 2.0), "weight_bits": 8, "precisions": 1, "state": 0}
     assert alike(Entry(**facts), Entry(**{**facts, **changes})) == same

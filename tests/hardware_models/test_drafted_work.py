@@ -1,4 +1,4 @@
-"""The work of drafted candidates, against the integer kernels the exporter promises."""
+"""The work of drafted candidates, against the integer kernels that the runtime gives them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections import Counter
 
 import pytest
 
-from paredown.compressors.export.kernels import promised_kernels
+from paredown.compressors.export.kernels import integer_kernels, promised_kernels
+from paredown.compressors.export.lowering import lower
 from paredown.hardware_models.workload import read_work
+from paredown.search.latency_source import imagine
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.draft import draft
 from paredown.spaces.read import read_model_map
@@ -56,7 +58,7 @@ def model_map(residual_chain):
     return read_model_map(residual_chain(3, 16))
 
 
-def test_integer_operators_are_those_the_exporter_promises(model_map):
+def test_integer_operators_are_those_of_the_runtime_and_at_least_those_promised(model_map):
     for candidate in candidates(model_map, 20):
         blueprint = draft(model_map, candidate)
         found = Counter(
@@ -64,7 +66,9 @@ def test_integer_operators_are_those_the_exporter_promises(model_map):
             for op in read_work(blueprint).operators
             if op.integer and op.kind in COUNTED
         )
-        assert found == promised_kernels(blueprint)
+        assert found == integer_kernels(lower(imagine(blueprint, 0)).SerializeToString())
+        # More: float layers between codes, which the runtime rounds itself.
+        assert found >= promised_kernels(blueprint)
 
 
 def test_a_price_needs_no_codes(model_map):
