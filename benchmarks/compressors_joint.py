@@ -21,7 +21,7 @@ from collections.abc import Callable
 from paired import Bench, Outcome, open_bench
 from torch import Tensor
 
-from paredown.compressors import methods
+from paredown.compressors import methods, obs
 from paredown.compressors.assemble import assemble
 from paredown.compressors.descent import descend
 from paredown.compressors.export.sizes import packed_file_bytes
@@ -34,6 +34,8 @@ from paredown.spaces.candidate import Candidate, LayerChoice
 
 BUDGETS = ((2, 0.5), (2, 0.6), (2, 0.7), (3, 0.6), (3, 0.7))
 IMAGES = 2500
+PATHS_KEPT = 200
+"""Pruning paths that the orders of one budget share: of every layer, dense and in each one's codes."""
 
 Quantize = Callable[[Tensor, Tensor, int, Tensor | None], Codes]
 
@@ -114,6 +116,7 @@ def compare(bench: Bench, dense: Outcome, bits: int, sparsity: float) -> None:
 
 def main() -> None:
     """Prints one block for each budget."""
+    obs._PATHS_KEPT = PATHS_KEPT
     bench = open_bench()
     dense = bench.outcome(bench.assemble(Candidate.of()), bench.search, IMAGES)
     print(f"uncompressed, {IMAGES} images of the search split {dense.text(dense)}", flush=True)

@@ -27,8 +27,10 @@ from paredown.compressors.recent import Recent
 from paredown.compressors.sparsify import exact_obs, magnitude, saliency, sparse_gpt
 from paredown.spaces.candidate import LayerChoice, Method
 
-_LEAST_WEIGHT = 1e-3
-"""Smallest weight of a row, as a share of the mean: the loss's curvature is an estimate."""
+_LEAST_WEIGHT = 0.3
+"""Smallest weight of a row, as a share of the mean. On images that a network answers surely few hold most
+of the curvature, and rows that it holds free are not: at 0.001, half of a classifier's output energy went
+for a predicted damage of 0.0001, and the loss rose by 1.1 (small transformer, 60 % zeros)."""
 
 
 @dataclass(frozen=True, kw_only=True)

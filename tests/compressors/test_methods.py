@@ -126,6 +126,18 @@ def test_rows_that_matter_to_the_loss_keep_more_weights(make_problem: Callable[.
         assert found.mask[0].sum() > found.mask[1].sum()
 
 
+def test_rows_that_seem_free_keep_their_share_all_the_same(
+    make_problem: Callable[..., Any],
+) -> None:
+    weight, gram = make_problem(5, 2, 40, 200)
+    weight[1] = weight[0]
+    curvature = torch.tensor([1.0, 0.0])
+    for method in ("laq", "gptq", "obq"):
+        choice = LayerChoice(sparsity=0.5, pattern="element", method=method)
+        found = compress(Problem(matrix=weight, gram=gram, row_curvature=curvature), choice)
+        assert found.mask[1].sum() > 0.25 * found.mask[0].sum()
+
+
 def test_better_methods_are_better_in_the_sum(make_problem: Callable[..., Any]) -> None:
     for bits, zeros in ((2, (0.0, "dense")), (3, (0.0, "dense")), (3, (0.6, "element"))):
         sums = dict.fromkeys(METHODS, 0.0)
