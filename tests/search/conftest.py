@@ -149,7 +149,7 @@ def _captured_once() -> Iterator[None]:
         return known[weights, shapes]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("paredown.search.workbench.capture", remembering)
+        patch.setattr("paredown.search.survey.capture", remembering)
         yield
 
 
