@@ -84,18 +84,17 @@ def blocked_operators(work: Work, device: Device) -> frozenset[str]:
 
 def layout_changes(op: OperatorWork, device: Device, blocked: set[str]) -> bool:
     """Whether inputs of `op` are reordered; a blocked result joins `blocked`."""
-    kind = op.kind
-    sources = not blocked.isdisjoint(op.sources)
-    is_blocked = not op.integer and kind in ("conv", "depthwise_conv") and is_aligned(op, device)
-    # An addition of values in both layouts is computed plain.
-    keeps = sources and kind in _KEEPS_LAYOUT and blocked.issuperset(op.sources)
-    if is_blocked or keeps:
-        blocked.add(op.name)
+    has_blocked = not blocked.isdisjoint(op.sources)
+    if op.integer or op.kind not in ("conv", "depthwise_conv") or not is_aligned(op, device):
+        # An addition of values in both layouts is computed plain.
+        keeps = has_blocked and op.kind in _KEEPS_LAYOUT and blocked.issuperset(op.sources)
+        if keeps:
+            blocked.add(op.name)
+        return has_blocked and not keeps
+    blocked.add(op.name)
     # With fewer input channels than a block a convolution reads plain values and writes blocks.
-    reads_plain = is_blocked and op.in_channels < device.alignment.float_block
-    enters = is_blocked and not sources and not reads_plain
-    leaves = sources and (reads_plain or not (is_blocked or keeps))
-    return enters or leaves
+    reads_plain = op.in_channels < device.alignment.float_block
+    return has_blocked == reads_plain
 
 
 def runs_alone(op: OperatorWork, blocked: set[str], alone: set[str]) -> bool:

@@ -92,7 +92,9 @@ def operator_parts_s(
     found: list[Mapping[str, float]] = []
     for op in work.operators:
         is_reordered = layout_changes(op, device, blocked)
-        is_fused = not runs_alone(op, blocked, alone)
+        is_fused = op.fused
+        if is_fused and (alone or op.kind == "add"):  # for all others the answer is known
+            is_fused = not runs_alone(op, blocked, alone)
         facts = (is_reordered, is_fused, *_FACTS(op))
         parts = known.get(facts)
         if parts is None:

@@ -58,11 +58,8 @@ def mixes_of_flags(flags: Indices) -> Indices:
 
 def precision_flags(operators: Iterable[OperatorWork]) -> int:
     """The flags of all layers among the operators, combined."""
-    found = 0
-    for op in operators:
-        if op.kind in LAYERS:
-            found |= INTEGER if op.integer else FLOAT
-    return found
+    found = {op.integer for op in operators if op.kind in LAYERS}
+    return (FLOAT if False in found else 0) | (INTEGER if True in found else 0)
 
 
 def symmetric(value_s: Array, relative_error: float | Array) -> tuple[Array, Array]:

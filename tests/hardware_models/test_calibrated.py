@@ -145,7 +145,7 @@ def test_a_ratio_to_another_network_takes_both_errors():
 def test_ratios_keep_their_intervals_whatever_the_precision():
     """Errors with a spread of each mix, 1, 3 and 8 %: 95 % of new networks of each are inside."""
     spreads, held, count = np.array([0.01, 0.03, 0.08]), np.zeros(3), np.zeros(3)
-    calibrations, each = 12, 40
+    calibrations, each = 8, 40
     for seed in range(calibrations):
         random = np.random.default_rng(seed)
         works = [mixed_network(random, mix) for _ in range(each) for mix in (0, 1, 2)]
