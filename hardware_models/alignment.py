@@ -47,6 +47,20 @@ def held_bits(op: OperatorWork, device: Device) -> int:
     return stored if is_read else 32
 
 
+def weight_level(work: Work, device: Device) -> int:
+    """Index of the fastest level of memory that holds all weights as kernels read them; else the last.
+
+    Every inference walks them all.
+    """
+    layers = (op for op in work.operators if op.weight_count)
+    bits = {op.weight: op.weight_count * held_bits(op, device) for op in layers}
+    resident_bytes = sum(bits.values()) // 8
+    for index, level in enumerate(device.memory.levels):
+        if level.size_bytes is None or resident_bytes <= level.size_bytes:
+            return index
+    return len(device.memory.levels) - 1
+
+
 def padded_macs(op: OperatorWork, device: Device) -> float:
     """MACs of a convolution as the device's kernel runs them, with channels padded to its
     blocks."""

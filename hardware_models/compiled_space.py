@@ -166,7 +166,7 @@ class CompiledSpace:
         return found[::-1]
 
     def _level(self, weight_bytes: Codes) -> Codes:
-        """Index of the level of memory that holds so many bytes, as `memory_level` finds it."""
+        """Index of the level of memory that holds so many bytes, as `weight_level` finds it."""
         limits = [
             math.inf if level.size_bytes is None else level.size_bytes
             for level in self._model.device.memory.levels[:-1]

@@ -22,6 +22,7 @@ from paredown.hardware_models.alignment import (
     layout_changes,
     padded_macs,
     runs_alone,
+    weight_level,
 )
 from paredown.hardware_models.device import Compute, Device
 from paredown.hardware_models.workload import OperatorWork, Work
@@ -85,7 +86,7 @@ def operator_parts_s(
         level: Index of that level of memory; None finds it from the work's own weights.
     """
     if level is None:
-        level = memory_level(resident_weight_bytes(work, device), device)
+        level = weight_level(work, device)
     known = _known_parts(device, threads, level)
     blocked: set[str] = set()
     alone: set[str] = set()
@@ -146,21 +147,6 @@ def _parts_s(
     elif not is_fused:
         _add_elementwise(parts, op, device, speed)
     return dict(parts)
-
-
-def resident_weight_bytes(work: Work, device: Device) -> int:
-    """Bytes of weights as kernels read them, walked on every inference."""
-    layers = (op for op in work.operators if op.weight_count)
-    bits = {op.weight: op.weight_count * held_bits(op, device) for op in layers}
-    return sum(bits.values()) // 8
-
-
-def memory_level(resident_bytes: int, device: Device) -> int:
-    """Index of the fastest level of memory that holds so many bytes; else the last."""
-    for index, level in enumerate(device.memory.levels):
-        if level.size_bytes is None or resident_bytes <= level.size_bytes:
-            return index
-    return len(device.memory.levels) - 1
 
 
 def _add_call(parts: dict[str, float], op: OperatorWork, device: Device) -> None:
