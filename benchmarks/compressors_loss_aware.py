@@ -11,7 +11,13 @@ the mean of each output, as the solvers of this package do wherever a layer has 
 is that about the inputs' means, for only what is left of an error hurts. Behind a ReLU most of an input's
 mean square is its mean, so the two differ much.
 
-@@FOUND@@
+What was found, in the loss of five seeds. Where biases take the mean, LAB and every LAT beat BWN and
+TWN in every seed and both granularities (by 0.37 to 0.61, and by 0.04 to 0.08), and LAT a ternary code
+of least squares (0.03 to 0.07). LAT also beats a TWN whose biases stay as trained (0.02 to 0.07); at
+one bit the mean taken is no gain in itself. LAQ at 3 bits beats scales from the largest weight (0.005
+to 0.013) and is no better than scales of least squares; in logarithmic codes it can be worse (by
+0.005). With biases as trained LAT gains nothing sure: a diagonal cannot see that all inputs of a row
+have means of one sign, so that what it saves is lost again in shifted outputs.
 """
 
 from __future__ import annotations
