@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from paredown.hardware_models.calibrated import CalibratedLatency
+from paredown.hardware_models.calibrated import CalibratedLatency, fit
 from paredown.hardware_models.device import load_device
 from paredown.hardware_models.features import PARTS
 from paredown.hardware_models.intervals import ErrorBounds
 from paredown.hardware_models.latency import LatencyError
+from paredown.hardware_models.learned import FEWEST_NETWORKS, LearnedLatency, fit_learned
 from paredown.hardware_models.measure import Measured
 from paredown.search import latency_source
 from paredown.search.latency_source import kept_latency_model, latency_model
@@ -47,16 +48,31 @@ def calibration(device=X86, threads=1, scale=1.0):
     )
 
 
+def learned(works, measured_s, device, **others):
+    """What `fit_best` ends in where the correction errs less."""
+    return fit_learned(works, measured_s, fit(works, measured_s, device, **others))
+
+
 @pytest.mark.usefixtures("here")
-def test_a_fit_is_kept_for_the_run_and_comes_back_equal(space, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("networks", "fitted", "kind"),
+    [(8, fit, CalibratedLatency), (FEWEST_NETWORKS, learned, LearnedLatency)],
+)
+def test_a_fit_is_kept_for_the_run_and_comes_back_equal(
+    networks, fitted, kind, space, tmp_path, monkeypatch
+):
     file = tmp_path / "latency.json"
+    monkeypatch.setattr(latency_source, "_NETWORKS", networks)
+    monkeypatch.setattr(latency_source, "fit_best", fitted)
     first = kept_latency_model("calibrated", X86, 1, space, file)
+    assert isinstance(first, kind)
 
     def again(*_, **__):
         raise AssertionError("measured a second time")
 
     monkeypatch.setattr(latency_source, "measure_latencies", again)
-    assert kept_latency_model("calibrated", X86, 1, space, file) == first
+    kept = kept_latency_model("calibrated", X86, 1, space, file)
+    assert kept.to_json() == first.to_json()
     assert list(tmp_path.iterdir()) == [file]
 
 
