@@ -3,8 +3,11 @@ VENV ?= .venv
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
 
-# Without --no-compile pip byte-compiles every dependency, used or not.
+# Without --no-compile pip byte-compiles every dependency, used or not. What is used is compiled when it is
+# first imported, and kept even where the environment (many containers) says not to: a search starts some
+# ten processes, and each would compile torch anew for seconds.
 INSTALL = $(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: search test test-cluster lint types clean
 
@@ -29,6 +32,7 @@ types: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --upgrade pip  # that of an older Python takes half as long again
 	$(INSTALL) --editable .
 	touch $@
 

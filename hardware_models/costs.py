@@ -2,70 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.energy import energy_ratio
-from paredown.hardware_models.latency import Estimate, LatencyModel
-from paredown.hardware_models.memory import PeakMemory, peak_activation_bytes
+from paredown.hardware_models.latency import LatencyModel
+from paredown.hardware_models.memory import peak_activation_bytes
 from paredown.hardware_models.workload import Work, read_work
 from paredown.spaces.blueprint import Blueprint
 
-Sizes = Callable[[Blueprint], Mapping[str, float]]
-"""File sizes of a blueprint by name ("onnx_bytes", "packed_bytes"), from whoever writes the
-files."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Costs of one model. `sizes` are bytes of the files it will be written to, by name.
-
-    `energy_ratio` is relative to the uncompressed model.
-    """
-
-    latency: Estimate
-    macs: int
-    bops: int
-    peak_memory: PeakMemory
-    energy_ratio: float
-    sizes: Mapping[str, float] = field(default_factory=dict)
-
-    def as_metrics(self) -> dict[str, float]:
-        """Every cost as one flat number, for trackers and bounds."""
-        return {
-            "latency_s": self.latency.value_s,
-            "latency_low_s": self.latency.low_s,
-            "latency_high_s": self.latency.high_s,
-            "macs": float(self.macs),
-            "bops": float(self.bops),
-            "peak_memory_bytes": float(self.peak_memory.planned_bytes),
-            "peak_memory_lower_bound_bytes": float(self.peak_memory.lower_bound_bytes),
-            "energy_ratio": self.energy_ratio,
-            **self.sizes,
-        }
+FurtherCost = Callable[[Blueprint], float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostModels:
     """Prices blueprints on one device; pure, so a candidate has one price for a whole search.
 
-    `reference` is the Work of the uncompressed model.
+    `reference` is the Work of the uncompressed model, `further` are costs by name that others know:
+    sizes of the files it will be written to, seconds on other devices.
     """
 
     device: Device
     latency_model: LatencyModel
     reference: Work
-    sizes: Sizes
+    further: Mapping[str, FurtherCost] = field(default_factory=dict)
 
-    def price(self, blueprint: Blueprint) -> Cost:
-        """All costs of a blueprint, in milliseconds of computing."""
+    def price(
+        self, blueprint: Blueprint, names: Collection[str] | None = None
+    ) -> dict[str, float]:
+        """Costs of a blueprint by name: latency_s and the ends of its interval latency_low_s and
+        latency_high_s, macs, bops, peak_memory_bytes with its lower bound, energy_ratio (relative to
+        the uncompressed model) and the further ones.
+
+        Args:
+            names: Only these; a search prices hundreds of candidates for a few of their costs.
+
+        Raises:
+            KeyError: There is no cost of such a name.
+        """
         work = read_work(blueprint)
-        return Cost(
-            latency=self.latency_model.predict(work),
-            macs=work.macs,
-            bops=work.bops,
-            peak_memory=peak_activation_bytes(blueprint, self.device),
-            energy_ratio=energy_ratio(work, self.reference, self.device.energy),
-            sizes=dict(self.sizes(blueprint)),
-        )
+        found: dict[str, float] = {}
+        for group, price in _GROUPS.items():
+            if names is None or not group.isdisjoint(names):
+                found |= price(self, blueprint, work)
+        wanted = self.further if names is None else [n for n in names if n not in found]
+        found |= {name: self.further[name](blueprint) for name in wanted}
+        return found if names is None else {name: found[name] for name in names}
+
+
+def _latency(models: CostModels, _: Blueprint, work: Work) -> dict[str, float]:
+    estimate = models.latency_model.predict(work)
+    return {
+        "latency_s": estimate.value_s,
+        "latency_low_s": estimate.low_s,
+        "latency_high_s": estimate.high_s,
+    }
+
+
+def _operations(_: CostModels, __: Blueprint, work: Work) -> dict[str, float]:
+    return {"macs": float(work.macs), "bops": float(work.bops)}
+
+
+def _memory(models: CostModels, blueprint: Blueprint, _: Work) -> dict[str, float]:
+    peak = peak_activation_bytes(blueprint, models.device)
+    return {
+        "peak_memory_bytes": float(peak.planned_bytes),
+        "peak_memory_lower_bound_bytes": float(peak.lower_bound_bytes),
+    }
+
+
+def _energy(models: CostModels, _: Blueprint, work: Work) -> dict[str, float]:
+    return {"energy_ratio": energy_ratio(work, models.reference, models.device.energy)}
+
+
+_GROUPS: Mapping[frozenset[str], Callable[[CostModels, Blueprint, Work], Mapping[str, float]]] = {
+    frozenset({"latency_s", "latency_low_s", "latency_high_s"}): _latency,
+    frozenset({"macs", "bops"}): _operations,
+    frozenset({"peak_memory_bytes", "peak_memory_lower_bound_bytes"}): _memory,
+    frozenset({"energy_ratio"}): _energy,
+}
+"""Costs that are computed together."""

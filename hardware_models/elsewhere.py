@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.latency import RooflineLatency
@@ -16,25 +16,24 @@ HIGH_ON = "latency_high_s@"
 """The same of the upper end of its 95 % interval, which absolute bounds are held against."""
 
 
-@dataclass(frozen=True)
-class LatenciesElsewhere:
-    """Prices blueprints in seconds on each of `devices`, on as many threads as each has.
+def latencies_elsewhere(
+    devices: Sequence[Device], threads: int = 1
+) -> dict[str, Callable[[Blueprint], float]]:
+    """Metrics of each of `devices`, on as many threads as each has, to what prices them in seconds.
 
     Nothing there is measured, so these seconds rank: bounds on them are best relative.
     """
+    found: dict[str, Callable[[Blueprint], float]] = {}
+    for device in devices:
+        model = RooflineLatency(device, min(threads, device.runtime.max_threads))
+        found[f"{LATENCY_ON}{device.name}"] = partial(_value_s, model)
+        found[f"{HIGH_ON}{device.name}"] = partial(_high_s, model)
+    return found
 
-    devices: Sequence[Device]
-    threads: int = 1
 
-    def __call__(self, blueprint: Blueprint) -> Mapping[str, float]:
-        """Metric name to seconds, empty without devices."""
-        if not self.devices:
-            return {}
-        work = read_work(blueprint)
-        found: dict[str, float] = {}
-        for device in self.devices:
-            threads = min(self.threads, device.runtime.max_threads)
-            latency = RooflineLatency(device, threads).predict(work)
-            found[f"{LATENCY_ON}{device.name}"] = latency.value_s
-            found[f"{HIGH_ON}{device.name}"] = latency.high_s
-        return found
+def _value_s(model: RooflineLatency, blueprint: Blueprint) -> float:
+    return model.predict(read_work(blueprint)).value_s
+
+
+def _high_s(model: RooflineLatency, blueprint: Blueprint) -> float:
+    return model.predict(read_work(blueprint)).high_s

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paredown.compressors.export.plan import ExportError
-from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
+from paredown.compressors.export.sizes import file_sizes
 from paredown.hardware_models.costs import CostModels
 from paredown.hardware_models.latency import LatencyModel, RooflineLatency
 from paredown.hardware_models.workload import read_work
 from paredown.search.latency_source import latency_model
 from paredown.search.survey import Surveyed
-from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.draft import draft
 
@@ -61,23 +60,16 @@ def baseline_of(surveyed: Surveyed) -> Baseline:
         device=surveyed.device,
         latency_model=model,
         reference=read_work(blueprint),
-        sizes=_sizes,
+        further=file_sizes(),
     )
     try:
-        told = costs.price(blueprint).as_metrics()
+        told = costs.price(blueprint, _TOLD)
     except ExportError as error:
         return Baseline(
             costs={}, latency_source=model.source, is_preset=is_preset, problem=str(error)
         )
     return Baseline(
-        costs={name: told[name] for name in _TOLD},
+        costs=told,
         latency_source=model.source,
         is_preset=is_preset,
     )
-
-
-def _sizes(blueprint: Blueprint) -> Mapping[str, float]:
-    return {
-        "onnx_bytes": float(onnx_file_bytes(blueprint)),
-        "packed_bytes": float(packed_file_bytes(blueprint)),
-    }

@@ -16,7 +16,9 @@ def refused_by(workbench: Workbench, goals: Sequence[Goal], candidate: Candidate
     A candidate without a price breaks none here: it fails with its reason when it is told.
     """
     bounded = [goal for goal in goals if goal.is_cost and goal.has_bound]
-    prices = workbench.costs(candidate) if bounded else None
+    if not bounded:
+        return None
+    prices = workbench.costs(candidate, [goal.held_metric for goal in bounded])
     if prices is None:
         return None
     return next((goal.metric for goal in bounded if not goal.keeps_bounds(prices)), None)

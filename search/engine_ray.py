@@ -38,26 +38,18 @@ candidate's fault."""
 _ERROR_LINES = 8
 
 
-def run_ray(
-    coordinator: Coordinator, evaluator: Evaluator, section: SearchSection, code_path: str
-) -> None:
-    """Works until the coordinator has nothing more to do, on `section.workers` actors.
-
-    Args:
-        code_path: Folders of the user's code, for the workers' PYTHONPATH; "" for none.
+def run_ray(coordinator: Coordinator, evaluator: Evaluator, section: SearchSection) -> None:
+    """Works until the coordinator has nothing more to do, on `section.workers` actors of a `ray_cluster`.
 
     Raises:
-        RayFailed: The cluster has not what a worker asks for, or worker after worker ended.
+        RayFailed: Worker after worker ended.
     """
-    os.environ.update(_QUIET)
     from ray import tune
 
+    # Tune gives an actor up, and all it has solved, unless the next trial waits already.
+    coordinator.ahead = section.workers
     searcher, scheduler = _tune_parts(coordinator)
-
-    with (
-        _cluster(section, code_path),
-        tempfile.TemporaryDirectory(prefix="paredown-tune-") as scratch,
-    ):
+    with tempfile.TemporaryDirectory(prefix="paredown-tune-") as scratch:
         resources = {"cpu": cpus_per_worker(section)}
         if section.gpus_per_worker:
             resources["gpu"] = section.gpus_per_worker
@@ -102,16 +94,24 @@ def check_cluster(section: SearchSection) -> None:
     A cluster of our own has the CPUs that are asked for, so without GPUs there is nothing to ask it.
 
     Raises:
-        RayFailed: As `run_ray`.
+        RayFailed: As `ray_cluster`.
     """
     if section.ray_address is not None or section.gpus_per_worker > 0:
-        os.environ.update(_QUIET)
-        with _cluster(section, ""):
+        with ray_cluster(section):
             return
 
 
 @contextmanager
-def _cluster(section: SearchSection, code_path: str) -> Iterator[None]:
+def ray_cluster(section: SearchSection, code_path: str = "") -> Iterator[None]:
+    """The Ray cluster of a search: joined, or started on this machine and ended afterwards.
+
+    Args:
+        code_path: Folders of the user's code, for the workers' PYTHONPATH.
+
+    Raises:
+        RayFailed: There is none at the address, or it has not what a worker asks for.
+    """
+    os.environ.update(_QUIET)
     import logging
 
     import ray
@@ -141,6 +141,9 @@ def _cluster(section: SearchSection, code_path: str) -> Iterator[None]:
             f"search.ray_address must lead to a running Ray cluster, got {section.ray_address} "
             f"({error}); start one with `ray start --head`, or set it to null for a local one"
         ) from error
+    except KeyboardInterrupt:  # half of it may be up
+        ray.shutdown()
+        raise
     try:
         check_resources(section, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         yield

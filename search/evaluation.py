@@ -74,10 +74,16 @@ class Goal:
         the bound is a promise. Against the uncompressed model the predicted values themselves
         count: what the model does not know of this machine falls on both alike.
         """
+        name = self.held_metric
+        return self.is_met(metrics[name if name in metrics else self.metric])
+
+    @property
+    def held_metric(self) -> str:
+        """The metric that a bound is held against."""
         kind, at, device = self.metric.partition("@")
-        upper_end = f"{kind.removesuffix('_s')}_high_s{at}{device}"
-        name = self.metric if self.relative or upper_end not in metrics else upper_end
-        return self.is_met(metrics[name])
+        return (
+            self.metric if self.relative or kind != "latency_s" else f"latency_high_s{at}{device}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,6 @@ from paredown.compressors.export.bundle import (
 )
 from paredown.compressors.export.kernels import promised_kernels
 from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE
-from paredown.hardware_models.costs import Cost
 from paredown.hardware_models.device import DeviceError, host_device
 from paredown.hardware_models.measure import fingerprint
 from paredown.hardware_models.workload import read_work
@@ -115,7 +114,7 @@ def _write(workbench: Workbench, evaluation: Evaluation, base: Evaluation, folde
 def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dict[str, Any]:
     is_base = evaluation.key == base.key
     metric = workbench.task.metric.name
-    base_costs = workbench.price(base.candidate).as_metrics()
+    base_costs = workbench.price(base.candidate)
     latency = ("latency_s", "latency_low_s", "latency_high_s")
     told = (metric, *latency, "onnx_bytes", "packed_bytes", "macs")
     return {
@@ -129,7 +128,7 @@ def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dic
             "bundle": "." if is_base else f"../{base.key}",
             **_only(base_costs | dict(base.metrics), told),
         },
-        "hardware": _hardware(workbench, workbench.price(base.candidate)),
+        "hardware": _hardware(workbench, base),
     }
 
 
@@ -138,7 +137,7 @@ def _predicted(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -
     works = [read_work(workbench.blueprint(candidate)) for candidate in candidates]
     ratio = workbench.cost_models.latency_model.predict_ratio(*works)
     return (
-        workbench.price(evaluation.candidate).as_metrics()
+        workbench.price(evaluation.candidate)
         | dict(evaluation.metrics)
         | {
             "latency_ratio": ratio.value,
@@ -148,14 +147,16 @@ def _predicted(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -
     )
 
 
-def _hardware(workbench: Workbench, uncompressed: Cost) -> dict[str, Any]:
+def _hardware(workbench: Workbench, base: Evaluation) -> dict[str, Any]:
     hardware = workbench.config.hardware
+    model = workbench.cost_models.latency_model
+    uncompressed = model.predict(read_work(workbench.blueprint(base.candidate)))
     return {
         "device": workbench.device.name,
         "threads": hardware.threads,
         "batch_size": hardware.batch_size,
-        "latency_model": workbench.cost_models.latency_model.source,
-        "is_timed": uncompressed.latency.held_out_mape is not None,
+        "latency_model": model.source,
+        "is_timed": uncompressed.held_out_mape is not None,
         "caveats": list(workbench.caveats),
         "machine": fingerprint(hardware.threads) if _is_here(workbench) else None,
     }

@@ -32,6 +32,8 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
 
     A member that cannot be exported or verified is told so, and does not keep the others from it.
     """
+    # What is on its way to MLflow would slow the machine that latencies are measured on.
+    ledger.tracker.drain()
     own = tuple(e for e in ledger.evaluations if e.rung == ledger.front.rung)
     base = reference(own, UNCOMPRESSED) or workbench.evaluate_uncompressed(rung=1)
     written = []
@@ -42,15 +44,34 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
             _log.exception("exporting %s failed", member.key)
             why = f"exporting it failed, {type(error).__name__}: {str(error)[:600]}"
             yield _check(broken(folder / BUNDLES / member.key, why), folder)
-    for verification in verify_each(written, TaskSource(config=workbench.config)):
-        yield _check(verification, folder)
-        if verification.ok:
+    whole = []
+    try:
+        for verification in verify_each(written, TaskSource(config=workbench.config)):
+            if verification.ok:
+                whole.append(verification)
+            yield _check(verification, folder)
+    finally:
+        for verification in whole:
             ledger.tracker.log_bundle(verification.key, verification.folder)
 
 
 def _check(verification: Verification, folder: Path) -> BundleCheck:
     relative = verification.folder.resolve().relative_to(folder.resolve())
     return replace(check_of(verification), folder=str(relative))
+
+
+def write_figures(workbench: Workbench, ledger: Ledger, folder: Path) -> list[Path]:
+    """The figures one by one, written to the folder; those that MLflow keeps."""
+    picture = _picture(workbench, ledger)
+    write_html(front_figure(picture), folder / "front.html")
+    write_html(parallel_figure(picture), folder / "parallel.html")
+    write_html(decision_figure(picture), folder / "decisions.html")
+    write_html(progress_figure(picture), folder / "progress.html")
+    front_png(picture, folder / "front.png")
+    decision_png(picture, folder / "decisions.png")
+    progress_png(picture, folder / "progress.png")
+    names = ("front.html", "parallel.html", "decisions.html", "progress.html", "front.png")
+    return [folder / name for name in (*names, "decisions.png")]
 
 
 def write_pages(
@@ -61,26 +82,11 @@ def write_pages(
     duration_s: float,
     told: Sequence[str] = (),
 ) -> list[Path]:
-    """Figures, front.json and the report, written to the folder: all that MLflow keeps too.
+    """front.json and the report with all figures in it, written to the folder; the config beside them.
 
     Args:
-        told: Sentences for the report beside its own.
+        told: Sentences for it beside its own.
     """
-    space = workbench.space
-    picture = Picture(
-        evaluations=tuple(ledger.evaluations),
-        front=ledger.front,
-        outline=Outline.of_space(space),
-        hypervolumes=tuple(ledger.hypervolumes),
-        name=workbench.config.name,
-    )
-    write_html(front_figure(picture), folder / "front.html")
-    write_html(parallel_figure(picture), folder / "parallel.html")
-    write_html(decision_figure(picture), folder / "decisions.html")
-    write_html(progress_figure(picture), folder / "progress.html")
-    front_png(picture, folder / "front.png")
-    decision_png(picture, folder / "decisions.png")
-    progress_png(picture, folder / "progress.png")
     members = [member.to_json() for member in ledger.front.members]
     write_text_whole(folder / "front.json", json.dumps(members, indent=1))
     notes = [workbench.cost_models.latency_model.source, *workbench.caveats]
@@ -92,14 +98,22 @@ def write_pages(
         RunSummary(
             model=workbench.config.task.name,
             device=workbench.device.name,
-            picture=picture,
+            picture=_picture(workbench, ledger),
             duration_s=duration_s,
             bundles=checks,
-            left_out=space.left_out,
+            left_out=workbench.space.left_out,
             over_bound=ledger.over_bound,
             notes=tuple(notes),
         ),
     )
-    names = ("front.html", "parallel.html", "decisions.html", "progress.html", "front.png")
-    pages = [folder / name for name in (*names, "decisions.png", "front.json", CONFIG)]
-    return [*pages, report]
+    return [folder / "front.json", folder / CONFIG, report]
+
+
+def _picture(workbench: Workbench, ledger: Ledger) -> Picture:
+    return Picture(
+        evaluations=tuple(ledger.evaluations),
+        front=ledger.front,
+        outline=Outline.of_space(workbench.space),
+        hypervolumes=tuple(ledger.hypervolumes),
+        name=workbench.config.name,
+    )

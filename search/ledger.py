@@ -128,7 +128,7 @@ class Ledger:
 
     def _price(self, job: Job) -> tuple[dict[str, float], str | None]:
         try:
-            return self._workbench.price(job.candidate).as_metrics(), None
+            return self._workbench.price(job.candidate), None
         except MeasureError as error:
             return {}, f"{type(error).__name__}: {error}"
 

@@ -14,7 +14,7 @@ import numpy as np
 from paredown.search.belief import believed_values, quality_models, with_loss
 from paredown.search.evaluation import Evaluation, Goal
 from paredown.search.improvement import expected_gain
-from paredown.search.ladder import HIGHEST, LOWEST, Ladder, draw_ladders, warm_start
+from paredown.search.ladder import HIGHEST, LOWEST, Ladder, Price, draw_ladders, warm_start
 from paredown.search.pareto import non_dominated, reference_point, volume_axes
 from paredown.search.prediction import DamageTerms, QualityModel
 from paredown.search.rivals import least_harmful, unbeaten
@@ -43,7 +43,7 @@ class Refiner:
     Args:
         warm: Suggested first, in order.
         base: The uncompressed model's evaluation: quality lost is counted from it.
-        metrics: All costs of a candidate by name, without building it; None where it has no price.
+        price: Costs of a candidate, without building it, in the order of the goals that are costs.
         refused_by: The cost whose hard bound a candidate breaks; such ones are never suggested once
             there is something to learn from.
         reference: The point (d,) of `pareto.reference_point`.
@@ -55,7 +55,7 @@ class Refiner:
     terms: DamageTerms
     warm: list[Candidate]
     base: Evaluation
-    metrics: Callable[[Candidate], dict[str, float] | None]
+    price: Price
     refused_by: Callable[[Candidate], str | None]
     reference: np.ndarray
     seed: int = 0
@@ -80,7 +80,7 @@ class Refiner:
         costs = [goal.metric for goal in goals if goal.is_cost]
 
         def price(candidate: Candidate) -> np.ndarray | None:
-            priced = workbench.costs(candidate)
+            priced = workbench.costs(candidate, costs)
             return None if priced is None else np.array([priced[name] for name in costs])
 
         section = workbench.config.search
@@ -92,7 +92,7 @@ class Refiner:
             terms=terms,
             warm=warm_start(ladders, len(costs), section.evaluations // _WARM_SHARE),
             base=base,
-            metrics=workbench.costs,
+            price=price,
             refused_by=refused_by,
             reference=reference_point(goals, base, base),
             seed=section.seed,
@@ -149,18 +149,15 @@ class Refiner:
         reference = references[turn % len(references)]
         costs = [goal.metric for goal in self.goals if goal.is_cost]
         limits = np.array([reference.metrics[name] for name in costs])
-
-        def price(candidate: Candidate) -> np.ndarray | None:
-            found = self.metrics(candidate)
-            return None if found is None else np.array([found[name] for name in costs])
-
         model = self._models[self.qualities[0].metric]
         generator = np.random.default_rng((self.seed, len(self._told), self._suggested))
         found = {}
         for ladder in self.ladders:
             factors = model.draw(generator)
             for direction in (*np.eye(len(costs)), np.full(len(costs), 1 / len(costs))):
-                rival = least_harmful(ladder, model.common * direction, factors, price, limits)
+                rival = least_harmful(
+                    ladder, model.common * direction, factors, self.price, limits
+                )
                 if rival is not None and rival.key not in known:
                     found[rival.key] = rival
         drafts = self._predict(self._allowed(found.values()), self._models)
@@ -218,13 +215,14 @@ class Refiner:
     def _predict(
         self, candidates: Sequence[Candidate], models: Mapping[str, QualityModel]
     ) -> list[_Draft]:
-        found = [(candidate, self.metrics(candidate)) for candidate in candidates]
+        found = [(candidate, self.price(candidate)) for candidate in candidates]
         priced = [(candidate, costs) for candidate, costs in found if costs is not None]
         if not priced:
             return []
-        candidates, metrics = zip(*priced, strict=True)
+        candidates, costs = zip(*priced, strict=True)
         terms = [self.terms.of(candidate) for candidate in candidates]
-        values = np.array([[each.get(g.metric, np.nan) for g in self.goals] for each in metrics])
+        values = np.full((len(candidates), len(self.goals)), np.nan)
+        values[:, [goal.is_cost for goal in self.goals]] = np.array(costs)
         deviation = np.zeros(len(candidates))
         for column, goal in reversed(list(enumerate(self.goals))):
             if not goal.is_cost:

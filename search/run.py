@@ -15,7 +15,7 @@ from paredown.search.bounds import absolute_goals
 from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
 from paredown.search.evaluation import Evaluation
-from paredown.search.finish import export_front, write_pages
+from paredown.search.finish import export_front, write_figures, write_pages
 from paredown.search.journal import JournalError
 from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
@@ -23,7 +23,7 @@ from paredown.search.prediction import DamageTerms
 from paredown.search.report import BundleCheck
 from paredown.search.run_record import CONFIG, JOURNAL, LATENCY, read_run
 from paredown.search.schema import Config
-from paredown.search.searching import INTERRUPTED, explore, rescore
+from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore
 from paredown.search.workbench import Workbench, prepare
 
 
@@ -156,11 +156,14 @@ class _Sitting:
         workbench, ledger, watch = self._workbench, self._ledger, self._watch
         try:
             terms = DamageTerms(workbench.databases)
-            stopped = explore(workbench, ledger, base, terms, rows, watch)
-            if stopped is not None:
-                watch.stage(f"stopped early: {stopped}")
-            if rows is not None and stopped != INTERRUPTED:
-                stopped = rescore(workbench, ledger, base, terms, watch) or stopped
+            if workbench.config.search.engine == "ray":
+                watch.stage("starting the workers")
+            with open_engine(workbench) as engine:
+                stopped = explore(workbench, engine, ledger, base, terms, rows, watch)
+                if stopped is not None:
+                    watch.stage(f"stopped early: {stopped}")
+                if rows is not None and stopped != INTERRUPTED:
+                    stopped = rescore(workbench, engine, ledger, base, terms, watch) or stopped
             if stopped == INTERRUPTED:
                 return stopped
             # Before the export: whatever befalls that, the search has its report.
@@ -178,7 +181,8 @@ class _Sitting:
         tracker = self._ledger.tracker
         # What is merely on its way to MLflow is not told as missing there.
         tracker.drain()
-        tracker.log_files(self._write_pages(stopped, tracker.problems))
+        pages = self._write_pages(stopped, tracker.problems)
+        tracker.log_files([*write_figures(self._workbench, self._ledger, self._folder), *pages])
 
     def _write_pages(self, stopped: str | None, problems: tuple[str, ...]) -> list[Path]:
         # A resumed run that is interrupted again keeps the front it had: `paredown front` shows it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from paredown.search.belief import believed_values, quality_models
 from paredown.search.bounds import refused_by
 from paredown.search.coordinator import Coordinator, Job
 from paredown.search.engine_local import run_local
-from paredown.search.engine_ray import run_ray
+from paredown.search.engine_ray import ray_cluster, run_ray
 from paredown.search.evaluation import UNIFORM_8_BIT, Evaluation
 from paredown.search.latency_source import uniform
 from paredown.search.ledger import Ledger
@@ -32,6 +32,10 @@ _RIVAL_SHARE = 10
 """Of so many candidates promoted, one more for each reference is promoted for beating it."""
 
 
+Engine = Callable[[Coordinator], None]
+"""Carries jobs out until the coordinator has nothing more to do."""
+
+
 class Progress(Protocol):
     """Is told what the search does now, and how many evaluations it asks for."""
 
@@ -40,8 +44,26 @@ class Progress(Protocol):
     def stage(self, text: str) -> None: ...
 
 
+@contextmanager
+def open_engine(workbench: Workbench) -> Iterator[Engine]:
+    """What carries the jobs of a search out, on either rung; workers live as long as it is open.
+
+    Raises:
+        RayFailed: The cluster cannot be had, or has not what a worker asks for.
+    """
+    config, evaluator = workbench.config, workbench.evaluator
+    section = config.search
+    if section.engine == "local":
+        yield lambda jobs: run_local(jobs, evaluator, section.threads_per_worker)
+        return
+    code = str(config.task.code_folder) if isinstance(config.task, CustomTask) else ""
+    with ray_cluster(section, code):
+        yield lambda jobs: run_ray(jobs, evaluator, section)
+
+
 def explore(
     workbench: Workbench,
+    engine: Engine,
     ledger: Ledger,
     base: Evaluation,
     terms: DamageTerms,
@@ -88,7 +110,7 @@ def explore(
         deadline_s=None if deadline is None else time.monotonic() + deadline,
     )
     watch.stage("searching")
-    _work(workbench, coordinator)
+    _work(engine, coordinator)
     ledger.over_bound = sum(proposer.over_bound.values())
     return coordinator.stopped
 
@@ -107,7 +129,12 @@ def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:
 
 
 def rescore(
-    workbench: Workbench, ledger: Ledger, base: Evaluation, terms: DamageTerms, watch: Progress
+    workbench: Workbench,
+    engine: Engine,
+    ledger: Ledger,
+    base: Evaluation,
+    terms: DamageTerms,
+    watch: Progress,
 ) -> str | None:
     """The leading part of the first rung and the references, on the whole search split.
 
@@ -134,23 +161,15 @@ def rescore(
     coordinator = Coordinator(
         proposer=None, first=jobs, evaluations=len(jobs), batch=1, rows=None, tell=ledger.tell
     )
-    _work(workbench, coordinator)
+    _work(engine, coordinator)
     if coordinator.stopped is None:
         ledger.use_rung(1)
     return coordinator.stopped
 
 
-def _work(workbench: Workbench, coordinator: Coordinator) -> None:
-    section = workbench.config.search
+def _work(engine: Engine, coordinator: Coordinator) -> None:
     with _stop_on_interrupt(coordinator):
-        if section.engine == "ray":
-            # Tune gives an actor up, and all it has solved, unless the next trial waits already.
-            coordinator.ahead = section.workers
-            task = workbench.config.task
-            code = str(task.code_folder) if isinstance(task, CustomTask) else ""
-            run_ray(coordinator, workbench.evaluator, section, code)
-        else:
-            run_local(coordinator, workbench.evaluator, section.threads_per_worker)
+        engine(coordinator)
 
 
 @contextmanager

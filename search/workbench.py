@@ -13,12 +13,12 @@ from torch import Tensor
 from paredown.compressors.calibration import CalibrationData, calibrate
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
-from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
+from paredown.compressors.export.sizes import file_sizes
 from paredown.compressors.shelf import Shelf
 from paredown.compressors.statistics import summed_cross_entropy
-from paredown.hardware_models.costs import Cost, CostModels
+from paredown.hardware_models.costs import CostModels
 from paredown.hardware_models.device import Device
-from paredown.hardware_models.elsewhere import LatenciesElsewhere
+from paredown.hardware_models.elsewhere import latencies_elsewhere
 from paredown.hardware_models.latency import RooflineLatency
 from paredown.hardware_models.measure import MeasureError
 from paredown.hardware_models.workload import read_work
@@ -80,18 +80,20 @@ class Workbench:
     def blueprint(self, candidate: Candidate) -> Blueprint:
         return draft(self.space.model_map(candidate), candidate)
 
-    def price(self, candidate: Candidate) -> Cost:
-        """All costs, without building the model.
+    def price(
+        self, candidate: Candidate, names: Collection[str] | None = None
+    ) -> dict[str, float]:
+        """Costs by name, without building the model: all, or these `names`.
 
         Raises:
             MeasureError: Latency is measured, and the runtime refuses the candidate's ONNX file.
         """
-        return self.cost_models.price(self.blueprint(candidate))
+        return self.cost_models.price(self.blueprint(candidate), names)
 
-    def costs(self, candidate: Candidate) -> dict[str, float] | None:
-        """All costs by name; None, and the reason in the log, where it has no price."""
+    def costs(self, candidate: Candidate, names: Collection[str]) -> dict[str, float] | None:
+        """Costs of these `names`; None, and the reason in the log, where it has no price."""
         try:
-            return self.price(candidate).as_metrics()
+            return self.price(candidate, names)
         except MeasureError as error:
             _log.warning("candidate %s has no price: %s", candidate.key, error)
             return None
@@ -105,7 +107,7 @@ class Workbench:
         started = time.perf_counter()
         candidate = self.uncompressed()
         score = self.evaluator.evaluate(candidate, rows)
-        metrics = self.price(candidate).as_metrics()
+        metrics = self.price(candidate)
         return Evaluation(
             number=0,
             key=candidate.key,
@@ -180,23 +182,9 @@ def _equip(
                 latency_file,
             ),
             reference=reference,
-            sizes=_Sizes(LatenciesElsewhere(surveyed.also, config.hardware.threads)),
+            further=file_sizes() | latencies_elsewhere(surveyed.also, config.hardware.threads),
         ),
     )
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """Bytes of both files, and seconds on further devices."""
-
-    elsewhere: LatenciesElsewhere
-
-    def __call__(self, blueprint: Blueprint) -> Mapping[str, float]:
-        return {
-            "onnx_bytes": float(onnx_file_bytes(blueprint)),
-            "packed_bytes": float(packed_file_bytes(blueprint)),
-            **self.elsewhere(blueprint),
-        }
 
 
 def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:

@@ -56,7 +56,7 @@ class Node:
     args: tuple[Arg, ...]
     shape: tuple[int, ...]
 
-    @property
+    @functools.cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of all values the node reads, in argument order, nested ones included."""
         return tuple(_refs(self.args))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 from paredown.compressors.export.lowering import plan_of
@@ -24,6 +25,11 @@ from paredown.spaces.blueprint import Blueprint
 
 _ITEM_BYTES = {"F32": 4, "U8": 1}
 _ALIGNMENT = 8
+
+
+def file_sizes() -> dict[str, Callable[[Blueprint], float]]:
+    """The metrics of both files, and what gives them."""
+    return {"onnx_bytes": onnx_file_bytes, "packed_bytes": packed_file_bytes}
 
 
 def onnx_file_bytes(blueprint: Blueprint) -> int:

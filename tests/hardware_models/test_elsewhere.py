@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paredown.hardware_models.device import load_device
-from paredown.hardware_models.elsewhere import LatenciesElsewhere
+from paredown.hardware_models.elsewhere import latencies_elsewhere
 from paredown.hardware_models.latency import RooflineLatency
 from paredown.hardware_models.workload import read_work
 
@@ -11,7 +11,8 @@ from paredown.hardware_models.workload import read_work
 def test_each_device_has_a_metric_of_its_own(captured, blueprint_of):
     blueprint = blueprint_of(captured)
     devices = [load_device("rpi5-a76-ort"), load_device("stm32h743-tinyengine")]
-    found = LatenciesElsewhere(devices, threads=4)(blueprint)
+    prices = latencies_elsewhere(devices, threads=4)
+    found = {name: price(blueprint) for name, price in prices.items()}
     work = read_work(blueprint)
     pi = RooflineLatency(devices[0], 4).predict(work)
     micro = RooflineLatency(devices[1], 1).predict(work)
@@ -23,5 +24,5 @@ def test_each_device_has_a_metric_of_its_own(captured, blueprint_of):
     }
 
 
-def test_without_devices_nothing_is_priced(captured, blueprint_of):
-    assert LatenciesElsewhere([])(blueprint_of(captured)) == {}
+def test_without_devices_nothing_is_priced():
+    assert latencies_elsewhere([]) == {}

@@ -234,6 +234,5 @@ def _evaluated(workbench: Workbench, candidate: Candidate) -> Evaluation:
         number=1,
         key=candidate.key,
         candidate=candidate,
-        metrics={"accuracy": scored.metric, "loss": scored.loss}
-        | workbench.price(candidate).as_metrics(),
+        metrics={"accuracy": scored.metric, "loss": scored.loss} | workbench.price(candidate),
     )

@@ -17,7 +17,7 @@ def test_costs_are_those_of_the_search_and_bytes_those_of_the_files(
     workbench: Workbench, bundles: dict[str, Path]
 ) -> None:
     found = baseline_of(survey(workbench.config))
-    prices = workbench.price(workbench.uncompressed()).as_metrics()
+    prices = workbench.price(workbench.uncompressed())
 
     assert dict(found.costs) == {name: prices[name] for name in found.costs}
     folder = bundles["uncompressed"]
@@ -33,6 +33,6 @@ def test_a_model_that_cannot_be_exported_is_told_before_a_search(
     def refuse(_: object) -> int:
         raise ExportError("aten.fft has no lowering")
 
-    monkeypatch.setattr(baseline, "onnx_file_bytes", refuse)
+    monkeypatch.setattr(baseline, "file_sizes", lambda: {"onnx_bytes": refuse})
 
     assert baseline_of(survey(workbench.config)).problem == "aten.fft has no lowering"

@@ -39,7 +39,7 @@ def test_without_bounds_nothing_is_priced(workbench):
 
 def test_a_candidate_without_a_price_is_left_to_fail_with_its_reason(workbench, caplog):
     class Refusing:
-        def price(self, blueprint):
+        def price(self, blueprint, names):
             raise MeasureError("the ONNX model does not load")
 
     broken = replace(workbench, cost_models=Refusing())

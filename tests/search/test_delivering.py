@@ -30,7 +30,7 @@ def record(workbench: Workbench, tmp_path: Path) -> RunRecord:
     found = [base]
     for bits in (8, 4):
         candidate = Candidate.of(layers={n: LayerChoice(weight_bits=bits) for n in names})
-        metrics = {"accuracy": 0.9, **workbench.price(candidate).as_metrics()}
+        metrics = {"accuracy": 0.9, **workbench.price(candidate)}
         number = len(found)
         found.append(
             Evaluation(number=number, key=candidate.key, candidate=candidate, metrics=metrics)

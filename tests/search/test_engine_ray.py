@@ -11,7 +11,7 @@ import pytest
 from paredown.search.config import load_config
 from paredown.search.coordinator import Coordinator, Job
 from paredown.search.engine_local import run_local
-from paredown.search.engine_ray import MOST_LOST, RayFailed, run_ray
+from paredown.search.engine_ray import MOST_LOST, RayFailed, ray_cluster, run_ray
 from paredown.search.evaluation import LOST, Evaluation, Goal
 from paredown.search.latency_source import uniform
 from paredown.search.proposer import Proposer, make_sampler
@@ -114,6 +114,11 @@ class Numbered:
         return self.inner(outputs, targets)
 
 
+def carry_out(coordinator, evaluator, section):
+    with ray_cluster(section):
+        run_ray(coordinator, evaluator, section)
+
+
 def coordinate(jobs):
     """A coordinator of these jobs alone, and the list of (job, outcome) that it tells."""
     told = []
@@ -143,7 +148,7 @@ def test_workers_score_as_this_process_does_and_a_death_is_one_failure(
     asked = [*jobs[:2], dying, *jobs[2:]]
     coordinator, told = coordinate(asked)
     evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
-    run_ray(coordinator, evaluator, workbench.config.search, "")
+    carry_out(coordinator, evaluator, workbench.config.search)
     assert [job for job, _ in told] == asked
     outcomes = {job.name: outcome for job, outcome in told}
     lost = outcomes.pop(dying.name)
@@ -163,7 +168,7 @@ def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(wor
     coordinator, told = coordinate(asked)
     evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
     with pytest.raises(RayFailed, match="in a row") as raised:
-        run_ray(coordinator, evaluator, workbench.config.search, "")
+        carry_out(coordinator, evaluator, workbench.config.search)
     assert "actor" in str(raised.value).lower()
     assert MOST_LOST <= len(told) < len(asked)
     assert all(outcome.error.startswith(LOST) for _, outcome in told)
@@ -194,10 +199,10 @@ def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_ma
         )
 
     coordinator = Coordinator(
-        proposer=proposer, first=first, evaluations=12, batch=4, rows=32, tell=tell, ahead=2
+        proposer=proposer, first=first, evaluations=12, batch=4, rows=32, tell=tell
     )
     evaluator = replace(workbench.evaluator, loss=Placed(workbench.evaluator.loss, str(tmp_path)))
-    run_ray(coordinator, evaluator, workbench.config.search, "")
+    carry_out(coordinator, evaluator, workbench.config.search)
     assert len(told) == len(set(told)) == 12
     assert told[:2] == [job.candidate.key for job in first]
     assert [path.name for path in tmp_path.iterdir()] == ["127.0.0.1"]
@@ -223,11 +228,10 @@ def test_workers_are_kept_while_they_end_together_and_proposing_takes_its_time(
     coordinator = Coordinator(
         proposer=proposer, first=[], evaluations=20, batch=4, rows=32, tell=tell
     )
-    coordinator.ahead = section.workers
     evaluator = replace(
         workbench.evaluator, loss=Numbered(workbench.evaluator.loss, str(tmp_path))
     )
-    run_ray(coordinator, evaluator, section, "")
+    carry_out(coordinator, evaluator, section)
     assert coordinator.told == 20
     assert len(list(tmp_path.iterdir())) == section.workers
 
@@ -243,7 +247,7 @@ def test_a_cluster_of_two_nodes_shares_the_work(workbench, jobs, local_scores, t
             workbench.evaluator, loss=Signing(workbench.evaluator.loss, str(tmp_path))
         )
         section = workbench.config.search.model_copy(update={"ray_address": cluster.address})
-        run_ray(coordinator, evaluator, section, "")
+        carry_out(coordinator, evaluator, section)
     finally:
         cluster.shutdown()
     assert [job for job, _ in told] == jobs

@@ -9,7 +9,7 @@ import pytest
 
 from paredown.search import run as running
 from paredown.search.coordinator import Coordinator, Job
-from paredown.search.engine_ray import run_ray
+from paredown.search.engine_ray import ray_cluster, run_ray
 from paredown.search.evaluation import Evaluation, Score
 from paredown.search.ray_resources import RayFailed
 from paredown.search.schema import SearchSection
@@ -81,6 +81,11 @@ def address():
     cluster.shutdown()
 
 
+def carry_out(coordinator, evaluator, section):
+    with ray_cluster(section):
+        run_ray(coordinator, evaluator, section)
+
+
 def coordinate(count):
     told = []
 
@@ -98,7 +103,7 @@ def coordinate(count):
 def test_two_workers_share_a_gpu_at_the_same_time(address, tmp_path):
     coordinator, told = coordinate(4)
     section = SearchSection(ray_address=address, workers=2, gpus_per_worker=0.5)
-    run_ray(coordinator, Meeting(str(tmp_path)), section, "")
+    carry_out(coordinator, Meeting(str(tmp_path)), section)
     assert [outcome.error for outcome in told] == [None] * 4
     signed = [path.name.split(" has ")[1] for path in tmp_path.iterdir()]
     assert signed == ["0.5 of GPU 0"] * 2
@@ -111,7 +116,7 @@ def test_more_than_the_cluster_has_is_refused_and_nothing_is_carried_out(
     section = SearchSection(ray_address=address, **{key: most + 0.5})
     coordinator, told = coordinate(1)
     with pytest.raises(RayFailed, match=rf"search\.{key} must be at most the {most} "):
-        run_ray(coordinator, Meeting(str(tmp_path)), section, "")
+        carry_out(coordinator, Meeting(str(tmp_path)), section)
     assert told == []
 
 
@@ -133,5 +138,5 @@ def test_a_search_that_asks_for_too_much_is_refused_before_its_model_is_read(
 
 def test_half_a_cpu_for_one_worker_leaves_it_one_worker(tmp_path):
     coordinator, told = coordinate(4)
-    run_ray(coordinator, Alone(str(tmp_path)), SearchSection(workers=1, cpus_per_worker=0.5), "")
+    carry_out(coordinator, Alone(str(tmp_path)), SearchSection(workers=1, cpus_per_worker=0.5))
     assert [outcome.error for outcome in told] == [None] * 4

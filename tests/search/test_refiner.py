@@ -111,7 +111,7 @@ class World:
             terms=self.terms,
             warm=warm_start(ladders, 2, evaluations // 4),
             base=self.base,
-            metrics=costs,
+            price=price,
             refused_by=refused_by,
             reference=reference_point(GOALS, self.base, self.base),
         )

@@ -9,7 +9,7 @@ from paredown.search.workbench import Workbench
 
 def test_a_bound_on_latency_holds_the_upper_end_of_its_interval(workbench: Workbench) -> None:
     candidate = workbench.uncompressed()
-    prices = workbench.price(candidate).as_metrics()
+    prices = workbench.price(candidate)
     between = (prices["latency_s"] + prices["latency_high_s"]) / 2
     bytes_goal = Goal(metric="onnx_bytes", direction="minimize", at_most=prices["onnx_bytes"])
 

@@ -41,7 +41,7 @@ def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 
 def test_the_second_device_has_a_latency_of_its_own(workbench: Workbench) -> None:
     candidate = workbench.uncompressed()
-    found = workbench.price(candidate).as_metrics()
+    found = workbench.price(candidate)
     work = read_work(workbench.blueprint(candidate))
     preset = RooflineLatency(load_device("rpi5-a76-ort"))
     assert found[ON_PI] == preset.predict(work).value_s
@@ -49,7 +49,7 @@ def test_the_second_device_has_a_latency_of_its_own(workbench: Workbench) -> Non
 
 
 def test_its_bound_is_against_the_uncompressed_model(workbench: Workbench) -> None:
-    whole = workbench.price(workbench.uncompressed()).as_metrics()
+    whole = workbench.price(workbench.uncompressed())
     goals = absolute_goals(workbench.config.goals, whole)
     assert goals[2].direction == "minimize"
     assert goals[2].at_most == 0.5 * whole[ON_PI]

@@ -69,7 +69,7 @@ def workbench(mapped: Callable[[str], ModelMap]) -> Any:
     architecture = Architecture(name="", model_map=mapped("mlp"), knobs=knobs)
 
     def price(candidate: Candidate) -> Any:
-        return SimpleNamespace(as_metrics=lambda: {"onnx_bytes": bytes_of(candidate)})
+        return {"onnx_bytes": bytes_of(candidate)}
 
     return SimpleNamespace(
         price=price,
