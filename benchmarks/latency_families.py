@@ -47,7 +47,7 @@ def measure(family: Family, architectures: int) -> bool:
     )
     for reason in left_out:
         print(f"left out: {reason}")
-    times = np.array(time_interleaved([n.model for n in networks], 1, SESSIONS, 30))
+    times = np.median(time_interleaved([n.model for n in networks], 1, SESSIONS, 30), axis=2)
     truth = times.mean(axis=1)
     works = [n.work for n in networks]
     groups = np.array([n.group for n in networks])

@@ -24,7 +24,7 @@ from paredown.hardware_models.intervals import MIXES, mixes_of
 from paredown.hardware_models.measure import measure_ratio
 from paredown.hardware_models.time_models import why_not_timed
 from paredown.hardware_models.workload import read_work
-from paredown.search.bundle_rules import BLOCKS, CALM, PATIENCE_S, SESSIONS
+from paredown.search.bundle_rules import BLOCKS, SESSIONS
 from paredown.search.config import load_config
 from paredown.search.latency_source import (
     export,
@@ -55,7 +55,7 @@ def main() -> int:
     fresh = sample_candidates(space, arguments.networks + 2, arguments.seed)[2:]
     works = [read_work(draft(space.model_map(c), c)) for c in fresh]
     files = {i: file for i, w in enumerate(works) if why_not_timed(file := export(w)) is None}
-    rows, calm, uncompressed = [], [], model.predict(reference)
+    rows = []
     for index, file in files.items():
         found = measure_ratio(
             file,
@@ -63,22 +63,15 @@ def main() -> int:
             threads=threads,
             instances=SESSIONS,
             blocks=BLOCKS,
-            calm_s=CALM * uncompressed.value_s,
-            patience_s=PATIENCE_S,
         )
         told = model.predict_ratio(works[index], reference)
-        calm.append(uncompressed.low_s <= found.baseline.mean_s <= uncompressed.high_s)
         inside = told.low <= found.ratio <= told.high
         rows.append((inside, (told.high - told.low) / told.value, found.ratio / told.value - 1))
-    print(
-        f"the machine was as calm as in the calibration for {sum(calm)} of {len(calm)}; of these:"
-    )
     table = np.array(rows)
     mixes = mixes_of([works[index] for index in files])
     print(f"{'networks':12}{'count':>7}{'inside':>16}{'width':>9}{'error':>9}{'bias':>9}")
     failed = False
     for name, chosen in {"all": mixes >= 0} | {m: mixes == i for i, m in enumerate(MIXES)}.items():
-        chosen &= np.array(calm)
         if not chosen.any():
             continue
         inside, width, error = table[chosen].T

@@ -65,7 +65,7 @@ def main() -> int:
     fresh = [networks[i] for i in order[:HELD_OUT]]
     # One interleaved run for both: the machine's speed shifts by tens of per cent between runs.
     models = [n.model for n in fitted] + [n.model for n in fresh] * SESSIONS
-    timed = np.array(time_interleaved(models, 1, 1, BLOCKS))[:, 0]
+    timed = np.median(time_interleaved(models, 1, 1, BLOCKS), axis=2)[:, 0]
     times_s, rest = timed[: len(fitted)], timed[len(fitted) :]
     sessions = rest.reshape(SESSIONS, len(fresh)).T
     truth_s = sessions.mean(axis=1)

@@ -1,34 +1,31 @@
 """Measured latency of ONNX models on this machine's CPU.
 
-Noise on shared machines only ever adds time, so a session's latency is its minimum over many short
-blocks; sessions of one model differ by several per cent through their memory layout, so a model's
-latency is the mean over fresh sessions. All models are measured interleaved: a slow second hits
-every one alike.
+A session's latency is its median over many short blocks: the least of them is a moment in which the
+clock was raised, and repeated worse than the median wherever we tried (docs/cost_models.md). Sessions of
+one model differ by several per cent through their memory layout, so a model's latency is the mean over
+fresh sessions. All models are measured interleaved: a slow second hits every one alike.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paredown.hardware_models.time_models import MeasureError as MeasureError
 from paredown.hardware_models.time_models import machine as _machine
 from paredown.hardware_models.time_models import time_interleaved
-from paredown.hardware_models.whole_file import write_text_whole
 
 Model = bytes | Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Latency of one model: mean, least and greatest of its sessions' minima."""
+    """Latency of one model: mean, least and greatest of its sessions' medians."""
 
     mean_s: float
     min_s: float
@@ -38,10 +35,10 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredRatio:
-    """Latency of a candidate over that of a baseline measured in the same blocks.
+    """Latency of a candidate over that of a baseline timed in turns.
 
-    Below 1 the candidate is faster. `low` and `high` take the sessions that favour it least and
-    most.
+    Below 1 the candidate is faster. `ratio` is the mean over pairs of sessions, one of each model,
+    `low` and `high` the pairs that favour the candidate most and least.
     """
 
     ratio: float
@@ -76,29 +73,21 @@ def measure_ratio(
     *,
     threads: int = 1,
     instances: int = 3,
-    blocks: int = 20,
-    calm_s: float = math.inf,
-    patience_s: float = 0.0,
+    blocks: int = 100,
 ) -> MeasuredRatio:
-    """Latency of `candidate` over `baseline`, interleaved on this machine.
+    """Latency of `candidate` over `baseline`, timed in turns on this machine.
 
-    What else a machine does slows networks by different factors (small ones by 1.8 where large
-    ones take 1.5 times as long, seen on a shared virtual machine), so a ratio holds for a calm
-    machine: blocks go on for `patience_s` until the baseline takes `calm_s` at most.
+    A pair is compared block by block, within milliseconds of each other: what slows or speeds the
+    machine for longer cancels.
     """
-
-    def is_calm(found: list[list[float]]) -> bool:
-        return float(np.mean(found[1])) <= calm_s
-
-    pair = (candidate, baseline)
-    found = time_interleaved(pair, threads, instances, blocks, is_calm, patience_s)
-    ours, theirs = (_summary(times_s) for times_s in found)
+    ours, theirs = time_interleaved((candidate, baseline), threads, instances, blocks)
+    pairs = np.median(ours / theirs, axis=1)
     return MeasuredRatio(
-        ratio=ours.mean_s / theirs.mean_s,
-        low=ours.min_s / theirs.max_s,
-        high=ours.max_s / theirs.min_s,
-        candidate=ours,
-        baseline=theirs,
+        ratio=float(pairs.mean()),
+        low=float(pairs.min()),
+        high=float(pairs.max()),
+        candidate=_summary(ours),
+        baseline=_summary(theirs),
     )
 
 
@@ -108,41 +97,12 @@ def fingerprint(threads: int) -> str:
     return _machine(threads)
 
 
-@dataclass(frozen=True)
-class LatencyMeter:
-    """Measures models on this machine and remembers them by content.
-
-    `folder` holds one JSON file per model and machine. Times of different calls compare roughly
-    only (the machine changes by several per cent within an hour): ratios come from
-    `measure_ratio`.
-    """
-
-    folder: Path
-    threads: int = 1
-
-    def measure(self, models: Sequence[bytes]) -> tuple[Measured, ...]:
-        """Latencies in the models' order; those not remembered are measured together,
-        interleaved."""
-        paths = [self._path(model) for model in models]
-        missing = {
-            path: model for path, model in zip(paths, models, strict=True) if not path.exists()
-        }
-        if missing:
-            found = measure_latencies(tuple(missing.values()), threads=self.threads)
-            for path, measured in zip(missing, found, strict=True):
-                write_text_whole(path, json.dumps(asdict(measured)))
-        return tuple(Measured(**json.loads(path.read_text(encoding="utf-8"))) for path in paths)
-
-    def _path(self, model: bytes) -> Path:
-        digest = hashlib.blake2b(model, digest_size=16)
-        digest.update(fingerprint(self.threads).encode())
-        return self.folder / f"{digest.hexdigest()}.json"
-
-
-def _summary(times_s: Sequence[float]) -> Measured:
+def _summary(block_s: NDArray[np.float64]) -> Measured:
+    """Of one model's blocks (instances, blocks)."""
+    sessions_s = np.median(block_s, axis=1)
     return Measured(
-        mean_s=float(np.mean(times_s)),
-        min_s=min(times_s),
-        max_s=max(times_s),
-        instances=len(times_s),
+        mean_s=float(sessions_s.mean()),
+        min_s=float(sessions_s.min()),
+        max_s=float(sessions_s.max()),
+        instances=len(sessions_s),
     )

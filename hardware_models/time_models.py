@@ -5,7 +5,8 @@
 This file works alone: copied beside the models of `paredown calibrate CONFIG --write FOLDER`, it
 reads manifest.json and writes timings.csv, which `--read FOLDER` takes back.
 
-Noise only ever adds time, so a session's latency is its least over many short blocks. Sessions of
+A session's latency is the median over many short blocks. Other work on a machine adds time, but a
+processor's clock rises for moments too, so the least of many blocks is a matter of luck. Sessions of
 one model differ by several per cent through their memory layout, so each model gets several. All
 are timed interleaved: a slow second hits every one alike.
 """
@@ -18,7 +19,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ import onnxruntime
 BLOCK_S = 1e-3
 COLUMNS = ("file", "instance", "seconds", "machine")
 _WARM_RUNS = 2
-_PAUSE_S = 0.2
 _SEED = 0
 _AT_ONCE = 60
 """Models whose sessions are open at once: what a small board has memory for."""
@@ -49,7 +49,7 @@ class MeasureError(ValueError):
 
 
 class Runner:
-    """One session with its inputs and outputs bound, and the least time per run seen so far.
+    """One session with its inputs and outputs bound.
 
     Inputs are made up from their types and shapes (normal floats, zeros for integers); symbolic
     dimensions are 1.
@@ -83,7 +83,6 @@ class Runner:
         for value in self.session.get_outputs():
             self.binding.bind_output(value.name)
         self.runs = 1
-        self.best_s = float("inf")
 
     def warm(self) -> None:
         """Two runs that do not count, and how many runs a block takes.
@@ -97,9 +96,9 @@ class Runner:
             raise MeasureError(f"the ONNX model does not run: {error}") from error
         self.runs = max(1, round(BLOCK_S / self._time(1)))
 
-    def block(self) -> None:
-        """One block of about a millisecond."""
-        self.best_s = min(self.best_s, self._time(self.runs))
+    def block_s(self) -> float:
+        """Seconds per run in one block of about a millisecond."""
+        return self._time(self.runs)
 
     def _time(self, runs: int) -> float:
         run, binding = self.session.run_with_iobinding, self.binding
@@ -119,31 +118,19 @@ def why_not_timed(model: bytes | Path) -> str | None:
 
 
 def time_interleaved(
-    models: Sequence[bytes | Path],
-    threads: int,
-    instances: int,
-    blocks: int,
-    is_calm: Callable[[list[list[float]]], bool] = lambda _: True,
-    patience_s: float = 0.0,
-) -> list[list[float]]:
-    """Seconds of `instances` fresh sessions of each model, in the models' order.
-
-    As long as what was found is not calm, further blocks are timed, for `patience_s` at most.
-    """
-    runners = [[Runner(model, threads) for _ in range(instances)] for model in models]
-    flat = [runner for group in runners for runner in group]
-    for runner in flat:
+    models: Sequence[bytes | Path], threads: int, instances: int, blocks: int
+) -> np.ndarray[Any, Any]:
+    """Seconds per run (models, instances, blocks), each model in `instances` fresh sessions."""
+    runners = [Runner(model, threads) for model in models for _ in range(instances)]
+    for runner in runners:
         runner.warm()
-    started = time.perf_counter()
-    while True:
-        for block in range(blocks):
-            # Every other pass runs backwards: no model is always timed after the same neighbour.
-            for runner in flat if block % 2 == 0 else reversed(flat):
-                runner.block()
-        found = [[runner.best_s for runner in group] for group in runners]
-        if is_calm(found) or time.perf_counter() - started >= patience_s:
-            return found
-        time.sleep(_PAUSE_S)
+    found = np.empty((len(runners), blocks))
+    for block in range(blocks):
+        order = range(len(runners))
+        # Every other pass runs backwards: no model is always timed after the same neighbour.
+        for index in order if block % 2 == 0 else reversed(order):
+            found[index, block] = runners[index].block_s()
+    return found.reshape(len(models), instances, blocks)
 
 
 def machine(threads: int) -> str:
@@ -181,8 +168,8 @@ def main() -> int:
             some = names[start : start + _AT_ONCE]
             paths = [folder / name for name in some]
             found = time_interleaved(paths, threads, arguments.instances, arguments.blocks)
-            for name, times in zip(some, found, strict=True):
-                for instance, seconds in enumerate(times):
+            for name, times_s in zip(some, np.median(found, axis=2), strict=True):
+                for instance, seconds in enumerate(times_s):
                     rows.writerow((name, instance, f"{seconds:.9g}", machine(threads)))
             print(f"{start + len(some)} of {len(names)} models timed", flush=True)
     return 0

@@ -29,11 +29,7 @@ _SHARES = ("accuracy", "mean_iou")
 _SIZES = {ONNX_FILE: "onnx_bytes", TENSORS_FILE: "packed_bytes"}
 # More sessions and blocks than a search takes: one bundle is judged, not many ranked.
 SESSIONS = 5
-BLOCKS = 30
-CALM = 1.02
-"""Sessions of one model differ by two per cent: no slower than that, a machine counts as calm."""
-PATIENCE_S = 15.0
-"""How long `verify` waits for a calm machine: what disturbs a shared one lasts for seconds."""
+BLOCKS = 100
 
 
 @dataclass
@@ -209,16 +205,12 @@ def check_latency(found: Findings) -> None:
             f"this machine is {here}"
         )
         return
-    # A preset knows no machine, and a ratio to itself needs no calm one.
-    is_timed = hardware["is_timed"] and found.baseline.resolve() != found.folder.resolve()
     measured = measure_ratio(
         found.onnx_path,
         found.baseline / ONNX_FILE,
         threads=threads,
         instances=SESSIONS,
         blocks=BLOCKS,
-        calm_s=CALM * float(found.card["uncompressed"]["latency_s"]),
-        patience_s=PATIENCE_S if is_timed else 0.0,
     )
     check_ratio(measured, found)
 

@@ -37,8 +37,10 @@ _log = logging.getLogger(__name__)
 
 _NETWORKS = 120
 """Measured networks of a fit, 40 of each kind, of which the bound of an interval is the second largest
-error. About twenty seconds: what disturbs a shared machine lasts for several."""
-_BLOCKS = 40
+error."""
+_SESSIONS, _BLOCKS = 2, 25
+"""Fresh sessions of each, and blocks of about a millisecond: six seconds for small networks. Half as much
+again of both changed nothing on 40 held-out ones."""
 _REPEATED = 24
 """Networks timed twice to learn how measuring repeats itself: an interval needs 20."""
 _SEED = 7
@@ -153,7 +155,7 @@ def _calibrated(device: Device, threads: int, space: Space) -> CalibratedLatency
     samples = _samples(space, _NETWORKS)
     works = [work for work, _ in samples]
     models = [model for _, model in samples]
-    measured = measure_latencies(models, threads=threads, instances=3, blocks=_BLOCKS)
+    measured = measure_latencies(models, threads=threads, instances=_SESSIONS, blocks=_BLOCKS)
     return fit_best(
         works,
         [m.mean_s for m in measured],

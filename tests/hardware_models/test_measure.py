@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from paredown.hardware_models import measure
 from paredown.hardware_models.measure import (
-    LatencyMeter,
     MeasureError,
     fingerprint,
     measure_latencies,
@@ -70,15 +68,22 @@ def test_an_input_that_cannot_be_made_up_is_refused():
         measure_latencies([model.SerializeToString()])
 
 
-def test_the_meter_remembers_by_content(tmp_path):
-    meter = LatencyMeter(tmp_path / "cache")
-    first = meter.measure([chain(1), chain(2)])
-    (path, _) = sorted((tmp_path / "cache").iterdir())
-    planted = {**json.loads(path.read_text()), "mean_s": 42.0}
-    path.write_text(json.dumps(planted))
-    again = meter.measure([chain(1), chain(2), chain(3)])
-    assert sorted(m.mean_s == 42.0 for m in again) == [False, False, True]
-    assert len(first) == 2
+def test_a_raised_clock_and_other_work_leave_latencies_as_they_are(monkeypatch):
+    """The speed of the machine changes with time, hits both models alike, and bursts are short."""
+    generator = np.random.default_rng(3)
+
+    def interleaved(models, threads, instances, blocks):
+        speed = np.where(generator.random(blocks) < 0.1, 0.7, 1.0) * np.linspace(1.0, 1.4, blocks)
+        sessions = np.array([[2e-3, 2.2e-3, 2.1e-3], [4e-3, 4e-3, 4e-3]])[: len(models)]
+        delays = np.where(generator.random((len(models), instances, blocks)) < 0.2, 5.0, 1.0)
+        return sessions[:, :instances, None] * speed * delays
+
+    monkeypatch.setattr(measure, "time_interleaved", interleaved)
+    found = measure_ratio(b"", b"", blocks=101)
+    assert found.ratio == pytest.approx(0.525)
+    assert (found.low, found.high) == pytest.approx((0.5, 0.55))
+    (alone,) = measure_latencies([b""], blocks=101)
+    assert alone.mean_s == pytest.approx(2.1e-3 * 1.2, rel=0.1)
 
 
 def test_the_fingerprint_tells_threads_apart():
