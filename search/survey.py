@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from paredown.hardware_models.device import Device, capabilities, load_device
+from paredown.hardware_models.device import Device, load_device
+from paredown.hardware_models.offered import capabilities
 from paredown.search.schema import Config
 from paredown.search.space_rules import build_space
 from paredown.search.tasks import Task, load_task
