@@ -136,10 +136,12 @@ class CalibratedLatency:
         Raises:
             CalibrationError: It was fitted to other parts than this version has.
         """
-        if set(data["factors"]) != set(PARTS):
+        if other := sorted(set(data["factors"]) ^ set(PARTS)):
+            more = f" and {len(other) - 3} more" if len(other) > 3 else ""
             raise CalibrationError(
-                f"a calibration needs a factor for each of {', '.join(PARTS)}; this one has "
-                f"{', '.join(sorted(data['factors']))}: calibrate again with this version"
+                f"a calibration must have a factor for each of the {len(PARTS)} parts of this "
+                f"version, got {len(other)} that differ: {', '.join(other[:3])}{more}; calibrate "
+                "again, or use the version that wrote it"
             )
         return cls(
             device=Device.model_validate(data["device"]),

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from paredown.hardware_models.anchored import AnchoredLatency
 from paredown.hardware_models.calibrated import CalibratedLatency, CalibrationError
 from paredown.hardware_models.device import Device
@@ -34,7 +36,7 @@ def model_from_json(data: Mapping[str, Any]) -> StoredLatency:
     """The model that its `to_json` wrote.
 
     Raises:
-        CalibrationError: No such kind of model, or a field is missing or was renamed.
+        CalibrationError: No such kind of model, or a field is missing, was renamed or does not fit.
     """
     kind = str(data.get("kind"))
     if kind not in _KINDS:
@@ -47,6 +49,14 @@ def model_from_json(data: Mapping[str, Any]) -> StoredLatency:
         raise CalibrationError(
             f"a stored {kind} model lacks or renames a field ({error}); calibrate again with this "
             "version"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise CalibrationError(
+            f"the device in a stored {kind} model must be as this version reads it, got "
+            f"{error.error_count()} mistakes, the first at {place}: {first['msg']}; calibrate again "
+            "with this version"
         ) from error
 
 
@@ -73,6 +83,11 @@ def read_calibration(path: Path) -> tuple[StoredLatency, Mapping[str, Any]]:
         raise CalibrationError(
             f"{path.name} must be a calibration of schema_version {SCHEMA_VERSION}; write it with "
             "`paredown calibrate`"
+        )
+    if not (isinstance(data.get("model"), dict) and isinstance(data.get("report"), dict)):
+        raise CalibrationError(
+            f"{path.name} must hold a `model` and its `report`, got {', '.join(sorted(data))}; "
+            "write it with `paredown calibrate`"
         )
     return model_from_json(data["model"]), data["report"]
 

@@ -21,9 +21,10 @@ from paredown.hardware_models.calibrated import (
     CalibrationError,
 )
 from paredown.hardware_models.cross_fitting import FOLDS, folds_of
-from paredown.hardware_models.device import Device, capabilities
+from paredown.hardware_models.device import Device
 from paredown.hardware_models.learned import LearnedLatency, fit_best
 from paredown.hardware_models.measure import fingerprint, measure_latencies
+from paredown.hardware_models.offered import capabilities
 from paredown.hardware_models.preflight import Preflight, preflight
 from paredown.hardware_models.probes import Probe, probe_alignment, probe_kernels
 from paredown.hardware_models.time_models import why_not_timed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,7 +124,7 @@ def _draw(
     families: tuple[Family, ...],
     count: int,
     device: Device,
-    told: object,
+    told: Callable[[str], None],
 ) -> tuple[list[Network], Work | None]:
     """The networks to time, and the uncompressed one where they are of one space."""
     from paredown.search.calibrating import family_networks, space_networks
@@ -131,7 +132,7 @@ def _draw(
     from paredown.search.survey import survey
 
     if config is None:
-        return family_networks(families, count, device, told), None  # type: ignore[arg-type]
+        return family_networks(families, count, device, told), None
     space = survey(config).space
     return space_networks(space, count), reference_work(space)
 

@@ -246,12 +246,10 @@ def _last_table(progress: _Progress) -> Table:
 
 
 def _best_members(front: Front) -> list[tuple[Goal, Evaluation]]:
-    if not front.members:
-        return []
-    return [
-        (goal, min(front.members, key=lambda m, g=goal: g.loss(m.metrics[g.metric])))  # type: ignore[misc]
-        for goal in front.goals
-    ]
+    def best(goal: Goal) -> Evaluation:
+        return min(front.members, key=lambda member: goal.loss(member.metrics[goal.metric]))
+
+    return [(goal, best(goal)) for goal in front.goals] if front.members else []
 
 
 def references_of(evaluations: Sequence[Evaluation], rung: int) -> list[Evaluation]:

@@ -41,7 +41,7 @@ class SearchSection(Section):
     sampler: Literal["ladder", "nsga2", "nsga3", "tpe", "gp", "random"] = Field(
         "ladder",
         description="Who proposes: ladder starts from predicted damage and learns from every "
-        "evaluation.",
+        "evaluation; nsga2, nsga3, tpe, gp and random are Optuna's.",
     )
     evaluations: int = Field(
         60,

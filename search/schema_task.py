@@ -158,7 +158,8 @@ class CustomTask(Section):
     loss: Annotated[str, AfterValidator(_loss_or_import_path)] | None = Field(
         None,
         description="cross_entropy, sequence_cross_entropy (batch, time, classes), mse, or "
-        "package.module:function of (outputs, targets); null takes the metric's usual one.",
+        "package.module:function of (outputs, targets); null takes the metric's usual one, and a "
+        "metric of your own needs it.",
     )
     seed: Seed = Field(0, description="Seed that shuffles the calibration rows.")
     calibration_images: int = Field(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from paredown.hardware_models.device import Device, capabilities, load_device
+from paredown.hardware_models.device import Device, DeviceError, load_device
+from paredown.hardware_models.offered import capabilities
 from paredown.search.schema import Config
 from paredown.search.space_rules import build_space
 from paredown.search.tasks import Task, load_task
@@ -57,6 +59,17 @@ def survey_part(config: Config, architectures: Collection[str]) -> Surveyed:
     return _survey(config, architectures, without_knobs)
 
 
+def _further_device(name_or_path: str) -> Device:
+    device = load_device(name_or_path)
+    named = Path(name_or_path).stem
+    if device.name != named:  # its metric was checked by the file's name, before the file was read
+        raise DeviceError(
+            f"a device file in hardware.also must be named after its device, got {name_or_path} "
+            f"with the name {device.name!r}; set `name: {named}` in it, or rename the file"
+        )
+    return device
+
+
 def _survey(
     config: Config,
     architectures: Collection[str] | None,
@@ -64,7 +77,7 @@ def _survey(
 ) -> Surveyed:
     task = load_task(config)
     device = load_device(config.hardware.device)
-    also = tuple(load_device(name) for name in config.hardware.also)
+    also = tuple(_further_device(name) for name in config.hardware.also)
     first = next(iter(task.modules))
     captured = {
         name: capture(module, task.example)

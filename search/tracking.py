@@ -57,8 +57,10 @@ class Tracker:
 
     def record(self, evaluation: Evaluation, front: Front, hypervolume: float) -> None:
         """Add a finished evaluation and the front as it stands after it."""
-        task = lambda: self._writer.record(evaluation, front, hypervolume)  # noqa: E731
-        self._submit(f"evaluation {evaluation.number}", task)
+        self._submit(
+            f"evaluation {evaluation.number}",
+            lambda: self._writer.record(evaluation, front, hypervolume),
+        )
 
     def log_files(self, paths: Sequence[Path]) -> None:
         """Attach files to the search's run, as they are when the writer comes to them."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -176,12 +177,23 @@ def test_a_calibration_survives_json():
     assert again.predict(works[0]) == model.predict(works[0])
 
 
-def test_a_calibration_of_other_parts_is_refused():
+@pytest.mark.parametrize(
+    ("left", "added", "says"),
+    [
+        (len(PARTS) - 1, (), f"got 1 that differ: {PARTS[-1]}; calibrate again"),
+        (len(PARTS), ("more", "other"), "got 2 that differ: more, other; calibrate again"),
+        (0, ("aaa",), f"got {len(PARTS) + 1} that differ: aaa, "),
+        (0, (), f" and {len(PARTS) - 3} more; calibrate again"),
+    ],
+)
+def test_a_calibration_of_other_parts_is_refused_with_at_most_three_of_them(left, added, says):
     works = networks(25)
     data = fit(works, [truth_s(w) for w in works], X86, fingerprint="test").to_json()
-    data["factors"].pop(PARTS[0])
-    with pytest.raises(CalibrationError, match="calibrate again"):
+    data["factors"] = dict.fromkeys((*PARTS[:left], *added), 1.0)
+    with pytest.raises(CalibrationError) as told:
         CalibratedLatency.from_json(data)
+    assert says in str(told.value)
+    assert len(set(PARTS) & set(re.findall(r"\w+", str(told.value)))) <= 3
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from paredown.hardware_models.calibrated import CalibrationError
-from paredown.hardware_models.calibration_file import (
-    read_calibration,
-)
+from paredown.hardware_models.calibration_file import model_from_json, read_calibration
+from paredown.hardware_models.device import load_device
+from paredown.hardware_models.latency import RooflineLatency
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ from paredown.hardware_models.calibration_file import (
             '{"schema_version": 1, "report": {}, "model": {"kind": "calibrated"}}',
             "lacks or renames",
         ),
+        ('{"schema_version": 1, "report": {}}', "got report, schema_version"),
+        ('{"schema_version": 1, "report": {}, "model": []}', "must hold a `model`"),
     ],
 )
 def test_files_that_are_no_calibration_are_refused(text, rule, tmp_path):
@@ -27,3 +29,14 @@ def test_files_that_are_no_calibration_are_refused(text, rule, tmp_path):
     path.write_text(text)
     with pytest.raises(CalibrationError, match=rule):
         read_calibration(path)
+
+
+def test_a_device_of_another_version_is_told_by_its_first_mistake():
+    stored = RooflineLatency(load_device("x86-avx512-vnni-ort")).to_json()
+    assert model_from_json(stored).to_json() == stored
+    rates = stored["device"]["float32"]
+    device = {**stored["device"], "float32": dict.fromkeys(rates, "fast")}
+    with pytest.raises(CalibrationError, match=rf"{len(rates)} mistakes.*float32\.conv") as told:
+        model_from_json({**stored, "device": device})
+    assert "\n" not in str(told.value)
+    assert "calibrate again" in str(told.value)

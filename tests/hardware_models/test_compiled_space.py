@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from paredown.hardware_models.compiled_space import CompiledSpace
-from paredown.hardware_models.device import capabilities, load_device
+from paredown.hardware_models.device import load_device
 from paredown.hardware_models.latency import LatencyError, RooflineLatency
+from paredown.hardware_models.offered import capabilities
 from paredown.hardware_models.table import TableEntry, naive_table, signature
 from paredown.hardware_models.workload import read_work
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection

@@ -6,12 +6,10 @@ import yaml
 from paredown.hardware_models.device import (
     DEVICES,
     DeviceError,
-    capabilities,
     host_device,
     list_devices,
     load_device,
 )
-from paredown.hardware_models.gains import WEIGHT_BITS
 
 
 def test_every_shipped_device_loads_under_its_own_name():
@@ -20,22 +18,6 @@ def test_every_shipped_device_loads_under_its_own_name():
     assert sum(name.startswith("stm32h743-") for name in list_devices()) == 4
     for name in list_devices():
         assert load_device(name).name == name
-
-
-@pytest.mark.parametrize("name", list_devices())
-def test_capabilities_partition_the_weight_bits(name):
-    device = load_device(name)
-    offered = capabilities(device)
-    left = set(WEIGHT_BITS) - set(offered.weight_bits)
-    assert not set(offered.fast_weight_bits) & set(offered.storage_weight_bits)
-    assert all(device.gains.of_bits(bits).effect == "unsupported" for bits in left)
-
-
-@pytest.mark.parametrize("name", list_devices())
-def test_what_is_fast_has_a_kernel(name):
-    device = load_device(name)
-    read = {bits for kernel in device.kernels for bits in kernel.weight_bits}
-    assert set(capabilities(device).fast_weight_bits) <= read
 
 
 @pytest.mark.parametrize("name", list_devices())
@@ -54,25 +36,6 @@ def test_a_preset_that_was_not_measured_says_so(name):
     figures = sum(text.count("confidence:") for text in (DEVICES / f"{name}.yaml").open())
     assert device.confidences.total() == figures
     assert bool(device.caveat) == (name != "x86-avx512-vnni-ort")
-
-
-def test_microcontrollers_have_budgets_of_flash_and_memory():
-    offered = capabilities(load_device("stm32h743-tinyengine"))
-    assert offered.weight_budget_bytes == 2 * 2**20
-    assert offered.activation_budget_bytes == 512 * 2**10
-
-
-def test_onnx_runtime_gains_time_from_no_sparsity_pattern():
-    offered = capabilities(load_device("x86-avx512-vnni-ort"))
-    assert offered.fast_patterns == ("dense",)
-    assert "sparsity" in offered.storage_only_knobs
-    assert offered.width_step == 16
-
-
-def test_sparse_tensor_cores_make_2_4_a_knob_of_time():
-    for name in ("a100-80g-trt", "h100-sxm-trt", "jetson-orin-nano-trt"):
-        assert capabilities(load_device(name)).fast_patterns == ("dense", "2:4")
-        assert load_device(name).int8.two_of_four_speedup.value > 1
 
 
 def test_the_host_is_known_by_its_cpu_flags():

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,8 +63,8 @@ def random_work(random: np.random.Generator) -> Work:
             sources=(conv.name,),
         )  # fmt: skip
         operators += [conv, edge]
-    # Stands for a blueprint, which only a measuring model's exporter looks at.
-    return Work(operators=tuple(operators), blueprint=object())  # type: ignore[arg-type]
+    stand_in: Any = object()  # only a measuring model's exporter looks at a blueprint
+    return Work(operators=tuple(operators), blueprint=stand_in)
 
 
 def works_of(count: int, seed: int = 0) -> list[Work]:

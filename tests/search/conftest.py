@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 from paredown.search.bundle_task import TaskSource
 from paredown.search.cli import app
-from paredown.search.config import dump_config, load_config
+from paredown.search.config import ConfigError, dump_config, load_config
 from paredown.search.digits import DigitsNet
 from paredown.search.evaluation import Evaluation, Goal
 from paredown.search.exporting import export
@@ -220,6 +221,48 @@ def own_code(tmp_path: Path) -> Callable[..., str]:
         return f"task: {task}\ngoals: [{{metric: accuracy}}, {{metric: onnx_bytes}}]\n"
 
     return write
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a config and gives its path."""
+
+    def write_text(text: str) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return path
+
+    return write_text
+
+
+@pytest.fixture
+def mistakes() -> Callable[..., str]:
+    """(path of a config, overrides...) -> what the refusal to load it says."""
+
+    def told(path: Path, *overrides: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, overrides)
+        return str(caught.value)
+
+    return told
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a cache that no other test and no person uses."""
+    monkeypatch.setenv("PAREDOWN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def clean_imports() -> Iterator[None]:
+    """Forgets what a test imported, so that folders of different tests do not meet."""
+    modules, path = set(sys.modules), list(sys.path)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if name.split(".")[0] in ("my_project", "mine"):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 from torch import nn
 
-from paredown.hardware_models.device import capabilities, load_device
+from paredown.hardware_models.device import load_device
+from paredown.hardware_models.offered import capabilities
 from paredown.search.baseline import Baseline
 from paredown.search.inspection import inspection
 from paredown.search.schema_space import SpaceSection

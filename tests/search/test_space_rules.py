@@ -2,7 +2,8 @@
 
 import pytest
 
-from paredown.hardware_models.device import capabilities, load_device
+from paredown.hardware_models.device import load_device
+from paredown.hardware_models.offered import capabilities
 from paredown.search.rule_names import RuleNameError
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
 from paredown.search.space_rules import SpaceError, build_space

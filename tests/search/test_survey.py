@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from paredown.hardware_models.device import DEVICES, DeviceError
 from paredown.search import survey as surveying
 from paredown.search.config import Config, load_config
 from paredown.search.evaluation import Evaluation
@@ -77,3 +78,16 @@ def test_what_a_part_exports_is_what_the_whole_exports(config: Config, tmp_path:
     first, second = exported(whole, "whole"), exported(part, "part")
     for file in (*BUNDLE_FILES, "card.json"):
         assert first(file) == second(file), file
+
+
+def test_a_further_device_is_named_after_its_file(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "board.yaml"
+    text = (DEVICES / "rpi5-a76-ort.yaml").read_text()
+    path.write_text(text)
+    hardware = config.hardware.model_copy(update={"also": (str(path),)})
+    two = config.model_copy(update={"hardware": hardware})
+    with pytest.raises(DeviceError, match=r"'rpi5-a76-ort'; set `name: board`"):
+        survey(two)
+    path.write_text(text.replace("name: rpi5-a76-ort", "name: board", 1))
+    found = survey(two)
+    assert tuple(f"latency_s@{device.name}" for device in found.also) == hardware.latency_metrics

@@ -1,4 +1,4 @@
-"""What stands for a user's function: all of its own code, wherever it lies."""
+"""Functions of the user: found by name, called with their arguments, and all of their own code."""
 
 import sys
 from types import ModuleType
@@ -94,3 +94,36 @@ def test_a_mistake_inside_a_factory_keeps_its_own_error(tmp_path, digest_of):
     digest_of(losses="def mine(rows):\n    return rows + 'a'\n")
     with pytest.raises(TypeError, match="unsupported operand"):
         call_factory("task.data", "losses:mine", tmp_path, {"rows": 3})
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("none_such:f", "no module named 'none_such'"),
+        ("mine:g", "nothing of that name"),
+        ("mine:number", "a int"),
+        ("mine.deeper:f", "no module named"),
+    ],
+)
+def test_code_that_is_not_there_is_named(tmp_path, clean_imports, path, says):
+    (tmp_path / "mine.py").write_text("number = 3\ndef f(): return 1\n")
+    assert load_function("task.data", "mine:f", tmp_path)() == 1
+    with pytest.raises(UserCodeError, match=says):
+        load_function("task.data", path, tmp_path)
+
+
+def test_a_dependency_of_the_users_code_that_is_missing_is_named(tmp_path, clean_imports):
+    (tmp_path / "mine.py").write_text("import none_such_either\n")
+    with pytest.raises(UserCodeError, match="'none_such_either'; install it"):
+        load_function("task.data", "mine:f", tmp_path)
+
+
+def test_a_module_of_the_same_name_from_elsewhere_is_not_taken_for_the_users(
+    tmp_path, clean_imports
+):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(f"def f(): return {name!r}\n")
+    assert load_function("task.data", "mine:f", tmp_path / "one")() == "one"
+    with pytest.raises(UserCodeError, match="rename one"):
+        load_function("task.data", "mine:f", tmp_path / "two")

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from paredown.hardware_models.device import capabilities, load_device
+from paredown.hardware_models.device import load_device
+from paredown.hardware_models.offered import capabilities
 from paredown.spaces.capabilities import joint
 
 X86 = capabilities(load_device("x86-avx512-vnni-ort"))

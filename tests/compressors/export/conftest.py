@@ -17,7 +17,7 @@ from paredown.compressors.export.codes import is_layout
 from paredown.compressors.export.kernels import session
 from paredown.compressors.export.lowering import lower, output_names
 from paredown.compressors.stored import StoredTensor
-from paredown.spaces.blueprint import Blueprint, Operator, Storage
+from paredown.spaces.blueprint import Blueprint, OnnxType, Operator, Storage
 from paredown.spaces.capture import as_inputs, capture
 from paredown.spaces.graph import QDQ, Graph, Node, Ref, rename_value, run
 
@@ -49,7 +49,7 @@ def identity() -> Callable[[nn.Module, Any], CompressedModel]:
 def with_weights() -> Callable[..., CompressedModel]:
     """The model with all layers' weights as codes of `bits`, in ONNX as `onnx_type`."""
 
-    def make(model: CompressedModel, bits: int, onnx_type: str) -> CompressedModel:
+    def make(model: CompressedModel, bits: int, onnx_type: OnnxType) -> CompressedModel:
         stored = dict(model.stored)
         for operator in model.blueprint.operators:
             transposed = "conv_transpose" in model.blueprint.graph.by_name[operator.node].op
@@ -142,7 +142,7 @@ def resnet20_model() -> CompressedModel:
     return _identity(_randomised(SmallResNet(blocks=3)), torch.randn(1, 3, 32, 32))
 
 
-def rounded(weight: Tensor, bits: int, onnx_type: str, axis: int = 0) -> StoredTensor:
+def rounded(weight: Tensor, bits: int, onnx_type: OnnxType, axis: int = 0) -> StoredTensor:
     """Nearest codes with the scale that the largest weight of each channel gives."""
     limit = (1 << (bits - 1)) - 1
     others = [d for d in range(weight.ndim) if d != axis]
@@ -155,7 +155,7 @@ def rounded(weight: Tensor, bits: int, onnx_type: str, axis: int = 0) -> StoredT
         bits=bits,
         axis=axis,
         kept=weight.numel(),
-        onnx_type=onnx_type,  # type: ignore[arg-type]
+        onnx_type=onnx_type,
     )
     return StoredTensor(storage=storage, values=codes, scale=scale)
 

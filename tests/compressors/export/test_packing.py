@@ -20,7 +20,7 @@ from paredown.compressors.export.packing import (
     write_packed,
 )
 from paredown.compressors.stored import StoredTensor
-from paredown.spaces.blueprint import Storage
+from paredown.spaces.blueprint import Index, Storage
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
 
@@ -36,7 +36,7 @@ def two_of_four(shape: tuple[int, ...]) -> torch.Tensor:
     return mask.reshape(shape)
 
 
-def make(shape: tuple[int, ...], bits: int, index: str) -> StoredTensor:
+def make(shape: tuple[int, ...], bits: int, index: Index) -> StoredTensor:
     mask = None
     if index == "bitmap":
         mask = torch.rand(shape) < 0.4
@@ -51,7 +51,7 @@ def make(shape: tuple[int, ...], bits: int, index: str) -> StoredTensor:
     if mask is not None:
         values = values * mask
     kept = values.numel() if mask is None else int(mask.sum())
-    storage = Storage(shape=shape, bits=bits, kept=kept, index=index)  # type: ignore[arg-type]
+    storage = Storage(shape=shape, bits=bits, kept=kept, index=index)
     return StoredTensor(storage=storage, values=values, scale=scale, mask=mask)
 
 
@@ -95,7 +95,7 @@ def test_a_mask_that_is_not_two_of_four_is_refused() -> None:
 @pytest.mark.parametrize("index", ["none", "bitmap", "2:4"])
 @pytest.mark.parametrize("bits", [*WIDTHS, 32])
 def test_a_file_gives_the_same_tensors_back_bit_for_bit(
-    bits: int, index: str, tmp_path: Path
+    bits: int, index: Index, tmp_path: Path
 ) -> None:
     torch.manual_seed(bits)
     written = {

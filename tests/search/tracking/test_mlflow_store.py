@@ -31,7 +31,10 @@ def test_a_bundle_of_a_candidate_without_a_run_makes_it_one(
     assert not bare.is_failed
     write_bundle(tmp_path / "bundle")
     place = TrackingPlace(run_folder=run_folder, search_id="s", max_children=3)
-    more = lambda tracker: tracker.log_bundle(bare.key, tmp_path / "bundle")  # noqa: E731
+
+    def more(tracker):
+        tracker.log_bundle(bare.key, tmp_path / "bundle")
+
     tracker = track(place, evaluations, more=more)
     assert tracker.problems == ()
     runs = children_of(connect(tracker.uri), tracker.parent_run_id)
@@ -101,14 +104,16 @@ def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
     script += "from paredown.search.mlflow_store import serve; "
     script += "sys.exit(serve(sys.argv[1], int(sys.argv[2]), print))"
     command = [sys.executable, "-uc", script, default_uri(run_folder), str(port)]
+
+    def more(tracker):
+        tracker.log_bundle(evaluations[0].key, bundle, "digits")
+
     with subprocess.Popen(command, cwd=run_folder, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout.readline().strip() == uri
             wait_until(lambda: answers(f"{uri}/health"))
             place = TrackingPlace(run_folder=run_folder, search_id="s", uri=uri)
-            key = evaluations[0].key
-            log = lambda tracker: tracker.log_bundle(key, bundle, "digits")  # noqa: E731
-            tracker = track(place, evaluations, more=log)
+            tracker = track(place, evaluations, more=more)
             assert tracker.problems == ()
             assert len(children_of(connect(uri), tracker.parent_run_id)) == 6
             assert len(connect(uri).search_model_versions("name = 'digits'")) == 1

@@ -1,0 +1,24 @@
+"""Files in the cache: whole or absent, named by all that they are made from."""
+
+import pytest
+import torch
+
+from paredown.search import cache
+
+
+def test_a_cached_file_is_whole_or_absent(own_cache):
+    def broken():
+        raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError):
+        cache.cached_tensors("x", broken)
+    assert not own_cache.exists() or not list(own_cache.iterdir())
+    cache.cached_tensors("x", lambda: {"a": torch.ones(2)})
+    assert [path.name for path in own_cache.iterdir()] == ["x.safetensors"]
+    assert cache.cached_tensors("x", broken)["a"].tolist() == [1, 1]
+
+
+def test_the_digest_keeps_parts_apart(tmp_path):
+    (tmp_path / "f").write_bytes(b"ab")
+    assert cache.digest("ab", "c") != cache.digest("a", "bc")
+    assert cache.digest(tmp_path / "f") == cache.digest(b"ab") == cache.digest("ab")
