@@ -97,7 +97,12 @@ class Runner:
         self.runs = max(1, round(BLOCK_S / self._time(1)))
 
     def block_s(self) -> float:
-        """Seconds per run in one block of about a millisecond."""
+        """Seconds per run in one block of about a millisecond.
+
+        Behind one that does not count: what was timed before left the caches full of its own, the more
+        so the more models are timed in turns.
+        """
+        self._time(1)
         return self._time(self.runs)
 
     def _time(self, runs: int) -> float:
