@@ -4,11 +4,10 @@
 
 Calibrates as a search does that says `hardware.latency: calibrated`, draws fresh candidates of the
 config's space (a third all 8-bit, a third all float, a third mixed), and times each beside the
-uncompressed model as `verify` does. Where that model is outside its own interval even after 15
-seconds, the machine is not what it was in the calibration, and the candidate is not counted. Per mix
-of precision: the share inside the interval with its binomial error, the mean width of the
-intervals, the mean error and the bias. Exit code 1 where a share is more than two binomial errors
-below 95 %.
+uncompressed model as `verify` does. Per mix of precision: the share inside the interval with its
+binomial error, the mean width of the intervals, the mean error and the bias; and how the
+uncompressed model's own seconds went meanwhile. Exit code 1 where a share is more than two binomial
+errors below 95 %.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def main() -> int:
     fresh = sample_candidates(space, arguments.networks + 2, arguments.seed)[2:]
     works = [read_work(draft(space.model_map(c), c)) for c in fresh]
     files = {i: file for i, w in enumerate(works) if why_not_timed(file := export(w)) is None}
-    rows = []
+    rows, base_s = [], []
     for index, file in files.items():
         found = measure_ratio(
             file,
@@ -64,14 +63,22 @@ def main() -> int:
             instances=SESSIONS,
             blocks=BLOCKS,
         )
+        base_s.append(found.baseline.mean_s)
         told = model.predict_ratio(works[index], reference)
         inside = told.low <= found.ratio <= told.high
         rows.append((inside, (told.high - told.low) / told.value, found.ratio / told.value - 1))
+    predicted = model.predict(reference)
+    print(
+        f"uncompressed: predicted {1e6 * predicted.value_s:.1f} us ({1e6 * predicted.low_s:.1f} to "
+        f"{1e6 * predicted.high_s:.1f}), beside the candidates {1e6 * np.median(base_s):.1f} us "
+        f"({1e6 * min(base_s):.1f} to {1e6 * max(base_s):.1f})"
+    )
     table = np.array(rows)
     mixes = mixes_of([works[index] for index in files])
     print(f"{'networks':12}{'count':>7}{'inside':>16}{'width':>9}{'error':>9}{'bias':>9}")
     failed = False
-    for name, chosen in {"all": mixes >= 0} | {m: mixes == i for i, m in enumerate(MIXES)}.items():
+    groups = {"all": mixes >= 0, **{name: mixes == i for i, name in enumerate(MIXES)}}
+    for name, chosen in groups.items():
         if not chosen.any():
             continue
         inside, width, error = table[chosen].T

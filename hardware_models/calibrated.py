@@ -45,6 +45,8 @@ from paredown.hardware_models.latency import (
     parts_matrix_s,
     weighted_operators_s,
 )
+from paredown.hardware_models.measurements import CalibrationError as CalibrationError
+from paredown.hardware_models.measurements import both_times
 from paredown.hardware_models.workload import Work
 
 FEWEST_NETWORKS = 5
@@ -54,10 +56,6 @@ candidate's error alone. On 240 candidates of digits it took the mean error of r
 that of seconds from 5.4 to 5.6 %."""
 # Weights of the ridge relative to the number of networks, chosen among by cross-validation.
 _RIDGES = (1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)
-
-
-class CalibrationError(ValueError):
-    """Measurements that no latency model can be fitted to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +161,7 @@ def fit(
     fingerprint: str,
     reference: Work | None = None,
     groups: Sequence[int] | None = None,
+    again_s: Sequence[float] | None = None,
 ) -> CalibratedLatency:
     """A latency model of the networks' space on the machine that measured them.
 
@@ -177,17 +176,19 @@ def fit(
         reference: The uncompressed network, one of `works`: what ratios are told against.
         groups: Architecture of each network, at least 5 of them, held out whole: for a model that
             will be asked about new architectures.
+        again_s: Their latencies at another time, in fresh sessions: the model is fitted to the mean of
+            both, and its bounds tell how a fit to the first alone predicts the second.
 
     Raises:
         CalibrationError: Fewer than 5 networks, unequal counts, or a latency that is not positive.
     """
     check_threads(device, threads)
-    times = np.asarray(measured_s, dtype=np.float64)
-    check_measurements(len(works), times, FEWEST_NETWORKS)
+    first, times, again = both_times(works, measured_s, again_s, FEWEST_NETWORKS)
     parts = parts_matrix_s(works, device, threads)
     rows = None if reference is None else parts_matrix_s((reference,), device, threads)[0]
     predict = _fit_and_predict(rows)
-    held = cross_fit(parts, times, predict, folds_of(len(times), groups), is_row(rows, parts))
+    fold = folds_of(len(times), groups)
+    held = cross_fit(parts, first, predict, fold, is_row(rows, parts), again)
     factors = fit_factors(parts, times, best_ridge(parts, times), weights_of(parts, rows))
     return CalibratedLatency(
         device=device,
@@ -246,26 +247,6 @@ def fit_factors(
     target = np.concatenate([weights, np.full(size, ridge_weight * common)])
     factors, _ = nnls(design, target)
     return np.asarray(factors, dtype=np.float64)
-
-
-def check_measurements(networks: int, times_s: Array, fewest: int) -> None:
-    """Nothing, if a model can be fitted to these measurements.
-
-    Raises:
-        CalibrationError: It cannot.
-    """
-    if networks != len(times_s):
-        raise CalibrationError(
-            f"every network needs one latency, got {networks} networks and "
-            f"{len(times_s)} latencies; pass one for each"
-        )
-    if networks < fewest:
-        raise CalibrationError(
-            f"this fit needs at least {fewest} measured networks, got {networks}; "
-            "measure more candidates"
-        )
-    if not np.all(np.isfinite(times_s)) or np.any(times_s <= 0):
-        raise CalibrationError("measured latencies must be finite and above zero; measure again")
 
 
 def _fit_and_predict(reference: Array | None) -> Predict:

@@ -53,6 +53,7 @@ def cross_fit(
     predict: Predict,
     fold: NDArray[np.int64],
     is_reference: NDArray[np.bool_] | None = None,
+    again_s: Array | None = None,
 ) -> HeldOut:
     """Errors of every network but the reference, predicted without its fold.
 
@@ -62,18 +63,21 @@ def cross_fit(
 
     Args:
         is_reference: Which rows (networks,) are the reference, measured more than once maybe.
+        again_s: The same networks' times, measured another time: errors are of these, so that they
+            hold what measuring itself leaves open. By default of those that are fitted to.
     """
     is_reference = np.zeros(len(times_s), bool) if is_reference is None else is_reference
-    reference_s = times_s[is_reference].mean() if is_reference.any() else np.nan
+    judged_s = times_s if again_s is None else again_s
+    reference_s = judged_s[is_reference].mean() if is_reference.any() else np.nan
     seconds, ratio = np.full((2, len(times_s)), np.nan)
     for held in np.unique(fold[~is_reference]):
         out = (fold == held) & ~is_reference
         asked = np.vstack([rows[out], rows[is_reference][:1]])
         predicted = predict(rows[~out], times_s[~out], asked)
         count = int(out.sum())
-        seconds[out] = times_s[out] / predicted[:count] - 1
+        seconds[out] = judged_s[out] / predicted[:count] - 1
         if is_reference.any():
-            over = times_s[out] / reference_s
+            over = judged_s[out] / reference_s
             ratio[out] = over / (predicted[:count] / predicted[count]) - 1
     networks = np.flatnonzero(~is_reference)
     return HeldOut(

@@ -16,7 +16,6 @@ import numpy as np
 
 from paredown.hardware_models.calibrated import (
     CalibratedLatency,
-    check_measurements,
     error_bounds,
     fit,
     fit_factors,
@@ -27,6 +26,7 @@ from paredown.hardware_models.cross_fitting import Predict, cross_fit, folds_of
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.intervals import ErrorBounds, Ratio, independent_ratio, mixes_of
 from paredown.hardware_models.latency import Array, Estimate, Estimates, parts_matrix_s
+from paredown.hardware_models.measurements import both_times
 from paredown.hardware_models.workload import Work
 
 FEWEST_NETWORKS = 100
@@ -152,6 +152,7 @@ def fit_best(
     fingerprint: str,
     reference: Work | None = None,
     groups: Sequence[int] | None = None,
+    again_s: Sequence[float] | None = None,
 ) -> CalibratedLatency | LearnedLatency:
     """The calibrated model, or from 100 networks the learned one if its held-out error is less.
 
@@ -166,10 +167,11 @@ def fit_best(
         fingerprint=fingerprint,
         reference=reference,
         groups=groups,
+        again_s=again_s,
     )
     if len(works) < FEWEST_NETWORKS:
         return linear
-    learned = fit_learned(works, measured_s, linear, groups)
+    learned = fit_learned(works, measured_s, linear, groups, again_s)
     return learned if learned.held_out_mape < linear.held_out_mape else linear
 
 
@@ -178,8 +180,9 @@ def fit_learned(
     measured_s: Sequence[float],
     base: CalibratedLatency,
     groups: Sequence[int] | None = None,
+    again_s: Sequence[float] | None = None,
 ) -> LearnedLatency:
-    """A correction of `base`, which was fitted to the same networks.
+    """A correction of `base`, which was fitted to the same networks and times.
 
     Held-out errors are those of the whole model: neither the linear fit within a fold nor the
     choice of length and noise has seen the held-out networks.
@@ -187,14 +190,13 @@ def fit_learned(
     Raises:
         CalibrationError: Fewer than 100 networks, or measurements as `fit` refuses them.
     """
-    times = np.asarray(measured_s, dtype=np.float64)
-    check_measurements(len(works), times, FEWEST_NETWORKS)
+    first, times, again = both_times(works, measured_s, again_s, FEWEST_NETWORKS)
     parts = parts_matrix_s(works, base.device, base.threads)
     known = base.bounds.reference
     reference = None if known is None else np.array(known)
     fold = folds_of(len(times), groups)
     predict = _fit_and_predict(reference)
-    held = cross_fit(parts, times, predict, fold, is_row(reference, parts))
+    held = cross_fit(parts, first, predict, fold, is_row(reference, parts), again)
     setting = _best_setting(parts, times)
     weights = weights_of(parts, reference)
     return LearnedLatency(

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from paredown.hardware_models.calibrated import check_measurements
 from paredown.hardware_models.cross_fitting import held_out_errors
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.intervals import (
@@ -34,6 +33,7 @@ from paredown.hardware_models.latency import (
     RooflineLatency,
     estimates_of,
 )
+from paredown.hardware_models.measurements import check_measurements
 from paredown.hardware_models.workload import OperatorWork, Work
 
 PRODUCTS = ("conv", "depthwise_conv", "conv_transpose", "linear")

@@ -99,10 +99,11 @@ class Runner:
     def block_s(self) -> float:
         """Seconds per run in one block of about a millisecond.
 
-        Behind one that does not count: what was timed before left the caches full of its own, the more
-        so the more models are timed in turns.
+        Behind as many runs that do not count: the model timed before leaves caches of its own, and on
+        processors that lower their clock for wide registers its clock (8-bit networks behind float ones
+        began 15 % slow on a Xeon and took 40 runs, a millisecond, to come to their speed).
         """
-        self._time(1)
+        self._time(self.runs)
         return self._time(self.runs)
 
     def _time(self, runs: int) -> float:

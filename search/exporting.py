@@ -128,7 +128,7 @@ def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dic
             "bundle": "." if is_base else f"../{base.key}",
             **_only(base_costs | dict(base.metrics), told),
         },
-        "hardware": _hardware(workbench),
+        "hardware": _hardware(workbench, base),
     }
 
 
@@ -147,13 +147,16 @@ def _predicted(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -
     )
 
 
-def _hardware(workbench: Workbench) -> dict[str, Any]:
+def _hardware(workbench: Workbench, base: Evaluation) -> dict[str, Any]:
     hardware = workbench.config.hardware
+    model = workbench.cost_models.latency_model
+    uncompressed = model.predict(read_work(workbench.blueprint(base.candidate)))
     return {
         "device": workbench.device.name,
         "threads": hardware.threads,
         "batch_size": hardware.batch_size,
-        "latency_model": workbench.cost_models.latency_model.source,
+        "latency_model": model.source,
+        "is_timed": uncompressed.held_out_mape is not None,
         "caveats": list(workbench.caveats),
         "machine": fingerprint(hardware.threads) if _is_here(workbench) else None,
     }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from paredown.compressors.compressed import CompressedModel
@@ -38,9 +39,9 @@ _log = logging.getLogger(__name__)
 _NETWORKS = 120
 """Measured networks of a fit, 40 of each kind, of which the bound of an interval is the second largest
 error."""
-_SESSIONS, _BLOCKS = 2, 25
-"""Fresh sessions of each, and blocks of about a millisecond: six seconds for small networks. Half as much
-again of both changed nothing on 40 held-out ones."""
+_BLOCKS = 15
+_REFERENCES = 8
+"""Sessions of the uncompressed model among those of the others: all ratios are told against it."""
 _REPEATED = 24
 """Networks timed twice to learn how measuring repeats itself: an interval needs 20."""
 _SEED = 7
@@ -153,17 +154,30 @@ def _check_is_here(kind: str, device: Device) -> None:
 
 def _calibrated(device: Device, threads: int, space: Space) -> CalibratedLatency | LearnedLatency:
     samples = _samples(space, _NETWORKS)
-    works = [work for work, _ in samples]
     models = [model for _, model in samples]
-    measured = measure_latencies(models, threads=threads, instances=_SESSIONS, blocks=_BLOCKS)
+    # Twice, in fresh sessions: a verification too is another time.
+    first, again = (_seconds(models, threads) for _ in range(2))
     return fit_best(
-        works,
-        [m.mean_s for m in measured],
+        [work for work, _ in samples],
+        first,
         device,
         threads=threads,
         fingerprint=fingerprint(threads),
         reference=reference_work(space),
+        again_s=again,
     )
+
+
+def _seconds(models: Sequence[bytes], threads: int) -> list[float]:
+    """Latencies of one session each, and of several of the first, which is the reference."""
+    share = -(-len(models) // _REFERENCES)
+    parts = [range(start, len(models))[:share] for start in range(0, len(models), share)]
+    order = np.array([i for part in parts for i in (0, *part)])
+    found = measure_latencies(
+        [models[i] for i in order], threads=threads, instances=1, blocks=_BLOCKS
+    )
+    times_s = np.array([each.mean_s for each in found])
+    return [float(times_s[order == i].mean()) for i in range(len(models))]
 
 
 def _measured(threads: int, space: Space) -> MeasuredLatency:

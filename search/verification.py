@@ -102,6 +102,7 @@ class Verifier:
     def __init__(self, source: TaskSource, rows: int | None = None) -> None:
         self._source = source
         self._rows = rows
+        self._patience = rules.Patience()
         self._tasks: dict[str, tuple[Task, Split]] = {}
         self._baselines: dict[Path, tuple[float, Tensor | None]] = {}
 
@@ -122,7 +123,7 @@ class Verifier:
             if has_baseline:
                 if tally is not None:
                     self._compare(tally, found)
-                rules.check_latency(found)
+                rules.check_latency(found, self._patience)
         return Verification(
             folder=folder,
             key=card["key"],

@@ -60,3 +60,19 @@ def test_a_group_is_held_out_whole():
 def test_few_networks_are_held_out_alone():
     assert folds_of(19).tolist() == list(range(19))
     assert len(set(folds_of(20))) == 5
+
+
+def test_errors_are_of_the_second_time_where_there_is_one():
+    """A machine twice as slow the second time: seconds are off by 100 %, ratios to the reference by nothing."""
+    rows = np.arange(1.0, 31.0)[:, None]
+    times_s = rows[:, 0] * 1e-3
+    held = cross_fit(
+        rows,
+        times_s,
+        lambda seen, times, asked: asked[:, 0] * (times / seen[:, 0]).mean(),
+        folds_of(30),
+        rows[:, 0] == 1.0,
+        2 * times_s,
+    )
+    assert held.seconds == pytest.approx(np.ones(29))
+    assert held.ratio == pytest.approx(np.zeros(29), abs=1e-12)

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from paredown.hardware_models.measure import Measured, MeasuredRatio
+from paredown.search import bundle_rules
 from paredown.search.bundle_rules import (
     Findings,
+    Patience,
     check_agreement,
+    check_latency,
     check_metric,
     check_ratio,
 )
@@ -89,3 +92,40 @@ def test_a_wrong_latency_is_told_with_a_machine_that_is_not_as_it_was(
 
     assert rules_broken(found) == ["latency"]
     assert ("verify again" in found.mismatches[0]) == is_told
+
+
+@pytest.mark.parametrize(
+    ("is_timed", "left_s", "baselines_s", "measured_times"),
+    [
+        (True, 30.0, [1.5, 1.4, 1.05, 9.0], 3),  # until the machine is as it was
+        (True, 0.0, [1.5, 1.4, 1.05], 1),  # no patience left
+        (False, 30.0, [1.5, 1.4, 1.05], 1),  # a preset knows no machine
+        (True, 30.0, [0.95, 1.5], 1),
+    ],
+)
+def test_a_latency_is_measured_again_until_the_machine_is_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+    is_timed: bool,
+    left_s: float,
+    baselines_s: list[float],
+    measured_times: int,
+) -> None:
+    waiting = list(baselines_s)
+
+    def measured(*_: object, **__: object) -> MeasuredRatio:
+        one = Measured(mean_s=waiting.pop(0), min_s=1.0, max_s=1.0, instances=5)
+        return MeasuredRatio(ratio=0.5, low=0.5, high=0.5, candidate=one, baseline=one)
+
+    monkeypatch.setattr(bundle_rules, "measure_ratio", measured)
+    monkeypatch.setattr(bundle_rules, "fingerprint", lambda _: "here")
+    monkeypatch.setattr(bundle_rules.time, "sleep", lambda _: None)
+    hardware = {"threads": 1, "machine": "here", "device": "here", "is_timed": is_timed}
+    card = {"hardware": hardware, "uncompressed": {**PRICED["uncompressed"], "bundle": "../base"}}
+    predicted = {"latency_ratio_low": 0.3, "latency_ratio_high": 0.7}
+    found = Findings(folder=Path(), card=card, predicted=predicted)
+
+    check_latency(found, Patience(left_s))
+
+    assert len(baselines_s) - len(waiting) == measured_times
+    assert found.measured["uncompressed_latency_s"] == baselines_s[measured_times - 1]
+    assert rules_broken(found) == []
