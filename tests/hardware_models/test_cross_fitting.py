@@ -63,7 +63,7 @@ def test_few_networks_are_held_out_alone():
 
 
 def test_errors_are_of_the_second_time_where_there_is_one():
-    """A machine twice as slow the second time: seconds are off by 100 %, ratios to the reference by nothing."""
+    """A machine twice as slow the second time: all seconds are off by 100 %, no ratio is off."""
     rows = np.arange(1.0, 31.0)[:, None]
     times_s = rows[:, 0] * 1e-3
     held = cross_fit(

@@ -47,7 +47,7 @@ def of_bits(workbench: Workbench, bits: int) -> Evaluation:
     """A model of such weights, its accuracy invented."""
     layers = workbench.space.model_map(Candidate()).layers
     candidate = Candidate.of(layers={x.name: LayerChoice(weight_bits=bits) for x in layers})
-    metrics = {"accuracy": 0.9, **workbench.price(candidate).as_metrics()}
+    metrics = {"accuracy": 0.9, **workbench.price(candidate)}
     return Evaluation(number=bits, key=candidate.key, candidate=candidate, metrics=metrics)
 
 
@@ -96,7 +96,7 @@ def test_a_card_says_what_the_search_found_and_the_cost_model_predicts(
     card = written.card(written.four)
     assert card["predicted"].items() >= dict(written.four.metrics).items()
     assert card["uncompressed"]["accuracy"] == written.base.metrics["accuracy"]
-    whole = workbench.price(written.base.candidate).as_metrics()
+    whole = workbench.price(written.base.candidate)
     assert card["uncompressed"]["onnx_bytes"] == whole["onnx_bytes"]
     assert card["predicted"]["onnx_bytes"] < whole["onnx_bytes"]
     ratio = written.card(written.base)["predicted"]
