@@ -20,11 +20,12 @@ def package_files():
     return {p.relative_to(ROOT).as_posix() for p in files if "__pycache__" not in p.parts}
 
 
-def test_every_folder_with_code_is_a_listed_package():
-    folders = {path.rpartition("/")[0] for path in package_files() if path.endswith(".py")}
+def test_every_folder_is_a_listed_package():
+    folders = {path.rpartition("/")[0] for path in package_files()}
     listed = set(PROJECT["tool"]["setuptools"]["packages"])
     assert listed == {"paredown." + folder.replace("/", ".") for folder in folders}
-    assert all((ROOT / folder / "__init__.py").is_file() for folder in folders)
+    with_code = {path.rpartition("/")[0] for path in package_files() if path.endswith(".py")}
+    assert all((ROOT / folder / "__init__.py").is_file() for folder in with_code)
 
 
 def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(tmp_path):
