@@ -34,7 +34,7 @@ from paredown.search.survey import survey
 
 HELD_OUT = 40
 SESSIONS = 4
-BLOCKS = 60
+BLOCKS = 30
 LARGEST_ERROR, FLOORS, LEAST_RANK = 0.05, 1.3, 0.95
 
 

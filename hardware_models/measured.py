@@ -33,7 +33,7 @@ _WIDEST_ERROR = 0.1
 
 def time_together(models: Sequence[bytes], threads: int) -> Sequence[Measured]:
     """Three sessions of each model, interleaved on this machine."""
-    return measure_latencies(models, threads=threads, instances=3, blocks=20)
+    return measure_latencies(models, threads=threads, instances=3, blocks=15)
 
 
 @dataclass(frozen=True, kw_only=True)

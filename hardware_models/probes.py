@@ -50,7 +50,7 @@ def measure_table(
     models = {s: model for s in found if (model := operator_model(s)) is not None}
     empty = {s: empty_model(s) for s in models}
     measured = measure_latencies(
-        [*models.values(), *empty.values()], threads=threads, instances=instances, blocks=15
+        [*models.values(), *empty.values()], threads=threads, instances=instances, blocks=10
     )
     times = [each.mean_s for each in measured]
     return tuple(
@@ -120,7 +120,7 @@ def _slopes(signatures: Sequence[Signature], threads: int) -> list[float]:
             model = operator_model(each, repeats)
             assert model is not None
             models.append(model)
-    found = measure_latencies(models, threads=threads, instances=3, blocks=20)
+    found = measure_latencies(models, threads=threads, instances=3, blocks=10)
     times = [each.mean_s for each in found]
     pairs = zip(times[::2], times[1::2], strict=True)
     return [max(_SHORTEST_S, (long - short) / 4) for short, long in pairs]

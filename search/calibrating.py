@@ -46,8 +46,8 @@ CANDIDATES_EACH = 4
 """Candidates of one random architecture of a family."""
 _AT_ONCE = 250
 """Networks timed in one interleaved run: between runs a machine's speed shifts."""
-_BLOCKS = 40
-"""Blocks of a millisecond for each session: on a busy machine the least of 20 is not the least."""
+_BLOCKS = 20
+"""Blocks of each session; half of their two milliseconds counts."""
 Told = Callable[[str], None]
 
 
