@@ -46,7 +46,7 @@ class Progress(Protocol):
 
 @contextmanager
 def open_engine(workbench: Workbench) -> Iterator[Engine]:
-    """What carries the jobs of a search out, on either rung; workers live as long as it is open.
+    """What carries the jobs of a search out, on either rung; a Ray cluster is up as long as it is open.
 
     Raises:
         RayFailed: The cluster cannot be had, or has not what a worker asks for.
