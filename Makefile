@@ -7,7 +7,6 @@ CONFIG ?= examples/digits.yaml
 # first imported, and kept even where the environment (many containers) says not to: a search starts some
 # ten processes, and each would compile torch anew for seconds.
 INSTALL = $(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt
-# An older Python brings a pip that takes a third longer than the one of constraints.txt, so that comes first.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: search test test-cluster lint types clean
@@ -33,6 +32,7 @@ types: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	@# An older Python brings a pip that takes longer over the rest than this one and the rest together.
 	$(INSTALL) --upgrade pip
 	$(INSTALL) --editable .
 	touch $@

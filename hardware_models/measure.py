@@ -1,8 +1,9 @@
 """Measured latency of ONNX models on this machine's CPU.
 
 A session's latency is its median over many short blocks: the least of them may be a moment in which the
-clock was raised, and repeated worse than the median (docs/cost_models.md). Sessions of one model
-differ by several per cent through their memory layout, so a model's latency is the mean over fresh sessions. All models are measured interleaved: a slow second hits every one alike.
+clock was raised, and repeated worse than the median (docs/cost_models.md). Sessions of one model differ
+by several per cent through their memory layout, so a model's latency is the mean over fresh sessions.
+All models are measured interleaved: a slow second hits every one alike.
 """
 
 from __future__ import annotations

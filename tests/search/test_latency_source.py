@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from paredown.hardware_models.calibrated import CalibratedLatency, fit
@@ -143,3 +144,24 @@ def test_networks_that_the_runtime_refuses_are_not_timed(space, monkeypatch):
     latency_model("measured", X86, 1, space, None)
     assert len(asked) == 24
     assert len(measured) == 16
+
+
+def test_every_network_gets_its_own_time_and_the_reference_the_mean_of_eight(monkeypatch):
+    """The machine grows slower from one to the next: only what is spread over the run sees all of it."""
+    models = [bytes([i]) for i in range(20)]
+    seen = []
+
+    def timed(given, **_):
+        seen.extend(given)
+        times = [1.0 + model[0] + 0.01 * place for place, model in enumerate(given)]
+        return tuple(Measured(mean_s=t, min_s=t, max_s=t, instances=1) for t in times)
+
+    monkeypatch.setattr(latency_source, "measure_latencies", timed)
+    found = latency_source._seconds(models, 1)
+    for i in range(1, 20):
+        (place,) = (at for at, model in enumerate(seen) if model == models[i])
+        assert found[i] == 1.0 + i + 0.01 * place
+    places = [at for at, model in enumerate(seen) if model == models[0]]
+    assert found[0] == pytest.approx(np.mean([1.0 + 0.01 * place for place in places]))
+    assert max(np.diff(places)) <= 4
+    assert len(places) == 1 + 7
