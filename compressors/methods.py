@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from paredown.compressors.adaround import adaround
 from paredown.compressors.descent import descend, descend_codes
 from paredown.compressors.gptq import Target, gptq
 from paredown.compressors.joint import improve_jointly, zeros_among
@@ -209,6 +210,7 @@ METHODS: Mapping[Method, Solver] = {
     "rtn": _plain,
     "laq": _in_turn(saliency, _loss_aware),
     "gptq": _in_turn(sparse_gpt, gptq),
+    "adaround": _in_turn(exact_obs, adaround),
     "obq": _in_turn(exact_obs, _greedy),
     "descent": _in_turn(exact_obs, descend),
     "joint": _joint,

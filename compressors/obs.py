@@ -9,9 +9,10 @@ without what is settled, in one matrix product, so that a step reads few factors
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,9 @@ _STEPS = 64
 """Steps after which the inverse Grams are written out: between two, a step reads that many factors."""
 _PATHS_KEPT = 32
 _paths: OrderedDict[str, Path] = OrderedDict()
+
+Removals = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(rows (R, K) of one group, its inverse Gram, which inputs are dead) -> order and cost of a path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +64,17 @@ def removal_path(weight: Tensor, gram: Tensor, keep: int = 0, of: int = 0) -> Pa
         keep: With `of`, an N:M pattern: this many of every `of` neighbouring columns always stay,
             and so do columns at the end that fill no group.
     """
-    key = _digest(weight, gram, keep, of)
+    return remembered_path(
+        weight, gram, f"{keep}:{of}", functools.partial(_removals, keep=keep, of=of)
+    )
+
+
+def remembered_path(weight: Tensor, gram: Tensor, name: str, removals: Removals) -> Path:
+    """The path of all rows of (R, K) by `removals`, made once; `name` tells it from other paths."""
+    key = _digest(weight, gram, name)
     if key not in _paths:
         grouped, square = split_groups(weight.float(), gram)
-        parts = [
-            _removals(rows, inverse, dead, keep, of)
-            for rows, inverse, dead in _chunks(grouped, square)
-        ]
+        parts = [removals(*chunk) for chunk in _chunks(grouped, square)]
         _paths[key] = Path(
             order=torch.cat([order for order, _ in parts]),
             cost=torch.cat([cost for _, cost in parts]),
@@ -131,7 +139,7 @@ def obq(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> 
     return target.refit(found).or_better(plain).codes
 
 
-class _Rows:
+class Rows:
     """Rows of one group while their weights are settled one by one; float32.
 
     `columns` (R, n) says which columns each row has left at the places that all else is indexed by.
@@ -146,8 +154,18 @@ class _Rows:
         self.index = torch.arange(rows, device=weight.device)
         self._begin()
 
-    def settle_(self, place: Tensor, value: Tensor | float) -> None:
-        """Sets one weight of each row, at `place` (R,), to `value`; the others make up for it."""
+    def make_room_(self, count: int = 1) -> bool:
+        """Whether columns had to be forgotten so that `count` more can be settled at their places."""
+        is_full = self.done + count > _STEPS
+        if is_full:
+            self._forget_settled()
+        return is_full
+
+    def settle_(self, place: Tensor, value: Tensor | float) -> Tensor:
+        """Sets one weight of each row, at `place` (R,), to `value`; the others make up for it.
+
+        Returns u (R, n): each row's inverse Gram has lost u u^T.
+        """
         before = self.factors[:, : self.done]
         share = before[self.index, :, place]
         own = self.inverse[self.index, place] - torch.bmm(share.unsqueeze(1), before).squeeze(1)
@@ -159,8 +177,7 @@ class _Rows:
         self.factors[:, self.done] = factor
         self.is_settled[self.index, place] = True
         self.done += 1
-        if self.done == _STEPS:
-            self._forget_settled()
+        return factor
 
     def _begin(self) -> None:
         self.factors = self.weight.new_empty(len(self.weight), _STEPS, self.weight.shape[1])
@@ -171,7 +188,7 @@ class _Rows:
         """Writes out each row's inverse Gram for the columns that are left."""
         left = (~self.is_settled).nonzero()[:, 1].view(len(self.weight), -1)
         across = left.unsqueeze(1)
-        factors = self.factors.gather(2, across.expand(-1, _STEPS, -1))
+        factors = self.factors[:, : self.done].gather(2, across.expand(-1, self.done, -1))
         inverse = self.inverse[self.index.unsqueeze(1), left]
         inverse = inverse.gather(2, across.expand(-1, left.shape[1], -1))
         self.inverse = inverse.baddbmm_(factors.transpose(1, 2), factors, alpha=-1)
@@ -187,7 +204,7 @@ def _removals(
     rows, columns = weight.shape
     whole = columns // of * of if of else columns
     steps = whole // of * (of - keep) if of else columns
-    state = _Rows(weight, inverse)
+    state = Rows(weight, inverse)
     is_open = torch.ones_like(weight, dtype=torch.bool)
     is_open[:, whole:] = False
     gone = weight.new_zeros(rows, columns // of if of else 1, dtype=torch.int64)
@@ -195,6 +212,7 @@ def _removals(
     cost = torch.empty(rows, steps, dtype=torch.float32, device=weight.device)
     tiny = torch.finfo(weight.dtype).tiny
     for step in range(steps):
+        state.make_room_()
         score = state.weight.square() / state.diagonal.clamp_min(tiny)
         # A dead input's weights cost nothing and go first.
         score.masked_fill_(dead[state.columns], 0.0)
@@ -214,11 +232,12 @@ def _removals(
 def _round_greedily(
     weight: Tensor, inverse: Tensor, scale: Tensor, allowed: Tensor, top: int
 ) -> Tensor:
-    state = _Rows(weight, inverse)
+    state = Rows(weight, inverse)
     codes = torch.zeros_like(weight)
     step = scale.unsqueeze(1)
     tiny = torch.finfo(weight.dtype).tiny
     for _ in range(weight.shape[1]):
+        state.make_room_()
         may = allowed.gather(1, state.columns)
         nearest = torch.round(state.weight / step).clamp_(-top, top) * may
         error = state.weight - nearest * step
@@ -251,8 +270,8 @@ def _at_once(columns: int) -> int:
     return max(1, _CHUNK_VALUES // columns**2)
 
 
-def _digest(weight: Tensor, gram: Tensor, keep: int, of: int) -> str:
-    digest = hashlib.blake2b(f"{tuple(weight.shape)} {keep}:{of}".encode(), digest_size=16)
+def _digest(weight: Tensor, gram: Tensor, name: str) -> str:
+    digest = hashlib.blake2b(f"{tuple(weight.shape)} {name}".encode(), digest_size=16)
     for tensor in (weight, gram):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -14,12 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paredown.compressors.export.packing import (
-    pack_codes,
-    pack_mask,
-    unpack_codes,
-    unpack_mask,
-)
+from paredown.compressors.export.indices import pack_mask, unpack_mask
+from paredown.compressors.export.packing import pack_codes, unpack_codes
 from paredown.compressors.matrix import to_matrix
 from paredown.compressors.ranges import Range
 from paredown.compressors.shelf import Record

@@ -36,7 +36,7 @@ from paredown.spaces.model_map import Layer
 _MOST_POSITIONS = 8_192
 _MOST_VALUES = 2**22
 """Sampled outputs kept of each layer: 16 MiB of float32."""
-_SETTLED = ("descent", "obq", "joint")
+_SETTLED = ("adaround", "obq", "descent", "joint")
 """Slow methods: from their codes it is a few sweeps to those for the inputs that are really seen."""
 _SWEEPS = 3
 _FEWEST_PER_COLUMN = 2

@@ -1,8 +1,7 @@
 """Which weights to keep, and what the kept ones become: magnitude, saliency, SparseGPT, exact OBS.
 
-Patterns: "element" keeps exactly n - round(sparsity * n) weights of the whole matrix. "N:M", such as
-"2:4", keeps N of every M neighbouring columns in each row, whatever `sparsity` says; the last K mod
-M columns, which fill no group, stay dense.
+Patterns and their counts are those of `spaces/zeros.py`: single weights or blocks of columns compete over
+the whole matrix, "N:M" chooses within every group of M.
 """
 
 from __future__ import annotations
@@ -10,49 +9,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from paredown.compressors.block_obs import block_path, corners, removal_costs
 from paredown.compressors.gptq import BLOCK, eliminate_, inverse_root
 from paredown.compressors.matrix import SolverError, gram_diagonal, row_errors, split_groups
 from paredown.compressors.obs import refit_support, removal_path
 from paredown.compressors.selection import smallest
+from paredown.spaces.zeros import UNITS, keep_of, kept_count
 
-_BLOCK = BLOCK
-"""Columns among which SparseGPT chooses at a time; a multiple of every M."""
-
-
-def kept_count(shape: tuple[int, int], sparsity: float, pattern: str) -> int:
-    """Number of weights that every method keeps of a matrix (R, K)."""
-    rows, columns = shape
-    if pattern != "element":
-        keep, of = keep_of(pattern)
-        return rows * (columns - columns // of * (of - keep))
-    # In this order: float products do not associate, and bytes are counted from the same formula.
-    return rows * columns - round(sparsity * (rows * columns))
-
-
-def keep_of(pattern: str) -> tuple[int, int]:
-    """N and M of a pattern "N:M".
-
-    Raises:
-        SolverError: Not of that form, or M is not a power of two up to 64 above N.
-
-    >>> keep_of("2:4")
-    (2, 4)
-    """
-    keep, _, of = pattern.partition(":")
-    if keep.isdecimal() and of.isdecimal() and 0 < int(keep) < int(of) and _BLOCK % int(of) == 0:
-        return int(keep), int(of)
-    raise SolverError(
-        f"pattern must be 'element' or 'N:M' with N < M and M a power of two up to {_BLOCK}, got "
-        f"{pattern!r}; use 'element' or '2:4'"
-    )
+_AT_ONCE = BLOCK
+"""Columns among which SparseGPT chooses at a time; a multiple of every M and of every block."""
 
 
 def magnitude(weight: Tensor, sparsity: float, pattern: str = "element") -> tuple[Tensor, Tensor]:
     """The weight (R, K) with its smallest entries zero, and the boolean mask of kept entries.
 
-    Ties are broken by position, earlier entries going first.
+    A block is as large as the sum of its squares. Ties are broken by position, earlier entries going
+    first.
     """
-    mask = _best(weight.abs(), sparsity, pattern)
+    mask = _best(weight.double().square(), sparsity, pattern)
     return weight * mask, mask
 
 
@@ -68,7 +42,7 @@ def saliency(
 def exact_obs(
     weight: Tensor, gram: Tensor, sparsity: float, pattern: str = "element"
 ) -> tuple[Tensor, Tensor]:
-    """Pruned weight (R, K) and mask by exact OBS (`obs.py`), the kept weights refitted.
+    """Pruned weight (R, K) and mask by exact OBS (`obs.py`, `block_obs.py`), the rest refitted.
 
     The pruning path does not depend on the sparsity and is remembered. At most magnitude's error.
     """
@@ -77,14 +51,25 @@ def exact_obs(
     if gram.ndim == 1:
         pruned, mask = saliency(weight, gram, sparsity, pattern)
     else:
-        keep, of = (0, 0) if pattern == "element" else keep_of(pattern)
-        removed = weight.numel() - kept_count(_shape(weight), sparsity, pattern)
-        mask = removal_path(weight, gram, keep, of).mask(removed, weight.shape[1])
+        mask = _obs_mask(weight, gram, sparsity, pattern)
         pruned = refit_support(weight, gram, mask)
     error = row_errors(pruned - weight, gram).sum()
     if error <= row_errors(plain - weight, gram).sum():
         return pruned, mask
     return plain, plain_mask
+
+
+def _obs_mask(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> Tensor:
+    rows, columns = weight.shape
+    removed = weight.numel() - kept_count(rows, columns, sparsity, pattern)
+    if pattern == "block":
+        unit = UNITS[pattern]
+        if columns < unit:
+            return torch.ones_like(weight, dtype=torch.bool)
+        blocks = block_path(weight, gram).mask(removed // unit, columns // unit)
+        return _spread(blocks, columns, unit)
+    keep, of = (0, 0) if pattern in UNITS else keep_of(pattern)
+    return removal_path(weight, gram, keep, of).mask(removed, columns)
 
 
 def sparse_gpt(
@@ -93,9 +78,9 @@ def sparse_gpt(
     """Pruned weight (R, K) and mask with an output error at most that of magnitude pruning.
 
     SparseGPT (Frantar and Alistarh 2023, arXiv:2301.00774): columns from left to right, the
-    smallest w^2 / U_ii^2 of each block of columns pruned, the columns to come compensating. How
-    many go in a block is read off the OBS scores of the whole matrix before the sweep, so that the
-    total is exact and blocks that matter lose less.
+    smallest w^2 / U_ii^2 of each 64 columns pruned, the columns to come compensating. How many go
+    among them is read off the OBS scores of the whole matrix before the sweep, so that the total is
+    exact and columns that matter lose less. Blocks go by their joint cost w_B^T (U_BB^T U_BB)^-1 w_B.
     """
     _check(sparsity, pattern)
     plain, plain_mask = magnitude(weight, sparsity, pattern)
@@ -115,19 +100,21 @@ def _sweep(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> tuple
     root = inverse_root(gram)
     # A dead input's weights cost nothing and go first.
     dead = gram.diagonal(dim1=1, dim2=2) <= 0
-    pivots = root.diagonal(dim1=1, dim2=2).square().masked_fill(dead, torch.inf).unsqueeze(2)
-    left = grouped.transpose(1, 2).contiguous()
+    left = grouped.masked_fill(dead.unsqueeze(1), 0.0).transpose(1, 2).contiguous()
     mask = torch.ones_like(left, dtype=torch.bool)
-    inverse_diagonal = root.square().sum(dim=1).masked_fill(dead, torch.inf).unsqueeze(1)
-    counts = _counts_per_block(grouped.square() / inverse_diagonal, sparsity)
-    keep, of = (0, 1) if pattern == "element" else keep_of(pattern)
+    unit = UNITS.get(pattern, 1)
+    counts = _counts_at_once(left, root, sparsity, unit)
+    keep, of = (0, 1) if pattern in UNITS else keep_of(pattern)
     whole = left.shape[1] // of * of
+    pivots = root.diagonal(dim1=1, dim2=2).square().unsqueeze(2)
 
     def choose(start: int, stop: int) -> None:
-        if pattern == "element":
-            score = (left[:, start:stop].square() / pivots[:, start:stop]).transpose(1, 2)
-            chosen = _largest(score, score.numel() - counts[start // _BLOCK])
-            mask[:, start:stop] = chosen.transpose(1, 2)
+        if pattern in UNITS:
+            own = root[:, start:stop, start:stop]
+            tip = corners(own, unit)
+            score = _unit_costs(left[:, start:stop], tip.transpose(-1, -2) @ tip, unit)
+            chosen = _largest(score, score.numel() - counts[start // _AT_ONCE])
+            mask[:, start:stop] = _spread(chosen, stop - start, unit).transpose(1, 2)
 
     def settle(i: int, column: Tensor) -> Tensor:
         if keep and i % of == 0 and i < whole:
@@ -140,10 +127,31 @@ def _sweep(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> tuple
     return pruned.contiguous(), mask.transpose(1, 2).reshape(weight.shape).contiguous()
 
 
-def _counts_per_block(score: Tensor, sparsity: float) -> list[int]:
-    """How many of the matrix's smallest scores lie in each block of columns."""
-    removed = ~_largest(score, score.numel() - round(sparsity * score.numel()))
-    return [int(part.sum()) for part in removed.split(_BLOCK, dim=2)]
+def _counts_at_once(left: Tensor, root: Tensor, sparsity: float, unit: int) -> list[int]:
+    """How many of the matrix's cheapest units lie in each run of columns that is chosen from."""
+    columns = left.shape[1]
+    tiles = root[..., : columns // unit * unit].unflatten(2, (-1, unit)).transpose(1, 2)
+    cost = _unit_costs(left, tiles.transpose(2, 3) @ tiles, unit)
+    removed = smallest(cost, round(sparsity * cost.numel()))
+    return [int(part.sum()) for part in removed.split(_AT_ONCE // unit, dim=2)]
+
+
+def _unit_costs(left: Tensor, corner: Tensor, unit: int) -> Tensor:
+    """OBS costs (groups, rows, n) of the n units of `left` (groups, columns, rows).
+
+    Args:
+        corner: The inverse Gram at each unit, (groups, n, unit, unit).
+    """
+    whole = corner.shape[1] * unit
+    weight = left[:, :whole].transpose(1, 2).unflatten(2, (-1, unit))
+    return removal_costs(weight, corner.unsqueeze(1))
+
+
+def _spread(units: Tensor, columns: int, unit: int) -> Tensor:
+    """The mask (..., columns) of kept units (..., n); what fills no unit is kept."""
+    mask = units.new_ones(*units.shape[:-1], columns)
+    mask[..., : units.shape[-1] * unit] = units.repeat_interleave(unit, dim=-1)
+    return mask
 
 
 def _largest(score: Tensor, count: int) -> Tensor:
@@ -153,9 +161,13 @@ def _largest(score: Tensor, count: int) -> Tensor:
 def _best(score: Tensor, sparsity: float, pattern: str) -> Tensor:
     """Mask of the weights (R, K) with the largest scores."""
     _check(sparsity, pattern)
-    if pattern == "element":
-        return _largest(score, kept_count(_shape(score), sparsity, pattern))
-    return _largest_of_each(score, *keep_of(pattern))
+    if pattern not in UNITS:
+        return _largest_of_each(score, *keep_of(pattern))
+    unit, (rows, columns) = UNITS[pattern], score.shape
+    whole = columns // unit * unit
+    sums = score[:, :whole].unflatten(1, (whole // unit, unit)).sum(dim=2)
+    removed = rows * columns - kept_count(rows, columns, sparsity, pattern)
+    return _spread(~smallest(sums, removed // unit), columns, unit)
 
 
 def _largest_of_each(score: Tensor, keep: int, of: int) -> Tensor:
@@ -169,12 +181,11 @@ def _largest_of_each(score: Tensor, keep: int, of: int) -> Tensor:
     return mask
 
 
-def _shape(weight: Tensor) -> tuple[int, int]:
-    return weight.shape[0], weight.shape[1]
-
-
 def _check(sparsity: float, pattern: str) -> None:
     if not 0.0 <= sparsity < 1.0:
         raise SolverError(f"sparsity must be in [0, 1), got {sparsity}; give the share of zeros")
-    if pattern != "element":
-        keep_of(pattern)
+    if pattern not in UNITS and _AT_ONCE % keep_of(pattern)[1]:
+        raise SolverError(
+            f"pattern 'N:M' must have a power of two up to {_AT_ONCE} for M, got {pattern!r}; use "
+            "'2:4'"
+        )

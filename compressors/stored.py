@@ -16,7 +16,7 @@ class StoredTensor:
 
     `values` has the dense shape: int8 codes for fewer than 32 bits, float32 otherwise; what is not kept
     is zero. `scale` is (shape[axis],) float32 for codes, None for floats. `mask` is the boolean dense
-    shape of kept values for the indices "bitmap" and "2:4", None otherwise.
+    shape of kept values where the storage has an index, None otherwise.
     """
 
     storage: Storage

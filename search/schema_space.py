@@ -11,7 +11,7 @@ from paredown.search.schema_task import ExistingFile, Section
 from paredown.spaces.candidate import Container, Method, WeightBits
 
 ActivationBits = Literal[8, 32]
-SparsityPattern = Literal["element", "2:4"]
+SparsityPattern = Literal["element", "2:4", "block"]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -50,7 +50,9 @@ class LayerRule(Section):
         None, description="Shares of weights set to zero, each in [0, 1)."
     )
     pattern: Annotated[tuple[SparsityPattern, ...], _choices] | None = Field(
-        None, description="How zeros lie: element (anywhere) or 2:4 (two of every four)."
+        None,
+        description="How zeros lie: element (anywhere), 2:4 (two of every four) or block (four "
+        "neighbours of a row together).",
     )
     rank_fraction: Annotated[tuple[Share, ...], _choices] | None = Field(
         None, description="Shares of the full rank to keep, each in (0, 1]; 1 leaves it whole."
@@ -63,8 +65,8 @@ class LayerRule(Section):
     method: Annotated[tuple[Method, ...], _choices] | None = Field(
         None,
         description="rtn (round to nearest, magnitude), laq (weighed by curvature), gptq (error "
-        "compensated), obq (exact OBS, slow), descent (coordinate descent, best at 2 to 4 bits), "
-        "joint (zeros and codes together).",
+        "compensated), adaround (up or down, learned, 2 to 4 bits), obq (exact OBS, slow), descent "
+        "(coordinate descent, best at 2 to 4 bits), joint (zeros and codes together).",
     )
     tie: bool | None = Field(None, description="True: all matched layers share one choice.")
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from paredown.search.rule_names import check_rule_names
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
-from paredown.spaces.candidate import Method, SegmentChoice
+from paredown.spaces.candidate import Method, Pattern, SegmentChoice
 from paredown.spaces.capabilities import Capabilities
 from paredown.spaces.draft import factor_rank, onnx_type
 from paredown.spaces.model_map import Layer, LeftOut, ModelMap
@@ -184,7 +184,10 @@ class _Builder:
                 domain += [(0.5, "2:4")] if any(shares) else []
             else:
                 domain += [(share, pattern) for share in shares if share > 0]
-        return tuple(sorted(domain)) or ((0.0, "dense"),)
+        rank = get_args(Pattern).index  # as with methods, but the least harmful is named first
+        return tuple(sorted(domain, key=lambda pair: (pair[0], rank(pair[1])))) or (
+            (0.0, "dense"),
+        )
 
     def _segment_choices(self) -> tuple[SegmentChoice, ...]:
         found = {c for s in self.model_map.segments for c in self._choices_of(s.name)}

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from paredown.spaces.graph import Graph
+from paredown.spaces.zeros import BLOCK
 
-Index = Literal["none", "bitmap", "2:4"]
+Index = Literal["none", "bitmap", "csr", "2:4", "block"]
 OnnxType = Literal["float32", "int8", "int4", "int2"]
 
 
@@ -23,9 +24,10 @@ class Storage:
     """How one tensor is kept: exact enough to count its bytes without its values.
 
     `bits` 32 means float32 values; fewer means signed integer codes with one float32 scale per slice
-    along `axis`. `kept` counts the stored values: all of them unless `index` is "bitmap" (any subset)
-    or "2:4" (two of every four along the input dimension). `onnx_type` is the type of the initialiser
-    in the ONNX file.
+    along `axis`, the rows. `kept` counts the stored values: all of them unless `index` says which:
+    "bitmap" (any of them, a bit each), "csr" (any of them: a count for each row and the column of each
+    value, packed to the bit), "2:4" (two of every four columns of a row, two bits each) or "block"
+    (whole blocks of columns, a bit a block). `onnx_type` is the type of the initialiser in the ONNX file.
     """
 
     shape: tuple[int, ...]
@@ -51,16 +53,30 @@ class Storage:
 
     @property
     def index_bytes(self) -> int:
-        if self.index == "bitmap":
-            return math.ceil(self.count / 8)
-        if self.index == "2:4":
-            return math.ceil(self.kept * 2 / 8)
-        return 0
+        rows = self.shape[self.axis] if self.shape else 1
+        columns = self.count // max(1, rows)
+        bits = {
+            "none": 0,
+            "bitmap": self.count,
+            "csr": rows * field_bits(columns + 1) + self.kept * field_bits(columns),
+            "2:4": self.kept * 2,
+            "block": rows * (columns // BLOCK),
+        }
+        return math.ceil(bits[self.index] / 8)
 
     @property
     def packed_bytes(self) -> int:
         """Bytes of codes, index and scales, as written to model.safetensors."""
         return self.payload_bytes + self.index_bytes + 4 * self.scale_count
+
+
+def field_bits(values: int) -> int:
+    """Bits of a field that tells so many values apart.
+
+    >>> field_bits(144)
+    8
+    """
+    return (values - 1).bit_length()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 WeightBits = Literal[2, 3, 4, 5, 6, 8, 32]
-Pattern = Literal["dense", "element", "2:4"]
-Method = Literal["rtn", "laq", "gptq", "obq", "descent", "joint"]
+Pattern = Literal["dense", "element", "2:4", "block"]
+Method = Literal["rtn", "laq", "gptq", "adaround", "obq", "descent", "joint"]
 Container = Literal["compact", "fast"]
 
 
@@ -19,11 +19,12 @@ Container = Literal["compact", "fast"]
 class LayerChoice:
     """What is done to one layer's weights.
 
-    `sparsity` is the share of weights set to zero, in [0, 1); `pattern` says how they are chosen.
+    `sparsity` is the share of weights set to zero, in [0, 1); `pattern` says how they lie (`zeros.py`).
     `rank_fraction` is the share of the full rank kept; 1 leaves the layer whole. `method` finds zeros
     and codes: "rtn" by magnitude and rounding to nearest, "laq" weighed by the curvature (OBD, LAQ),
-    "gptq" with compensation (SparseGPT, GPTQ), "obq" weight by weight (exact OBS, OBQ), "descent" by
-    exact OBS and coordinate descent from GPTQ, "joint" as that with zeros and codes chosen together.
+    "gptq" with compensation (SparseGPT, GPTQ), "adaround" by exact OBS and learned rounding, "obq" weight
+    by weight (exact OBS, OBQ), "descent" by exact OBS and coordinate descent from GPTQ, "joint" as that
+    with zeros and codes chosen together.
     """
 
     weight_bits: int = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from paredown.spaces.candidate import (
     LayerChoice,
     SegmentChoice,
 )
-from paredown.spaces.draft import factor_rank
+from paredown.spaces.draft import factor_rank, kept_count, part_shapes
 from paredown.spaces.knobs import Architecture
 from paredown.spaces.model_map import Layer, ModelMap
 from paredown.spaces.slicing import narrowed_size
@@ -19,6 +20,9 @@ from paredown.spaces.slicing import narrowed_size
 _ROUNDED_BITS = 8
 """From here on every method is rounding: compensation follows the calibration sample and gains nothing
 (ResNet-20 with 8-bit activations, 5,000 test images: GPTQ -0.30, rounding -0.02 points)."""
+
+_LEARNED_BITS = 4
+"""Above, learned rounding and coordinate descent both leave the codes to GPTQ."""
 
 
 def canonical(architecture: Architecture, candidate: Candidate) -> Candidate:
@@ -97,12 +101,14 @@ def canonical_choice(
     )
     if choice.weight_bits == 32 and _is_quantized_anyway(model_map, layer, candidate):
         choice = replace(choice, weight_bits=8)
-    if choice.sparsity == 0 or choice.pattern == "dense":
+    if _prunes_nothing(layer, choice, _shape(architecture, layer, widths)):
         choice = replace(choice, sparsity=0.0, pattern="dense")
     if choice.method == "joint" and choice.pattern != "element":
         choice = replace(choice, method="descent")  # nothing to choose together: one solver
-    if choice.weight_bits == 32 and choice.method in ("obq", "joint"):
-        choice = replace(choice, method="descent")  # without codes all three are exact OBS
+    if choice.weight_bits == 32 and choice.method in ("adaround", "obq", "joint"):
+        choice = replace(choice, method="descent")  # without codes all four are exact OBS
+    if choice.weight_bits > _LEARNED_BITS and choice.method == "adaround":
+        choice = replace(choice, method="descent")  # where both are GPTQ
     if choice.weight_bits >= _ROUNDED_BITS and choice.sparsity == 0:
         choice = replace(choice, method="rtn")
     return choice
@@ -114,16 +120,30 @@ def _canonical_rank(
     """1 where the layer stays whole, else the first fraction of its knob that gives the same rank."""
     if fraction >= 1:
         return 1.0
-    parts = architecture.model_map.tensor_parts
-    shape = tuple(
-        narrowed_size(parts[layer.weight, axis], widths) if (layer.weight, axis) in parts else size
-        for axis, size in enumerate(layer.weight_shape)
-    )
+    shape = _shape(architecture, layer, widths)
     rank = factor_rank(layer, shape, fraction)
     if rank is None:
         return 1.0
     known = architecture.rank_fractions.get(layer.name, ())
     return next((each for each in known if factor_rank(layer, shape, each) == rank), fraction)
+
+
+def _shape(architecture: Architecture, layer: Layer, widths: Mapping[str, int]) -> tuple[int, ...]:
+    """The weight's shape at these widths."""
+    parts = architecture.model_map.tensor_parts
+    return tuple(
+        narrowed_size(parts[layer.weight, axis], widths) if (layer.weight, axis) in parts else size
+        for axis, size in enumerate(layer.weight_shape)
+    )
+
+
+def _prunes_nothing(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> bool:
+    """Whether every weight stays: too few columns for a block, or a share that rounds to none."""
+    if choice.sparsity == 0 or choice.pattern == "dense":
+        return True
+    rank = factor_rank(layer, shape, choice.rank_fraction)
+    parts = part_shapes(layer, shape, rank)
+    return all(kept_count(layer, choice, part) == math.prod(part) for part in parts)
 
 
 def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from paredown.spaces import zeros
 from paredown.spaces.blocks import bypass_blocks
 from paredown.spaces.blueprint import Blueprint, Index, OnnxType, Operator, Storage
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidate import Candidate, LayerChoice, Pattern, SegmentChoice
 from paredown.spaces.graph import Graph, Node, Ref, prune_dead, rename_value
 from paredown.spaces.model_map import Layer, ModelMap
 from paredown.spaces.quantized_values import Parameters, mark_quantized
@@ -19,6 +20,12 @@ from paredown.spaces.slicing import narrow_graph, narrowed_size
 
 FACTORIZABLE = ("linear", "conv2d")
 """Kinds of layers that can become two operators of low rank."""
+_INDICES: Mapping[Pattern, tuple[Index, ...]] = {
+    "element": ("bitmap", "csr"),
+    "2:4": ("2:4",),
+    "block": ("block",),
+}
+"""Ways to say where a pattern's kept weights lie; which is smallest follows from the counts."""
 
 
 def draft(
@@ -49,7 +56,7 @@ def draft(
             graph = _split_node(graph, layer, rank, shape)
         operators[layer.node] = _operators(layer, segment, split=rank is not None)
         for operator, part_shape in zip(
-            operators[layer.node], _part_shapes(layer, shape, rank), strict=True
+            operators[layer.node], part_shapes(layer, shape, rank), strict=True
         ):
             storage[operator.weight] = _weight_storage(layer, choice, segment, part_shape)
     graph = mark_quantized(
@@ -160,9 +167,10 @@ def _operator(
     )
 
 
-def _part_shapes(
+def part_shapes(
     layer: Layer, shape: tuple[int, ...], rank: int | None
 ) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the weights that a layer of this shape is stored as."""
     if rank is None:
         return (shape,)
     pointwise = (1,) * (len(shape) - 2)
@@ -182,21 +190,16 @@ def _weight_storage(
     )
     if choice.pattern == "dense" or choice.sparsity == 0:
         return dense
-    index: Index = "2:4" if choice.pattern == "2:4" else "bitmap"
     kept = kept_count(layer, choice, shape)
-    sparse = replace(dense, kept=kept, index=index)
+    sparse = (replace(dense, kept=kept, index=index) for index in _INDICES[choice.pattern])
     # An index that costs more than it saves is not written: the zeros are then stored as codes.
-    return sparse if sparse.packed_bytes < dense.packed_bytes else dense
+    return min((dense, *sparse), key=lambda storage: storage.packed_bytes)
 
 
 def kept_count(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> int:
-    """Weights that stay non-zero; columns beyond the last group of four stay dense under 2:4."""
-    count = _count(shape)
-    if choice.pattern == "2:4":
-        rows = shape[layer.out_axis]
-        columns = count // rows
-        return rows * (columns // 4 * 2 + columns % 4)
-    return count - round(choice.sparsity * count)
+    """Weights that stay of a factor of this shape."""
+    rows = shape[layer.out_axis]
+    return zeros.kept_count(rows, _count(shape) // rows, choice.sparsity, choice.pattern)
 
 
 def onnx_type(bits: int, segment: SegmentChoice) -> OnnxType:

@@ -1,4 +1,4 @@
-"""Codes, masks and positions packed to the bit, and the safetensors file that holds them.
+"""Codes packed to the bit, and the safetensors file that holds them beside their indices.
 
 A code of b bits is a two's-complement field; fields follow one another from the lowest bit of the
 first byte. ONNX packs its 4- and 2-bit tensors the same way, so both files share this code.
@@ -17,15 +17,11 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
+from paredown.compressors.export.indices import INDICES, PackingError
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Storage
 
 METADATA_KEY = "paredown"
-_GROUP = 4  # 2:4 sparsity keeps two of every four
-
-
-class PackingError(ValueError):
-    """A tensor does not have the format its storage describes, or a file is not one of ours."""
 
 
 def pack_codes(codes: Tensor, bits: int) -> bytes:
@@ -59,52 +55,6 @@ def unpack_codes(data: np.ndarray, bits: int, count: int) -> Tensor:
     fields = (words.view("<u8") >> shifts).astype(np.uint8).reshape(-1)[:count]
     room = 8 - bits
     return torch.from_numpy((fields << room).view(np.int8) >> room)
-
-
-def pack_mask(mask: Tensor) -> np.ndarray:
-    """One bit per value, lowest bit first, uint8."""
-    return np.packbits(mask.reshape(-1).numpy(), bitorder="little")
-
-
-def unpack_mask(data: np.ndarray, shape: tuple[int, ...]) -> Tensor:
-    """The boolean mask that `pack_mask` wrote."""
-    count = int(np.prod(shape, dtype=np.int64))
-    bits = np.unpackbits(data, bitorder="little", count=count)
-    return torch.from_numpy(bits.astype(bool)).reshape(shape)
-
-
-def pack_positions(mask: Tensor) -> np.ndarray:
-    """Two bits per kept value: where it stands in its group of four along the flattened inputs.
-
-    Args:
-        mask: (out, ...) with two of every four kept in each row; a tail of fewer than four is
-            dense and has positions too, so every kept value costs the same two bits.
-
-    Raises:
-        PackingError: A group of four keeps more or fewer than two.
-    """
-    rows = mask.reshape(mask.shape[0], -1).numpy()
-    grouped = rows[:, : rows.shape[1] // _GROUP * _GROUP].reshape(rows.shape[0], -1, _GROUP)
-    if not (grouped.sum(axis=2) == 2).all() or not rows[:, grouped.shape[1] * _GROUP :].all():
-        raise PackingError(
-            "a 2:4 mask keeps two of every four along the inputs and the whole tail"
-        )
-    positions = np.nonzero(rows)[1] % _GROUP
-    return np.packbits(_two_bits(positions), bitorder="little")
-
-
-def unpack_positions(data: np.ndarray, shape: tuple[int, ...]) -> Tensor:
-    """The mask that `pack_positions` wrote."""
-    out = shape[0]
-    columns = int(np.prod(shape[1:], dtype=np.int64))
-    groups, tail = divmod(columns, _GROUP)
-    kept = groups * 2 + tail
-    bits = np.unpackbits(data, bitorder="little", count=2 * out * kept).reshape(-1, 2)
-    positions = (bits[:, 0] + 2 * bits[:, 1]).reshape(out, kept).astype(np.int64)
-    starts = np.concatenate([np.repeat(np.arange(groups), 2), np.full(tail, groups)]) * _GROUP
-    mask = np.zeros((out, columns), dtype=bool)
-    mask[np.arange(out)[:, None], positions + starts] = True
-    return torch.from_numpy(mask).reshape(shape)
 
 
 def entries(name: str, storage: Storage) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -165,10 +115,6 @@ def read_packed(path: Path) -> dict[str, StoredTensor]:
         }
 
 
-def _two_bits(positions: np.ndarray) -> np.ndarray:
-    return np.stack([positions & 1, positions >> 1], axis=1).astype(np.uint8).reshape(-1)
-
-
 def _brief(storage: Storage) -> dict[str, object]:
     default = Storage(shape=(), kept=0)
     return {
@@ -194,15 +140,10 @@ def _arrays(name: str, tensor: StoredTensor) -> dict[str, np.ndarray]:
             f"{name}.scale": tensor.scale.detach().to(torch.float32).numpy(),
         }
     if tensor.mask is not None:
-        bitmap = storage.index == "bitmap"
-        # Groups of four run along the inputs, so the output dimension goes first.
-        index = pack_mask(tensor.mask) if bitmap else pack_positions(_turned(tensor.mask, storage))
-        arrays[f"{name}.index"] = index
+        # Blocks and groups of four run along the inputs, so the output dimension goes first.
+        pack, _ = INDICES[storage.index]
+        arrays[f"{name}.index"] = pack(tensor.mask.movedim(storage.axis, 0))
     return arrays
-
-
-def _turned(mask: Tensor, storage: Storage) -> Tensor:
-    return mask.movedim(storage.axis, 0)
 
 
 def _check(name: str, tensor: StoredTensor) -> None:
@@ -222,11 +163,11 @@ def _check(name: str, tensor: StoredTensor) -> None:
 
 def _stored(storage: Storage, arrays: Mapping[str, np.ndarray], name: str) -> StoredTensor:
     mask = None
-    if storage.index == "bitmap":
-        mask = unpack_mask(arrays[f"{name}.index"], storage.shape)
-    elif storage.index == "2:4":
-        turned = _turned(torch.empty(storage.shape, device="meta"), storage).shape
-        mask = unpack_positions(arrays[f"{name}.index"], tuple(turned)).movedim(0, storage.axis)
+    if storage.index != "none":
+        rest = list(storage.shape)
+        turned = (rest.pop(storage.axis), *rest)
+        _, unpack = INDICES[storage.index]
+        mask = unpack(arrays[f"{name}.index"], turned).movedim(0, storage.axis)
     if storage.bits == 32:
         kept, scale = torch.from_numpy(arrays[name].copy()), None
     else:

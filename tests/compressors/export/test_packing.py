@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from paredown.compressors.export.packing import (
     PackingError,
     pack_codes,
-    pack_positions,
     read_packed,
     unpack_codes,
-    unpack_positions,
     write_packed,
 )
 from paredown.compressors.stored import StoredTensor

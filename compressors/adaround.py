@@ -1,0 +1,99 @@
+"""AdaRound: whether each weight is rounded up or down, learned under the Gram matrix.
+
+Nagel et al. 2020, arXiv:2004.10568. A code is floor(w / s) + h with a rectified sigmoid h of one
+variable; Adam minimises tr((W - Q) G (W - Q)^T) while a term that favours h at 0 and 1 sharpens. The Gram
+holds all that the paper's sampled outputs say of the data, so a step is one matrix product. Nothing is
+drawn at random.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.gptq import Target, gptq
+from paredown.compressors.matrix import gram_diagonal, split_groups
+from paredown.compressors.quantize import Codes, round_to_nearest, top_code
+
+_MOST_BITS = 4
+"""Above, GPTQ leaves nothing worth a descent."""
+_ITERATIONS = 400
+_RATE = 0.05
+_SHARPNESS = (20.0, 2.0)
+"""The exponent beta of the paper's regulariser, from the end of the warm-up to the last step."""
+_WARM_UP = 0.2
+"""Share of the steps without the regulariser."""
+_PRESSURE = 0.05
+"""The paper's lambda, beside errors in squared steps of the scale, averaged over a row's weights."""
+_LOW, _HIGH = -0.1, 1.1
+"""The paper's gamma and zeta: where the rectified sigmoid is cut off."""
+
+
+def adaround(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> Codes:
+    """Codes of (R, K) whose error under `gram` is at most that of rounding to nearest, row by row.
+
+    Scales are those of the better of rounding and GPTQ, row by row, and are refitted at the end.
+    Arguments as for `gptq`. Above 4 bits it is GPTQ; a diagonal Gram leaves nothing to learn.
+    """
+    if bits > _MOST_BITS:
+        return gptq(weight, gram, bits, mask)
+    target = Target.of(weight, gram)
+    kept = target.weight if mask is None else target.weight * mask
+    plain = target.refit(round_to_nearest(kept, bits, gram_diagonal(gram, len(weight))))
+    if gram.ndim == 1:
+        return plain.codes
+    start = target.refit(gptq(weight, gram, bits, mask)).or_better(plain).codes
+    grouped, square = split_groups(target.weight, gram)
+    allowed = None if mask is None else mask.reshape(grouped.shape)
+    scale = start.scale.double().reshape(grouped.shape[:2])
+    codes = _learned(grouped, square, scale, top_code(bits), allowed)
+    found = Codes(codes=codes.reshape(weight.shape).to(torch.int8), scale=start.scale)
+    return target.refit(found).or_better(plain).codes
+
+
+def _learned(
+    weight: Tensor, gram: Tensor, scale: Tensor, top: int, allowed: Tensor | None
+) -> Tensor:
+    """Codes (groups, rows, K) for weights of that shape at scales (groups, rows)."""
+    steps = (weight / scale.unsqueeze(2)).clamp(-top, top).float()
+    wanted = (weight / scale.unsqueeze(2)).float()
+    floor = steps.floor().clamp(max=top - 1)
+    free = torch.ones_like(steps) if allowed is None else allowed.to(steps.dtype)
+    # In units of an input's mean energy all rows of all layers pull alike against the regulariser.
+    level = gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+    energy = (gram / level.view(-1, 1, 1)).float()
+    variable = _unsquashed(steps - floor)
+    variable.requires_grad_(True)
+    optimizer = torch.optim.Adam([variable], lr=_RATE)
+    for step in range(_ITERATIONS):
+        progress = (step / _ITERATIONS - _WARM_UP) / (1 - _WARM_UP)
+        with torch.no_grad():
+            slope = torch.sigmoid(variable)
+            raw = _LOW + (_HIGH - _LOW) * slope
+            up = raw.clamp(0.0, 1.0)
+            delta = (floor + up) * free - wanted
+            gradient = 2 * (delta @ energy)
+            if progress > 0:
+                gradient += _PRESSURE * _pull(up, progress)
+            inside = (raw > 0) & (raw < 1)
+            variable.grad = gradient * free * inside * ((_HIGH - _LOW) * slope * (1 - slope))
+        optimizer.step()
+    with torch.no_grad():
+        return ((floor + (_squashed(variable) >= 0.5)) * free).double()
+
+
+def _pull(up: Tensor, progress: float) -> Tensor:
+    """The gradient of sum(1 - |2 h - 1|^beta) by h."""
+    first, last = _SHARPNESS
+    beta = last + (first - last) * (1 - progress)
+    side = 2 * up - 1
+    return -2 * beta * side.abs().pow(beta - 1) * side.sign()
+
+
+def _squashed(variable: Tensor) -> Tensor:
+    return (_LOW + (_HIGH - _LOW) * torch.sigmoid(variable)).clamp(0.0, 1.0)
+
+
+def _unsquashed(up: Tensor) -> Tensor:
+    """Where the rectified sigmoid is `up`."""
+    return torch.logit((up - _LOW) / (_HIGH - _LOW))
