@@ -25,6 +25,11 @@ SETTINGS = {
     "60 % zeros": LayerChoice(sparsity=0.6, pattern="element"),
     "2:4": LayerChoice(sparsity=0.5, pattern="2:4"),
     "2:4 and 4 bits": LayerChoice(weight_bits=4, sparsity=0.5, pattern="2:4"),
+    "50 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.5, pattern="element"),
+    "60 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.6, pattern="element"),
+    "70 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.7, pattern="element"),
+    "blocks 50 %, 4 bits": LayerChoice(weight_bits=4, sparsity=0.5, pattern="block"),
+    "blocks 60 %, 4 bits": LayerChoice(weight_bits=4, sparsity=0.6, pattern="block"),
 }
 
 
@@ -41,7 +46,7 @@ def with_method(choice: LayerChoice, method: Method) -> LayerChoice:
 def accuracies(bench: Bench, methods: list[Method], only: str) -> None:
     """Prints one row for each setting and method."""
     dense = bench.outcome(bench.assemble(Candidate.of()))
-    print(f"{'uncompressed':26s}{dense.text(dense)}", flush=True)
+    print(f"{'uncompressed':30s}{dense.text(dense)}", flush=True)
     for label, choice in _settings(only):
         for method in methods:
             started = time.process_time()
@@ -50,7 +55,7 @@ def accuracies(bench: Bench, methods: list[Method], only: str) -> None:
             seconds = time.process_time() - started
             size = packed_file_bytes(model.blueprint) / 1000
             text = bench.outcome(model).text(dense)
-            print(f"{label:15s} {method:10s}{text}  {size:.1f} kB  {seconds:.1f} s", flush=True)
+            print(f"{label:19s} {method:10s}{text}  {size:.1f} kB  {seconds:.1f} s", flush=True)
 
 
 def orderings(bench: Bench, methods: list[Method], only: str) -> None:

@@ -17,14 +17,15 @@ from paredown.compressors.quantize import Codes, round_to_nearest, top_code
 
 _MOST_BITS = 4
 """Above, GPTQ leaves nothing worth a descent."""
-_ITERATIONS = 400
-_RATE = 0.05
+_ITERATIONS = 300
+_RATE = 0.2
 _SHARPNESS = (20.0, 2.0)
 """The exponent beta of the paper's regulariser, from the end of the warm-up to the last step."""
 _WARM_UP = 0.2
 """Share of the steps without the regulariser."""
-_PRESSURE = 0.05
-"""The paper's lambda, beside errors in squared steps of the scale, averaged over a row's weights."""
+_PRESSURE = 10.0
+"""The paper's lambda, beside errors in squared steps of the scale times an input's mean energy. So few
+steps need a strong one: over five layers of ResNet-20 at 3 bits 0.01 leaves 1.8 times the error of 10."""
 _LOW, _HIGH = -0.1, 1.1
 """The paper's gamma and zeta: where the rectified sigmoid is cut off."""
 
@@ -46,12 +47,12 @@ def adaround(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None
     grouped, square = split_groups(target.weight, gram)
     allowed = None if mask is None else mask.reshape(grouped.shape)
     scale = start.scale.double().reshape(grouped.shape[:2])
-    codes = _learned(grouped, square, scale, top_code(bits), allowed)
+    codes = learn_codes(grouped, square, scale, top_code(bits), allowed)
     found = Codes(codes=codes.reshape(weight.shape).to(torch.int8), scale=start.scale)
     return target.refit(found).or_better(plain).codes
 
 
-def _learned(
+def learn_codes(
     weight: Tensor, gram: Tensor, scale: Tensor, top: int, allowed: Tensor | None
 ) -> Tensor:
     """Codes (groups, rows, K) for weights of that shape at scales (groups, rows)."""

@@ -17,7 +17,14 @@ from paredown.spaces.model_map import Block, ChannelGroup, ModelMap
 from paredown.spaces.space import Architecture, canonical
 
 BITS = (2, 3, 4, 5, 6, 8, 32)
-SPARSITIES = ((0.0, "dense"), (0.3, "element"), (0.7, "element"), (0.5, "2:4"))
+SPARSITIES = (
+    (0.0, "dense"),
+    (0.3, "element"),
+    (0.7, "element"),
+    (0.95, "element"),
+    (0.5, "2:4"),
+    (0.6, "block"),
+)
 RANKS = (1.0, 0.5, 0.2)
 
 
@@ -47,7 +54,7 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
             sparsity=sparsity,
             pattern=pattern,
             rank_fraction=draw.choice(RANKS),
-            method=draw.choice(("rtn", "laq", "gptq")),
+            method=draw.choice(("rtn", "laq", "gptq", "adaround")),
         )
     segments = {
         segment.name: SegmentChoice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -12,10 +13,17 @@ from hypothesis import strategies as st
 
 from paredown.compressors.matrix import row_errors
 from paredown.compressors.methods import METHODS, Compressed, Problem, compress
-from paredown.compressors.sparsify import kept_count
-from paredown.spaces.candidate import LayerChoice, Method
+from paredown.spaces.candidate import LayerChoice, Method, Pattern
+from paredown.spaces.zeros import BLOCK, kept_count
 
-ZEROS = [(0.0, "dense"), (0.37, "element"), (0.8, "element"), (0.5, "2:4")]
+ZEROS = [
+    (0.0, "dense"),
+    (0.37, "element"),
+    (0.8, "element"),
+    (0.5, "2:4"),
+    (0.3, "block"),
+    (0.7, "block"),
+]
 
 
 def _is_inside(found: Compressed, choice: LayerChoice, shape: tuple[int, int]) -> None:
@@ -32,12 +40,17 @@ def _is_inside(found: Compressed, choice: LayerChoice, shape: tuple[int, int]) -
     if choice.pattern == "dense":
         assert found.mask is None
         return
-    assert int(found.mask.sum()) == kept_count(shape, choice.sparsity, choice.pattern)
+    assert int(found.mask.sum()) == kept_count(*shape, choice.sparsity, choice.pattern)
     assert not found.values[~found.mask].any()
     if choice.pattern == "2:4":
         whole = shape[1] // 4 * 4
         fours = found.mask[:, :whole].reshape(shape[0], -1, 4)
         assert (fours.sum(dim=2) == 2).all()
+    elif choice.pattern == "block":
+        whole = shape[1] // BLOCK * BLOCK
+        blocks = found.mask[:, :whole].reshape(shape[0], -1, BLOCK)
+        assert torch.equal(blocks.any(dim=2), blocks.all(dim=2))
+        assert found.mask[:, whole:].all()
 
 
 def test_every_name_of_the_config_has_a_method() -> None:
@@ -120,8 +133,10 @@ def test_rows_that_matter_to_the_loss_keep_more_weights(make_problem: Callable[.
     weight, gram = make_problem(5, 2, 40, 200)
     weight[1] = weight[0]
     curvature = torch.tensor([100.0, 1.0])
-    for method in ("laq", "gptq", "obq", "descent", "joint"):
-        choice = LayerChoice(weight_bits=4, sparsity=0.5, pattern="element", method=method)
+    patterns: tuple[Pattern, ...] = ("element", "block")
+    methods: tuple[Method, ...] = ("laq", "gptq", "adaround", "obq", "descent", "joint")
+    for pattern, method in itertools.product(patterns, methods):
+        choice = LayerChoice(weight_bits=4, sparsity=0.5, pattern=pattern, method=method)
         found = compress(Problem(matrix=weight, gram=gram, row_curvature=curvature), choice)
         assert found.mask[0].sum() > found.mask[1].sum()
 
@@ -139,7 +154,12 @@ def test_rows_that_seem_free_keep_their_share_all_the_same(
 
 
 def test_better_methods_are_better_in_the_sum(make_problem: Callable[..., Any]) -> None:
-    for bits, zeros in ((2, (0.0, "dense")), (3, (0.0, "dense")), (3, (0.6, "element"))):
+    for bits, zeros in (
+        (2, (0.0, "dense")),
+        (3, (0.0, "dense")),
+        (3, (0.6, "element")),
+        (3, (0.5, "block")),
+    ):
         sums = dict.fromkeys(METHODS, 0.0)
         for seed in range(3):
             weight, gram = make_problem(seed, 16, 48, 300)
@@ -151,3 +171,4 @@ def test_better_methods_are_better_in_the_sum(make_problem: Callable[..., Any]) 
                 sums[method] += float(row_errors(found.dense() - weight, gram).sum())
         assert sums["joint"] <= sums["descent"] < sums["gptq"] < sums["laq"] < sums["rtn"]
         assert sums["obq"] < sums["gptq"]
+        assert sums["adaround"] < sums["gptq"]

@@ -16,7 +16,7 @@ NAMES = ("lenet", "mobilenet_v2", "unet", "words")
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("method", ["rtn", "gptq", "joint"])
-@pytest.mark.parametrize(("sparsity", "pattern"), [(0.7, "element"), (0.5, "2:4")])
+@pytest.mark.parametrize(("sparsity", "pattern"), [(0.7, "element"), (0.5, "2:4"), (0.5, "block")])
 def test_masks_keep_exactly_what_is_counted(
     name, method, sparsity, pattern, mapped, database, monkeypatch
 ) -> None:

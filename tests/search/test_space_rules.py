@@ -124,14 +124,19 @@ def test_widths_come_in_the_steps_of_the_device(build, device, step):
 def test_sparsity_is_left_out_unless_packed_bytes_are_a_goal(build):
     rules = (
         LayerRule(layers=("*",), weight_bits=(4, 8)),
-        LayerRule(layers=("*",), sparsity=(0.0, 0.5), pattern=("element", "2:4")),
+        LayerRule(layers=("*",), sparsity=(0.0, 0.5), pattern=("block", "element", "2:4")),
     )
     closed = build(*rules, network="mlp", goals=SHIPPED)
     assert domains(closed)["layers.1:sparsity"] == ((0.0, "dense"),)
     assert "packed_bytes" in reasons(closed, "sparsity (element)")[0]
     assert reasons(closed, "sparsity (2:4)")
     opened = domains(build(*rules, network="mlp", goals=PACKED))["layers.1:sparsity"]
-    assert opened == ((0.0, "dense"), (0.5, "2:4"), (0.5, "element"))
+    assert opened == (
+        (0.0, "dense"),
+        (0.5, "element"),
+        (0.5, "2:4"),
+        (0.5, "block"),
+    )
 
 
 def test_weight_bits_that_no_goal_tells_apart_are_left_out(build):

@@ -130,10 +130,40 @@ def test_without_codes_the_methods_by_exact_obs_are_one(nested) -> None:
     problem = Problem(matrix=torch.randn(6, 16), gram=inputs.T @ inputs / 30)
     choices = [
         LayerChoice(sparsity=0.5, pattern="element", method=method)
-        for method in ("descent", "obq", "joint")
+        for method in ("descent", "adaround", "obq", "joint")
     ]
     found = [compress(problem, choice).dense() for choice in choices]
     assert all(torch.equal(each, found[0]) for each in found)
     architecture = Architecture(name="", model_map=nested, knobs=())
     keys = {canonical(architecture, Candidate.of(layers={"a": c})).key for c in choices}
     assert len(keys) == 1
+
+
+def test_a_pattern_that_leaves_every_weight_is_none(mapped) -> None:
+    model_map = mapped("mobilenet_v2")
+    architecture = Architecture(name="", model_map=model_map, knobs=())
+    first = model_map.layers[0].name
+    for sparsity, pattern, is_none in (
+        (1e-6, "element", True),
+        (1e-6, "block", True),
+        (0.5, "block", False),
+    ):
+        choice = LayerChoice(weight_bits=4, sparsity=sparsity, pattern=pattern)
+        found = canonical(architecture, Candidate.of(layers={first: choice})).layer(first)
+        assert found == (LayerChoice(weight_bits=4) if is_none else choice)
+
+
+def test_learned_rounding_of_wide_codes_is_that_of_descent(nested) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(30, 16, dtype=torch.float64)
+    problem = Problem(matrix=torch.randn(6, 16), gram=inputs.T @ inputs / 30)
+    architecture = Architecture(name="", model_map=nested, knobs=())
+    for bits, is_same in ((4, False), (5, True), (6, True)):
+        choices = [
+            LayerChoice(weight_bits=bits, sparsity=0.5, pattern="element", method=method)
+            for method in ("descent", "adaround")
+        ]
+        first, second = (compress(problem, choice).dense() for choice in choices)
+        keys = {canonical(architecture, Candidate.of(layers={"a": c})).key for c in choices}
+        assert (len(keys) == 1) == is_same
+        assert not is_same or torch.equal(first, second)

@@ -72,6 +72,25 @@ def test_an_index_is_written_only_where_it_pays(mapped) -> None:
     assert storage(0.3).kept == storage(0.3).count - round(0.3 * storage(0.3).count)
 
 
+def test_the_index_follows_from_pattern_and_share(mapped) -> None:
+    model_map = mapped("lenet")
+
+    def storage(sparsity, pattern):
+        choice = LayerChoice(weight_bits=4, sparsity=sparsity, pattern=pattern)
+        return draft(model_map, Candidate.of(layers={"fc1": choice})).storage["fc1.weight"]
+
+    assert storage(0.5, "element").index == "bitmap"
+    assert storage(0.98, "element").index == "csr"
+    block = storage(0.6, "block")
+    rows, columns = block.shape
+    assert columns % 4 == 0
+    assert (block.index, block.kept) == ("block", block.count - 4 * round(0.6 * block.count / 4))
+    assert block.index_bytes == -(-rows * columns // 32)
+    # A quarter of the index pays from a quarter of the zeros on.
+    assert storage(0.05, "block").index == "none"
+    assert storage(0.08, "block").index == "block"
+
+
 def test_rank_is_none_where_factors_would_not_be_smaller(mapped) -> None:
     layers = mapped("mobilenet_v2").layers
     depthwise = next(layer for layer in layers if layer.is_depthwise)

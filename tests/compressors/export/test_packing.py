@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -17,29 +18,21 @@ from paredown.compressors.export.packing import (
     unpack_codes,
     write_packed,
 )
+from paredown.compressors.sparsify import magnitude
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Index, Storage
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
 
 
-def two_of_four(shape: tuple[int, ...]) -> torch.Tensor:
-    rows = torch.rand(shape[0], math.prod(shape[1:]))
-    groups = rows.shape[1] // 4 * 4
-    mask = torch.ones_like(rows, dtype=torch.bool)
-    grouped = rows[:, :groups].reshape(shape[0], -1, 4)
-    best = grouped.topk(2, dim=2).indices
-    chosen = torch.zeros_like(grouped, dtype=torch.bool).scatter_(2, best, True)
-    mask[:, :groups] = chosen.reshape(shape[0], -1)
-    return mask.reshape(shape)
-
-
 def make(shape: tuple[int, ...], bits: int, index: Index) -> StoredTensor:
     mask = None
-    if index == "bitmap":
-        mask = torch.rand(shape) < 0.4
-    elif index == "2:4":
-        mask = two_of_four(shape)
+    if index == "2:4":
+        mask = magnitude(torch.rand(shape).flatten(1), 0.5, "2:4")[1].view(shape)
+    elif index == "block":
+        mask = magnitude(torch.rand(shape).flatten(1), 0.6, "block")[1].view(shape)
+    elif index != "none":
+        mask = torch.rand(shape) < (0.4 if index == "bitmap" else 0.05)
     if bits == 32:
         values, scale = torch.randn(shape), None
     else:
@@ -76,21 +69,7 @@ def test_a_code_that_does_not_fit_is_refused() -> None:
         pack_codes(torch.tensor([-4, 4], dtype=torch.int8), 3)
 
 
-@pytest.mark.parametrize("shape", [(4, 16), (3, 10), (2, 3, 3, 3), (5, 3), (2, 8, 1, 1)])
-def test_two_of_four_positions_take_two_bits_a_kept_value(shape: tuple[int, ...]) -> None:
-    mask = two_of_four(shape)
-    packed = pack_positions(mask)
-    storage = Storage(shape=shape, bits=4, kept=int(mask.sum()), index="2:4")
-    assert packed.size == storage.index_bytes
-    assert torch.equal(unpack_positions(packed, shape), mask)
-
-
-def test_a_mask_that_is_not_two_of_four_is_refused() -> None:
-    with pytest.raises(PackingError, match="two of every four"):
-        pack_positions(torch.tensor([[True, True, True, False]]))
-
-
-@pytest.mark.parametrize("index", ["none", "bitmap", "2:4"])
+@pytest.mark.parametrize("index", get_args(Index))
 @pytest.mark.parametrize("bits", [*WIDTHS, 32])
 def test_a_file_gives_the_same_tensors_back_bit_for_bit(
     bits: int, index: Index, tmp_path: Path
