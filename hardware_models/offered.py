@@ -12,7 +12,7 @@ def capabilities(device: Device) -> Capabilities:
     """What the device offers the space: widths and patterns that buy time apart from the others."""
     effects = {bits: device.gains.of_bits(bits).effect for bits in WEIGHT_BITS}
     fast: list[Pattern] = ["dense"]
-    fast += ["element"] if device.gains.zeros.effect == "faster" else []
+    fast += ["element", "block"] if device.gains.zeros.effect == "faster" else []
     fast += ["2:4"] if device.gains.pattern_2_4.effect == "faster" else []
     return Capabilities(
         device=device.name,

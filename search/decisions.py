@@ -12,6 +12,7 @@ from paredown.search import style
 from paredown.search.display import name_of, show, summarize, title_of
 from paredown.search.plots import dress
 from paredown.search.style import Picture
+from paredown.spaces.candidate import LayerChoice
 
 
 def decision_figure(picture: Picture) -> go.Figure:
@@ -92,10 +93,7 @@ def _add_bits(
             "yanchor": "top",
         },
         text=[
-            [
-                f"{c.weight_bits} bit, {c.sparsity:.0%} sparse, rank {c.rank_fraction:.0%}"
-                for c in row
-            ]
+            [f"{c.weight_bits} bit, {_zeros(c)}, rank {c.rank_fraction:.0%}" for c in row]
             for row in choices
         ],
         hovertemplate="%{y}: %{text}<br>%{x}<extra></extra>",
@@ -128,3 +126,8 @@ def structure_rows(picture: Picture) -> dict[str, list[float]]:
     for block in sorted({block for c in candidates for block in c.dropped}):
         rows[f"block {block}"] = [float(block not in c.dropped) for c in candidates]
     return {name: row for name, row in rows.items() if any(share < 0.995 for share in row)}
+
+
+def _zeros(choice: LayerChoice) -> str:
+    """How many zeros a layer has, and how they lie."""
+    return f"{choice.sparsity:.0%} {choice.pattern} zeros" if choice.sparsity else "no zeros"
