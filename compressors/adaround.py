@@ -25,9 +25,11 @@ _WARM_UP = 0.2
 """Share of the steps without the regulariser."""
 _PRESSURE = 10.0
 """The paper's lambda, beside errors in squared steps of the scale times an input's mean energy. So few
-steps need a strong one: over five layers of ResNet-20 at 3 bits 0.01 leaves 1.8 times the error of 10."""
+steps need a strong one: five layers of ResNet-20 at 3 bits lose 0.080 of their outputs' energy, summed,
+with the paper's 0.01 and 0.045 with 10."""
 _LOW, _HIGH = -0.1, 1.1
 """The paper's gamma and zeta: where the rectified sigmoid is cut off."""
+_EDGE = 0.01
 
 
 def adaround(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> Codes:
@@ -55,32 +57,33 @@ def adaround(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None
 def learn_codes(
     weight: Tensor, gram: Tensor, scale: Tensor, top: int, allowed: Tensor | None
 ) -> Tensor:
-    """Codes (groups, rows, K) for weights of that shape at scales (groups, rows)."""
-    steps = (weight / scale.unsqueeze(2)).clamp(-top, top).float()
+    """Float64 codes (groups, rows, K) for weights of that shape at scales (groups, rows).
+
+    Args:
+        gram: (groups, K, K).
+        allowed: Boolean like the weights; False entries get the code 0.
+    """
     wanted = (weight / scale.unsqueeze(2)).float()
-    floor = steps.floor().clamp(max=top - 1)
-    free = torch.ones_like(steps) if allowed is None else allowed.to(steps.dtype)
+    inside = wanted.clamp(-top, top)
+    floor = inside.floor().clamp(max=top - 1)
+    free = torch.ones_like(floor) if allowed is None else allowed.to(floor.dtype)
     # In units of an input's mean energy all rows of all layers pull alike against the regulariser.
     level = gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
     energy = (gram / level.view(-1, 1, 1)).float()
-    variable = _unsquashed(steps - floor)
-    variable.requires_grad_(True)
+    variable = _unsquashed(inside - floor)
     optimizer = torch.optim.Adam([variable], lr=_RATE)
     for step in range(_ITERATIONS):
+        squashed = torch.sigmoid(variable)
+        up = _stretched(squashed)
+        gradient = 2 * ((floor + up) * free - wanted) @ energy
         progress = (step / _ITERATIONS - _WARM_UP) / (1 - _WARM_UP)
-        with torch.no_grad():
-            slope = torch.sigmoid(variable)
-            raw = _LOW + (_HIGH - _LOW) * slope
-            up = raw.clamp(0.0, 1.0)
-            delta = (floor + up) * free - wanted
-            gradient = 2 * (delta @ energy)
-            if progress > 0:
-                gradient += _PRESSURE * _pull(up, progress)
-            inside = (raw > 0) & (raw < 1)
-            variable.grad = gradient * free * inside * ((_HIGH - _LOW) * slope * (1 - slope))
+        if progress > 0:
+            gradient += _PRESSURE * _pull(up, progress)
+        moves = free * ((up > 0) & (up < 1))
+        variable.grad = gradient * moves * squashed * (1 - squashed) * (_HIGH - _LOW)
         optimizer.step()
-    with torch.no_grad():
-        return ((floor + (_squashed(variable) >= 0.5)) * free).double()
+    ups = _stretched(torch.sigmoid(variable)) >= 0.5
+    return ((floor + ups) * free).double()
 
 
 def _pull(up: Tensor, progress: float) -> Tensor:
@@ -91,10 +94,11 @@ def _pull(up: Tensor, progress: float) -> Tensor:
     return -2 * beta * side.abs().pow(beta - 1) * side.sign()
 
 
-def _squashed(variable: Tensor) -> Tensor:
-    return (_LOW + (_HIGH - _LOW) * torch.sigmoid(variable)).clamp(0.0, 1.0)
+def _stretched(squashed: Tensor) -> Tensor:
+    """The rectified sigmoid of which `squashed` is the plain one."""
+    return (_LOW + (_HIGH - _LOW) * squashed).clamp(0.0, 1.0)
 
 
 def _unsquashed(up: Tensor) -> Tensor:
-    """Where the rectified sigmoid is `up`."""
-    return torch.logit((up - _LOW) / (_HIGH - _LOW))
+    """The variable whose rectified sigmoid is `up`; none starts where its gradient vanishes."""
+    return torch.logit((up.clamp(_EDGE, 1 - _EDGE) - _LOW) / (_HIGH - _LOW))

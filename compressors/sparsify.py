@@ -98,21 +98,21 @@ def sparse_gpt(
 def _sweep(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> tuple[Tensor, Tensor]:
     grouped, gram = split_groups(weight.double(), gram)
     root = inverse_root(gram)
+    left = grouped.transpose(1, 2).contiguous()
     # A dead input's weights cost nothing and go first.
-    dead = gram.diagonal(dim1=1, dim2=2) <= 0
-    left = grouped.masked_fill(dead.unsqueeze(1), 0.0).transpose(1, 2).contiguous()
+    dead = (gram.diagonal(dim1=1, dim2=2) <= 0).unsqueeze(2)
     mask = torch.ones_like(left, dtype=torch.bool)
     unit = UNITS.get(pattern, 1)
-    counts = _counts_at_once(left, root, sparsity, unit)
+    counts = _counts_at_once(left.masked_fill(dead, 0.0), root, sparsity, unit)
     keep, of = (0, 1) if pattern in UNITS else keep_of(pattern)
     whole = left.shape[1] // of * of
-    pivots = root.diagonal(dim1=1, dim2=2).square().unsqueeze(2)
+    pivots = root.diagonal(dim1=1, dim2=2).square().unsqueeze(2).masked_fill(dead, torch.inf)
 
     def choose(start: int, stop: int) -> None:
         if pattern in UNITS:
-            own = root[:, start:stop, start:stop]
-            tip = corners(own, unit)
-            score = _unit_costs(left[:, start:stop], tip.transpose(-1, -2) @ tip, unit)
+            tip = corners(root[:, start:stop, start:stop], unit)
+            own = left[:, start:stop].masked_fill(dead[:, start:stop], 0.0)
+            score = _unit_costs(own, tip.transpose(-1, -2) @ tip, unit)
             chosen = _largest(score, score.numel() - counts[start // _AT_ONCE])
             mask[:, start:stop] = _spread(chosen, stop - start, unit).transpose(1, 2)
 

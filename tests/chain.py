@@ -54,7 +54,7 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
             sparsity=sparsity,
             pattern=pattern,
             rank_fraction=draw.choice(RANKS),
-            method=draw.choice(("rtn", "laq", "gptq", "adaround")),
+            method=draw.choice(("rtn", "laq", "gptq")),
         )
     segments = {
         segment.name: SegmentChoice(

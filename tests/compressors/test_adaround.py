@@ -47,7 +47,7 @@ def test_tiny_rows_come_near_the_best_of_all_ways_up_and_down(
             excess.append(float(errors[row]) / best)
     assert min(excess) >= 1 - 1e-6
     assert sum(ratio <= 1 + 1e-6 for ratio in excess) >= 12
-    assert sum(excess) / len(excess) < 1.2
+    assert sum(excess) / len(excess) < 1.25
 
 
 def _best(w: Tensor, gram: Tensor, scale: float, top: int) -> float:
