@@ -29,8 +29,9 @@ from paredown.compressors.gptq import gptq
 from paredown.compressors.joint import zeros_among
 from paredown.compressors.methods import Compressed, Problem, Solver
 from paredown.compressors.quantize import Codes
-from paredown.compressors.sparsify import exact_obs, kept_count
+from paredown.compressors.sparsify import exact_obs
 from paredown.spaces.candidate import Candidate, LayerChoice
+from paredown.spaces.zeros import kept_count
 
 BUDGETS = ((2, 0.5), (2, 0.6), (2, 0.7), (3, 0.6), (3, 0.7))
 IMAGES = 2500
@@ -66,7 +67,7 @@ def then_prune(quantize: Quantize) -> Solver:
         scale = problem.row_scale()
         scaled = problem.matrix.double() * scale.unsqueeze(1)
         free = quantize(scaled, problem.gram, choice.weight_bits, None)
-        kept = kept_count((scaled.shape[0], scaled.shape[1]), choice.sparsity, choice.pattern)
+        kept = kept_count(*scaled.shape, choice.sparsity, choice.pattern)
         codes, mask = zeros_among(scaled, problem.gram, choice.weight_bits, free, kept)
         return Compressed(values=codes.codes, scale=(codes.scale / scale).float(), mask=mask)
 

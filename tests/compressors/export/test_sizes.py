@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from paredown.compressors.assemble import assemble
 from paredown.compressors.export.lowering import lower
-from paredown.compressors.export.packing import write_packed
+from paredown.compressors.export.packing import read_packed, write_packed
 from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Blueprint, Storage
+from paredown.spaces.candidate import Candidate, LayerChoice
+from paredown.spaces.draft import draft
 from paredown.spaces.graph import Graph
 
 EMPTY = Graph(nodes=(), inputs=(), input_shapes=(), input_dtypes=(), outputs=(), output_keys=())
@@ -26,9 +29,8 @@ def random_tensor(draw: random.Random) -> StoredTensor:
     bits = draw.choice((2, 3, 4, 5, 6, 8, 32))
     mask = torch.rand(shape) < draw.random() if draw.random() < 0.5 else None
     kept = math.prod(shape) if mask is None else int(mask.sum())
-    storage = Storage(
-        shape=shape, bits=bits, kept=kept, index="none" if mask is None else "bitmap"
-    )
+    index = "none" if mask is None else draw.choice(("bitmap", "csr"))
+    storage = Storage(shape=shape, bits=bits, kept=kept, index=index)
     values = torch.ones(shape, dtype=torch.float32 if bits == 32 else torch.int8)
     values = values if mask is None else values * mask
     scale = None if bits == 32 else torch.rand(shape[0])
@@ -46,6 +48,30 @@ def test_packed_size_is_that_of_the_file(seed: int, tmp_path: Path) -> None:
         graph=EMPTY, operators=(), storage={n: t.storage for n, t in stored.items()}
     )
     assert packed_file_bytes(blueprint) == (tmp_path / "t.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["lenet", "mobilenet_v2", "unet", "words"])
+@pytest.mark.parametrize(
+    ("sparsity", "pattern", "index"),
+    [(0.5, "element", "bitmap"), (0.98, "element", "csr"), (0.6, "block", "block")],
+)
+@pytest.mark.parametrize("rank_fraction", [1.0, 0.3])
+def test_sparse_layers_of_every_kind_take_the_bytes_that_are_predicted(
+    name, sparsity, pattern, index, rank_fraction, mapped, database, tmp_path
+) -> None:
+    choice = LayerChoice(
+        weight_bits=4, sparsity=sparsity, pattern=pattern, rank_fraction=rank_fraction
+    )
+    model_map = mapped(name)
+    candidate = Candidate.of(layers={layer.name: choice for layer in model_map.layers})
+    blueprint = draft(model_map, candidate)
+    assert index in {storage.index for storage in blueprint.storage.values()}
+    stored = assemble(candidate, database(name)).stored
+    write_packed(tmp_path / "t.safetensors", stored)
+    assert packed_file_bytes(blueprint) == (tmp_path / "t.safetensors").stat().st_size
+    for key, tensor in read_packed(tmp_path / "t.safetensors").items():
+        assert tensor.storage == blueprint.storage[key]
+        assert torch.equal(tensor.dense(), stored[key].dense())
 
 
 @pytest.mark.parametrize("codes", [False, True])
