@@ -10,7 +10,14 @@ from typing import Any, Literal
 from paredown.spaces.model_map import ModelMap
 
 KnobKind = Literal[
-    "weight_bits", "sparsity", "rank_fraction", "method", "segment", "width", "drop"
+    "weight_bits",
+    "sparsity",
+    "rank_fraction",
+    "method",
+    "group_size",
+    "segment",
+    "width",
+    "drop",
 ]
 
 
@@ -19,8 +26,8 @@ class Knob:
     """One decision: a value of `domain` for all of `targets` (several when tied).
 
     `domain` runs from the value that harms accuracy least to the one that compresses most. Values are
-    bits; (sparsity, pattern); rank fractions; methods; SegmentChoice; channels kept; or False/True for
-    dropping a block.
+    bits; (sparsity, pattern); rank fractions; methods; group sizes; SegmentChoice; channels kept; or
+    False/True for dropping a block.
     """
 
     name: str

@@ -29,7 +29,8 @@ Reading = Literal["folded", "codes", "narrow"]
 """How a stored integer weight is read. ONNX Runtime computes what depends on constants alone once, when
 it loads the model, but never a DequantizeLinear. So "folded" is a Cast and a Mul, gone before the first
 run; "codes" widens to int8 by a Cast, gone too, and leaves the DequantizeLinear that integer kernels fuse
-with; "narrow" leaves the codes as they are, for the kernel that reads them."""
+with; "narrow" leaves the codes as they are, for the kernel that reads them. Scales of groups of inputs
+are spread over their columns first ("folded"), or are that kernel's blocks ("narrow")."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,8 @@ class Emitter:
         bits = _CONTAINER_BITS[storage.onnx_type]
         _check_container(name, storage, bits)
         codes = self.plan.initialiser(kind, dims, _code_bytes(name, transposed, bits))
+        if storage.group_size:
+            return self._grouped(name, codes, dims, transposed, reading)
         count = storage.shape[storage.axis]
         if reading == "folded":
             spread = (count, *(1,) * (len(dims) - 1 - axis))
@@ -224,6 +227,30 @@ class Emitter:
             inputs.append(zeros)
         attributes = {} if axis == 1 else {"axis": axis}  # 1 is the standard's default
         return self.plan.emit("DequantizeLinear", *inputs, **attributes)
+
+    def _grouped(
+        self, name: str, codes: str, dims: tuple[int, ...], transposed: bool, reading: Reading
+    ) -> str:
+        """Codes of a matrix whose rows have a scale for every group of inputs, as floats."""
+        storage = self.storage[name]
+        size = storage.group_size
+        rows, groups = storage.scale_shape
+        scale_bytes = _grouped_scale_bytes(name, transposed)
+        if reading == "narrow":  # the weight is transposed: inputs are the first dimension
+            scale = self.plan.initialiser(TensorProto.FLOAT, (groups, rows), scale_bytes)
+            return self.plan.emit("DequantizeLinear", codes, scale, axis=0, block_size=size)
+        axis = 0 if transposed else 1
+        apart = (groups, 1, rows) if transposed else (rows, groups, 1)
+        scale = self.plan.initialiser(TensorProto.FLOAT, apart, scale_bytes)
+        repeats = (1, size, 1) if transposed else (1, 1, size)
+        each = self.plan.emit("Expand", scale, self.plan.integers(repeats))
+        flat = (-1, rows) if transposed else (rows, -1)
+        each = self.plan.emit("Reshape", each, self.plan.integers(flat))
+        if dims[axis] < groups * size:
+            bounds = (self.plan.integers((value,)) for value in (0, dims[axis], axis))
+            each = self.plan.emit("Slice", each, *bounds)
+        floats = self.plan.emit("Cast", codes, to=int(TensorProto.FLOAT))
+        return self.plan.emit("Mul", floats, each)
 
 
 def _reads_codes(node: OnnxNode) -> bool:
@@ -259,6 +286,14 @@ def _code_bytes(name: str, transposed: bool, bits: int) -> Payload:
 
 def _scale_bytes(name: str) -> Payload:
     return lambda stored: _scale(stored[name]).astype("<f4").tobytes()
+
+
+def _grouped_scale_bytes(name: str, transposed: bool) -> Payload:
+    def payload(stored: Mapping[str, StoredTensor]) -> bytes:
+        scale = _scale(stored[name]).astype("<f4")
+        return np.ascontiguousarray(scale.T if transposed else scale).tobytes()
+
+    return payload
 
 
 def _scale(stored: StoredTensor) -> np.ndarray:
