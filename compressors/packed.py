@@ -147,4 +147,8 @@ def _dense(factor: Factor, layer: Layer) -> Tensor:
     # A narrowed depthwise layer has as many groups as channels are left.
     groups = shape[0] if layer.is_depthwise else layer.groups
     matrix = to_matrix(factor.values, replace(layer, weight_shape=shape, groups=groups))
-    return matrix if factor.scale is None else matrix.float() * by_column(factor.scale, matrix.shape[1])
+    return (
+        matrix
+        if factor.scale is None
+        else matrix.float() * by_column(factor.scale, matrix.shape[1])
+    )

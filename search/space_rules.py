@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from paredown.search.rule_names import check_rule_names
+from paredown.search.scale_rules import group_sizes
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
 from paredown.spaces.candidate import Method, Pattern, SegmentChoice
 from paredown.spaces.capabilities import Capabilities
@@ -20,7 +21,7 @@ from paredown.spaces.space import Architecture, Knob, KnobKind, Space
 
 # Costs that depend on the width of a weight itself, not on the container it is stored in.
 _COUNT_BITS = ("packed_bytes", "bops", "energy_ratio")
-_LAYER_FIELDS = ("weight_bits", "sparsity", "pattern", "rank_fraction", "rank_step", "method")
+_LAYER_FIELDS = tuple(name for name in LayerRule.model_fields if name not in ("layers", "tie"))
 
 
 class SpaceError(ValueError):
@@ -42,7 +43,8 @@ def build_space(
         goals: Metrics that are optimised.
 
     Raises:
-        RuleNameError, SpaceError: A rule names what is not there, or nothing is left to decide.
+        RuleNameError, ScaleRuleError, SpaceError: A rule names what is not there, methods that do not
+            go together, or nothing is left to decide.
     """
     check_rule_names(section.rules, maps.values())
     architectures = []
@@ -111,6 +113,12 @@ class _Builder:
             # `Method` names them from the plainest to the best, and the best comes first.
             rank = get_args(Method).index
             domains["method"] = tuple(sorted(values["method"], key=rank, reverse=True))
+        segment = self._choices_of(self.model_map.segment_of_node[layer.node])
+        sizes, gone = group_sizes(layer, values, segment)
+        if sizes:
+            domains["group_size"] = sizes
+        for item in gone:
+            self._leave_out(item.what, item.reason)
         return domains, tie
 
     def _run_bits(self, layer: Layer, asked: Sequence[int]) -> list[int]:

@@ -26,6 +26,7 @@ SPARSITIES = (
     (0.6, "block"),
 )
 RANKS = (1.0, 0.5, 0.2)
+GROUP_SIZES = (0, 32, 64, 128)
 
 
 def squared(outputs: tuple[Tensor, ...], targets: Any) -> Tensor:
@@ -45,7 +46,7 @@ def make_database(captured: Captured, model_map: ModelMap, inputs: list[Tensor])
 
 def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None) -> Candidate:
     """A canonical candidate, random in every knob; `activation_bits` None draws 8 or 32 too."""
-    draw = random.Random(seed)
+    draw, sizes = random.Random(seed), random.Random(f"group sizes of {seed}")
     layers = {}
     for layer in model_map.layers:
         sparsity, pattern = draw.choice(SPARSITIES)
@@ -55,6 +56,7 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
             pattern=pattern,
             rank_fraction=draw.choice(RANKS),
             method=draw.choice(("rtn", "laq", "gptq")),
+            group_size=sizes.choice(GROUP_SIZES),
         )
     segments = {
         segment.name: SegmentChoice(
