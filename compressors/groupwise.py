@@ -1,20 +1,21 @@
 """Codes with one scale for every group of consecutive columns of a row: found, and refitted.
 
-The group size of GPTQ (Frantar et al. 2022, arXiv:2210.17323): a scale is fixed when the sweep enters its
-group, from the weights as they have become by then. Once the codes stand, all scales of a row follow
-from least squares under the Gram matrix: a system as large as a row has groups. Only plain Grams (K, K)
-occur, those of linear layers.
+The group size of GPTQ (Frantar et al. 2022, arXiv:2210.17323). A scale is fixed before the sweep, or when
+it enters the group, from the weights as they have become by then; each row takes what is better for it.
+Once the codes stand, all scales of a row follow from least squares under the Gram matrix: a system as
+large as a row has groups. Only plain Grams (K, K) occur, those of linear layers.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from paredown.compressors.descent import sweep_columns_
-from paredown.compressors.gptq import eliminate_
+from paredown.compressors.gptq import eliminate_, gptq, sweep
 from paredown.compressors.matrix import SolverError, damped_cholesky, gram_diagonal, row_errors
 from paredown.compressors.quantize import Codes, by_column, round_to_nearest, top_code
 from paredown.compressors.recent import Recent
@@ -55,11 +56,21 @@ def loss_aware_groups(
 
 
 def gptq_groups(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: int) -> Codes:
-    """Codes whose error under `gram` is at most that of rounding each group, row by row."""
+    """Codes whose error is at most that of rounding each group and of one scale a row, row by row.
+
+    The best of three sweeps, each with its scales refitted: scales fixed when a group is entered; fixed
+    beforehand, so that columns of all groups go in the order of their activity; and one scale a row.
+    """
     gram = _plain(gram)
-    nearest = refit_scales(loss_aware_groups(weight, gram, bits, mask, size), weight, gram)
-    swept = refit_scales(_sweep(weight.double(), gram, bits, mask, size), weight, gram)
-    return _better(swept, nearest, weight, gram)
+    nearest = loss_aware_groups(weight, gram, bits, mask, size)
+    starts = (
+        nearest,
+        _sweep(weight.double(), gram, bits, mask, size),
+        _sweep_in_any_order(nearest, weight, gram, bits, mask),
+        _spread(gptq(weight, gram, bits, mask), size),
+    )
+    found = [refit_scales(start, weight, gram) for start in starts]
+    return functools.reduce(lambda best, each: _better(each, best, weight, gram), found)
 
 
 def descend_groups(
@@ -190,6 +201,22 @@ def _sweep(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: i
     return Codes(
         codes=whole.t().to(torch.int8).contiguous(), scale=ordered.t().float().contiguous()
     )
+
+
+def _sweep_in_any_order(
+    nearest: Codes, weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None
+) -> Codes:
+    """One pass of GPTQ at the scales that rounding has, the most active columns of all first."""
+    steps = by_column(nearest.scale.double(), weight.shape[1]).unsqueeze(0)
+    allowed = None if mask is None else mask.unsqueeze(0)
+    codes = sweep(weight.double().unsqueeze(0), gram.unsqueeze(0), steps, top_code(bits), allowed)
+    return Codes(codes=codes[0].to(torch.int8), scale=nearest.scale)
+
+
+def _spread(found: Codes, size: int) -> Codes:
+    """The same matrix, every row's scale given to all its groups."""
+    groups = group_count(found.codes.shape[1], size)
+    return Codes(codes=found.codes, scale=found.scale.unsqueeze(1).repeat(1, groups))
 
 
 def _by_activity(gram: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from paredown.compressors.adaround import adaround
 from paredown.compressors.descent import descend, descend_codes
 from paredown.compressors.gptq import Target, gptq
+from paredown.compressors.groupwise import GROUPED, round_groups
 from paredown.compressors.joint import improve_jointly, zeros_among
 from paredown.compressors.matrix import (
     SolverError,
@@ -26,7 +27,6 @@ from paredown.compressors.matrix import (
 from paredown.compressors.obs import obq
 from paredown.compressors.quantize import Codes, by_column, round_to_nearest, top_code
 from paredown.compressors.recent import Recent
-from paredown.compressors.groupwise import GROUPED, round_groups
 from paredown.compressors.sparsify import exact_obs, magnitude, saliency, sparse_gpt
 from paredown.spaces.candidate import GROUPED_METHODS, LayerChoice, Method
 from paredown.spaces.scale_groups import effective_size

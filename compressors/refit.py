@@ -21,12 +21,12 @@ from torch import Tensor
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
 from paredown.compressors.descent import descend_codes
+from paredown.compressors.groupwise import refit_scales, settle_groups
 from paredown.compressors.matrix import DAMPING, from_matrix, row_errors, split_groups, to_matrix
 from paredown.compressors.methods import Compressed, Problem, compress
 from paredown.compressors.patches import sampled_columns, sampled_outputs
 from paredown.compressors.quantize import Codes, top_code
 from paredown.compressors.repair import MomentRestorer
-from paredown.compressors.groupwise import refit_scales, settle_groups
 from paredown.compressors.solution import row_curvature
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Operator

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from paredown.compressors.gptq import gptq
 from paredown.compressors.groupwise import (
     GROUPED,
     descend_groups,
@@ -126,6 +127,8 @@ def test_gptq_and_descent_never_lose_to_what_they_start_from(
     rounded = errors(loss_aware_groups(weight, gram, bits, None, size), weight, gram)
     swept = errors(gptq_groups(weight, gram, bits, None, size), weight, gram)
     settled = errors(descend_groups(weight, gram, bits, None, size), weight, gram)
+    one_scale = errors(gptq(weight, gram, bits), weight, gram)
+    assert (swept <= one_scale * (1 + 1e-9)).all()
     assert (swept <= rounded * (1 + 1e-9)).all()
     assert (settled <= swept * (1 + 1e-9)).all()
     assert float(swept.sum()) < 0.95 * float(rounded.sum())
