@@ -2,14 +2,14 @@
 
     PAREDOWN_DATA=... python benchmarks/group_scales.py [--steps 300] [--timing-only]
 
-First a small transformer learns to guess the next character of tinyshakespeare (two blocks of width 192,
-contexts of 64, a minute or two; `PAREDOWN_DATA/text/tinyshakespeare.txt`). Its linear layers are then
-stored with 4, 3 and 2 bits: bits for each of their weights with scales, the share of their outputs' energy
-that is lost, averaged over layers, and the loss on 16,384 held-out characters, against the uncompressed
+First a small transformer learns the next character of `PAREDOWN_DATA/text/tinyshakespeare.txt` (two
+blocks of width 192, contexts of 64, a minute or two). Its linear layers are then stored with 4, 3
+and 2 bits: bits for each of their weights with scales, the share of their outputs' energy that is
+lost, averaged over layers, and the loss on 16,384 held-out characters, against the uncompressed
 model. Biases take what moves an output's mean. No weights are trained after compression.
 
-Second the time of one linear layer of 1024 x 1024 at one row in ONNX Runtime, one thread, against the
-same layer in float: sessions interleaved.
+Second the time of one linear layer of 1024 x 1024 at one row in ONNX Runtime, one thread, against
+the same layer in float: sessions interleaved.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Reader(nn.Module):
 
 
 def read_text() -> tuple[Tensor, Tensor, int]:
-    """Characters to learn from, the last tenth of the text to test on, and how many kinds there are."""
+    """Characters to learn from, the last tenth of the text to test on, and how many kinds."""
     path = Path(os.environ["PAREDOWN_DATA"]) / "text" / "tinyshakespeare.txt"
     text = path.read_text(encoding="utf-8")
     kinds = sorted(set(text))

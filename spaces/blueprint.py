@@ -28,7 +28,8 @@ class Storage:
     along `axis`, the rows, or one for every `group_size` columns of a row where that is not 0. `kept`
     counts the stored values: all of them unless `index` says which: "bitmap" (any of them, a bit each),
     "csr" (any of them: a count for each row and the column of each value, packed to the bit), "2:4" (two
-    of every four columns of a row, two bits each) or "block" (whole blocks of columns, a bit a block). `onnx_type` is the type of the initialiser in the ONNX file.
+    of every four columns of a row, two bits each) or "block" (whole blocks of columns, a bit a block).
+    `onnx_type` is the type of the initialiser in the ONNX file.
     """
 
     shape: tuple[int, ...]
