@@ -28,8 +28,12 @@ SETTINGS = {
     "50 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.5, pattern="element"),
     "60 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.6, pattern="element"),
     "70 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.7, pattern="element"),
+    "80 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.8, pattern="element"),
     "blocks 50 %, 4 bits": LayerChoice(weight_bits=4, sparsity=0.5, pattern="block"),
     "blocks 60 %, 4 bits": LayerChoice(weight_bits=4, sparsity=0.6, pattern="block"),
+    "60 % and 3 bits": LayerChoice(weight_bits=3, sparsity=0.6, pattern="element"),
+    "80 % and 2 bits": LayerChoice(weight_bits=2, sparsity=0.8, pattern="element"),
+    "blocks 40 %, 2 bits": LayerChoice(weight_bits=2, sparsity=0.4, pattern="block"),
 }
 
 

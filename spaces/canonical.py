@@ -105,7 +105,7 @@ def canonical_choice(
     if _prunes_nothing(layer, choice, _shape(architecture, layer, widths)):
         choice = replace(choice, sparsity=0.0, pattern="dense")
     if choice.method == "joint" and choice.pattern != "element":
-        choice = replace(choice, method="descent")  # nothing to choose together: one solver
+        choice = replace(choice, method="descent")  # only single zeros are chosen with codes
     if choice.weight_bits == 32 and choice.method in ("adaround", "obq", "joint"):
         choice = replace(choice, method="descent")  # without codes all four are exact OBS
     if choice.weight_bits > _LEARNED_BITS and choice.method == "adaround":
