@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from paredown.compressors.descent import sweep_columns_
+from paredown.compressors.descent import descend, sweep_columns_
 from paredown.compressors.gptq import eliminate_, gptq, sweep
 from paredown.compressors.matrix import SolverError, damped_cholesky, gram_diagonal, row_errors
 from paredown.compressors.quantize import Codes, by_column, round_to_nearest, top_code
@@ -76,9 +76,16 @@ def gptq_groups(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, si
 def descend_groups(
     weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: int
 ) -> Codes:
-    """Codes whose error is at most that of `gptq_groups`, row by row: every code set anew in turn."""
-    start = gptq_groups(weight, gram, bits, mask, size)
-    return settle_groups(start, weight, gram, bits, mask)
+    """Codes whose error is at most that of `gptq_groups` and of `descend`, row by row.
+
+    Every code is set anew in turn, from where either of them ends.
+    """
+    starts = (
+        gptq_groups(weight, gram, bits, mask, size),
+        refit_scales(_spread(descend(weight, gram, bits, mask), size), weight, gram),
+    )
+    found = [settle_groups(start, weight, gram, bits, mask) for start in starts]
+    return _better(*found, weight, gram)
 
 
 GROUPED: Mapping[Method, Callable[[Tensor, Tensor, int, Tensor | None, int], Codes]] = {

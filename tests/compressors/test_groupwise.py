@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from paredown.compressors.descent import descend
 from paredown.compressors.gptq import gptq
 from paredown.compressors.groupwise import (
     GROUPED,
@@ -129,6 +130,8 @@ def test_gptq_and_descent_never_lose_to_what_they_start_from(
     settled = errors(descend_groups(weight, gram, bits, None, size), weight, gram)
     one_scale = errors(gptq(weight, gram, bits), weight, gram)
     assert (swept <= one_scale * (1 + 1e-9)).all()
+    one_scale = errors(descend(weight, gram, bits), weight, gram)
+    assert (settled <= one_scale * (1 + 1e-9)).all()
     assert (swept <= rounded * (1 + 1e-9)).all()
     assert (settled <= swept * (1 + 1e-9)).all()
     assert float(swept.sum()) < 0.95 * float(rounded.sum())

@@ -47,7 +47,9 @@ def test_nothing_is_offered_where_no_kernel_reads_it() -> None:
 
 def test_methods_of_one_scale_a_row_are_refused_with_what_to_change() -> None:
     values = {"group_size": (0, 32), "method": ("gptq", "joint")}
-    with pytest.raises(ScaleRuleError, match=r"'fc' .* rtn, laq, .*group_size 32, got joint; take"):
+    with pytest.raises(
+        ScaleRuleError, match=r"'fc' .* rtn, laq, .*group_size 32, got joint; take"
+    ):
         group_sizes(layer(100), values, (FLOAT,))
     fine = {**values, "method": GROUPED_METHODS}
     assert group_sizes(layer(100), fine, (FLOAT,))[0] == (32, 0)
