@@ -21,6 +21,7 @@ import argparse
 import math
 import os
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -47,6 +48,8 @@ BITS: tuple[WeightBits, ...] = (4, 3, 2)
 SIZES: tuple[GroupSize, ...] = (0, 128, 32)
 METHODS: tuple[Method, ...] = ("rtn", "gptq", "descent")
 TEST_BATCHES = 8
+TIMED_BITS: tuple[WeightBits, ...] = (8, 4, 2)
+TIMED_SIZES: tuple[GroupSize, ...] = (0, 128, 64, 32)
 
 
 class Block(nn.Module):
@@ -199,8 +202,8 @@ def time_layer() -> None:
     """Prints how long one row takes through 1024 x 1024 weights in every form."""
     model_map = read_model_map(capture(nn.Linear(1024, 1024).eval(), torch.zeros(1, 1024)))
     (layer,) = model_map.layers
-    choices = [LayerChoice(), *(LayerChoice(weight_bits=8, group_size=s) for s in SIZES)]
-    choices += [LayerChoice(weight_bits=b, group_size=s) for b in (4, 2) for s in SIZES]
+    offered = product(TIMED_BITS, TIMED_SIZES)
+    choices = [LayerChoice(), *(LayerChoice(weight_bits=b, group_size=s) for b, s in offered)]
     drafted = [draft(model_map, Candidate.of(layers={layer.name: c})) for c in choices]
     files = [lower(imagine(each, seed=0)).SerializeToString() for each in drafted]
     times = [each.mean_s for each in measure_latencies(files, instances=3, blocks=60)]

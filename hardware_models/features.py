@@ -54,7 +54,7 @@ _PRODUCTS = _CONVOLUTIONS | {"linear", "matmul", "attention"}
 _FACTS = attrgetter(
     "kind", "macs", "activation_bits", "onnx_type", "integer", "in_channels",
     "out_channels", "kernel_size", "groups", "input_elements", "output_elements", "weight_count",
-    "out_spatial", "batch",
+    "out_spatial", "batch", "group_size",
 )  # fmt: skip
 """All of an operator that its parts depend on, but for the layout around it."""
 _KNOWN: dict[tuple[int, int, int], tuple[Device, dict[Any, Mapping[str, float]]]] = {}

@@ -11,6 +11,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from paredown.compressors.export.codes import codes_source, ends_in_codes
+from paredown.compressors.export.grouped_weights import folded_groups, narrow_groups
 from paredown.compressors.export.packing import pack_codes
 from paredown.compressors.export.plan import ExportError, OnnxNode, Payload, PlanBuilder
 from paredown.compressors.stored import StoredTensor
@@ -211,7 +212,10 @@ class Emitter:
         _check_container(name, storage, bits)
         codes = self.plan.initialiser(kind, dims, _code_bytes(name, transposed, bits))
         if storage.group_size:
-            return self._grouped(name, codes, dims, transposed, reading)
+            scales = _scale_bytes(name, transposed)
+            if reading == "narrow":
+                return narrow_groups(self.plan, storage, codes, scales)
+            return folded_groups(self.plan, storage, codes, scales, transposed)
         count = storage.shape[storage.axis]
         if reading == "folded":
             spread = (count, *(1,) * (len(dims) - 1 - axis))
@@ -227,30 +231,6 @@ class Emitter:
             inputs.append(zeros)
         attributes = {} if axis == 1 else {"axis": axis}  # 1 is the standard's default
         return self.plan.emit("DequantizeLinear", *inputs, **attributes)
-
-    def _grouped(
-        self, name: str, codes: str, dims: tuple[int, ...], transposed: bool, reading: Reading
-    ) -> str:
-        """Codes of a matrix whose rows have a scale for every group of inputs, as floats."""
-        storage = self.storage[name]
-        size = storage.group_size
-        rows, groups = storage.scale_shape
-        scale_bytes = _grouped_scale_bytes(name, transposed)
-        if reading == "narrow":  # the weight is transposed: inputs are the first dimension
-            scale = self.plan.initialiser(TensorProto.FLOAT, (groups, rows), scale_bytes)
-            return self.plan.emit("DequantizeLinear", codes, scale, axis=0, block_size=size)
-        axis = 0 if transposed else 1
-        apart = (groups, 1, rows) if transposed else (rows, groups, 1)
-        scale = self.plan.initialiser(TensorProto.FLOAT, apart, scale_bytes)
-        repeats = (1, size, 1) if transposed else (1, 1, size)
-        each = self.plan.emit("Expand", scale, self.plan.integers(repeats))
-        flat = (-1, rows) if transposed else (rows, -1)
-        each = self.plan.emit("Reshape", each, self.plan.integers(flat))
-        if dims[axis] < groups * size:
-            bounds = (self.plan.integers((value,)) for value in (0, dims[axis], axis))
-            each = self.plan.emit("Slice", each, *bounds)
-        floats = self.plan.emit("Cast", codes, to=int(TensorProto.FLOAT))
-        return self.plan.emit("Mul", floats, each)
 
 
 def _reads_codes(node: OnnxNode) -> bool:
@@ -284,14 +264,10 @@ def _code_bytes(name: str, transposed: bool, bits: int) -> Payload:
     return lambda stored: pack_codes(_turned(stored[name].values, transposed), bits)
 
 
-def _scale_bytes(name: str) -> Payload:
-    return lambda stored: _scale(stored[name]).astype("<f4").tobytes()
-
-
-def _grouped_scale_bytes(name: str, transposed: bool) -> Payload:
+def _scale_bytes(name: str, transposed: bool = False) -> Payload:
     def payload(stored: Mapping[str, StoredTensor]) -> bytes:
         scale = _scale(stored[name]).astype("<f4")
-        return np.ascontiguousarray(scale.T if transposed else scale).tobytes()
+        return (scale.T if transposed else scale).tobytes()
 
     return payload
 
