@@ -84,8 +84,8 @@ def descend_groups(
         gptq_groups(weight, gram, bits, mask, size),
         refit_scales(_spread(descend(weight, gram, bits, mask), size), weight, gram),
     )
-    found = [settle_groups(start, weight, gram, bits, mask) for start in starts]
-    return _better(*found, weight, gram)
+    first, second = (settle_groups(start, weight, gram, bits, mask) for start in starts)
+    return _better(first, second, weight, gram)
 
 
 GROUPED: Mapping[Method, Callable[[Tensor, Tensor, int, Tensor | None, int], Codes]] = {
