@@ -38,9 +38,9 @@ def group_sizes(
     if all(segment.activation_bits == 8 for segment in segments):
         reason = "integer kernels take one scale for each output"
         return (), (LeftOut(what=f"group_size of {layer.name}", reason=reason),)
-    _check_methods(layer, sizes, values.get("method", ()))
     columns = layer.weight_shape[layer.in_axis]
     kept = [size for size in sizes if effective_size(columns, size)]
+    _check_methods(layer, kept, values.get("method", ()))
     gone = tuple(
         LeftOut(
             what=f"group_size {size} of {layer.name}",
@@ -53,9 +53,9 @@ def group_sizes(
     return (*kept, *whole) if kept else (), gone
 
 
-def _check_methods(layer: Layer, sizes: Iterable[int], methods: Iterable[str]) -> None:
+def _check_methods(layer: Layer, sizes: Sequence[int], methods: Iterable[str]) -> None:
     unfit = [method for method in methods if method not in GROUPED_METHODS]
-    if unfit:
+    if sizes and unfit:
         raise ScaleRuleError(
             f"method of layer {layer.name!r} must be of {', '.join(GROUPED_METHODS)} beside "
             f"group_size {', '.join(map(str, sizes))}, got {', '.join(unfit)}; take it out of "

@@ -51,5 +51,6 @@ def test_methods_of_one_scale_a_row_are_refused_with_what_to_change() -> None:
         ScaleRuleError, match=r"'fc' .* rtn, laq, .*group_size 32, got joint; take"
     ):
         group_sizes(layer(100), values, (FLOAT,))
+    assert group_sizes(layer(20), values, (FLOAT,))[0] == ()
     fine = {**values, "method": GROUPED_METHODS}
     assert group_sizes(layer(100), fine, (FLOAT,))[0] == (32, 0)
