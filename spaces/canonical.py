@@ -8,10 +8,11 @@ from dataclasses import replace
 from paredown.spaces.candidate import (
     IDENTITY_CHOICE,
     Candidate,
+    Decomposition,
     LayerChoice,
     SegmentChoice,
 )
-from paredown.spaces.draft import factor_rank
+from paredown.spaces.factors import factor_chain, form_of
 from paredown.spaces.knobs import Architecture
 from paredown.spaces.model_map import Layer, ModelMap
 from paredown.spaces.slicing import narrowed_size
@@ -92,9 +93,8 @@ def canonical_choice(
         widths: Channels kept by group; others are whole.
     """
     model_map = architecture.model_map
-    choice = replace(
-        choice, rank_fraction=_canonical_rank(architecture, layer, choice.rank_fraction, widths)
-    )
+    rank_fraction, decomposition = _canonical_rank(architecture, layer, choice, widths)
+    choice = replace(choice, rank_fraction=rank_fraction, decomposition=decomposition)
     if choice.weight_bits == 32 and _is_quantized_anyway(model_map, layer, candidate):
         choice = replace(choice, weight_bits=8)
     if choice.sparsity == 0 or choice.pattern == "dense":
@@ -109,21 +109,21 @@ def canonical_choice(
 
 
 def _canonical_rank(
-    architecture: Architecture, layer: Layer, fraction: float, widths: Mapping[str, int]
-) -> float:
-    """1 where the layer stays whole, else the first fraction of its knob that gives the same rank."""
-    if fraction >= 1:
-        return 1.0
+    architecture: Architecture, layer: Layer, choice: LayerChoice, widths: Mapping[str, int]
+) -> tuple[float, Decomposition]:
+    """The identity where the layer stays whole, else the first of its knob that gives the same chain."""
     parts = architecture.model_map.tensor_parts
     shape = tuple(
         narrowed_size(parts[layer.weight, axis], widths) if (layer.weight, axis) in parts else size
         for axis, size in enumerate(layer.weight_shape)
     )
-    rank = factor_rank(layer, shape, fraction)
-    if rank is None:
-        return 1.0
-    known = architecture.rank_fractions.get(layer.name, ())
-    return next((each for each in known if factor_rank(layer, shape, each) == rank), fraction)
+    chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+    if len(chain) == 1:
+        return IDENTITY_CHOICE.rank_fraction, IDENTITY_CHOICE.decomposition
+    form = form_of(layer, choice.decomposition)
+    known = (share for share, each in architecture.ranks.get(layer.name, ()) if each == form)
+    same = (share for share in known if factor_chain(layer, shape, share, form) == chain)
+    return next(same, choice.rank_fraction), form
 
 
 def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from paredown.compressors.database import Database
 from paredown.compressors.ranges import collect_ranges
 from paredown.compressors.statistics import collect_statistics
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidate import Candidate, Decomposition, LayerChoice, SegmentChoice
 from paredown.spaces.capture import Captured
 from paredown.spaces.model_map import Block, ChannelGroup, ModelMap
 from paredown.spaces.space import Architecture, canonical
@@ -19,6 +19,7 @@ from paredown.spaces.space import Architecture, canonical
 BITS = (2, 3, 4, 5, 6, 8, 32)
 SPARSITIES = ((0.0, "dense"), (0.3, "element"), (0.7, "element"), (0.5, "2:4"))
 RANKS = (1.0, 0.5, 0.2)
+FORMS: tuple[Decomposition, ...] = ("channel", "spatial", "tucker")
 
 
 def squared(outputs: tuple[Tensor, ...], targets: Any) -> Tensor:
@@ -47,6 +48,7 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
             sparsity=sparsity,
             pattern=pattern,
             rank_fraction=draw.choice(RANKS),
+            decomposition=draw.choice(FORMS),
             method=draw.choice(("rtn", "laq", "gptq")),
         )
     segments = {

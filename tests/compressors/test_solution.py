@@ -9,7 +9,8 @@ from paredown.compressors import joint
 from paredown.compressors.database import Database
 from paredown.compressors.matrix import row_errors, to_matrix
 from paredown.spaces.candidate import IDENTITY_CHOICE, LayerChoice
-from paredown.spaces.draft import factor_rank, kept_count
+from paredown.spaces.draft import kept_count
+from paredown.spaces.factors import factor_chain
 
 NAMES = ("lenet", "mobilenet_v2", "unet", "words")
 
@@ -47,7 +48,7 @@ def test_two_factors_multiply_to_the_matrix_and_lose_less_at_higher_rank(mapped,
     for fraction in (0.1, 0.3, 0.45):
         solution = base.solution(layer, LayerChoice(rank_fraction=fraction), {})
         first, second = (factor.values for factor in solution.factors)
-        assert len(first) == factor_rank(layer, layer.weight_shape, fraction)
+        assert first.shape == factor_chain(layer, layer.weight_shape, fraction, "channel")[0].shape
         assert torch.allclose(second @ first, solution.matrix, atol=1e-5)
         errors.append(float(row_errors(solution.matrix - dense, gram).sum()))
     assert errors == sorted(errors, reverse=True)

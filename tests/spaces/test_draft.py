@@ -7,7 +7,7 @@ import torch
 
 from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.draft import draft, factor_rank
+from paredown.spaces.draft import draft
 from paredown.spaces.graph import QDQ, run
 
 
@@ -70,17 +70,6 @@ def test_an_index_is_written_only_where_it_pays(mapped) -> None:
     assert storage(0.2).index == "none"
     assert storage(0.3).index == "bitmap"
     assert storage(0.3).kept == storage(0.3).count - round(0.3 * storage(0.3).count)
-
-
-def test_rank_is_none_where_factors_would_not_be_smaller(mapped) -> None:
-    layers = mapped("mobilenet_v2").layers
-    depthwise = next(layer for layer in layers if layer.is_depthwise)
-    assert factor_rank(depthwise, depthwise.weight_shape, 0.1) is None
-    linear = next(layer for layer in layers if layer.kind == "linear")
-    assert factor_rank(linear, (10, 10), 1.0) is None
-    assert factor_rank(linear, (10, 10), 0.5) is None
-    assert factor_rank(linear, (10, 10), 0.4) == 4
-    assert factor_rank(linear, (10, 10), 0.01) == 1
 
 
 def test_only_8_bit_segments_are_marked(mapped) -> None:
