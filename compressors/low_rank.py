@@ -24,6 +24,9 @@ from paredown.compressors.statistics import LayerStatistics
 from paredown.spaces.factors import Chain
 
 _spectra: Recent[tuple[Tensor, ...]] = Recent(1)
+_ROUNDS, _STEPS = 2, 10
+"""How often the first factor is improved, and by how many steps each time: TODO
+"""
 _FIT_DAMPING = 1e-9
 """Share of the mean diagonal: inputs that are never seen get no weight, and nothing else moves."""
 
@@ -78,10 +81,11 @@ def factorize(matrix: Tensor, gram: Tensor, chain: Chain) -> tuple[Tensor, ...]:
 
     Each is (out, what one output reads); `compose` makes the whole of them. Where what follows is
     pointwise the first factor is the whitened SVD's, the optimum. Where it reads the first one's
-    outputs at several positions there is no closed optimum: the first factor is then made of the
-    leading directions of the weight unfolded over those positions, whitened by the mean covariance
-    of what is read there, or plain as in Jaderberg et al. (arXiv:1405.3866) and Kim et al.
-    (arXiv:1511.06530). What follows is exact for either, and the better is kept.
+    outputs at several positions there is no closed optimum: the first factor starts as the leading
+    directions of the weight unfolded over those positions, whitened by the mean covariance of what
+    is read there, or plain as in Jaderberg et al. (arXiv:1405.3866) and Kim et al.
+    (arXiv:1511.06530). The better start is then improved in turn with what follows, which is exact
+    for any first factor.
 
     Args:
         matrix: (R, K).
@@ -92,17 +96,52 @@ def factorize(matrix: Tensor, gram: Tensor, chain: Chain) -> tuple[Tensor, ...]:
     rank, *read = chain[0].shape
     if math.prod(read) == matrix.shape[1]:
         first, rest = whitened_svd(matrix, gram, rank)
-        return (first, *factorize(rest, _behind(gram, first), chain[1:]))
-    return min(
-        (_from_start(matrix, gram, first, chain) for first in _starts(matrix, gram, rank, read)),
-        key=lambda factors: float(row_errors(compose(factors) - matrix, gram).sum()),
-    )
+        return (first, *_split_rest(rest, gram, first, chain[1:]))
+    starts = (_completed(matrix, gram, s, chain) for s in _starts(matrix, gram, rank, read))
+    found = min(starts, key=lambda each: float(row_errors(compose(each) - matrix, gram).sum()))
+    for _ in range(_ROUNDS):
+        first = improved_first(matrix, gram, found[0], compose(found[1:]))
+        found = _completed(matrix, gram, first, chain)
+    return found
 
 
-def _from_start(matrix: Tensor, gram: Tensor, first: Tensor, chain: Chain) -> tuple[Tensor, ...]:
+def _completed(matrix: Tensor, gram: Tensor, first: Tensor, chain: Chain) -> tuple[Tensor, ...]:
+    """The first factor and the best that can follow it."""
     through = spread(first, matrix.shape[1])
-    rest = refit(matrix, gram, through)
-    return (first, *factorize(rest, _behind(gram, through), chain[1:]))
+    return (first, *_split_rest(refit(matrix, gram, through), gram, through, chain[1:]))
+
+
+def _split_rest(rest: Tensor, gram: Tensor, through: Tensor, chain: Chain) -> tuple[Tensor, ...]:
+    """Factors of what reads `through`."""
+    return (rest,) if len(chain) == 1 else factorize(rest, _behind(gram, through), chain)
+
+
+def improved_first(matrix: Tensor, gram: Tensor, first: Tensor, rest: Tensor) -> Tensor:
+    """The first factor (rank, n) nearer to the one that is best beside `rest` (R, rank * positions).
+
+    Conjugate gradients on the least squares in `first`, whose normal matrix is too large to make;
+    no step loses more than the one before.
+    """
+    rest = rest.double()
+    by_position = rest.reshape(len(rest), len(first), -1)
+
+    def pulled_back(change: Tensor) -> Tensor:
+        seen = times_gram(change, gram).reshape(len(change), first.shape[1], -1)
+        return torch.einsum("orp,onp->rn", by_position, seen)
+
+    found = first.double()
+    residual = pulled_back(matrix.double() - compose((found, rest)))
+    direction, energy = residual, residual.square().sum()
+    for _ in range(_STEPS):
+        image = pulled_back(compose((direction, rest)))
+        curvature = (direction * image).sum()
+        if not curvature > 0:
+            break
+        found = found + energy / curvature * direction
+        residual = residual - energy / curvature * image
+        before, energy = energy, residual.square().sum()
+        direction = residual + energy / before * direction
+    return found.to(first.dtype)
 
 
 def _starts(matrix: Tensor, gram: Tensor, rank: int, read: Sequence[int]) -> Iterator[Tensor]:

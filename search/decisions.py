@@ -93,7 +93,8 @@ def _add_bits(
         },
         text=[
             [
-                f"{c.weight_bits} bit, {c.sparsity:.0%} sparse, rank {c.rank_fraction:.0%}"
+                f"{c.weight_bits} bit, {c.sparsity:.0%} sparse, {c.decomposition} rank "
+                f"{c.rank_fraction:.0%}"
                 for c in row
             ]
             for row in choices

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from paredown.compressors import low_rank
 from paredown.compressors.low_rank import (
     compose,
     discarded_energy,
     factorize,
     gram_at_positions,
+    improved_first,
     refit,
     spread,
     statistics_behind,
@@ -185,6 +187,36 @@ def test_no_small_change_of_a_refitted_factor_loses_less(
     solved = torch.linalg.lstsq((through @ root).t(), (weight @ root).t()).solution.t()
     assert torch.allclose(rest @ through, solved @ through, atol=1e-5)
     assert lost((through, rest.detach()), patches) <= lost((through, compose(others)), patches)
+
+
+@pytest.mark.parametrize("form", ["spatial", "tucker"])
+def test_a_first_factor_nears_the_least_squares_one_and_no_round_loses_more(
+    form: Decomposition, patches: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight, gram = patches
+    chain = factor_chain(LAYER, LAYER.weight_shape, 0.3, form)
+    errors = []
+    for rounds in range(4):
+        monkeypatch.setattr(low_rank, "_ROUNDS", rounds)
+        errors.append(lost(factorize(weight, gram, chain), patches))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[3] < 0.99 * errors[0]
+
+    first, *others = factorize(weight, gram, chain)
+    rest, start = compose(others), torch.randn_like(first)
+    # Every entry of the first factor moves the whole matrix linearly.
+    root = torch.linalg.cholesky(gram)
+    units = torch.eye(first.numel(), dtype=first.dtype).reshape(-1, *first.shape)
+    moved = torch.stack([(compose((unit, rest)) @ root).flatten() for unit in units], dim=1)
+    solved = torch.linalg.lstsq(moved, (weight @ root).flatten()).solution.reshape(first.shape)
+    best = lost((solved, rest), patches)
+    before = lost((start, rest), patches)
+    for steps in (1, 5, 200):
+        monkeypatch.setattr(low_rank, "_STEPS", steps)
+        found = lost((improved_first(weight, gram, start, rest), rest), patches)
+        assert best * (1 - 1e-9) <= found < before
+        before = found
+    assert found == pytest.approx(best, rel=1e-4)
 
 
 def test_inputs_that_are_never_seen_get_finite_weights(patches: Problem) -> None:

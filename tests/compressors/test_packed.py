@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -88,3 +90,14 @@ def test_a_pair_of_factors_is_multiplied() -> None:
     solution = Solution(factors=pair, bias=None, inner=(), matrix=second @ first)
     found = unpack(pack(solution), LAYER, None, COLUMNS)
     assert torch.equal(found.matrix, second @ first)
+
+
+def test_factors_that_are_read_at_several_positions_are_composed() -> None:
+    kernel = (2, 5)
+    layer = replace(LAYER, kind="conv2d", weight_shape=(ROWS, 3, *kernel))
+    down, right = torch.randn(4, 3, 2, 1), torch.randn(ROWS, 4, 1, 5)
+    pair = tuple(Factor(values=values, scale=None, mask=None) for values in (down, right))
+    solution = Solution(factors=pair, bias=None, inner=(), matrix=torch.zeros(ROWS, 30))
+    found = unpack(pack(solution), layer, None, 30)
+    expected = torch.einsum("oryb,riax->oiab", right, down)
+    assert torch.allclose(found.matrix.reshape(expected.shape), expected, atol=1e-5)
