@@ -24,6 +24,8 @@ from paredown.compressors.statistics import LayerStatistics
 from paredown.spaces.factors import Chain
 
 _spectra: Recent[tuple[Tensor, ...]] = Recent(1)
+_factored: Recent[tuple[Tensor, ...]] = Recent(2)
+"""Factors do not depend on bits and zeros: a layer's, and those of what follows its first one."""
 _ROUNDS, _STEPS = 2, 10
 """How often the first factor is improved, and by how many steps each time: TODO
 """
@@ -93,6 +95,10 @@ def factorize(matrix: Tensor, gram: Tensor, chain: Chain) -> tuple[Tensor, ...]:
     """
     if len(chain) == 1:
         return (matrix,)
+    return _factored.get(lambda: _factorize(matrix, gram, chain), matrix, gram, facts=chain)
+
+
+def _factorize(matrix: Tensor, gram: Tensor, chain: Chain) -> tuple[Tensor, ...]:
     rank, *read = chain[0].shape
     if math.prod(read) == matrix.shape[1]:
         first, rest = whitened_svd(matrix, gram, rank)
