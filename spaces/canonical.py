@@ -121,8 +121,8 @@ def _canonical_rank(
     if len(chain) == 1:
         return IDENTITY_CHOICE.rank_fraction, IDENTITY_CHOICE.decomposition
     form = form_of(layer, choice.decomposition)
-    known = (share for share, each in architecture.ranks.get(layer.name, ()) if each == form)
-    same = (share for share in known if factor_chain(layer, shape, share, form) == chain)
+    known = architecture.ranks.get(layer.name, ())
+    same = (share for share, each in known if factor_chain(layer, shape, share, each) == chain)
     return next(same, choice.rank_fraction), form
 
 
