@@ -4,7 +4,7 @@ For each share of the weights, every convolution but the first takes, in each fo
 hold no more than the share. First the output energy that each layer loses, by form, and by the plain
 (unwhitened) factors of the same shape; then accuracy on the search split as a paired difference to
 the uncompressed model, layers behind solved for what they get, and bytes of the packed file: in
-float, and with codes of 4 bits by gptq. With `--rows N` on N images.
+float, and with codes of 4 bits by gptq; beside it, whole layers of fewer bits. With `--rows N` on N images.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 from typing import get_args
 
 import torch
-from paired import Bench, open_bench
+from paired import Bench, Outcome, open_bench
 from torch import Tensor
 
 from paredown.compressors.export.sizes import packed_file_bytes
@@ -58,9 +58,8 @@ def losses(bench: Bench, share: float) -> None:
     print(f"{'sum':18s}", _cells(totals))
 
 
-def accuracies(bench: Bench, share: float, rows: int | None) -> None:
-    """Prints what the network loses when every layer takes the same form."""
-    dense = bench.outcome(bench.assemble(Candidate()), bench.search, rows)
+def accuracies(bench: Bench, share: float, dense: Outcome, rows: int | None) -> None:
+    """Prints what the network loses when every convolution takes the same form."""
     for bits in (32, 4):
         for form in FORMS:
             choices = {
@@ -72,10 +71,28 @@ def accuracies(bench: Bench, share: float, rows: int | None) -> None:
                 )
                 for layer in _convolutions(bench)
             }
-            model = bench.assemble(Candidate.of(layers=choices))
-            size = packed_file_bytes(model.blueprint) / 1000
-            text = bench.outcome(model, bench.search, rows).text(dense)
-            print(f"{share:.0%}, {bits:2d} bits  {form:8s} {text}  {size:.1f} kB", flush=True)
+            _print_row(f"{share:.0%}, {bits} bits, {form}", bench, choices, dense, rows)
+
+
+def wholes(bench: Bench, dense: Outcome, rows: int | None) -> None:
+    """Prints what narrower codes of whole convolutions lose instead."""
+    for bits in (4, 3, 2):
+        choice = LayerChoice(weight_bits=bits, method="gptq")
+        choices = {layer.name: choice for layer in _convolutions(bench)}
+        _print_row(f"whole, {bits} bits", bench, choices, dense, rows)
+
+
+def _print_row(
+    label: str,
+    bench: Bench,
+    choices: dict[str, LayerChoice],
+    dense: Outcome,
+    rows: int | None,
+) -> None:
+    model = bench.assemble(Candidate.of(layers=choices))
+    size = packed_file_bytes(model.blueprint) / 1000
+    text = bench.outcome(model, bench.search, rows).text(dense)
+    print(f"{label:22s} {text}  {size:.1f} kB", flush=True)
 
 
 def _lost(matrix: Tensor, assumed: Tensor, gram: Tensor, chain: Chain) -> float:
@@ -106,9 +123,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="images of the search split; all by default")
     arguments = parser.parse_args()
     bench = open_bench()
+    dense = bench.outcome(bench.assemble(Candidate()), bench.search, arguments.rows)
+    print(f"{'uncompressed':22s} {dense.text(dense)}", flush=True)
+    wholes(bench, dense, arguments.rows)
     for share in SHARES:
         losses(bench, share)
-        accuracies(bench, share, arguments.rows)
+        accuracies(bench, share, dense, arguments.rows)
 
 
 if __name__ == "__main__":

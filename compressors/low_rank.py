@@ -27,9 +27,9 @@ _spectra: Recent[tuple[Tensor, ...]] = Recent(1)
 _factored: Recent[tuple[Tensor, ...]] = Recent(2)
 """Factors do not depend on bits and zeros: a layer's, and those of what follows its first one."""
 _ROUNDS, _STEPS = 2, 10
-"""How often the first factor is improved, and by how many steps each time. On ResNet-20 at 60 and 25 % of
-the weights "spatial" then loses 13 and 9 % less output energy, "tucker" 6 and 6 %; a third round gains 1 %.
-"""
+"""How often the first factor is improved, and by how many steps each time. On ResNet-20 at 60 and 25 %
+of the weights "spatial" then loses 13 and 9 % less output energy, "tucker" 6 and 6 %; a third round
+gains 1 %."""
 _FIT_DAMPING = 1e-9
 """Share of the mean diagonal: inputs that are never seen get no weight, and nothing else moves."""
 
