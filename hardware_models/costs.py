@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.energy import energy_ratio
 from paredown.hardware_models.latency import LatencyModel
-from paredown.hardware_models.memory import peak_activation_bytes
+from paredown.hardware_models.memory import ONNX_RUNTIME, peak_activation_bytes
+from paredown.hardware_models.weight_memory import weight_memory_bytes
 from paredown.hardware_models.workload import Work, read_work
 from paredown.spaces.blueprint import Blueprint
+
+WEIGHT_MEMORY = "weight_memory_bytes"
 
 FurtherCost = Callable[[Blueprint], float]
 
@@ -32,8 +35,9 @@ class CostModels:
         self, blueprint: Blueprint, names: Collection[str] | None = None
     ) -> dict[str, float]:
         """Costs of a blueprint by name: latency_s and the ends of its interval latency_low_s and
-        latency_high_s, macs, bops, peak_memory_bytes with its lower bound, energy_ratio (relative to
-        the uncompressed model) and the further ones.
+        latency_high_s, macs, bops, peak_memory_bytes with its lower bound, weight_memory_bytes (where
+        the device runs ONNX Runtime), energy_ratio (relative to the uncompressed model) and the
+        further ones.
 
         Args:
             names: Only these; a search prices hundreds of candidates for a few of their costs.
@@ -72,6 +76,17 @@ def _memory(models: CostModels, blueprint: Blueprint, _: Work) -> dict[str, floa
     }
 
 
+def _weights(models: CostModels, _: Blueprint, work: Work) -> dict[str, float]:
+    if not has_weight_memory(models.device):
+        return {}
+    return {WEIGHT_MEMORY: float(weight_memory_bytes(work, models.device))}
+
+
+def has_weight_memory(device: Device) -> bool:
+    """Whether it is known what weights take in the memory of the device's runtime."""
+    return device.runtime.name == ONNX_RUNTIME
+
+
 def _energy(models: CostModels, _: Blueprint, work: Work) -> dict[str, float]:
     return {"energy_ratio": energy_ratio(work, models.reference, models.device.energy)}
 
@@ -80,6 +95,7 @@ _GROUPS: Mapping[frozenset[str], Callable[[CostModels, Blueprint, Work], Mapping
     frozenset({"latency_s", "latency_low_s", "latency_high_s"}): _latency,
     frozenset({"macs", "bops"}): _operations,
     frozenset({"peak_memory_bytes", "peak_memory_lower_bound_bytes"}): _memory,
+    frozenset({WEIGHT_MEMORY}): _weights,
     frozenset({"energy_ratio"}): _energy,
 }
 """Costs that are computed together."""

@@ -22,6 +22,7 @@ _TOLD = (
     "onnx_bytes",
     "packed_bytes",
     "peak_memory_bytes",
+    "weight_memory_bytes",
     "macs",
     "bops",
 )
@@ -63,13 +64,13 @@ def baseline_of(surveyed: Surveyed) -> Baseline:
         further=file_sizes(),
     )
     try:
-        told = costs.price(blueprint, _TOLD)
+        told = costs.price(blueprint)
     except ExportError as error:
         return Baseline(
             costs={}, latency_source=model.source, is_preset=is_preset, problem=str(error)
         )
     return Baseline(
-        costs=told,
+        costs={name: told[name] for name in _TOLD if name in told},
         latency_source=model.source,
         is_preset=is_preset,
     )

@@ -25,6 +25,7 @@ COSTS = (
     "onnx_bytes",
     "packed_bytes",
     "peak_memory_bytes",
+    "weight_memory_bytes",
     "energy_ratio",
     "macs",
     "bops",
@@ -47,8 +48,8 @@ class GoalSection(Section):
     metric: str = Field(
         min_length=1,
         description="accuracy, loss, the task's own metric, latency_s, onnx_bytes, packed_bytes, "
-        "peak_memory_bytes, energy_ratio, macs, bops, or latency_s@NAME of a device in "
-        "hardware.also.",
+        "peak_memory_bytes, weight_memory_bytes, energy_ratio, macs, bops, or latency_s@NAME of a "
+        "device in hardware.also.",
     )
     direction: Direction = Field(
         default_factory=_default_direction,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from paredown.hardware_models.costs import WEIGHT_MEMORY, has_weight_memory
 from paredown.hardware_models.device import Device, DeviceError, load_device
 from paredown.hardware_models.offered import capabilities
 from paredown.search.schema import Config
@@ -70,6 +71,15 @@ def _further_device(name_or_path: str) -> Device:
     return device
 
 
+def _check_goals(config: Config, device: Device) -> None:
+    for index, goal in enumerate(config.goals):
+        if goal.metric == WEIGHT_MEMORY and not has_weight_memory(device):
+            raise DeviceError(
+                f"goals[{index}].metric: {goal.metric} is known for devices that run ONNX Runtime, "
+                f"{device.name} runs {device.runtime.name}; take packed_bytes, or another device"
+            )
+
+
 def _survey(
     config: Config,
     architectures: Collection[str] | None,
@@ -77,6 +87,7 @@ def _survey(
 ) -> Surveyed:
     task = load_task(config)
     device = load_device(config.hardware.device)
+    _check_goals(config, device)
     also = tuple(_further_device(name) for name in config.hardware.also)
     first = next(iter(task.modules))
     captured = {

@@ -91,3 +91,13 @@ def test_a_further_device_is_named_after_its_file(config: Config, tmp_path: Path
     path.write_text(text.replace("name: rpi5-a76-ort", "name: board", 1))
     found = survey(two)
     assert tuple(f"latency_s@{device.name}" for device in found.also) == hardware.latency_metrics
+
+
+def test_memory_of_weights_is_a_goal_where_it_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "goals.yaml"
+    goals = CONFIG.replace("{metric: onnx_bytes}", "{metric: weight_memory_bytes, at_most: 9e5}")
+    path.write_text(goals, encoding="utf-8")
+    assert survey(load_config(path)).device.name == "x86-avx512-vnni-ort"
+    path.write_text(goals.replace("x86-avx512-vnni-ort", "stm32h743-cmsis-nn"), encoding="utf-8")
+    with pytest.raises(DeviceError, match=r"goals\[2\].metric: weight_memory_bytes .* runs tflite"):
+        survey(load_config(path))
