@@ -1,10 +1,11 @@
 """Three low-rank forms of ResNet-20's 3x3 convolutions: python benchmarks/low_rank_forms.py
 
-For each share of the weights, every convolution but the first takes, in each form, the largest ranks that
-hold no more than the share. First the output energy that each layer loses, by form, and by the plain
-(unwhitened) factors of the same shape; then accuracy on the search split as a paired difference to
-the uncompressed model, layers behind solved for what they get, and bytes of the packed file: in
-float, and with codes of 4 bits by gptq; beside it, whole layers of fewer bits. With `--rows N` on N images.
+For each share of the weights, every convolution but the first takes, in each form, the largest ranks
+that hold no more than the share. First the output energy that each layer loses, by form, and by the
+plain (unwhitened) factors of the same shape; then accuracy on the search split as a paired difference
+to the uncompressed model, output moments restored layer by layer, and bytes of the packed file: in
+float, and with codes of 4 bits by gptq. Above them stand whole layers of fewer bits. With `--rows N`
+on N images.
 """
 
 from __future__ import annotations
