@@ -99,5 +99,7 @@ def test_memory_of_weights_is_a_goal_where_it_is_known(tmp_path: Path) -> None:
     path.write_text(goals, encoding="utf-8")
     assert survey(load_config(path)).device.name == "x86-avx512-vnni-ort"
     path.write_text(goals.replace("x86-avx512-vnni-ort", "stm32h743-cmsis-nn"), encoding="utf-8")
-    with pytest.raises(DeviceError, match=r"goals\[2\].metric: weight_memory_bytes .* runs tflite"):
+    with pytest.raises(
+        DeviceError, match=r"goals\[2\].metric: weight_memory_bytes .* runs tflite"
+    ):
         survey(load_config(path))
