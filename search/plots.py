@@ -25,9 +25,23 @@ _SUMMARY_TITLES = (
 )
 
 
+_PANEL_PX = 380
+"""Narrowest panel whose axis titles and names of references keep clear of each other."""
+
+
 def write_html(figure: go.Figure, path: Path) -> None:
-    """One file that needs nothing else: works offline and in MLflow's sandboxed frame."""
-    figure.write_html(path, include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    """One file that needs nothing else: works offline and in MLflow's sandboxed frame.
+
+    In a narrow frame, as MLflow's is, panels side by side keep their width, and the frame scrolls.
+    """
+    columns = len({axis.domain for axis in figure.select_xaxes()})
+    figure.write_html(
+        path,
+        include_plotlyjs=True,
+        full_html=True,
+        default_width=f"max(100%, {_PANEL_PX * columns}px)",
+        config={"displaylogo": False},
+    )
 
 
 def fragment(figure: go.Figure, *, with_library: bool) -> str:

@@ -177,47 +177,47 @@ _CORNERS: tuple[Corner, ...] = (
     ("left", "bottom"),
     ("right", "top"),
 )
-_LETTER, _LINE = 0.016, 0.05
+_Box = tuple[float, float, float]
+"""Start, end and height of a text, as shares of a panel."""
+_LETTER, _LINE = 0.022, 0.05
 """Width and height of text as shares of a panel, roughly."""
 
 
 def name_corners(references: Sequence[Evaluation], across: Axis, up: Axis) -> list[Corner]:
     """Beside which corner of its point each reference is named, so that no two names overlap.
 
-    Names lie towards the middle where they can, and inside the panel; what finds no free corner takes
-    its first choice.
+    Names lie towards the middle where they can, inside the panel, and not beside another's point; what
+    finds no such corner takes the one that is least wrong.
     """
     points = list(zip(across.shares(references), up.shares(references), strict=True))
-    taken: list[tuple[float, float, float]] = []
+    taken: list[_Box] = []
     found = []
     for reference, (x, y) in zip(references, points, strict=True):
         # A name above or below another's point would be read as that one's.
         others = [(a, a, b) for a, b in points if (a, b) != (x, y)]
-        length = _LETTER * len(reference.label)
         order = _CORNERS if x > 0.5 else (_CORNERS[1], _CORNERS[3], _CORNERS[0], _CORNERS[2])
-        boxes = {}
-        for side, rise in order:
-            start = x - length if side == "left" else x
-            boxes[side, rise] = (
-                start,
-                start + length,
-                y + _LINE * (0.7 if rise == "top" else -0.7),
-            )
-        free = [
-            corner
-            for corner in order
-            if boxes[corner][0] >= 0
-            and boxes[corner][1] <= 1
-            and not any(_overlap(boxes[corner], other) for other in (*taken, *others))
-        ]
-        corner = free[0] if free else order[0]
+        boxes = {corner: _box(reference.label, x, y, corner) for corner in order}
+        corner = min(order, key=lambda each: _wrongs(boxes[each], taken, others))
         taken.append(boxes[corner])
         found.append(corner)
     return found
 
 
-def _overlap(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
-    """Whether two texts (start, end, height) share room."""
+def _box(label: str, x: float, y: float, corner: Corner) -> _Box:
+    side, rise = corner
+    start = x - _LETTER * len(label) if side == "left" else x
+    height = y + _LINE * (0.7 if rise == "top" else -0.7)
+    return start, start + _LETTER * len(label), height
+
+
+def _wrongs(box: _Box, names: Sequence[_Box], points: Sequence[_Box]) -> tuple[int, bool, int]:
+    """Names that it covers, whether it leaves the panel, and points that it would seem to name."""
+    on_names, by_points = (sum(_overlap(box, each) for each in all_) for all_ in (names, points))
+    return on_names, box[0] < 0 or box[1] > 1, by_points
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    """Whether two texts share room."""
     return one[0] < other[1] and other[0] < one[1] and abs(one[2] - other[2]) < _LINE
 
 

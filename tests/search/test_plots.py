@@ -179,3 +179,19 @@ def test_names_of_references_do_not_overlap(picture, goals):
     apart = [named("uniform 4-bit", 0.9, 0.9), named("uncompressed", 0.9, 0.2)]
     assert name_corners(apart, across, up) == [("left", "top")] * 2
     assert name_corners([named("uniform 8-bit", 0.1, 0.5)], across, up) == [("right", "bottom")]
+
+
+def test_names_of_neighbours_do_not_overlap_where_no_corner_is_free(picture, goals):
+    """Two points at one height near the right edge: each name would lie beside the other's point."""
+    up, across = axis_of(picture, goals[0]), axis_of(picture, goals[1])
+    metrics = [
+        {goals[0].metric: up.high / up.unit.factor, goals[1].metric: value / across.unit.factor}
+        for value in (across.high, across.high - 0.15 * (across.high - across.low))
+    ]
+    near = [
+        replace(picture.references[0], label=label, metrics=each)
+        for label, each in zip(("uncompressed", "uniform 8-bit"), metrics, strict=True)
+    ]
+    first, second = name_corners(near, across, up)
+    assert first[0] == second[0] == "left"
+    assert first[1] != second[1]
