@@ -154,6 +154,7 @@ def _compress_chain(
         inner.append(_inner_range(through, problem.statistics))
         seen = statistics_behind(problem.seen, through)
         if form == "channel":
+            # Nothing is read at several positions: a refit would gain 0.6 % of what 3 bits lose.
             target = compose(others)
         else:
             target = refit(problem.matrix, problem.seen.gram, through)
