@@ -30,6 +30,7 @@ class CompressedModel:
         self,
         inputs: Sequence[Tensor],
         after: Callable[[Node, tuple[Any, ...], Any], Any] | None = None,
+        compute: Callable[[Node, tuple[Any, ...]], Any] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Outputs in the order of `blueprint.graph.outputs`."""
-        return run(self.blueprint.graph, self.tensors, inputs, after=after)
+        """Outputs in the order of `blueprint.graph.outputs`; for the hooks see `run`."""
+        return run(self.blueprint.graph, self.tensors, inputs, after, compute)

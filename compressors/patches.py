@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,10 +33,11 @@ def input_columns(layer: Layer, arguments: tuple[Any, ...], samples: int = 1) ->
         for chunk in columns.split(_items_at_once(x.shape[-1], len(columns), samples)):
             yield chunk.t().unsqueeze(0)
         return
-    image, kernel, stride, dilation = _as_plain_convolution(layer, arguments)
-    values = image[0].numel() * kernel[0] * kernel[1] // (stride[0] * stride[1])
+    plain = _as_plain_convolution(layer, arguments)
+    image = plain.padded()
+    values = image[0].numel() * math.prod(plain.kernel) // math.prod(plain.stride)
     for chunk in image.split(_items_at_once(values, len(image), samples)):
-        windows = _windows(chunk, kernel, stride, dilation)
+        windows = _windows(chunk, plain)
         if layer.kind.startswith("conv_transpose"):
             # y = conv(stuffed x, flipped W): flip the windows instead of the weight.
             windows = windows.flip(1, 2)
@@ -49,10 +52,7 @@ def sampled_columns(layer: Layer, arguments: tuple[Any, ...], count: int) -> Ten
     if layer.kind == "linear":
         rows = arguments[0].detach().reshape(-1, arguments[0].shape[-1])
         return rows[:: _step(len(rows), count)].t().unsqueeze(0)
-    image, kernel, stride, dilation = _as_plain_convolution(layer, arguments)
-    windows = _windows(image, kernel, stride, dilation)
-    down, right = _steps(windows.shape[3:], count)
-    windows = windows[..., ::down, ::right]
+    windows = _sampled_windows(_as_plain_convolution(layer, arguments), count)
     if layer.kind.startswith("conv_transpose"):
         windows = windows.flip(1, 2)
     return windows.reshape(layer.groups, -1, windows[0, 0, 0].numel())
@@ -94,30 +94,79 @@ def _items_at_once(values: int, items: int, samples: int) -> int:
     return max(1, _CHUNK_VALUES // (values * together)) * together
 
 
-def _windows(
-    image: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> Tensor:
+@dataclass(frozen=True)
+class _Convolution:
+    """A layer's operator as a convolution over an image (N, C, H, W), `pads` around each axis."""
+
+    image: Tensor
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Output positions along each axis."""
+        sizes = (n + sum(p) for n, p in zip(self.image.shape[2:], self.pads, strict=True))
+        reach = (d * (k - 1) for k, d in zip(self.kernel, self.dilation, strict=True))
+        return tuple(
+            (n - r - 1) // s + 1 for n, r, s in zip(sizes, reach, self.stride, strict=True)
+        )
+
+    def padded(self) -> Tensor:
+        return F.pad(self.image, [side for pair in reversed(self.pads) for side in pair])
+
+
+def _windows(image: Tensor, plain: _Convolution) -> Tensor:
     """View (C, kh, kw, N, OH, OW) of the values under the kernel at every output position.
 
     Copied once, by its reader, in the order that the Gram needs: `F.unfold` and a transposition
     take four times as long on a CPU.
+
+    Args:
+        image: Some of the padded images.
     """
     image = image.contiguous()
-    batch, channels, *sizes = image.shape
-    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-    counts = [(n - r - 1) // s + 1 for n, r, s in zip(sizes, reach, stride, strict=True)]
     by_batch, by_channel, *by_pixel = image.stride()
-    steps = [d * p for d, p in zip(dilation, by_pixel, strict=True)]
-    jumps = [s * p for s, p in zip(stride, by_pixel, strict=True)]
+    steps = [d * p for d, p in zip(plain.dilation, by_pixel, strict=True)]
+    jumps = [s * p for s, p in zip(plain.stride, by_pixel, strict=True)]
     return image.as_strided(
-        (channels, *kernel, batch, *counts), (by_channel, *steps, by_batch, *jumps)
+        (image.shape[1], *plain.kernel, len(image), *plain.counts),
+        (by_channel, *steps, by_batch, *jumps),
     )
 
 
-def _as_plain_convolution(
-    layer: Layer, arguments: tuple[Any, ...]
-) -> tuple[Tensor, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Padded image (N, C, H, W), kernel, stride and dilation of an unpadded convolution."""
+def _sampled_windows(plain: _Convolution, count: int) -> Tensor:
+    """Values (C, kh, kw, N, h, w) under the kernel on a grid of about `count` output positions.
+
+    One strided copy for each kernel position: padding and laying out whole images took as long as
+    the layer's convolution.
+    """
+    image, counts = plain.image, plain.counts
+    batch, channels = image.shape[:2]
+    steps = _steps((batch, *counts), count)
+    sizes = [-(-n // step) for n, step in zip(counts, steps, strict=True)]
+    found = image.new_zeros(channels, *plain.kernel, batch, *sizes)
+    for place in itertools.product(*map(range, plain.kernel)):
+        (rows, top), (columns, left) = (
+            _inside(plain, axis, at, steps[axis], sizes[axis]) for axis, at in enumerate(place)
+        )
+        seen = image[:, :, rows, columns].transpose(0, 1)
+        found[:, place[0], place[1], :, top, left] = seen
+    return found
+
+
+def _inside(plain: _Convolution, axis: int, at: int, step: int, size: int) -> tuple[slice, slice]:
+    """Where position `at` of the kernel meets the image, not its padding: pixels, and windows."""
+    start = at * plain.dilation[axis] - plain.pads[axis][0]
+    jump = plain.stride[axis] * step
+    first = max(0, -(start // jump))
+    end = max(first, min(size, -((start - plain.image.shape[2 + axis]) // jump)))
+    read = start + first * jump
+    return slice(read, read + (end - first) * jump, jump), slice(first, end)
+
+
+def _as_plain_convolution(layer: Layer, arguments: tuple[Any, ...]) -> _Convolution:
     x = arguments[0].detach()
     dims = x.ndim - 2
     kernel = tuple(layer.weight_shape[2:])
@@ -130,10 +179,10 @@ def _as_plain_convolution(
     else:
         stride, dilation = _sizes(arguments[3], dims), _sizes(arguments[5], dims)
         pads = _pads(arguments[4], kernel, dilation)
-    x = F.pad(x, [side for pair in reversed(pads) for side in pair])
     if dims == 1:
-        return x.unsqueeze(2), (1, *kernel), (1, *stride), (1, *dilation)
-    return x, kernel, stride, dilation
+        x, pads = x.unsqueeze(2), [(0, 0), *pads]
+        kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
+    return _Convolution(x, kernel, stride, dilation, tuple(pads))
 
 
 def _pads(

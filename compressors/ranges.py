@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.statistics import StatisticsError
-from paredown.spaces.graph import Graph, Node, quantize_dequantize, run
+from paredown.spaces.functions import quantize_dequantize
+from paredown.spaces.graph import Graph, Node, run
 
 _CODES = 255
 _SAMPLE = 8192

@@ -30,7 +30,7 @@ from paredown.compressors.solution import row_curvature
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Operator
 from paredown.spaces.candidate import Candidate, LayerChoice
-from paredown.spaces.graph import FUNCTIONS, Node, run
+from paredown.spaces.graph import Node, call, run
 from paredown.spaces.model_map import Layer
 
 _MOST_POSITIONS = 8_192
@@ -107,9 +107,9 @@ def refit(
             moments[operator.node] = database.output_moments(layer, widths)
     restorer = MomentRestorer(model, moments)
 
-    def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+    def compute(node: Node, arguments: tuple[Any, ...]) -> Any:
         if node.name not in outputs:
-            return restorer(node, arguments, output)
+            return call(node, arguments)
         operator = operators[node.name]
         choice = candidate.layer(operator.layer)
         layer = layers[operator.layer]
@@ -124,10 +124,10 @@ def refit(
         )
         found = _solve(restorer.stored, problem, arguments)
         restorer.stored.update(found)
-        return _again(node, arguments, operator, restorer.stored)
+        return _output(node, arguments, operator, restorer.stored)
 
     with torch.no_grad():
-        model(dense.inputs, after=after)
+        model(dense.inputs, after=restorer, compute=compute)
     return CompressedModel(blueprint=model.blueprint, stored=restorer.stored)
 
 
@@ -258,7 +258,7 @@ def _kept(before: StoredTensor, found: Compressed, layer: Layer) -> StoredTensor
     )
 
 
-def _again(
+def _output(
     node: Node,
     arguments: tuple[Any, ...],
     operator: Operator,
@@ -267,5 +267,5 @@ def _again(
     """The operator's output with the tensors it has now."""
     bias = None if operator.bias is None else stored[operator.bias].dense()
     weight = stored[operator.weight].dense()
-    output: Tensor = FUNCTIONS[node.op](arguments[0], weight, bias, *arguments[3:])
+    output: Tensor = call(node, (arguments[0], weight, bias, *arguments[3:]))
     return output

@@ -18,7 +18,8 @@ from paredown.hardware_models.lifetimes import Lifetime, live_bytes, planned_byt
 from paredown.hardware_models.ort_buffers import ort_lifetimes
 from paredown.hardware_models.precision import Precision, read_precision
 from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.graph import QDQ, Node
+from paredown.spaces.functions import QDQ
+from paredown.spaces.graph import Node
 
 ONNX_RUNTIME = "onnxruntime"
 # Operators that may write over an input of the same size once nobody else needs it.

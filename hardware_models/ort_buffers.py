@@ -19,7 +19,8 @@ from paredown.hardware_models.kinds import SPLITS, groups_of, weight_name
 from paredown.hardware_models.lifetimes import Lifetime
 from paredown.hardware_models.precision import Precision, read_precision
 from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.graph import GETITEM, QDQ, Node
+from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.graph import Node
 
 Form = Literal["plain", "blocked", "codes", "channels_last"]
 """How a value lies in memory: floats, floats in blocks of channels, 8-bit codes, and codes with

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from paredown.hardware_models.kinds import Kind, kind_of, weight_name
 from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.graph import GETITEM, QDQ, Graph, Node
+from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.graph import Graph, Node
 from paredown.spaces.quantized_values import FLOAT_GEMM_TAKES
 
 Codes = tuple[float, int]

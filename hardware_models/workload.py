@@ -15,7 +15,8 @@ from typing import Any
 from paredown.hardware_models.kinds import Kind, groups_of, weight_name
 from paredown.hardware_models.precision import Precision, read_precision
 from paredown.spaces.blueprint import Blueprint, OnnxType, Storage
-from paredown.spaces.graph import GETITEM, QDQ, Graph, Node
+from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.graph import Graph, Node
 
 
 @dataclass(frozen=True, kw_only=True)

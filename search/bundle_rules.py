@@ -19,7 +19,7 @@ from paredown.hardware_models.measure import MeasuredRatio, fingerprint, measure
 from paredown.search.exporting import BUNDLE_FILES, digest_of
 from paredown.search.onnx_outputs import Outputs, both_outputs, run_onnx
 from paredown.search.splits import Split
-from paredown.spaces.graph import QDQ
+from paredown.spaces.functions import QDQ
 
 RELATIVE_ERROR = 1e-4
 TOP1_AGREEMENT = 0.995

@@ -19,18 +19,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from paredown.spaces.fold import NORM, fold_norms
-from paredown.spaces.graph import (
-    FUNCTIONS,
-    GETITEM,
-    Arg,
-    Batch,
-    Graph,
-    Node,
-    Ref,
-    prune_dead,
-    rename_value,
-    run,
-)
+from paredown.spaces.functions import FUNCTIONS, GETITEM
+from paredown.spaces.graph import Arg, Batch, Graph, Node, Ref, prune_dead, rename_value, run
 
 # Identities in eval mode: they only rename a value.
 _IDENTITY = (

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from paredown.spaces.graph import GETITEM, QDQ, Node, Ref
+from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.graph import Node, Ref
 from paredown.spaces.model_map import Part
 from paredown.spaces.ties import Layout, Ties
 

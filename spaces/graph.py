@@ -7,13 +7,14 @@ serves many sets of weights, and the same graph is scored, priced and lowered to
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from paredown.spaces.functions import FUNCTIONS
 
 
 class GraphError(ValueError):
@@ -36,12 +37,6 @@ class Batch:
 
 # A nested argument: Ref, Batch, int, float, bool, str, None, torch.dtype or a tuple of these.
 Arg = Any
-
-QDQ = "paredown.quantize_dequantize"
-"""Rounds a tensor to 8-bit codes and back: (x, scale, zero_point, low, high)."""
-
-GETITEM = "getitem"
-"""Picks one output of an operator that has several: (values, index)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,21 +119,29 @@ def run(
     tensors: Mapping[str, Tensor],
     inputs: Sequence[Tensor],
     after: Callable[[Node, tuple[Any, ...], Any], Any] | None = None,
+    compute: Callable[[Node, tuple[Any, ...]], Any] | None = None,
 ) -> tuple[Tensor, ...]:
     """Outputs of the graph, in the order of `graph.outputs`; values are freed after last use.
 
+    `compute(node, arguments)` gives an operator's output in place of the operator (`call`);
     `after(node, arguments, output)` sees every operator and returns the output to go on with.
     """
+    compute = compute or call
     batch = inputs[0].shape[0]
     last_use = _last_uses(graph)
     values: dict[str, Any] = dict(zip(graph.inputs, inputs, strict=True))
     for position, node in enumerate(graph.nodes):
         arguments = tuple(_resolve(arg, values, tensors, batch) for arg in node.args)
-        output = FUNCTIONS[node.op](*arguments)
+        output = compute(node, arguments)
         values[node.name] = after(node, arguments, output) if after else output
         for name in last_use.get(position, ()):
             values.pop(name, None)
     return tuple(values[name] for name in graph.outputs)
+
+
+def call(node: Node, arguments: tuple[Any, ...]) -> Any:
+    """What the node's operator gives."""
+    return FUNCTIONS[node.op](*arguments)
 
 
 def prune_dead(graph: Graph) -> Graph:
@@ -199,13 +202,6 @@ def from_json(data: Mapping[str, Any]) -> Graph:
     )
 
 
-def quantize_dequantize(x: Tensor, scale: float, zero_point: int, low: int, high: int) -> Tensor:
-    """`x` rounded to the codes `low..high`, as ONNX QuantizeLinear then DequantizeLinear do."""
-    # The zero point moves the limits, not the codes, and one tensor is made: half the time.
-    codes = torch.div(x, scale).round_()
-    return codes.clamp_(low - zero_point, high - zero_point).mul_(scale)
-
-
 def _refs(arg: Arg) -> Iterator[str]:
     if isinstance(arg, Ref):
         yield arg.name
@@ -263,39 +259,3 @@ def _decode(arg: Any) -> Arg:
             return dtype
         return {"ref": Ref, "batch": Batch, "float": float}[kind](value)
     return tuple(_decode(item) for item in arg) if isinstance(arg, list) else arg
-
-
-_OPERATORS = """
-    add.Tensor sub.Tensor mul.Tensor div.Tensor add.Scalar sub.Scalar mul.Scalar div.Scalar
-    rsub.Scalar neg.default abs.default exp.default log.default sqrt.default rsqrt.default
-    pow.Tensor_Scalar clamp.default clamp_min.default reciprocal.default erf.default
-    maximum.default minimum.default relu.default relu6.default hardtanh.default leaky_relu.default
-    elu.default gelu.default silu.default sigmoid.default tanh.default hardswish.default
-    hardsigmoid.default softplus.default mish.default prelu.default softmax.int _softmax.default
-    log_softmax.int _log_softmax.default conv1d.default conv2d.default conv2d.padding
-    conv1d.padding conv_transpose1d.default conv_transpose2d.input linear.default
-    embedding.default matmul.default bmm.default batch_norm.default layer_norm.default
-    group_norm.default instance_norm.default max_pool1d.default max_pool2d.default
-    avg_pool1d.default avg_pool2d.default adaptive_avg_pool1d.default adaptive_avg_pool2d.default
-    mean.dim mean.default sum.dim_IntList view.default reshape.default flatten.using_ints
-    transpose.int permute.default unsqueeze.default squeeze.dim expand.default contiguous.default
-    clone.default dropout.default cat.default stack.default slice.Tensor select.int pad.default
-    constant_pad_nd.default split.Tensor split_with_sizes.default chunk.default unbind.int
-    upsample_nearest2d.vec upsample_bilinear2d.vec pixel_shuffle.default
-    scaled_dot_product_attention.default argmax.default _to_copy.default alias.default
-    zeros_like.default ones_like.default channel_shuffle.default
-"""
-
-
-def _allowed_functions() -> dict[str, Callable[..., Any]]:
-    functions: dict[str, Any] = {QDQ: quantize_dequantize, GETITEM: operator.getitem}
-    for entry in _OPERATORS.split():
-        name, overload = entry.split(".")
-        functions[f"aten.{entry}"] = getattr(getattr(torch.ops.aten, name), overload)
-    # Captures drop the copies that made strided tensors contiguous, which a true view would need.
-    functions["aten.view.default"] = functions["aten.reshape.default"]
-    return functions
-
-
-FUNCTIONS: Mapping[str, Callable[..., Any]] = _allowed_functions()
-"""Every operator a graph may hold: pure functions only, so a stored graph is safe to run."""

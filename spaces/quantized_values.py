@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from paredown.spaces.graph import GETITEM, QDQ, Graph, Node, Ref, rename_value
+from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.graph import Graph, Node, Ref, rename_value
 
 Parameters = Mapping[str, tuple[float, int]]
 """Scale and zero point of the unsigned 8-bit codes of each value."""

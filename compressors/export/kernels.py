@@ -27,7 +27,8 @@ from paredown.compressors.export.codes import (
 )
 from paredown.compressors.export.lowering import traced_names
 from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.graph import QDQ, Graph, Node, Ref
+from paredown.spaces.functions import QDQ
+from paredown.spaces.graph import Graph, Node, Ref
 
 EXACT = {"session.qdq_matmulnbits_accuracy_level": "1"}
 """Session entries that keep float activations in float.

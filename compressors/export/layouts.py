@@ -8,7 +8,8 @@ from paredown.compressors.export.codes import is_layout
 from paredown.compressors.export.emitter import Emitter
 from paredown.compressors.export.operators import Lowering, unsupported
 from paredown.compressors.export.plan import Attribute
-from paredown.spaces.graph import GETITEM, QDQ, Node
+from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.graph import Node
 
 
 def _alias(e: Emitter, node: Node) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from paredown.compressors.ranges import Range, collect_ranges
 from paredown.compressors.statistics import StatisticsError
 from paredown.spaces.capture import Captured, capture
-from paredown.spaces.graph import quantize_dequantize
+from paredown.spaces.functions import quantize_dequantize
 
 
 class _Identity(nn.Module):

@@ -13,7 +13,8 @@ from paredown.hardware_models import kinds
 from paredown.hardware_models.kinds import KINDS, UnknownOperator
 from paredown.hardware_models.workload import read_work
 from paredown.spaces.capture import capture
-from paredown.spaces.graph import FUNCTIONS, GETITEM, QDQ, run
+from paredown.spaces.functions import FUNCTIONS, GETITEM, QDQ
+from paredown.spaces.graph import run
 
 
 class Mixed(nn.Module):

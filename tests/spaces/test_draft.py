@@ -8,7 +8,8 @@ import torch
 from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.draft import draft
-from paredown.spaces.graph import QDQ, run
+from paredown.spaces.functions import QDQ
+from paredown.spaces.graph import run
 
 
 def everywhere(model_map, **choice):

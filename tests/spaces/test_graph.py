@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from paredown.spaces.capture import Captured
+from paredown.spaces.functions import quantize_dequantize
 from paredown.spaces.graph import (
     Batch,
     Graph,
@@ -19,7 +20,6 @@ from paredown.spaces.graph import (
     Ref,
     from_json,
     prune_dead,
-    quantize_dequantize,
     rename_value,
     run,
     to_json,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paredown.spaces.graph import QDQ
+from paredown.spaces.functions import QDQ
 from paredown.spaces.quantized_values import MOVES_DATA, code_source, mark_quantized
 
 COMPUTES = ("aten.conv2d.default", "aten.linear.default", "aten.add.Tensor", "aten.cat.default")

@@ -19,7 +19,8 @@ from paredown.compressors.export.lowering import lower, output_names
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Blueprint, OnnxType, Operator, Storage
 from paredown.spaces.capture import as_inputs, capture
-from paredown.spaces.graph import QDQ, Graph, Node, Ref, rename_value, run
+from paredown.spaces.functions import QDQ
+from paredown.spaces.graph import Graph, Node, Ref, rename_value, run
 
 LAYERS = ("aten.conv", "aten.linear", "aten.embedding")
 COMPUTES = (

@@ -29,7 +29,7 @@ from paredown.hardware_models.workload import read_work
 from paredown.search.latency_source import imagine
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.draft import draft
-from paredown.spaces.graph import QDQ
+from paredown.spaces.functions import QDQ
 
 
 class Zoo(nn.Module):

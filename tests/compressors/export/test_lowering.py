@@ -14,7 +14,7 @@ from paredown.compressors.export import lowering
 from paredown.compressors.export.lowering import lower, unsupported_operators
 from paredown.compressors.export.plan import ExportError
 from paredown.compressors.export.sizes import onnx_file_bytes
-from paredown.spaces.graph import FUNCTIONS
+from paredown.spaces.functions import FUNCTIONS
 
 
 class Of(nn.Module):
