@@ -89,7 +89,7 @@ def refit(
 ) -> CompressedModel:
     """The model with every layer solved again in graph order, or its moments restored.
 
-    Low-rank pairs, embeddings and layers that `dense` has no outputs of keep their codes; their
+    Low-rank chains, embeddings and layers that `dense` has no outputs of keep their codes; their
     output moments are put back to the dense model's.
     """
     layers = database.model_map.layer_by_name

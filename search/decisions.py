@@ -93,7 +93,10 @@ def _add_bits(
             "yanchor": "top",
         },
         text=[
-            [f"{c.weight_bits} bit, {_zeros(c)}, rank {c.rank_fraction:.0%}" for c in row]
+            [
+                f"{c.weight_bits} bit, {_zeros(c)}, {c.decomposition} rank {c.rank_fraction:.0%}"
+                for c in row
+            ]
             for row in choices
         ],
         hovertemplate="%{y}: %{text}<br>%{x}<extra></extra>",

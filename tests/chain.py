@@ -11,7 +11,7 @@ from torch import Tensor
 from paredown.compressors.database import Database
 from paredown.compressors.ranges import collect_ranges
 from paredown.compressors.statistics import collect_statistics
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidate import Candidate, Decomposition, LayerChoice, SegmentChoice
 from paredown.spaces.capture import Captured
 from paredown.spaces.model_map import Block, ChannelGroup, ModelMap
 from paredown.spaces.space import Architecture, canonical
@@ -26,6 +26,7 @@ SPARSITIES = (
     (0.6, "block"),
 )
 RANKS = (1.0, 0.5, 0.2)
+FORMS: tuple[Decomposition, ...] = ("channel", "spatial", "tucker")
 
 
 def squared(outputs: tuple[Tensor, ...], targets: Any) -> Tensor:
@@ -54,6 +55,7 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
             sparsity=sparsity,
             pattern=pattern,
             rank_fraction=draw.choice(RANKS),
+            decomposition=draw.choice(FORMS),
             method=draw.choice(("rtn", "laq", "gptq")),
         )
     segments = {
