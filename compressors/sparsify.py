@@ -109,7 +109,7 @@ def _sweep(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> tuple
     pivots = root.diagonal(dim1=1, dim2=2).square().unsqueeze(2).masked_fill(dead, torch.inf)
 
     def choose(start: int, stop: int) -> None:
-        if pattern in UNITS:
+        if pattern in UNITS and stop - start >= unit:  # fewer columns at the end fill no block
             tip = corners(root[:, start:stop, start:stop], unit)
             own = left[:, start:stop].masked_fill(dead[:, start:stop], 0.0)
             score = _unit_costs(own, tip.transpose(-1, -2) @ tip, unit)

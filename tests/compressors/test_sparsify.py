@@ -149,3 +149,13 @@ def test_a_pattern_that_is_none_is_refused() -> None:
 def test_a_share_of_one_is_refused() -> None:
     with pytest.raises(SolverError, match=r"\[0, 1\)"):
         magnitude(torch.ones(2, 2), 1.0)
+
+
+@pytest.mark.parametrize("columns", [65, 66, 67, 131])
+def test_columns_behind_the_last_run_that_fill_no_block_stay(columns: int) -> None:
+    torch.manual_seed(columns)
+    weight = torch.randn(6, columns)
+    gram = torch.eye(columns, dtype=torch.float64)
+    _, mask = sparse_gpt(weight, gram, 0.5, "block")
+    assert int(mask.sum()) == kept_count(6, columns, 0.5, "block")
+    assert mask[:, columns // 4 * 4 :].all()
