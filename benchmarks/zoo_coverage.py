@@ -20,7 +20,7 @@ import torch
 from networks import load_tests
 
 from paredown.spaces.capture import capture
-from paredown.spaces.draft import factor_rank
+from paredown.spaces.factors import factor_chain
 from paredown.spaces.model_map import Layer, ModelMap
 from paredown.spaces.read import read_model_map
 
@@ -94,7 +94,7 @@ def shortfalls(name: str, found: Coverage, is_cnn: bool) -> list[str]:
 
 
 def _has_rank(layer: Layer) -> bool:
-    return factor_rank(layer, layer.weight_shape, SMALLEST_RANK) is not None
+    return len(factor_chain(layer, layer.weight_shape, SMALLEST_RANK, "channel")) > 1
 
 
 def _narrowed_weights(model_map: ModelMap) -> frozenset[str]:

@@ -11,6 +11,7 @@ from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Blueprint, Storage
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.draft import draft
+from paredown.spaces.factors import inner_node
 from paredown.spaces.quantized_values import Parameters
 from paredown.spaces.slicing import slice_tensors
 
@@ -59,9 +60,9 @@ def settle(
 def _parameters(database: Database, solutions: dict[str, Solution]) -> Parameters:
     found = {name: r.scale_and_zero_point() for name, r in database.ranges.items()}
     for name, solution in solutions.items():
-        if solution.inner is not None:
-            node = database.model_map.layer_by_name[name].node
-            found[f"{node}.inner"] = solution.inner.scale_and_zero_point()
+        node = database.model_map.layer_by_name[name].node
+        for index, inner in enumerate(solution.inner):
+            found[inner_node(node, index)] = inner.scale_and_zero_point()
     return found
 
 

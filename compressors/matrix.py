@@ -128,10 +128,10 @@ def damage(delta: Tensor, gram: Tensor, gradient_gram: Tensor) -> float:
     return float(0.5 * ((own @ (grouped @ gram)) * grouped).sum())
 
 
-def damped_cholesky(gram: Tensor) -> Tensor:
+def damped_cholesky(gram: Tensor, damping: float = DAMPING) -> Tensor:
     """Lower Cholesky factors of `gram` (groups, K, K) + damping, dead inputs replaced by ones.
 
-    The damping is `DAMPING` times the mean diagonal of each group and grows tenfold until all
+    The damping is the share `damping` of the mean diagonal of each group and grows tenfold until all
     factors exist; a dead input (diagonal 0) gets the diagonal 1, so that it neither blows up nor
     takes part.
     """
@@ -139,7 +139,6 @@ def damped_cholesky(gram: Tensor) -> Tensor:
     dead = diagonal <= 0
     level = diagonal.mean(dim=-1, keepdim=True)
     level = torch.where(level > 0, level, 1.0)
-    damping = DAMPING
     while True:
         added = torch.where(dead, 1.0, 0.0) + damping * level
         factor, info = torch.linalg.cholesky_ex(gram + torch.diag_embed(added))

@@ -7,7 +7,7 @@ nothing. `matrix` is left out, for the factors say all that it says; it is made 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from paredown.compressors.export.indices import pack_mask, unpack_mask
 from paredown.compressors.export.packing import pack_codes, unpack_codes
+from paredown.compressors.low_rank import compose
 from paredown.compressors.matrix import to_matrix
 from paredown.compressors.quantize import by_column
 from paredown.compressors.ranges import Range
@@ -31,13 +32,10 @@ def pack(solution: Solution) -> Record:
     """
     tensors: dict[str, Tensor] = {}
     factors = [_pack_factor(f, f"{i}", tensors) for i, f in enumerate(solution.factors)]
-    inner = solution.inner
     facts = {
         "factors": factors,
         "bias": _pack_tensor(solution.bias, "bias", tensors),
-        "inner": None
-        if inner is None
-        else {f.name: getattr(inner, f.name) for f in fields(inner)},
+        "inner": [asdict(each) for each in solution.inner],
     }
     return Record(tensors=tensors, facts=facts)
 
@@ -54,11 +52,10 @@ def unpack(record: Record, layer: Layer, columns: Tensor | None, width: int) -> 
         _unpack_factor(facts, f"{i}", record.tensors)
         for i, facts in enumerate(record.facts["factors"])
     )
-    inner = record.facts["inner"]
     return Solution(
         factors=factors,
         bias=_unpack_tensor(record.facts["bias"], "bias", record.tensors),
-        inner=None if inner is None else Range(**inner),
+        inner=tuple(Range(**each) for each in record.facts["inner"]),
         matrix=_matrix(factors, layer, columns, width),
     )
 
@@ -132,9 +129,7 @@ def _matrix(
     factors: tuple[Factor, ...], layer: Layer, columns: Tensor | None, width: int
 ) -> Tensor:
     """What the factors stand for, (out kept, fan-in of the dense layer), removed columns zero."""
-    matrix = _dense(factors[-1], layer)
-    if len(factors) == 2:
-        matrix = matrix @ _dense(factors[0], layer)
+    matrix = compose([_dense(factor, layer) for factor in factors])
     if columns is None:
         return matrix
     full = matrix.new_zeros(len(matrix), width)

@@ -90,8 +90,9 @@ def refit(
 ) -> CompressedModel:
     """The model with every layer solved again in graph order, or its moments restored.
 
-    Low-rank pairs, embeddings and layers that `dense` has no outputs of keep their codes; their
-    output moments are put back to the dense model's.
+    Of a low-rank chain the last factor is solved, for what the others make of their inputs. Embeddings
+    and layers that `dense` has no outputs of keep their codes; their output moments are put back to the
+    dense model's.
     """
     layers = database.model_map.layer_by_name
     widths = dict(candidate.widths)
@@ -100,7 +101,7 @@ def refit(
     moments, outputs = {}, {}
     for name, operator in last.items():
         layer = layers[name]
-        wanted = dense.of(layer) if operator.part == 0 else None
+        wanted = dense.of(layer)
         if wanted is not None:
             rows = database.kept_rows(layer, widths)
             outputs[operator.node] = wanted if rows is None else wanted[rows]

@@ -90,7 +90,7 @@ def reestimate(
     One forward pass: each layer is measured on what the repaired layers before it give.
 
     Args:
-        targets: By operator node (of a factorised layer the second): standard deviation and mean
+        targets: By operator node (of a factorised layer the last): standard deviation and mean
             (out,) to restore. Operators without a target stay as they are. A layer without a bias
             keeps its mean times the factor.
 

@@ -31,6 +31,7 @@ from paredown.hardware_models.intervals import mixes_of_flags, precision_flags
 from paredown.hardware_models.latency import AdditiveLatency, Array, Estimates, LatencyError
 from paredown.hardware_models.workload import OperatorWork, Work
 from paredown.spaces.candidate import Candidate
+from paredown.spaces.factors import outer_node
 from paredown.spaces.space import ARCHITECTURE, Knob, Space
 
 Price = Callable[[Candidate], Work]
@@ -241,8 +242,8 @@ class CompiledSpace:
             # Named value.reader, where both may hold dots themselves.
             parts = name.split(".")
             tails = (".".join(parts[i:]) for i in range(1, len(parts)))
-            name = next((t for t in tails if t.removesuffix(".inner") in self._unit_of), name)
-        name = name.removesuffix(".q").removesuffix(".inner")
+            name = next((t for t in tails if outer_node(t) in self._unit_of), name)
+        name = outer_node(name.removesuffix(".q"))
         if name in self._unit_of:
             return self._unit_of[name]
         return 0 if op.kind == "quantize" else len(self._units) - 1

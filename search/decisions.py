@@ -93,7 +93,7 @@ def _add_bits(
             "yanchor": "top",
         },
         text=[
-            [f"{_bits(c)}, {_zeros(c)}, rank {c.rank_fraction:.0%}" for c in row]
+            [f"{_bits(c)}, {_zeros(c)}, {c.decomposition} rank {c.rank_fraction:.0%}" for c in row]
             for row in choices
         ],
         hovertemplate="%{y}: %{text}<br>%{x}<extra></extra>",

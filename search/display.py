@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paredown.search.evaluation import Evaluation
-from paredown.spaces.candidate import Candidate
+from paredown.spaces.candidate import IDENTITY_CHOICE, Candidate
 from paredown.spaces.model_map import ModelMap
 from paredown.spaces.space import Space
 
@@ -198,7 +198,7 @@ def describe(candidate: Candidate, outline: Outline) -> str:
     if summary.sparsity >= 0.005:
         parts.append(f"{summary.sparsity:.0%} sparse")
     if summary.rank_fraction < 0.995:
-        parts.append(f"rank {summary.rank_fraction:.0%}")
+        parts.append(f"rank {summary.rank_fraction:.0%}{_forms(candidate, left)}")
     if summary.grouped_share >= 0.005:
         parts.append(f"scales by group in {summary.grouped_share:.0%} of weights")
     if summary.width_share < 0.995:
@@ -206,6 +206,15 @@ def describe(candidate: Candidate, outline: Outline) -> str:
     if candidate.dropped:
         parts.append(f"without {', '.join(candidate.dropped)}")
     return "; ".join(parts)
+
+
+def _forms(candidate: Candidate, outline: Outline) -> str:
+    """How many layers take each low-rank form, where any takes another than the default."""
+    choices = [candidate.layer(name) for name in outline.layer_weights]
+    forms = Counter(c.decomposition for c in choices if c.rank_fraction < 1)
+    if set(forms) <= {IDENTITY_CHOICE.decomposition}:
+        return ""
+    return f" ({', '.join(f'{form} × {forms[form]}' for form in sorted(forms))})"
 
 
 def name_of(evaluation: Evaluation) -> str:

@@ -196,6 +196,9 @@ def _value(knob: Knob, value: object) -> str:
     if knob.kind == "sparsity" and isinstance(value, tuple):
         share, pattern = value
         return "none" if not share else f"{share:.0%} {pattern}"
+    if knob.kind == "rank_fraction" and isinstance(value, tuple):
+        share, form = value
+        return "whole" if share == 1 else f"{share:.0%} {form}"
     if knob.kind == "drop":
         return "drop" if value else "keep"
     return str(value)

@@ -149,7 +149,7 @@ def _base(architecture: Architecture, segment: SegmentChoice) -> Candidate:
     for knob in architecture.knobs:
         if knob.kind in ("weight_bits", "rank_fraction", "method", "group_size", "sparsity"):
             for target in knob.targets:
-                layers.setdefault(target, {}).update(_fields(knob, knob.domain[0]))
+                layers.setdefault(target, {}).update(knob.settings(knob.domain[0]))
     return Candidate.of(
         architecture=architecture.name,
         layers={name: LayerChoice(**fields) for name, fields in layers.items()},
@@ -195,7 +195,7 @@ def _layer_options(
     for knob in knobs:
         # Methods cost alike; the first of the domain stands for all of them.
         values = knob.domain[:1] if knob.kind == "method" else knob.domain
-        settings = [{**s, **_fields(knob, v)} for s in settings for v in values]
+        settings = [{**s, **knob.settings(v)} for s in settings for v in values]
     return [
         (
             {"layers": dict.fromkeys(targets, setting)},
@@ -208,12 +208,6 @@ def _layer_options(
 def _without_drops(ladder: Ladder) -> Ladder:
     kept = [d for d in ladder.decisions if not any("dropped" in c for c in d.changes)]
     return replace(ladder, decisions=tuple(kept))
-
-
-def _fields(knob: Knob, value: Any) -> dict[str, Any]:
-    if knob.kind == "sparsity":
-        return {"sparsity": value[0], "pattern": value[1]}
-    return {knob.kind: value}
 
 
 def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

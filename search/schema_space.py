@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from paredown.search.schema_task import ExistingFile, Section
-from paredown.spaces.candidate import Container, GroupSize, Method, WeightBits
+from paredown.spaces.candidate import Container, Decomposition, GroupSize, Method, WeightBits
 
 ActivationBits = Literal[8, 32]
 SparsityPattern = Literal["element", "2:4", "block"]
@@ -56,6 +56,11 @@ class LayerRule(Section):
     )
     rank_fraction: Annotated[tuple[Share, ...], _choices] | None = Field(
         None, description="Shares of the full rank to keep, each in (0, 1]; 1 leaves it whole."
+    )
+    decomposition: Annotated[tuple[Decomposition, ...], _choices] | None = Field(
+        None,
+        description="Forms of a 2-d convolution of lower rank: channel (k x k, then 1 x 1; the default), "
+        "spatial (k x 1, then 1 x k), tucker (1 x 1, k x k, 1 x 1).",
     )
     rank_step: int | None = Field(
         None,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
+from paredown.search.rank_rules import rank_domain
 from paredown.search.rule_names import check_rule_names
 from paredown.search.scale_rules import group_sizes
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
@@ -17,7 +18,7 @@ from paredown.search.tied_knobs import SpaceError as SpaceError
 from paredown.search.tied_knobs import joined
 from paredown.spaces.candidate import Method, Pattern, SegmentChoice
 from paredown.spaces.capabilities import Capabilities
-from paredown.spaces.draft import factor_rank, onnx_type
+from paredown.spaces.draft import onnx_type
 from paredown.spaces.model_map import Layer, LeftOut, ModelMap
 from paredown.spaces.space import Architecture, Knob, KnobKind, Space
 
@@ -137,21 +138,16 @@ class _Builder:
     def _runs(self, bits: int) -> bool:
         return bits in self.capabilities.weight_bits
 
-    def _ranks(self, layer: Layer, values: Mapping[str, Any]) -> tuple[float, ...]:
-        """Shares of the rank whose factors are smaller and, where time counts, of full width."""
-        step = values.get("rank_step") or (self.capabilities.rank_step if self._times else 1)
-        kept = []
-        for share in sorted(values["rank_fraction"], reverse=True):
-            rank = factor_rank(layer, layer.weight_shape, share)
-            if rank is not None and rank % step:
-                self._leave_out(
-                    f"rank {rank} of {layer.name}",
-                    f"{self.capabilities.device} runs ranks in multiples of {step}; a rule's "
-                    "rank_step overrides it",
-                )
-            elif rank is not None or share == 1:
-                kept.append(share)
-        return tuple(kept) or (1.0,)
+    def _ranks(self, layer: Layer, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Shares of the rank and forms that save weights and, where time counts, have full width."""
+        step = self.capabilities.rank_step if self._times else 1
+        return rank_domain(
+            layer,
+            values["rank_fraction"],
+            values.get("decomposition", ("channel",)),
+            values.get("rank_step") or step,
+            self._leave_out,
+        )
 
     @property
     def _times(self) -> bool:

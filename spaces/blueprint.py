@@ -1,7 +1,7 @@
 """The structure of a compressed model before any of its tensors exists.
 
-A `Blueprint` is what a candidate makes of a graph: channels gone, low-rank layers split in two, dropped
-blocks bypassed, 8-bit tensors marked, and for every stored tensor its exact format. Work and bytes are
+A `Blueprint` is what a candidate makes of a graph: channels gone, low-rank layers split, dropped blocks
+bypassed, 8-bit tensors marked, and for every stored tensor its exact format. Work and bytes are
 read from it in milliseconds; compressors fill it with tensors; the exporter writes it down.
 """
 
@@ -106,8 +106,9 @@ def field_bits(values: int) -> int:
 class Operator:
     """A layer of the compressed model: one node with a weight, and where it came from.
 
-    `layer` is the layer's name in the original model; `part` is 0 for a whole layer or the first of
-    two factors, 1 for the second. `activation_bits` is the width of its input activations.
+    `layer` is the layer's name in the original model; `part` is 0 for a whole layer or the first
+    factor of a low-rank chain, 1 for the second, and so on. `activation_bits` is the width of its input
+    activations.
     """
 
     node: str

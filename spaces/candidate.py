@@ -12,6 +12,7 @@ from typing import Any, Literal
 WeightBits = Literal[2, 3, 4, 5, 6, 8, 32]
 Pattern = Literal["dense", "element", "2:4", "block"]
 GroupSize = Literal[0, 32, 64, 128]
+Decomposition = Literal["channel", "spatial", "tucker"]
 Method = Literal["rtn", "laq", "gptq", "adaround", "obq", "descent", "joint"]
 Container = Literal["compact", "fast"]
 
@@ -24,18 +25,21 @@ class LayerChoice:
     """What is done to one layer's weights.
 
     `sparsity` is the share of weights set to zero, in [0, 1); `pattern` says how they lie (`zeros.py`).
-    `rank_fraction` is the share of the full rank kept; 1 leaves the layer whole. `method` finds zeros
-    and codes: "rtn" by magnitude and rounding to nearest, "laq" weighed by the curvature (OBD, LAQ),
-    "gptq" with compensation (SparseGPT, GPTQ), "adaround" by exact OBS and learned rounding, "obq" weight
-    by weight (exact OBS, OBQ), "descent" by exact OBS and coordinate descent from GPTQ, "joint" as that
-    with zeros and codes chosen together. `group_size` is how many consecutive inputs of a linear
-    layer's output share a scale; 0 gives each output one.
+    `rank_fraction` is the share of the full rank kept; 1 leaves the layer whole. `decomposition` is the
+    form of what is not whole: "channel" (the kernel to few channels, then pointwise), "spatial" (down,
+    then to the right) or "tucker" (pointwise, the kernel between few channels, pointwise). `method`
+    finds zeros and codes: "rtn" by magnitude and rounding to nearest, "laq" weighed by the curvature
+    (OBD, LAQ), "gptq" with compensation (SparseGPT, GPTQ), "adaround" by exact OBS and learned rounding,
+    "obq" weight by weight (exact OBS, OBQ), "descent" by exact OBS and coordinate descent from GPTQ,
+    "joint" as that with zeros and codes chosen together. `group_size` is how many consecutive inputs of
+    a linear layer's output share a scale; 0 gives each output one.
     """
 
     weight_bits: int = 32
     sparsity: float = 0.0
     pattern: Pattern = "dense"
     rank_fraction: float = 1.0
+    decomposition: Decomposition = "channel"
     method: Method = "rtn"
     group_size: GroupSize = 0
 

@@ -10,10 +10,12 @@ from paredown.spaces.candidate import (
     GROUPED_METHODS,
     IDENTITY_CHOICE,
     Candidate,
+    Decomposition,
     LayerChoice,
     SegmentChoice,
 )
-from paredown.spaces.draft import factor_rank, kept_count, part_shapes, stored_group_size
+from paredown.spaces.draft import kept_count, stored_group_size
+from paredown.spaces.factors import factor_chain, form_of
 from paredown.spaces.knobs import Architecture
 from paredown.spaces.model_map import Layer, ModelMap
 from paredown.spaces.slicing import narrowed_size
@@ -97,9 +99,8 @@ def canonical_choice(
         widths: Channels kept by group; others are whole.
     """
     model_map = architecture.model_map
-    choice = replace(
-        choice, rank_fraction=_canonical_rank(architecture, layer, choice.rank_fraction, widths)
-    )
+    rank_fraction, decomposition = _canonical_rank(architecture, layer, choice, widths)
+    choice = replace(choice, rank_fraction=rank_fraction, decomposition=decomposition)
     if choice.weight_bits == 32 and _is_quantized_anyway(model_map, layer, candidate):
         choice = replace(choice, weight_bits=8)
     if _prunes_nothing(layer, choice, _shape(architecture, layer, widths)):
@@ -127,8 +128,8 @@ def _canonical_groups(
     """With groups only where some stored weight has them, and with a method that knows them."""
     segment = candidate.segment(architecture.model_map.segment_of_node[layer.node])
     shape = _shape(architecture, layer, widths)
-    parts = part_shapes(layer, shape, factor_rank(layer, shape, choice.rank_fraction))
-    if not any(stored_group_size(layer, choice, segment, part) for part in parts):
+    chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+    if not any(stored_group_size(layer, choice, segment, link.shape) for link in chain):
         return replace(choice, group_size=0)
     if choice.method not in GROUPED_METHODS:
         return replace(choice, method="descent")
@@ -136,17 +137,17 @@ def _canonical_groups(
 
 
 def _canonical_rank(
-    architecture: Architecture, layer: Layer, fraction: float, widths: Mapping[str, int]
-) -> float:
-    """1 where the layer stays whole, else the first fraction of its knob that gives the same rank."""
-    if fraction >= 1:
-        return 1.0
+    architecture: Architecture, layer: Layer, choice: LayerChoice, widths: Mapping[str, int]
+) -> tuple[float, Decomposition]:
+    """The identity where the layer stays whole, else the first of its knob that gives the same chain."""
     shape = _shape(architecture, layer, widths)
-    rank = factor_rank(layer, shape, fraction)
-    if rank is None:
-        return 1.0
-    known = architecture.rank_fractions.get(layer.name, ())
-    return next((each for each in known if factor_rank(layer, shape, each) == rank), fraction)
+    chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+    if len(chain) == 1:
+        return IDENTITY_CHOICE.rank_fraction, IDENTITY_CHOICE.decomposition
+    form = form_of(layer, choice.decomposition)
+    known = architecture.ranks.get(layer.name, ())
+    same = (share for share, each in known if factor_chain(layer, shape, share, each) == chain)
+    return next(same, choice.rank_fraction), form
 
 
 def _shape(architecture: Architecture, layer: Layer, widths: Mapping[str, int]) -> tuple[int, ...]:
@@ -162,9 +163,8 @@ def _prunes_nothing(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -
     """Whether every weight stays: too few columns for a block, or a share that rounds to none."""
     if choice.sparsity == 0 or choice.pattern == "dense":
         return True
-    rank = factor_rank(layer, shape, choice.rank_fraction)
-    parts = part_shapes(layer, shape, rank)
-    return all(kept_count(layer, choice, part) == math.prod(part) for part in parts)
+    chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+    return all(kept_count(layer, choice, link.shape) == math.prod(link.shape) for link in chain)
 
 
 def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate) -> bool:

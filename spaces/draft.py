@@ -13,14 +13,20 @@ from paredown.spaces import zeros
 from paredown.spaces.blocks import bypass_blocks
 from paredown.spaces.blueprint import Blueprint, Index, OnnxType, Operator, Storage
 from paredown.spaces.candidate import Candidate, LayerChoice, Pattern, SegmentChoice
-from paredown.spaces.graph import Graph, Node, Ref, prune_dead, rename_value
+from paredown.spaces.factors import (
+    Chain,
+    factor_chain,
+    factor_weight,
+    inner_node,
+    outer_node,
+    split_node,
+)
+from paredown.spaces.graph import Graph, Node, prune_dead, rename_value
 from paredown.spaces.model_map import Layer, ModelMap
 from paredown.spaces.quantized_values import Parameters, mark_quantized
 from paredown.spaces.scale_groups import GROUPED_KINDS, effective_size
 from paredown.spaces.slicing import narrow_graph, narrowed_size
 
-FACTORIZABLE = ("linear", "conv2d")
-"""Kinds of layers that can become two operators of low rank."""
 _INDICES: Mapping[Pattern, tuple[Index, ...]] = {
     "element": ("bitmap", "csr"),
     "2:4": ("2:4",),
@@ -52,14 +58,12 @@ def draft(
         choice = candidate.layer(layer.name)
         segment = candidate.segment(model_map.segment_of_node[layer.node])
         shape = shapes(layer.weight, layer.weight_shape)
-        rank = factor_rank(layer, shape, choice.rank_fraction)
-        if rank is not None:
-            graph = _split_node(graph, layer, rank, shape)
-        operators[layer.node] = _operators(layer, segment, split=rank is not None)
-        for operator, part_shape in zip(
-            operators[layer.node], part_shapes(layer, shape, rank), strict=True
-        ):
-            storage[operator.weight] = _weight_storage(layer, choice, segment, part_shape)
+        chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+        if len(chain) > 1:
+            graph = _split(graph, layer, chain)
+        operators[layer.node] = _operators(layer, segment, chain)
+        for operator, link in zip(operators[layer.node], chain, strict=True):
+            storage[operator.weight] = _weight_storage(layer, choice, segment, link.shape)
     graph = mark_quantized(
         graph, lambda name: _activation_bits(model_map, candidate, name) == 8, parameters
     )
@@ -69,19 +73,6 @@ def draft(
             storage[name] = Storage(shape=shape, kept=_count(shape))
     ordered = tuple(op for node in graph.nodes for op in operators.get(node.name, ()))
     return Blueprint(graph=graph, operators=ordered, storage=storage)
-
-
-def factor_rank(layer: Layer, shape: tuple[int, ...], fraction: float) -> int | None:
-    """Rank of the two factors a layer of this weight shape is split into; None leaves it whole.
-
-    A layer stays whole where it cannot be factorised (embeddings, grouped and transposed
-    convolutions) and where the factors would hold as many weights as the layer itself.
-    """
-    if fraction >= 1 or layer.kind not in FACTORIZABLE or layer.groups != 1:
-        return None
-    rows, columns = shape[0], _count(shape[1:])
-    rank = max(1, round(fraction * min(rows, columns)))
-    return rank if rank * (rows + columns) < rows * columns else None
 
 
 def _drop_blocks(model_map: ModelMap, candidate: Candidate) -> Graph:
@@ -120,62 +111,30 @@ class _tensor_shapes:
         return tuple(sizes.get(dim, size) for dim, size in enumerate(shape))
 
 
-def _split_node(graph: Graph, layer: Layer, rank: int, shape: tuple[int, ...]) -> Graph:
-    """The layer's node as two: the first keeps kernel and stride, the second is pointwise."""
+def _split(graph: Graph, layer: Layer, chain: Chain) -> Graph:
+    """The graph with the layer's node as its chain."""
     nodes: list[Node] = []
     for node in graph.nodes:
-        if node.name != layer.node:
+        if node.name == layer.node:
+            nodes += split_node(node, graph.shape_of(node.inputs[0]), layer, chain)
+        else:
             nodes.append(node)
-            continue
-        first, second = factor_names(layer)
-        inner = f"{node.name}.inner"
-        linear = layer.kind == "linear"
-        inner_shape = (
-            (*node.shape[:-1], rank) if linear else (node.shape[0], rank, *node.shape[2:])
-        )
-        nodes.append(
-            replace(node.with_args(arg1=Ref(first), arg2=None), name=inner, shape=inner_shape)
-        )
-        args: tuple[object, ...] = (Ref(inner), Ref(second), node.args[2])
-        if not linear:
-            args = (*args, (1, 1), (0, 0), (1, 1), 1)
-        op = node.op if linear else "aten.conv2d.default"
-        nodes.append(Node(name=node.name, op=op, args=args, shape=node.shape))
     return replace(graph, nodes=tuple(nodes))
 
 
-def factor_names(layer: Layer) -> tuple[str, str]:
-    """Tensor names of a factorised layer's two weights."""
-    return f"{layer.name}.first.weight", f"{layer.name}.second.weight"
-
-
-def _operators(layer: Layer, segment: SegmentChoice, split: bool) -> tuple[Operator, ...]:
-    bits = segment.activation_bits
-    if not split:
-        return (_operator(layer, layer.node, 0, layer.weight, layer.bias, bits),)
-    first, second = factor_names(layer)
-    return (
-        _operator(layer, f"{layer.node}.inner", 0, first, None, bits),
-        _operator(layer, layer.node, 1, second, layer.bias, bits),
+def _operators(layer: Layer, segment: SegmentChoice, chain: Chain) -> tuple[Operator, ...]:
+    last = len(chain) - 1
+    return tuple(
+        Operator(
+            node=layer.node if part == last else inner_node(layer.node, part),
+            layer=layer.name,
+            part=part,
+            weight=factor_weight(layer, chain, part),
+            bias=layer.bias if part == last else None,
+            activation_bits=segment.activation_bits,
+        )
+        for part in range(len(chain))
     )
-
-
-def _operator(
-    layer: Layer, node: str, part: int, weight: str, bias: str | None, bits: int
-) -> Operator:
-    return Operator(
-        node=node, layer=layer.name, part=part, weight=weight, bias=bias, activation_bits=bits
-    )
-
-
-def part_shapes(
-    layer: Layer, shape: tuple[int, ...], rank: int | None
-) -> tuple[tuple[int, ...], ...]:
-    """Shapes of the weights that a layer of this shape is stored as."""
-    if rank is None:
-        return (shape,)
-    pointwise = (1,) * (len(shape) - 2)
-    return (rank, *shape[1:]), (shape[0], rank, *pointwise)
 
 
 def _weight_storage(
@@ -225,8 +184,8 @@ def onnx_type(bits: int, segment: SegmentChoice) -> OnnxType:
 
 
 def _activation_bits(model_map: ModelMap, candidate: Candidate, node: str) -> int:
-    # The inner node of a factorised layer belongs where the layer's own node does.
-    name = model_map.segment_of_node.get(node.removesuffix(".inner"))
+    # The inner nodes of a factorised layer belong where the layer's own node does.
+    name = model_map.segment_of_node.get(outer_node(node))
     return 32 if name is None else candidate.segment(name).activation_bits
 
 

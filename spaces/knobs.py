@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from paredown.spaces.candidate import Decomposition, LayerChoice
 from paredown.spaces.model_map import ModelMap
 
 KnobKind = Literal[
@@ -20,20 +21,38 @@ KnobKind = Literal[
     "drop",
 ]
 
+_PAIRS: Mapping[KnobKind, tuple[str, str]] = {
+    "sparsity": ("sparsity", "pattern"),
+    "rank_fraction": ("rank_fraction", "decomposition"),
+}
+"""Knobs that set two fields of a layer's choice, of which the second means nothing alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
     """One decision: a value of `domain` for all of `targets` (several when tied).
 
     `domain` runs from the value that harms accuracy least to the one that compresses most. Values are
-    bits; (sparsity, pattern); rank fractions; methods; group sizes; SegmentChoice; channels kept; or
-    False/True for dropping a block.
+    bits; (sparsity, pattern); (rank fraction, decomposition); methods; group sizes; SegmentChoice;
+    channels kept; or False/True for dropping a block.
     """
 
     name: str
     kind: KnobKind
     targets: tuple[str, ...]
     domain: tuple[Any, ...]
+
+    def settings(self, value: Any) -> dict[str, Any]:
+        """The fields of a layer's choice, of a knob of layers at `value`."""
+        if self.kind in _PAIRS:
+            return dict(zip(_PAIRS[self.kind], value, strict=True))
+        return {self.kind: value}
+
+    def value_of(self, choice: LayerChoice) -> Any:
+        """Where a knob of layers stands in `choice`."""
+        if self.kind in _PAIRS:
+            return tuple(getattr(choice, name) for name in _PAIRS[self.kind])
+        return getattr(choice, self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +64,7 @@ class Architecture:
     knobs: tuple[Knob, ...]
 
     @functools.cached_property
-    def rank_fractions(self) -> Mapping[str, tuple[float, ...]]:
+    def ranks(self) -> Mapping[str, tuple[tuple[float, Decomposition], ...]]:
         """By layer name, what its knob offers."""
         knobs = (knob for knob in self.knobs if knob.kind == "rank_fraction")
         return {target: knob.domain for knob in knobs for target in knob.targets}

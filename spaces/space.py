@@ -113,10 +113,8 @@ def _candidate(architecture: Architecture, values: Mapping[str, Any]) -> Candida
                 widths[target] = value
             elif knob.kind == "drop":
                 dropped.extend([target] if value else [])
-            elif knob.kind == "sparsity":
-                layers.setdefault(target, {}).update(sparsity=value[0], pattern=value[1])
             else:
-                layers.setdefault(target, {})[knob.kind] = value
+                layers.setdefault(target, {}).update(knob.settings(value))
     return Candidate.of(
         architecture=architecture.name,
         layers={name: LayerChoice(**fields) for name, fields in layers.items()},
@@ -180,9 +178,7 @@ def _shown(
         return canonical_segment(value, bits)
     if knob.kind in ("width", "drop"):
         return value
-    names = ("sparsity", "pattern") if knob.kind == "sparsity" else (knob.kind,)
-    given = value if knob.kind == "sparsity" else (value,)
-    choice = replace(candidate.layer(target), **dict(zip(names, given, strict=True)))
+    choice = replace(candidate.layer(target), **knob.settings(value))
     layer = model_map.layer_by_name[target]
     found = canonical_choice(architecture, layer, choice, candidate, dict(candidate.widths))
     return _value(model_map, knob, Candidate.of(layers={target: found}), target)
@@ -196,10 +192,7 @@ def _value(model_map: ModelMap, knob: Knob, candidate: Candidate, target: str) -
         return dict(candidate.widths).get(target, channels)
     if knob.kind == "drop":
         return target in candidate.dropped
-    choice = candidate.layer(target)
-    if knob.kind == "sparsity":
-        return (choice.sparsity, choice.pattern)
-    return getattr(choice, knob.kind)
+    return knob.value_of(candidate.layer(target))
 
 
 __all__ = ["ARCHITECTURE", "Architecture", "Knob", "KnobKind", "Space", "canonical"]

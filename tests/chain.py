@@ -11,7 +11,7 @@ from torch import Tensor
 from paredown.compressors.database import Database
 from paredown.compressors.ranges import collect_ranges
 from paredown.compressors.statistics import collect_statistics
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidate import Candidate, Decomposition, LayerChoice, SegmentChoice
 from paredown.spaces.capture import Captured
 from paredown.spaces.model_map import Block, ChannelGroup, ModelMap
 from paredown.spaces.space import Architecture, canonical
@@ -27,6 +27,7 @@ SPARSITIES = (
 )
 RANKS = (1.0, 0.5, 0.2)
 GROUP_SIZES = (0, 32, 64, 128)
+FORMS: tuple[Decomposition, ...] = ("channel", "spatial", "tucker")
 
 
 def squared(outputs: tuple[Tensor, ...], targets: Any) -> Tensor:
@@ -55,6 +56,7 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
             sparsity=sparsity,
             pattern=pattern,
             rank_fraction=draw.choice(RANKS),
+            decomposition=draw.choice(FORMS),
             method=draw.choice(("rtn", "laq", "gptq")),
             group_size=sizes.choice(GROUP_SIZES),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -18,9 +19,10 @@ from paredown.compressors.export.loading import load
 from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.compressors.refit import DenseOutputs
 from paredown.hardware_models.workload import read_work
-from paredown.spaces.candidate import Candidate
+from paredown.spaces.candidate import Candidate, Decomposition, LayerChoice, SegmentChoice
 from paredown.spaces.draft import draft
 from paredown.spaces.graph import run
+from paredown.spaces.model_map import ModelMap
 
 SAMPLES = 4
 
@@ -67,11 +69,10 @@ def check_outputs(model: CompressedModel, path: Path, inputs: list[Tensor]) -> N
             assert float(difference.max()) <= 1e-4 * size
 
 
-def test_every_network_goes_from_candidate_to_files_that_run(
-    chain: Chain, zoo_name: str, mapped: Callable
-) -> None:
+def check_bundle(chain: Chain, model_map: ModelMap) -> None:
+    """Bytes, work and kernels are those promised; both files compute what was scored."""
     candidate, model, inputs, folder = chain
-    priced = draft(mapped(zoo_name), candidate)
+    priced = draft(model_map, candidate)
 
     onnx_path, packed_path = folder / "model.onnx", folder / "model.safetensors"
     assert onnx_file_bytes(priced) == onnx_path.stat().st_size
@@ -88,6 +89,35 @@ def test_every_network_goes_from_candidate_to_files_that_run(
         loaded = pytree.tree_leaves(load(folder)(*inputs))
     for a, b in zip(expected, loaded, strict=True):
         assert torch.equal(a, b)
+
+
+def test_every_network_goes_from_candidate_to_files_that_run(
+    chain: Chain, zoo_name: str, mapped: Callable
+) -> None:
+    check_bundle(chain, mapped(zoo_name))
+
+
+@pytest.mark.parametrize("form", get_args(Decomposition))
+@pytest.mark.parametrize("activation_bits", [32, 8])
+@pytest.mark.parametrize("name", ["resnet_projection", "unet"])
+def test_every_low_rank_form_goes_from_candidate_to_files_that_run(
+    name, activation_bits, form, mapped, database, calibration, tmp_path
+) -> None:
+    model_map = mapped(name)
+    choice = LayerChoice(
+        weight_bits=4, sparsity=0.4, pattern="element", rank_fraction=0.3, decomposition=form
+    )
+    segment = SegmentChoice(activation_bits=activation_bits)
+    candidate = Candidate.of(
+        layers={layer.name: choice for layer in model_map.layers},
+        segments={each.name: segment for each in model_map.segments},
+        widths={group.name: group.channels - 1 for group in model_map.groups},
+    )
+    model = assemble(candidate, database(name))
+    longest = max(operator.part for operator in model.blueprint.operators)
+    assert longest == (2 if form == "tucker" else 1)
+    folder = write_bundle(tmp_path / "bundle", model, candidate, {})
+    check_bundle((candidate, model, calibration(name), folder), model_map)
 
 
 def test_the_identity_candidate_is_the_model_bit_by_bit(

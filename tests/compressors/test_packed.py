@@ -32,7 +32,7 @@ def make(bits: int, sparsity: float, seed: int) -> Solution:
     return Solution(
         factors=(Factor(values=codes, scale=scale, mask=mask),),
         bias=torch.randn(ROWS, generator=generator),
-        inner=Range(minimum=-0.1, maximum=1 / 3, low=-0.1, high=0.3),
+        inner=(Range(minimum=-0.1, maximum=1 / 3, low=-0.1, high=0.3),) * 2,
         matrix=codes.float() * scale[:, None],
     )
 
@@ -82,7 +82,7 @@ def test_floats_come_back_bit_for_bit(is_pruned: bool) -> None:
     mask = values > 0 if is_pruned else None
     values = values if mask is None else values * mask
     factor = Factor(values=values, scale=None, mask=mask)
-    packed = pack(Solution(factors=(factor,), bias=None, inner=None, matrix=values))
+    packed = pack(Solution(factors=(factor,), bias=None, inner=(), matrix=values))
     found = unpack(packed, LAYER, None, COLUMNS)
     assert torch.equal(found.factors[0].values, values)
     assert torch.equal(found.matrix, values)
@@ -93,7 +93,7 @@ def test_removed_columns_are_zero_in_the_matrix() -> None:
     values = torch.randn(ROWS, 3)
     columns = torch.tensor([1, 4, 9])
     solution = Solution(
-        factors=(Factor(values=values, scale=None, mask=None),), bias=None, inner=None,
+        factors=(Factor(values=values, scale=None, mask=None),), bias=None, inner=(),
         matrix=values,
     )  # fmt: skip
     found = unpack(pack(solution), LAYER, columns, COLUMNS)
@@ -105,6 +105,17 @@ def test_removed_columns_are_zero_in_the_matrix() -> None:
 def test_a_pair_of_factors_is_multiplied() -> None:
     first, second = torch.randn(2, COLUMNS), torch.randn(ROWS, 2)
     pair = tuple(Factor(values=values, scale=None, mask=None) for values in (first, second))
-    solution = Solution(factors=pair, bias=None, inner=None, matrix=second @ first)
+    solution = Solution(factors=pair, bias=None, inner=(), matrix=second @ first)
     found = unpack(pack(solution), LAYER, None, COLUMNS)
     assert torch.equal(found.matrix, second @ first)
+
+
+def test_factors_that_are_read_at_several_positions_are_composed() -> None:
+    kernel = (2, 5)
+    layer = replace(LAYER, kind="conv2d", weight_shape=(ROWS, 3, *kernel))
+    down, right = torch.randn(4, 3, 2, 1), torch.randn(ROWS, 4, 1, 5)
+    pair = tuple(Factor(values=values, scale=None, mask=None) for values in (down, right))
+    solution = Solution(factors=pair, bias=None, inner=(), matrix=torch.zeros(ROWS, 30))
+    found = unpack(pack(solution), layer, None, 30)
+    expected = torch.einsum("oryb,riax->oiab", right, down)
+    assert torch.allclose(found.matrix.reshape(expected.shape), expected, atol=1e-5)

@@ -64,6 +64,33 @@ def test_after_a_skipped_block_the_layers_behind_make_up_for_it(
     assert error(settled, model_map, base, inputs) < 0.5 * error(model, model_map, base, inputs)
 
 
+@pytest.mark.parametrize("decomposition", ["channel", "spatial", "tucker"])
+def test_the_last_factor_of_a_chain_is_solved_for_what_the_others_give(
+    decomposition, mapped, database, calibration, plenty
+):
+    model_map, base, inputs = mapped("vgg"), database("vgg"), calibration("vgg")
+    choice = LayerChoice(weight_bits=4, rank_fraction=0.25, decomposition=decomposition)
+    candidate = Candidate.of(layers={layer.name: choice for layer in model_map.layers})
+    model = assemble(candidate, base)
+    last = {operator.layer: operator for operator in model.blueprint.operators}
+    split = [operator for operator in last.values() if operator.part > 0]
+    assert split
+    targets = {
+        op.node: base.output_moments(model_map.layer_by_name[op.layer], {})
+        for op in last.values()
+        if op.bias is not None
+    }
+    moments = reestimate(model, targets, inputs)
+    settled = refit(model, candidate, base, DenseOutputs(base, inputs))
+    assert error(settled, model_map, base, inputs) < error(moments, model_map, base, inputs)
+    for operator in settled.blueprint.operators:
+        is_same = torch.equal(
+            model.stored[operator.weight].values, settled.stored[operator.weight].values
+        )
+        # The first factors keep what they were solved to.
+        assert is_same or last[operator.layer].node == operator.node
+
+
 @pytest.mark.parametrize("method", ["rtn", "gptq", "descent", "joint"])
 def test_codes_and_zeros_stay_within_the_choice(
     method, mapped, database, calibration, plenty, monkeypatch

@@ -16,7 +16,13 @@ from paredown.spaces.read import read_model_map
 
 X86 = load_device("x86-avx512-vnni-ort")
 RULES = (
-    LayerRule(layers=("*",), weight_bits=(2, 4, 8, 32), rank_fraction=(1.0, 0.25)),
+    LayerRule(
+        layers=("*",),
+        weight_bits=(2, 4, 8, 32),
+        rank_fraction=(1.0, 0.25),
+        rank_step=1,
+        decomposition=("channel", "spatial", "tucker"),
+    ),
     SegmentRule(segments=("*",), activation_bits=(8, 32), container=("compact", "fast")),
     GroupRule(groups=("*",), width=(1.0, 0.5)),
     BlockRule(blocks=("*",), drop=True),

@@ -46,7 +46,8 @@ def candidates(model_map, count):
             layers={
                 layer.name: LayerChoice(
                     weight_bits=chooser.choice((2, 4, 8, 32)),
-                    rank_fraction=chooser.choice((1.0, 0.5)),
+                    rank_fraction=chooser.choice((1.0, 0.4)),
+                    decomposition=chooser.choice(("channel", "spatial", "tucker")),
                 )
                 for layer in model_map.layers
             },

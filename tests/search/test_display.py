@@ -25,6 +25,16 @@ def test_a_value_is_shown_in_the_unit_that_reads_best(metric, value, text):
     assert show(metric, value) == text
 
 
+def test_low_rank_forms_are_counted_where_one_is_not_the_default():
+    lower = {"rank_fraction": 0.5}
+    channel = LayerChoice(**lower)
+    assert describe(Candidate.of(layers={"a": channel}), OUTLINE).endswith("; rank 88%")
+    spatial = Candidate.of(
+        layers={"a": channel, "b": LayerChoice(**lower, decomposition="spatial")}
+    )
+    assert describe(spatial, OUTLINE).endswith("; rank 50% (channel × 1, spatial × 1)")
+
+
 def test_titles_carry_their_unit():
     assert title_of("peak_memory_bytes", unit_of("peak_memory_bytes", 5e5)) == "peak memory (kB)"
     assert title_of("onnx_bytes") == "ONNX file"

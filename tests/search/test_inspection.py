@@ -10,18 +10,20 @@ from paredown.hardware_models.device import load_device
 from paredown.hardware_models.offered import capabilities
 from paredown.search.baseline import Baseline
 from paredown.search.inspection import inspection
-from paredown.search.schema_space import SpaceSection
+from paredown.search.schema_space import LayerRule, SpaceSection
 from paredown.search.space_rules import build_space
 from paredown.spaces.capture import capture
 from paredown.spaces.read import read_model_map
 
 DEVICE = "x86-avx512-vnni-ort"
 
+DEFAULT = SpaceSection()
 
-def shown_of(model_map, width=240):
-    """The space drawn by the default rules, and what is printed of it."""
+
+def shown_of(model_map, width=240, section=DEFAULT):
+    """The space drawn by the rules, and what is printed of it."""
     offered = capabilities(load_device(DEVICE))
-    space = build_space(SpaceSection(), {"": model_map}, offered, ["accuracy", "onnx_bytes"])
+    space = build_space(section, {"": model_map}, offered, ["accuracy", "onnx_bytes"])
     console = Console(file=io.StringIO(), width=width, color_system=None)
     baseline = Baseline(costs={"onnx_bytes": 5.0}, latency_source="made up", is_preset=False)
     console.print(inspection(space, offered, baseline))
@@ -36,6 +38,13 @@ def test_inspection_names_every_part_and_all_that_is_left_out(mapped, zoo):
     assert all(item.what in shown for item in space.left_out)
     assert f"{len(space.dimensions())} open knobs" in shown
     assert f"bytes only on {DEVICE}: 4, 2" in shown
+
+
+def test_ranks_are_shown_with_their_forms(mapped):
+    rule = LayerRule(layers=("*",), rank_fraction=(1.0, 0.25), decomposition=("spatial", "tucker"))
+    _, shown = shown_of(mapped("resnet_a"), section=SpaceSection(rules=(rule,)))
+    assert "whole, 25% spatial, 25% tucker" in shown
+    assert "whole, 25% channel" in shown
 
 
 def test_reasons_keep_their_room_on_a_narrow_terminal(mapped):

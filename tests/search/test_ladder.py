@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from paredown.compressors.export.sizes import packed_file_bytes
 from paredown.search.ladder import draw_ladders, warm_start
 from paredown.search.prediction import DamageTerms
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.draft import draft
 from paredown.spaces.space import Architecture, Knob
 
 BITS = (32, 8, 4, 2)
@@ -121,3 +123,26 @@ def test_the_warm_start_alternates_drops_nothing_and_is_as_short_as_asked(archit
     assert 2 <= len(warm) <= 5
     assert len({c.key for c in warm}) == len(warm)
     assert not any(c.dropped for c in warm)
+
+
+def test_low_rank_forms_are_options_of_one_decision(architecture, terms):
+    model_map = architecture.model_map
+    name = "layer3.1.conv2"
+    domain = ((1.0, "channel"), (0.4, "channel"), (0.2, "spatial"), (0.3, "tucker"))
+    knob = Knob(name="r", kind="rank_fraction", targets=(name,), domain=domain)
+
+    def price(candidate):
+        held = packed_file_bytes(draft(model_map, candidate))
+        return np.array([float(held)])
+
+    (ladder,) = draw_ladders([replace(architecture, knobs=(knob,))], terms, price)
+    candidates = [Candidate.of(layers={name: LayerChoice(**knob.settings(v))}) for v in domain]
+    origin = price(candidates[0])[0]
+    damages = [sum(v for k, v in terms.of(c).items() if "layer:" in k) for c in candidates]
+    for weight in np.geomspace(1e-5, 1e3, 25):
+        totals = [
+            damage + weight * (price(candidate)[0] - origin) / origin
+            for candidate, damage in zip(candidates, damages, strict=True)
+        ]
+        found, _ = ladder.at(np.array([weight]))
+        assert totals[candidates.index(found)] == min(totals)

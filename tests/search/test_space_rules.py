@@ -168,11 +168,33 @@ def test_segments_and_blocks_follow_their_last_rule(build):
     assert found["layer2.1:drop"] == (False, True)
 
 
+def channel(*shares):
+    return tuple((share, "channel") for share in shares)
+
+
 def test_a_low_rank_that_saves_nothing_is_no_choice(build):
     rules = LayerRule(layers=("*",), rank_fraction=(1.0, 0.9, 0.25))
     found = domains(build(rules, network="mlp"))
     # Of 48 x 64, rank 43 takes 43 * 112 numbers, more than the whole 3072; rank 12 takes 1344.
-    assert found["layers.1:rank_fraction"] == (1.0, 0.25)
+    assert found["layers.1:rank_fraction"] == channel(1.0, 0.25)
+
+
+def test_forms_are_offered_where_they_save_weights_most_weights_first(build):
+    rules = LayerRule(
+        layers=("*",),
+        rank_fraction=(0.25, 0.5, 1.0),
+        decomposition=("tucker", "spatial", "channel"),
+    )
+    space = build(rules)
+    # Of 36,864: two of 18,432 and 10,240, three of 12,288 + 16 * 16 * 9, and so on.
+    assert domains(space)["layer3.1.conv2:rank_fraction"] == (
+        (1.0, "channel"), (0.5, "channel"), (0.25, "spatial"),
+        (0.5, "tucker"), (0.25, "channel"), (0.25, "tucker"),
+    )  # fmt: skip
+    assert domains(space)["linear:rank_fraction"] == channel(1.0, 0.5, 0.25)
+    alone = build(LayerRule(layers=("*",), rank_fraction=(1.0, 0.5), decomposition=("spatial",)))
+    assert domains(alone)["layer3.1.conv2:rank_fraction"] == channel(1.0)
+    assert "fewer weights" in reasons(alone, "decomposition spatial of layer3.1.conv2")[0]
 
 
 def test_rules_that_leave_nothing_to_decide_are_refused(build):
@@ -185,17 +207,17 @@ def test_rules_that_leave_nothing_to_decide_are_refused(build):
 def test_ranks_follow_the_device_where_time_is_a_goal(build):
     rule = LayerRule(layers=("layer3.1.conv2",), rank_fraction=(1.0, 0.5, 0.25))
     timed = build(rule, WIDTHS, goals=("accuracy", "latency_s"))
-    assert domains(timed)["layer3.1.conv2:rank_fraction"] == (1.0, 0.5)
+    assert domains(timed)["layer3.1.conv2:rank_fraction"] == channel(1.0, 0.5)
     assert "multiples of 16" in reasons(timed, "rank 8 of layer3.1.conv2")[0]
     sized = build(rule)
-    assert domains(sized)["layer3.1.conv2:rank_fraction"] == (1.0, 0.5, 0.25)
+    assert domains(sized)["layer3.1.conv2:rank_fraction"] == channel(1.0, 0.5, 0.25)
 
 
 def test_a_rule_overrides_the_steps_of_the_device(build):
     ranks = LayerRule(layers=("layer3.1.conv2",), rank_fraction=(1.0, 0.25), rank_step=8)
     widths = GroupRule(groups=("layer3.0.conv1",), width=(1.0, 0.75, 0.7), step=8)
     found = domains(build(ranks, widths, goals=("accuracy", "latency_s")))
-    assert found["layer3.1.conv2:rank_fraction"] == (1.0, 0.25)
+    assert found["layer3.1.conv2:rank_fraction"] == channel(1.0, 0.25)
     assert found["layer3.0.conv1:width"] == (32, 24)
 
 

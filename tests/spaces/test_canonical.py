@@ -50,13 +50,19 @@ def nested(read):
     return read(Nested(), torch.randn(1, 3, 6, 6))
 
 
+# Of eight channels the two of a form that stand side by side give one rank.
+RANKS = (
+    (1.0, "channel"), (0.5, "channel"), (0.45, "channel"), (0.3, "spatial"), (0.29, "spatial"),
+    (0.25, "channel"), (0.25, "tucker"), (0.24, "tucker"),
+)  # fmt: skip
+
+
 def architecture_of(model_map, *, ties):
     """Every knob of structure and storage; with `ties` layers, segments and blocks share theirs."""
     layers = tuple(layer.name for layer in model_map.layers)
     targets = {
         "weight_bits": (layers, (32, 8, 4, 2)),
-        # Of eight channels the first two give one rank.
-        "rank_fraction": (layers, (1.0, 0.5, 0.45, 0.25)),
+        "rank_fraction": (layers, RANKS),
         "segment": (tuple(s.name for s in model_map.segments), SEGMENT),
         "drop": (tuple(b.name for b in model_map.blocks), (False, True)),
     }

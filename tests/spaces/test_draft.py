@@ -7,7 +7,7 @@ import torch
 
 from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.draft import draft, factor_rank
+from paredown.spaces.draft import draft
 from paredown.spaces.functions import QDQ
 from paredown.spaces.graph import run
 
@@ -90,17 +90,6 @@ def test_the_index_follows_from_pattern_and_share(mapped) -> None:
     # A quarter of the index pays from a quarter of the zeros on.
     assert storage(0.05, "block").index == "none"
     assert storage(0.08, "block").index == "block"
-
-
-def test_rank_is_none_where_factors_would_not_be_smaller(mapped) -> None:
-    layers = mapped("mobilenet_v2").layers
-    depthwise = next(layer for layer in layers if layer.is_depthwise)
-    assert factor_rank(depthwise, depthwise.weight_shape, 0.1) is None
-    linear = next(layer for layer in layers if layer.kind == "linear")
-    assert factor_rank(linear, (10, 10), 1.0) is None
-    assert factor_rank(linear, (10, 10), 0.5) is None
-    assert factor_rank(linear, (10, 10), 0.4) == 4
-    assert factor_rank(linear, (10, 10), 0.01) == 1
 
 
 def test_only_8_bit_segments_are_marked(mapped) -> None:

@@ -14,6 +14,7 @@ from paredown.spaces.space import Architecture, Knob, Space, canonical
 NAMES = ("resnet_projection", "mobilenet_v2", "unet", "words", "resnet20")
 BITS = (32, 8, 6, 5, 4, 3, 2)
 SPARSITY = ((0.0, "dense"), (0.5, "element"), (0.5, "2:4"))
+RANKS = ((1.0, "channel"), (0.5, "channel"), (0.3, "spatial"), (0.3, "tucker"), (0.1, "channel"))
 SEGMENT = tuple(
     SegmentChoice(activation_bits=bits, container=container)
     for bits in (32, 8)
@@ -34,7 +35,7 @@ def knobs_of(model_map, ties):
     ] + [(f"segment:{name}", "segment", (name,)) for name in segments]
     domains = {
         "weight_bits": BITS,
-        "rank_fraction": (1.0, 0.5, 0.1),
+        "rank_fraction": RANKS,
         "method": ("gptq", "rtn"),
         "segment": SEGMENT,
     }
