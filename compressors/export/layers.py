@@ -84,8 +84,9 @@ def _linear(e: Emitter, node: Node) -> None:
     source = codes_source(e.graph, x.name)
     storage = e.storage.get(weight.name)
     stays_float = source is not None and storage is not None and storage.stays_float
-    takes_codes = source is not None and not gives_activated_floats(e.graph, node)
-    reading = "folded" if stays_float else _reading(e, node, takes_codes)
+    widens = source is not None and (stays_float or gives_activated_floats(e.graph, node))
+    # Beside codes the runtime tries another kernel than that for narrow weights, and 2 bits fail.
+    reading = "folded" if widens else _reading(e, node, source is not None)
     integer = reading == "codes"
     terms: tuple[str, ...] = ()
     if integer and bias is not None and source is not None:

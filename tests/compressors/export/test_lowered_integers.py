@@ -7,8 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from paredown.compressors.export.codes import fit_biases
+from paredown.compressors.export.kernels import kernels, session
 from paredown.compressors.export.lowering import lower, plan_of
 from paredown.compressors.export.plan import ExportError
+from paredown.hardware_models.alignment import held_bits
+from paredown.hardware_models.device import load_device
+from paredown.hardware_models.workload import read_work
+from paredown.search.latency_source import imagine
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.capture import capture
+from paredown.spaces.draft import draft
+from paredown.spaces.read import read_model_map
 
 
 def image(channels: int = 4, size: int = 9) -> Tensor:
@@ -60,3 +69,25 @@ def test_a_bias_that_overflows_int32_raises_the_scale(
     assert torch.equal(fitted.tensors["0.weight"][0], model.tensors["0.weight"][0])
     (found,), (ours,) = run_onnx(model, x)
     assert float((found - ours).abs().max()) <= 0.02 * float(ours.abs().max())
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_large_layer_with_its_activation_is_a_float_one_beside_codes(bits: int) -> None:
+    network = nn.Sequential(nn.Linear(16, 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU())
+    x = torch.rand(1, 16)
+    model_map = read_model_map(capture(network.eval(), x))
+    candidate = Candidate.of(
+        layers={layer.name: LayerChoice(weight_bits=bits) for layer in model_map.layers},
+        segments={s.name: SegmentChoice(activation_bits=8) for s in model_map.segments},
+    )
+    model = imagine(draft(model_map, candidate), seed=0)
+    content = lower(model).SerializeToString()
+    found = session(content, exact=True).run(None, {model.blueprint.graph.inputs[0]: x.numpy()})
+    with torch.no_grad():
+        (ours,) = model([x])
+    assert float((torch.from_numpy(found[0]) - ours).abs().mean()) <= 1e-2 * float(ours.max())
+    last = next(op for op in read_work(model.blueprint).operators if op.layer == "2")
+    assert not last.integer
+    assert held_bits(last, load_device("x86-avx512-vnni-ort")) == 32
+    # Nothing is left to be widened on every run: the codes that are read are the input's.
+    assert kernels(content)["DequantizeLinear"] == 1
