@@ -101,21 +101,29 @@ LAYERS: Mapping[str, Callable[[int], tuple[nn.Module, Tensor]]] = {
     "linear, 64 rows": lambda scale: _linear(768 * scale, 64),
     "linear, tokens": lambda scale: _tokens(768 * scale),
 }
-FORMATS: Mapping[str, tuple[int, SegmentChoice]] = {
-    "float": (32, SegmentChoice()),
-    "w8a8": (8, SegmentChoice(activation_bits=8)),
-    "w4a8": (4, SegmentChoice(activation_bits=8)),
-    "w8": (8, SegmentChoice()),
-    "w4": (4, SegmentChoice()),
-    "w2": (2, SegmentChoice()),
-    "w4 fast": (4, SegmentChoice(container="fast")),
+FORMATS: Mapping[str, tuple[LayerChoice, SegmentChoice]] = {
+    "float": (LayerChoice(), SegmentChoice()),
+    "w8a8": (LayerChoice(weight_bits=8), SegmentChoice(activation_bits=8)),
+    "w4a8": (LayerChoice(weight_bits=4), SegmentChoice(activation_bits=8)),
+    "w8": (LayerChoice(weight_bits=8), SegmentChoice()),
+    "w4": (LayerChoice(weight_bits=4), SegmentChoice()),
+    "w2": (LayerChoice(weight_bits=2), SegmentChoice()),
+    "w4 fast": (LayerChoice(weight_bits=4), SegmentChoice(container="fast")),
 }
+BY_GROUP: Mapping[str, tuple[LayerChoice, SegmentChoice]] = {
+    f"w{bits} by {size}": (LayerChoice(weight_bits=bits, group_size=size), SegmentChoice())
+    for bits in (8, 4, 2)
+    for size in (32, 128)
+}
+"""Of linear layers alone: one scale for so many inputs."""
 
 
-def blueprint_of(network: nn.Module, example: Tensor, bits: int, how: SegmentChoice) -> Blueprint:
-    """The network with all its weights at `bits` and all its segments as `how` says."""
+def blueprint_of(
+    network: nn.Module, example: Tensor, choice: LayerChoice, how: SegmentChoice
+) -> Blueprint:
+    """The network with all its weights under `choice` and all its segments as `how` says."""
     model_map = read_model_map(capture(network.eval(), example))
-    layers = {layer.name: LayerChoice(weight_bits=bits) for layer in model_map.layers}
+    layers = {layer.name: choice for layer in model_map.layers}
     segments = {segment.name: how for segment in model_map.segments}
     return draft(model_map, Candidate.of(layers=layers, segments=segments))
 
@@ -135,10 +143,11 @@ def main() -> int:
     worst = 0.0
     print(f"{'bytes a weight':18}{'':10}{'file':>8}{'predicted':>11}{'measured':>10}{'error':>8}")
     for name in arguments.names or LAYERS:
-        for kind, (bits, how) in FORMATS.items():
+        formats = {**FORMATS, **BY_GROUP} if name.startswith("linear") else FORMATS
+        for kind, (choice, how) in formats.items():
             with tempfile.TemporaryDirectory() as folder:
                 small, large = Path(folder) / "small.onnx", Path(folder) / "large.onnx"
-                made = [blueprint_of(*LAYERS[name](scale), bits, how) for scale in (1, 4)]
+                made = [blueprint_of(*LAYERS[name](scale), choice, how) for scale in (1, 4)]
                 for path, blueprint in zip((small, large), made, strict=True):
                     path.write_bytes(lower(imagine(blueprint, seed=0)).SerializeToString())
                 work = read_work(made[1])

@@ -109,15 +109,17 @@ def sweep_columns_(
     """Sets every column of `codes` once, in place; blocks keep the gradient up to date.
 
     Args:
-        codes: (groups, K, rows), columns first, as `weight`; `scale` (groups, rows).
+        codes: (groups, K, rows), columns first, as `weight`; `scale` (groups, rows), or shaped like
+            the codes where columns have scales of their own.
         settle: (index, the best values of that column, in steps of the scale) -> its codes. A dead
             input's best values are the codes that it has.
     """
     diagonal = gram.diagonal(dim1=1, dim2=2)
     # A dead input's code moves nothing: an infinite curvature leaves it where it is.
     curvature = torch.where(diagonal > 0, diagonal, torch.inf)
-    pace = 1 / (curvature.unsqueeze(2) * scale.unsqueeze(1))
-    gradient = gram @ (codes * scale.unsqueeze(1) - weight)
+    steps = (scale if scale.ndim == 3 else scale.unsqueeze(1)).expand_as(codes)
+    pace = 1 / (curvature.unsqueeze(2) * steps)
+    gradient = gram @ (codes * steps - weight)
     columns = codes.shape[1]
     for start in range(0, columns, _BLOCK):
         stop = min(start + _BLOCK, columns)
@@ -125,7 +127,7 @@ def sweep_columns_(
         for i in range(start, stop):
             best = torch.addcmul(codes[:, i], gradient[:, i], pace[:, i], value=-1)
             new = settle(i, best)
-            move = (new - codes[:, i]).mul_(scale)
+            move = (new - codes[:, i]).mul_(steps[:, i])
             codes[:, i], moved[:, i - start] = new, move
             gradient[:, i + 1 : stop].addcmul_(
                 gram[:, i, i + 1 : stop].unsqueeze(2), move.unsqueeze(1)

@@ -76,7 +76,8 @@ def sweep(
     """Float64 codes (groups, rows, K) of one pass over the columns, the most active first.
 
     Args:
-        grouped: Weights (groups, rows, K); `gram` (groups, K, K); `scale` (groups, rows).
+        grouped: Weights (groups, rows, K); `gram` (groups, K, K); `scale` (groups, rows), or shaped like
+            the weights where columns have scales of their own.
         allowed: Boolean, shaped like the weights; False entries get the code 0.
     """
     order, root = _ordered.get(lambda: _by_activity(gram), gram)
@@ -84,13 +85,18 @@ def sweep(
     left = grouped.transpose(1, 2).gather(1, by_column)
     allowed = None if allowed is None else allowed.transpose(1, 2).gather(1, by_column)
     codes = torch.empty_like(left)
+    if scale.ndim == 2:
+        steps = scale.unsqueeze(1).expand_as(left)
+    else:
+        steps = scale.transpose(1, 2).gather(1, by_column)
 
     def settle(index: int, column: Tensor) -> Tensor:
-        code = torch.round(column / scale).clamp_(-top, top)
+        step = steps[:, index]
+        code = torch.round(column / step).clamp_(-top, top)
         if allowed is not None:
             code = code * allowed[:, index]
         codes[:, index] = code
-        return code * scale
+        return code * step
 
     eliminate_(left, root, settle)
     return torch.empty_like(codes).scatter_(1, by_column, codes).transpose(1, 2).contiguous()

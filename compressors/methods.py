@@ -16,17 +16,20 @@ from torch import Tensor
 from paredown.compressors.adaround import adaround
 from paredown.compressors.descent import descend, descend_codes
 from paredown.compressors.gptq import Target, gptq
+from paredown.compressors.groupwise import GROUPED, round_groups
 from paredown.compressors.joint import improve_jointly, zeros_among
 from paredown.compressors.matrix import (
+    SolverError,
     gram_diagonal,
     remembered_times_gram,
     split_groups,
 )
 from paredown.compressors.obs import obq
-from paredown.compressors.quantize import Codes, round_to_nearest, top_code
+from paredown.compressors.quantize import Codes, by_column, round_to_nearest, top_code
 from paredown.compressors.recent import Recent
 from paredown.compressors.sparsify import exact_obs, magnitude, saliency, sparse_gpt
-from paredown.spaces.candidate import LayerChoice, Method
+from paredown.spaces.candidate import GROUPED_METHODS, LayerChoice, Method
+from paredown.spaces.scale_groups import effective_size
 
 _LEAST_WEIGHT = 0.3
 """Smallest weight of a row, as a share of the mean. On images that a network answers surely few hold most
@@ -69,7 +72,10 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Compressed:
-    """A compressed matrix (R, K): int8 codes with a scale (R,), or floats; kept entries in `mask`."""
+    """A compressed matrix (R, K): int8 codes with a scale (R,), or floats; kept entries in `mask`.
+
+    Where groups of columns have scales of their own, `scale` is (R, groups).
+    """
 
     values: Tensor
     scale: Tensor | None
@@ -81,27 +87,46 @@ class Compressed:
 
     @functools.cached_property
     def _dense(self) -> Tensor:
-        return self.values if self.scale is None else self.values.float() * self.scale[:, None]
+        if self.scale is None:
+            return self.values
+        return self.values.float() * by_column(self.scale, self.values.shape[1])
 
     def times(self, factor: Tensor) -> Compressed:
         """With its rows multiplied by `factor` (R,); codes stay."""
         if self.scale is None:
             return replace(self, values=self.values * factor.unsqueeze(1))
-        return replace(self, scale=self.scale * factor)
+        own = factor if self.scale.ndim == 1 else factor.unsqueeze(1)
+        return replace(self, scale=self.scale * own)
 
 
 def compress(problem: Problem, choice: LayerChoice) -> Compressed:
-    """What `choice.method` makes of the problem, or the baseline where that is nearer."""
+    """What `choice.method` makes of the problem, or the baseline where that is nearer.
+
+    Raises:
+        SolverError: `choice.group_size` beside a method that finds one scale for each row.
+    """
+    choice = _with_real_groups(choice, problem.matrix.shape[1])
     baseline, error = _baselines.get(
         lambda: _baseline(problem, choice),
         *problem.tensors,
-        facts=(choice.weight_bits, choice.sparsity, choice.pattern),
+        facts=(choice.weight_bits, choice.sparsity, choice.pattern, choice.group_size),
     )
     if choice.method == "rtn" or _changes_nothing(choice):
         return baseline
     found = METHODS[choice.method](problem, choice)
     # Not "<": a NaN must not win.
     return found if problem.error(found) <= error else baseline
+
+
+def _with_real_groups(choice: LayerChoice, columns: int) -> LayerChoice:
+    """The choice without groups where it has no codes, or where one group would hold a row."""
+    bits, size = choice.weight_bits, effective_size(columns, choice.group_size)
+    if size and bits < 32 and choice.method not in GROUPED_METHODS:
+        raise SolverError(
+            f"method must be one of {', '.join(GROUPED_METHODS)} beside group_size {size}, got "
+            f"{choice.method}; take one of them, or group_size 0"
+        )
+    return choice if size and bits < 32 else replace(choice, group_size=0)
 
 
 def _baseline(problem: Problem, choice: LayerChoice) -> tuple[Compressed, Tensor]:
@@ -132,7 +157,11 @@ def _in_turn(prune: Prune, quantize: Quantize) -> Solver:
             )
         if choice.weight_bits == 32:
             return Compressed(values=matrix.float(), scale=None, mask=mask)
-        codes = quantize(matrix, problem.gram, choice.weight_bits, mask)
+        if choice.group_size:
+            find = GROUPED[choice.method]
+            codes = find(matrix, problem.gram, choice.weight_bits, mask, choice.group_size)
+        else:
+            codes = quantize(matrix, problem.gram, choice.weight_bits, mask)
         return Compressed(values=codes.codes, scale=codes.scale, mask=mask)
 
     return solve
@@ -153,7 +182,10 @@ def _plain(problem: Problem, choice: LayerChoice) -> Compressed:
         matrix, mask = magnitude(matrix, choice.sparsity, choice.pattern)
     if choice.weight_bits == 32:
         return Compressed(values=matrix.float(), scale=None, mask=mask)
-    codes = round_to_nearest(matrix, choice.weight_bits)
+    if choice.group_size:
+        codes = round_groups(matrix, choice.weight_bits, choice.group_size)
+    else:
+        codes = round_to_nearest(matrix, choice.weight_bits)
     return Compressed(values=codes.codes, scale=codes.scale, mask=mask)
 
 

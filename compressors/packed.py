@@ -18,6 +18,7 @@ from paredown.compressors.export.indices import pack_mask, unpack_mask
 from paredown.compressors.export.packing import pack_codes, unpack_codes
 from paredown.compressors.low_rank import compose
 from paredown.compressors.matrix import to_matrix
+from paredown.compressors.quantize import by_column
 from paredown.compressors.ranges import Range
 from paredown.compressors.shelf import Record
 from paredown.compressors.solution import Factor, Solution
@@ -141,4 +142,8 @@ def _dense(factor: Factor, layer: Layer) -> Tensor:
     # A narrowed depthwise layer has as many groups as channels are left.
     groups = shape[0] if layer.is_depthwise else layer.groups
     matrix = to_matrix(factor.values, replace(layer, weight_shape=shape, groups=groups))
-    return matrix if factor.scale is None else matrix.float() * factor.scale.unsqueeze(1)
+    return (
+        matrix
+        if factor.scale is None
+        else matrix.float() * by_column(factor.scale, matrix.shape[1])
+    )

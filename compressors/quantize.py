@@ -9,6 +9,7 @@ from torch import Tensor
 
 from paredown.compressors.codebook import fit_scaled_codebook
 from paredown.compressors.matrix import SolverError
+from paredown.spaces.scale_groups import size_of
 
 _EXACT_BITS = 4
 _EXACT_EVENTS = 2**13
@@ -23,14 +24,25 @@ _REFINEMENTS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Codes:
-    """A quantised weight matrix: int8 `codes` (R, K) and one float32 `scale` (R,) per row."""
+    """A quantised weight matrix: int8 `codes` (R, K) and one float32 `scale` (R,) per row.
+
+    Where groups of columns have scales of their own, `scale` is (R, groups).
+    """
 
     codes: Tensor
     scale: Tensor
 
     def dense(self) -> Tensor:
         """The float32 matrix (R, K) that the codes stand for."""
-        return self.codes.to(torch.float32) * self.scale.unsqueeze(1)
+        return self.codes.to(torch.float32) * by_column(self.scale, self.codes.shape[1])
+
+
+def by_column(scale: Tensor, columns: int) -> Tensor:
+    """Scales (R,) or (R, groups) as factors of a matrix (R, columns): (R, 1) or (R, columns)."""
+    if scale.ndim == 1:
+        return scale.unsqueeze(1)
+    size = size_of(columns, scale.shape[1])
+    return scale.repeat_interleave(size, dim=1)[:, :columns]
 
 
 def top_code(bits: int) -> int:

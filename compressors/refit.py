@@ -21,10 +21,11 @@ from torch import Tensor
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
 from paredown.compressors.descent import descend_codes
+from paredown.compressors.groupwise import refit_scales, settle_groups
 from paredown.compressors.matrix import DAMPING, from_matrix, row_errors, split_groups, to_matrix
 from paredown.compressors.methods import Compressed, Problem, compress
 from paredown.compressors.patches import sampled_columns, sampled_outputs
-from paredown.compressors.quantize import top_code
+from paredown.compressors.quantize import Codes, top_code
 from paredown.compressors.repair import MomentRestorer
 from paredown.compressors.solution import row_curvature
 from paredown.compressors.stored import StoredTensor
@@ -173,9 +174,15 @@ def _compressed(fit: _Fit, problem: _Layer, before: StoredTensor) -> Compressed:
         whole = Problem(matrix=fit.matrix, gram=fit.gram, row_curvature=problem.row_curvature)
         fast = replace(choice, method="gptq") if choice.method in _SETTLED else choice
         return compress(whole, fast)
-    grouped, gram = split_groups(fit.matrix.double(), fit.gram)
     codes = to_matrix(before.values, problem.layer)
     allowed = codes != 0 if choice.sparsity > 0 else None
+    mask = None if before.mask is None else to_matrix(before.mask, problem.layer)
+    if before.storage.group_size:
+        start = refit_scales(Codes(codes=codes, scale=before.scale), fit.matrix, fit.gram)
+        bits = choice.weight_bits
+        own = settle_groups(start, fit.matrix, fit.gram, bits, allowed, sweeps=_SWEEPS)
+        return Compressed(values=own.codes, scale=own.scale, mask=mask)
+    grouped, gram = split_groups(fit.matrix.double(), fit.gram)
     settled, scale = descend_codes(
         grouped,
         gram,
@@ -185,7 +192,6 @@ def _compressed(fit: _Fit, problem: _Layer, before: StoredTensor) -> Compressed:
         None if allowed is None else allowed.reshape(grouped.shape),
         sweeps=_SWEEPS,
     )
-    mask = None if before.mask is None else to_matrix(before.mask, problem.layer)
     values = settled.reshape(codes.shape).to(torch.int8)
     return Compressed(values=values, scale=scale.flatten().float(), mask=mask)
 

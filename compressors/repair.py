@@ -157,4 +157,5 @@ def _scaled(tensor: StoredTensor, factor: Tensor, axis: int) -> StoredTensor:
             f"scales must run along the output axis {axis} to be repaired, "
             f"got axis {tensor.storage.axis}; leave this layer out of the targets"
         )
-    return replace(tensor, scale=tensor.scale * factor.float())
+    own = factor.float() if tensor.scale.ndim == 1 else factor.float().unsqueeze(1)
+    return replace(tensor, scale=tensor.scale * own)

@@ -31,7 +31,10 @@ _INNER_DEVIATIONS = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Factor:
-    """One stored weight in its own shape: float32 values, or int8 codes with a scale per channel."""
+    """One stored weight in its own shape: float32 values, or int8 codes with a scale per channel.
+
+    Where groups of a channel's inputs share scales, `scale` is (out, groups).
+    """
 
     values: Tensor
     scale: Tensor | None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from paredown.compressors.quantize import Codes
 from paredown.spaces.blueprint import Storage
 
 
@@ -15,8 +16,8 @@ class StoredTensor:
     """Values in the format that `storage` describes.
 
     `values` has the dense shape: int8 codes for fewer than 32 bits, float32 otherwise; what is not kept
-    is zero. `scale` is (shape[axis],) float32 for codes, None for floats. `mask` is the boolean dense
-    shape of kept values where the storage has an index, None otherwise.
+    is zero. `scale` is float32 of `storage.scale_shape` for codes, None for floats. `mask` is the boolean
+    dense shape of kept values where the storage has an index, None otherwise.
     """
 
     storage: Storage
@@ -35,6 +36,8 @@ class StoredTensor:
         """The float32 tensor that the codes stand for."""
         if self.scale is None:
             return self.values
+        if self.scale.ndim == 2:
+            return Codes(codes=self.values, scale=self.scale).dense()
         shape = [1] * self.values.ndim
         shape[self.storage.axis] = -1
         return self.values.to(torch.float32) * self.scale.view(shape)

@@ -44,7 +44,9 @@ def held_bits(op: OperatorWork, device: Device) -> int:
     rows = op.output_elements // max(1, op.out_channels)
     torn = op.onnx_type == "int2" and op.out_channels % 4 != 0
     is_read = op.kind == "linear" and not torn and reads_narrow_weights(rows, op.weight_count)
-    return stored if is_read else 32
+    # Scales of groups keep a layer in float that reads codes; its weights are then floats as well.
+    stays_float = op.group_size and op.activation_bits == 8
+    return stored if is_read and not stays_float else 32
 
 
 def weight_level(work: Work, device: Device) -> int:

@@ -111,7 +111,7 @@ def _codes_and_kernels(
         if _hands_codes_through(node, kinds):
             codes[node.name] = sources[0]
             integer.add(node.name)
-        elif _is_rounded_by_runtime(node, kinds[node.name]) and node.name in wanted:
+        elif _is_rounded_by_runtime(node, kinds[node.name], blueprint) and node.name in wanted:
             codes[node.name] = wanted[node.name]
             integer.add(node.name)
         elif _has_integer_kernel(node, kinds[node.name], blueprint):
@@ -224,10 +224,14 @@ def _has_integer_kernel(node: Node, kind: Kind, blueprint: Blueprint) -> bool:
     if kind not in _INTEGER_LAYERS:
         return node.op in _CLAMPS | _INTEGER_OPERATORS or _is_global_pool(node)
     storage = blueprint.storage.get(weight_name(node, kind))
-    return storage is None or storage.onnx_type != "float32"
+    return storage is None or storage.fits_integer_kernels
 
 
-def _is_rounded_by_runtime(node: Node, kind: Kind) -> bool:
+def _is_rounded_by_runtime(node: Node, kind: Kind, blueprint: Blueprint) -> bool:
+    storage = blueprint.storage.get(weight_name(node, kind))
+    # Codes with several scales a row are multiplied as floats: a MatMul, which stays what it is.
+    if storage is not None and storage.stays_float:
+        return False
     return kind in _ROUNDED_BY_RUNTIME and (kind != "linear" or len(node.shape) == 2)
 
 

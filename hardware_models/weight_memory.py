@@ -19,7 +19,7 @@ _MATRIX_OUTPUTS = 16
 _OUTPUT_SUM_BYTES = 4
 """Integer kernels keep the sum of an output's codes, which a zero point is multiplied with."""
 _NARROW_BLOCK = 32
-"""Inputs that share a scale where weights are read narrow, however few scales the file holds."""
+"""Inputs that share a scale where weights are read narrow, if the file holds one for each output."""
 _NARROW_BLOCK_BYTES = 12
 """Of each such block: its scale as loaded, its scale as packed, and the sum of its codes."""
 
@@ -46,8 +46,9 @@ def _weight_bytes(op: OperatorWork, device: Device) -> int:
             return op.weight_count
         return ceil_to(op.out_channels, _MATRIX_OUTPUTS) * (per_output + _OUTPUT_SUM_BYTES)
     if bits < 32:
-        blocks = op.out_channels * math.ceil(per_output / _NARROW_BLOCK)
-        return blocks * (_NARROW_BLOCK * bits // 8 + _NARROW_BLOCK_BYTES)
+        size = op.group_size or _NARROW_BLOCK
+        blocks = op.out_channels * math.ceil(per_output / size)
+        return blocks * (size * bits // 8 + _NARROW_BLOCK_BYTES)
     return 4 * ceil_to(op.out_channels, _float_multiple(op, device)) * per_output
 
 

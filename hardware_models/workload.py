@@ -28,7 +28,8 @@ class OperatorWork:
     `activation_bits` are what is stored and read; `integer` says whether an integer kernel runs on
     them. `fused` marks an activation or addition that runs inside the kernel before it.
     `out_spatial` counts output positions of one sample (tokens for a linear layer or an
-    attention). `weight_bytes` are packed. `sources` are the records whose results this one reads;
+    attention). `weight_bytes` are packed. `group_size` inputs
+    of an output share a scale; 0 where all do. `sources` are the records whose results this one reads;
     graph inputs and stored tensors have none.
     """
 
@@ -52,6 +53,7 @@ class OperatorWork:
     output_elements: int = 0
     weight_count: int = 0
     weight_bytes: int = 0
+    group_size: int = 0
     out_spatial: int = 1
     batch: int = 1
     sources: tuple[str, ...] = ()
@@ -249,6 +251,7 @@ def _stored_facts(weight: str, storage: Storage | None) -> Mapping[str, Any]:
         "onnx_type": storage.onnx_type,
         "density": storage.kept / max(1, storage.count),
         "weight_bytes": storage.packed_bytes,
+        "group_size": storage.group_size,
     }
 
 

@@ -93,10 +93,7 @@ def _add_bits(
             "yanchor": "top",
         },
         text=[
-            [
-                f"{c.weight_bits} bit, {_zeros(c)}, {c.decomposition} rank {c.rank_fraction:.0%}"
-                for c in row
-            ]
+            [f"{_bits(c)}, {_zeros(c)}, {c.decomposition} rank {c.rank_fraction:.0%}" for c in row]
             for row in choices
         ],
         hovertemplate="%{y}: %{text}<br>%{x}<extra></extra>",
@@ -129,6 +126,12 @@ def structure_rows(picture: Picture) -> dict[str, list[float]]:
     for block in sorted({block for c in candidates for block in c.dropped}):
         rows[f"block {block}"] = [float(block not in c.dropped) for c in candidates]
     return {name: row for name, row in rows.items() if any(share < 0.995 for share in row)}
+
+
+def _bits(choice: LayerChoice) -> str:
+    """How wide a layer's weights are, and how many of them share a scale if not all of an output."""
+    groups = f" in groups of {choice.group_size}" if choice.group_size else ""
+    return f"{choice.weight_bits} bit{groups}"
 
 
 def _zeros(choice: LayerChoice) -> str:

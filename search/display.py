@@ -107,11 +107,15 @@ def _inside(model_map: ModelMap, layers: frozenset[str]) -> frozenset[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A candidate in a few numbers: means over weights, shares in [0, 1]."""
+    """A candidate in a few numbers: means over weights, shares in [0, 1].
+
+    `grouped_share` is that of weights in layers whose outputs have several scales.
+    """
 
     weight_bits: float
     sparsity: float
     rank_fraction: float
+    grouped_share: float
     int8_share: float
     width_share: float
     dropped: int
@@ -167,6 +171,7 @@ def summarize(candidate: Candidate, outline: Outline) -> Summary:
         weight_bits=sum(c.weight_bits * share for c, share in choices),
         sparsity=sum(c.sparsity * share for c, share in choices),
         rank_fraction=sum(c.rank_fraction * share for c, share in choices),
+        grouped_share=sum(share for c, share in choices if c.group_size),
         int8_share=eight / (len(outline.segments) or 1),
         width_share=sum(kept.get(n, full) for n, full in outline.widths.items()) / channels
         if outline.widths
@@ -194,6 +199,8 @@ def describe(candidate: Candidate, outline: Outline) -> str:
         parts.append(f"{summary.sparsity:.0%} sparse")
     if summary.rank_fraction < 0.995:
         parts.append(f"rank {summary.rank_fraction:.0%}{_forms(candidate, left)}")
+    if summary.grouped_share >= 0.005:
+        parts.append(f"scales by group in {summary.grouped_share:.0%} of weights")
     if summary.width_share < 0.995:
         parts.append(f"width {summary.width_share:.0%}")
     if candidate.dropped:

@@ -147,7 +147,7 @@ def _base(architecture: Architecture, segment: SegmentChoice) -> Candidate:
     """The least harmful setting of every knob, all segments alike."""
     layers: dict[str, dict[str, Any]] = {}
     for knob in architecture.knobs:
-        if knob.kind in ("weight_bits", "rank_fraction", "method", "sparsity"):
+        if knob.kind in ("weight_bits", "rank_fraction", "method", "group_size", "sparsity"):
             for target in knob.targets:
                 layers.setdefault(target, {}).update(knob.settings(knob.domain[0]))
     return Candidate.of(

@@ -283,5 +283,5 @@ def _random(storage: Storage, generator: torch.Generator) -> StoredTensor:
         return StoredTensor(storage=storage, values=values)
     top = 2 ** (storage.bits - 1) - 1
     codes = torch.randint(-top, top + 1, storage.shape, generator=generator, dtype=torch.int8)
-    scale = torch.full((storage.scale_count,), 0.01)
+    scale = torch.full(storage.scale_shape, 0.01)
     return StoredTensor(storage=storage, values=codes, scale=scale)

@@ -41,6 +41,7 @@ def child_params(evaluation: Evaluation, outline: Outline) -> dict[str, str]:
         "int8_share": f"{summary.int8_share:.3g}",
         "sparsity": f"{summary.sparsity:.3g}",
         "rank_fraction": f"{summary.rank_fraction:.3g}",
+        "grouped_share": f"{summary.grouped_share:.3g}",
         "width_share": f"{summary.width_share:.3g}",
         "dropped": str(summary.dropped),
     }

@@ -19,6 +19,7 @@ _SUMMARY_TITLES = (
     "weight bits",
     "sparsity",
     "rank kept",
+    "scales by group",
     "8-bit segments",
     "width kept",
     "blocks dropped",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from paredown.search.schema_task import ExistingFile, Section
-from paredown.spaces.candidate import Container, Decomposition, Method, WeightBits
+from paredown.spaces.candidate import Container, Decomposition, GroupSize, Method, WeightBits
 
 ActivationBits = Literal[8, 32]
 SparsityPattern = Literal["element", "2:4", "block"]
@@ -72,6 +72,11 @@ class LayerRule(Section):
         description="rtn (round to nearest, magnitude), laq (weighed by curvature), gptq (error "
         "compensated), adaround (up or down, learned, 2 to 4 bits), obq (exact OBS, slow), descent "
         "(coordinate descent, best at 2 to 4 bits), joint (zeros and codes together).",
+    )
+    group_size: Annotated[tuple[GroupSize, ...], _choices] | None = Field(
+        None,
+        description="Linear layers beside float activations: inputs that share a scale, 32, 64 or "
+        "128; 0 is one scale for each output.",
     )
     tie: bool | None = Field(None, description="True: all matched layers share one choice.")
 

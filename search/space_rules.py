@@ -12,7 +12,10 @@ from typing import Any, get_args
 
 from paredown.search.rank_rules import rank_domain
 from paredown.search.rule_names import check_rule_names
+from paredown.search.scale_rules import group_sizes
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
+from paredown.search.tied_knobs import SpaceError as SpaceError
+from paredown.search.tied_knobs import joined
 from paredown.spaces.candidate import Method, Pattern, SegmentChoice
 from paredown.spaces.capabilities import Capabilities
 from paredown.spaces.draft import onnx_type
@@ -21,14 +24,7 @@ from paredown.spaces.space import Architecture, Knob, KnobKind, Space
 
 # Costs that depend on the width of a weight itself, not on the container it is stored in.
 _COUNT_BITS = ("packed_bytes", "bops", "energy_ratio")
-_LAYER_FIELDS = (
-    "weight_bits", "sparsity", "pattern", "rank_fraction", "rank_step",
-    "decomposition", "method",
-)  # fmt: skip
-
-
-class SpaceError(ValueError):
-    """The rules leave nothing to search."""
+_LAYER_FIELDS = tuple(name for name in LayerRule.model_fields if name not in ("layers", "tie"))
 
 
 def build_space(
@@ -46,7 +42,8 @@ def build_space(
         goals: Metrics that are optimised.
 
     Raises:
-        RuleNameError, SpaceError: A rule names what is not there, or nothing is left to decide.
+        RuleNameError, ScaleRuleError, SpaceError: A rule names what is not there, methods that do not
+            go together, or nothing is left to decide.
     """
     check_rule_names(section.rules, maps.values())
     architectures = []
@@ -93,7 +90,7 @@ class _Builder:
                     name = f"{layer.name}:{kind}"
                     loose.append(Knob(name=name, kind=kind, targets=(layer.name,), domain=domain))
                 else:
-                    tied[tie, kind] = _joined(tied.get((tie, kind)), tie, kind, layer.name, domain)
+                    tied[tie, kind] = joined(tied.get((tie, kind)), tie, kind, layer.name, domain)
         return [*loose, *tied.values()]
 
     def _layer_domains(self, layer: Layer) -> tuple[dict[KnobKind, tuple[Any, ...]], int | None]:
@@ -115,6 +112,12 @@ class _Builder:
             # `Method` names them from the plainest to the best, and the best comes first.
             rank = get_args(Method).index
             domains["method"] = tuple(sorted(values["method"], key=rank, reverse=True))
+        segment = self._choices_of(self.model_map.segment_of_node[layer.node])
+        sizes, gone = group_sizes(layer, values, segment)
+        if sizes:
+            domains["group_size"] = sizes
+        for item in gone:
+            self._leave_out(item.what, item.reason)
         return domains, tie
 
     def _run_bits(self, layer: Layer, asked: Sequence[int]) -> list[int]:
@@ -239,7 +242,7 @@ class _Builder:
                 )
             else:
                 known = tied.get((tie, "segment"))
-                tied[tie, "segment"] = _joined(known, tie, "segment", segment.name, domain)
+                tied[tie, "segment"] = joined(known, tie, "segment", segment.name, domain)
         return [*loose, *tied.values()]
 
     def _width_knobs(self) -> list[Knob]:
@@ -285,18 +288,3 @@ class _Builder:
 
 def _matches(name: str, globs: Sequence[str]) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs)
-
-
-def _joined(
-    knob: Knob | None, tie: int, kind: KnobKind, target: str, domain: tuple[Any, ...]
-) -> Knob:
-    """A shared knob with one more target; only values that all targets allow stay."""
-    if knob is None:
-        return Knob(name=f"rule{tie}:{kind}", kind=kind, targets=(target,), domain=domain)
-    shared = tuple(value for value in knob.domain if value in domain)
-    if not shared:
-        raise SpaceError(
-            f"space.rules[{tie}].tie: the tied targets must share a value of {kind}, got "
-            f"{knob.domain} and {domain} for {target!r}; give them a common one"
-        )
-    return Knob(name=knob.name, kind=kind, targets=(*knob.targets, target), domain=shared)

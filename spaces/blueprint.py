@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from paredown.spaces.graph import Graph
+from paredown.spaces.scale_groups import group_count
 from paredown.spaces.zeros import BLOCK
 
 Index = Literal["none", "bitmap", "csr", "2:4", "block"]
@@ -24,10 +25,11 @@ class Storage:
     """How one tensor is kept: exact enough to count its bytes without its values.
 
     `bits` 32 means float32 values; fewer means signed integer codes with one float32 scale per slice
-    along `axis`, the rows. `kept` counts the stored values: all of them unless `index` says which:
-    "bitmap" (any of them, a bit each), "csr" (any of them: a count for each row and the column of each
-    value, packed to the bit), "2:4" (two of every four columns of a row, two bits each) or "block"
-    (whole blocks of columns, a bit a block). `onnx_type` is the type of the initialiser in the ONNX file.
+    along `axis`, the rows, or one for every `group_size` columns of a row where that is not 0. `kept`
+    counts the stored values: all of them unless `index` says which: "bitmap" (any of them, a bit each),
+    "csr" (any of them: a count for each row and the column of each value, packed to the bit), "2:4" (two
+    of every four columns of a row, two bits each) or "block" (whole blocks of columns, a bit a block).
+    `onnx_type` is the type of the initialiser in the ONNX file.
     """
 
     shape: tuple[int, ...]
@@ -36,6 +38,7 @@ class Storage:
     kept: int
     index: Index = "none"
     onnx_type: OnnxType = "float32"
+    group_size: int = 0
 
     @property
     def count(self) -> int:
@@ -43,8 +46,28 @@ class Storage:
         return math.prod(self.shape)
 
     @property
+    def scale_shape(self) -> tuple[int, ...]:
+        """(rows,), or (rows, groups of columns); floats have no scale: (0,)."""
+        if self.bits == 32:
+            return (0,)
+        rows = self.shape[self.axis]
+        if not self.group_size:
+            return (rows,)
+        return rows, group_count(self.count // max(1, rows), self.group_size)
+
+    @property
     def scale_count(self) -> int:
-        return self.shape[self.axis] if self.bits < 32 else 0
+        return math.prod(self.scale_shape)
+
+    @property
+    def fits_integer_kernels(self) -> bool:
+        """Whether kernels on 8-bit activations can read it: codes with one scale a row."""
+        return self.onnx_type != "float32" and not self.group_size
+
+    @property
+    def stays_float(self) -> bool:
+        """Whether codes are multiplied as floats even by what reads 8-bit activations."""
+        return self.onnx_type != "float32" and bool(self.group_size)
 
     @property
     def payload_bytes(self) -> int:

@@ -12,8 +12,12 @@ from typing import Any, Literal
 WeightBits = Literal[2, 3, 4, 5, 6, 8, 32]
 Pattern = Literal["dense", "element", "2:4", "block"]
 Decomposition = Literal["channel", "spatial", "tucker"]
+GroupSize = Literal[0, 32, 64, 128]
 Method = Literal["rtn", "laq", "gptq", "adaround", "obq", "descent", "joint"]
 Container = Literal["compact", "fast"]
+
+GROUPED_METHODS: tuple[Method, ...] = ("rtn", "laq", "gptq", "descent")
+"""Methods that find codes with several scales in a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +31,8 @@ class LayerChoice:
     finds zeros and codes: "rtn" by magnitude and rounding to nearest, "laq" weighed by the curvature
     (OBD, LAQ), "gptq" with compensation (SparseGPT, GPTQ), "adaround" by exact OBS and learned rounding,
     "obq" weight by weight (exact OBS, OBQ), "descent" by exact OBS and coordinate descent from GPTQ,
-    "joint" as that with zeros and codes chosen together.
+    "joint" as that with zeros and codes chosen together. `group_size` is how many consecutive inputs of
+    a linear layer's output share a scale; 0 gives each output one.
     """
 
     weight_bits: int = 32
@@ -36,6 +41,7 @@ class LayerChoice:
     rank_fraction: float = 1.0
     decomposition: Decomposition = "channel"
     method: Method = "rtn"
+    group_size: GroupSize = 0
 
     @property
     def is_identity(self) -> bool:

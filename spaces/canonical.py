@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from paredown.spaces.candidate import (
+    GROUPED_METHODS,
     IDENTITY_CHOICE,
     Candidate,
     Decomposition,
     LayerChoice,
     SegmentChoice,
 )
-from paredown.spaces.draft import kept_count
+from paredown.spaces.draft import kept_count, stored_group_size
 from paredown.spaces.factors import factor_chain, form_of
 from paredown.spaces.knobs import Architecture
 from paredown.spaces.model_map import Layer, ModelMap
@@ -112,6 +113,26 @@ def canonical_choice(
         choice = replace(choice, method="descent")  # where both are GPTQ
     if choice.weight_bits >= _ROUNDED_BITS and choice.sparsity == 0:
         choice = replace(choice, method="rtn")
+    if choice.group_size:
+        choice = _canonical_groups(architecture, layer, choice, candidate, widths)
+    return choice
+
+
+def _canonical_groups(
+    architecture: Architecture,
+    layer: Layer,
+    choice: LayerChoice,
+    candidate: Candidate,
+    widths: Mapping[str, int],
+) -> LayerChoice:
+    """With groups only where some stored weight has them, and with a method that knows them."""
+    segment = candidate.segment(architecture.model_map.segment_of_node[layer.node])
+    shape = _shape(architecture, layer, widths)
+    chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+    if not any(stored_group_size(layer, choice, segment, link.shape) for link in chain):
+        return replace(choice, group_size=0)
+    if choice.method not in GROUPED_METHODS:
+        return replace(choice, method="descent")
     return choice
 
 

@@ -24,6 +24,7 @@ from paredown.spaces.factors import (
 from paredown.spaces.graph import Graph, Node, prune_dead, rename_value
 from paredown.spaces.model_map import Layer, ModelMap
 from paredown.spaces.quantized_values import Parameters, mark_quantized
+from paredown.spaces.scale_groups import GROUPED_KINDS, effective_size
 from paredown.spaces.slicing import narrow_graph, narrowed_size
 
 _INDICES: Mapping[Pattern, tuple[Index, ...]] = {
@@ -146,6 +147,7 @@ def _weight_storage(
         axis=layer.out_axis,
         kept=_count(shape),
         onnx_type=onnx_type(bits, segment),
+        group_size=stored_group_size(layer, choice, segment, shape),
     )
     if choice.pattern == "dense" or choice.sparsity == 0:
         return dense
@@ -159,6 +161,17 @@ def kept_count(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> int
     """Weights that stay of a factor of this shape."""
     rows = shape[layer.out_axis]
     return zeros.kept_count(rows, _count(shape) // rows, choice.sparsity, choice.pattern)
+
+
+def stored_group_size(
+    layer: Layer, choice: LayerChoice, segment: SegmentChoice, shape: tuple[int, ...]
+) -> int:
+    """Columns that share a scale in a weight of this shape; 0 where each row has one, or none."""
+    if layer.kind not in GROUPED_KINDS or choice.weight_bits == 32:
+        return 0
+    if segment.activation_bits == 8:
+        return 0
+    return effective_size(_count(shape) // shape[layer.out_axis], choice.group_size)
 
 
 def onnx_type(bits: int, segment: SegmentChoice) -> OnnxType:

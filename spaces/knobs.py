@@ -11,7 +11,14 @@ from paredown.spaces.candidate import Decomposition, LayerChoice
 from paredown.spaces.model_map import ModelMap
 
 KnobKind = Literal[
-    "weight_bits", "sparsity", "rank_fraction", "method", "segment", "width", "drop"
+    "weight_bits",
+    "sparsity",
+    "rank_fraction",
+    "method",
+    "group_size",
+    "segment",
+    "width",
+    "drop",
 ]
 
 _PAIRS: Mapping[KnobKind, tuple[str, str]] = {
@@ -26,8 +33,8 @@ class Knob:
     """One decision: a value of `domain` for all of `targets` (several when tied).
 
     `domain` runs from the value that harms accuracy least to the one that compresses most. Values are
-    bits; (sparsity, pattern); (rank fraction, decomposition); methods; SegmentChoice; channels kept; or
-    False/True for dropping a block.
+    bits; (sparsity, pattern); (rank fraction, decomposition); methods; group sizes; SegmentChoice;
+    channels kept; or False/True for dropping a block.
     """
 
     name: str

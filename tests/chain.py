@@ -27,6 +27,7 @@ SPARSITIES = (
 )
 RANKS = (1.0, 0.5, 0.2)
 FORMS: tuple[Decomposition, ...] = ("channel", "spatial", "tucker")
+GROUP_SIZES = (0, 32, 64, 128)
 
 
 def squared(outputs: tuple[Tensor, ...], targets: Any) -> Tensor:
@@ -46,7 +47,7 @@ def make_database(captured: Captured, model_map: ModelMap, inputs: list[Tensor])
 
 def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None) -> Candidate:
     """A canonical candidate, random in every knob; `activation_bits` None draws 8 or 32 too."""
-    draw = random.Random(seed)
+    draw, sizes = random.Random(seed), random.Random(f"group sizes of {seed}")
     layers = {}
     for layer in model_map.layers:
         sparsity, pattern = draw.choice(SPARSITIES)
@@ -57,6 +58,7 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
             rank_fraction=draw.choice(RANKS),
             decomposition=draw.choice(FORMS),
             method=draw.choice(("rtn", "laq", "gptq")),
+            group_size=sizes.choice(GROUP_SIZES),
         )
     segments = {
         segment.name: SegmentChoice(

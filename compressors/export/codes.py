@@ -104,7 +104,7 @@ def fit_biases(model: CompressedModel) -> CompressedModel:
 
 def _input_scale(model: CompressedModel, operator: Operator) -> float | None:
     graph = model.blueprint.graph
-    if model.blueprint.storage[operator.weight].onnx_type == "float32":
+    if not model.blueprint.storage[operator.weight].fits_integer_kernels:
         return None
     source = codes_source(graph, graph.by_name[operator.node].args[0].name)
     return None if source is None else float(source.args[1])

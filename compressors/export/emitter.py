@@ -11,6 +11,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from paredown.compressors.export.codes import codes_source, ends_in_codes
+from paredown.compressors.export.grouped_weights import folded_groups, narrow_groups
 from paredown.compressors.export.packing import pack_codes
 from paredown.compressors.export.plan import ExportError, OnnxNode, Payload, PlanBuilder
 from paredown.compressors.stored import StoredTensor
@@ -29,7 +30,8 @@ Reading = Literal["folded", "codes", "narrow"]
 """How a stored integer weight is read. ONNX Runtime computes what depends on constants alone once, when
 it loads the model, but never a DequantizeLinear. So "folded" is a Cast and a Mul, gone before the first
 run; "codes" widens to int8 by a Cast, gone too, and leaves the DequantizeLinear that integer kernels fuse
-with; "narrow" leaves the codes as they are, for the kernel that reads them."""
+with; "narrow" leaves the codes as they are, for the kernel that reads them. Scales of groups of inputs
+are spread over their columns first ("folded"), or are that kernel's blocks ("narrow")."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,11 @@ class Emitter:
         bits = _CONTAINER_BITS[storage.onnx_type]
         _check_container(name, storage, bits)
         codes = self.plan.initialiser(kind, dims, _code_bytes(name, transposed, bits))
+        if storage.group_size:
+            scales = _scale_bytes(name, transposed)
+            if reading == "narrow":
+                return narrow_groups(self.plan, storage, codes, scales)
+            return folded_groups(self.plan, storage, codes, scales, transposed)
         count = storage.shape[storage.axis]
         if reading == "folded":
             spread = (count, *(1,) * (len(dims) - 1 - axis))
@@ -257,8 +264,12 @@ def _code_bytes(name: str, transposed: bool, bits: int) -> Payload:
     return lambda stored: pack_codes(_turned(stored[name].values, transposed), bits)
 
 
-def _scale_bytes(name: str) -> Payload:
-    return lambda stored: _scale(stored[name]).astype("<f4").tobytes()
+def _scale_bytes(name: str, transposed: bool = False) -> Payload:
+    def payload(stored: Mapping[str, StoredTensor]) -> bytes:
+        scale = _scale(stored[name]).astype("<f4")
+        return (scale.T if transposed else scale).tobytes()
+
+    return payload
 
 
 def _scale(stored: StoredTensor) -> np.ndarray:

@@ -261,7 +261,7 @@ def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | Non
 
 def _has_codes(blueprint: Blueprint, node: Node) -> bool:
     storage = blueprint.storage.get(node.args[1].name)
-    return storage is not None and storage.onnx_type != "float32"
+    return storage is not None and storage.fits_integer_kernels
 
 
 def _reads_codes(graph: Graph, operand: object) -> bool:

@@ -82,20 +82,24 @@ def _bias(e: Emitter, bias: Arg) -> tuple[str, ...]:
 def _linear(e: Emitter, node: Node) -> None:
     x, weight, bias = node.args
     source = codes_source(e.graph, x.name)
-    reading = _reading(e, node, source is not None and not gives_activated_floats(e.graph, node))
+    storage = e.storage.get(weight.name)
+    stays_float = source is not None and storage is not None and storage.stays_float
+    takes_codes = source is not None and not gives_activated_floats(e.graph, node)
+    reading = "folded" if stays_float else _reading(e, node, takes_codes)
     integer = reading == "codes"
     terms: tuple[str, ...] = ()
     if integer and bias is not None and source is not None:
         terms = (e.bias_codes(bias, weight, source),)
     elif bias is not None:
         terms = _bias(e, bias)
-    if len(node.shape) == 2 and reading != "narrow":
+    if len(node.shape) == 2 and reading != "narrow" and not stays_float:
         inputs = (e.value(x), e.weight(weight, reading=reading, zero_point=integer), *terms)
         e.put(node, e.plan.emit("Gemm", *inputs, transB=1))
         return
     product = e.plan.emit("MatMul", e.value(x), _transposed(e, weight, reading))
     # ONNX Runtime makes a Gemm of a product and an Add, and a Gemm reads no narrow weights.
-    plus = "Sum" if reading == "narrow" else "Add"
+    # Nor are weights of a Gemm between codes left floats: it rounds them with scales of its own.
+    plus = "Sum" if reading == "narrow" or stays_float else "Add"
     e.put(node, e.plan.emit(plus, product, *terms) if terms else product)
 
 

@@ -65,7 +65,7 @@ def entries(name: str, storage: Storage) -> dict[str, tuple[str, tuple[int, ...]
     else:
         found = {
             f"{name}.codes": ("U8", (storage.payload_bytes,)),
-            f"{name}.scale": ("F32", (storage.scale_count,)),
+            f"{name}.scale": ("F32", storage.scale_shape),
         }
     if storage.index != "none":
         found[f"{name}.index"] = ("U8", (storage.index_bytes,))
@@ -153,7 +153,8 @@ def _check(name: str, tensor: StoredTensor) -> None:
         "shape": tuple(tensor.values.shape) == storage.shape,
         "mask": (tensor.mask is None) == (storage.index == "none"),
         "kept": kept == storage.kept,
-        "scale": (tensor.scale is None) == (storage.bits == 32),
+        "scale": (tensor.scale is None) == (storage.bits == 32)
+        and (tensor.scale is None or tuple(tensor.scale.shape) == storage.scale_shape),
         "zeros": tensor.mask is None or not bool(tensor.values[~tensor.mask].any()),
     }
     wrong = [what for what, holds in facts.items() if not holds]

@@ -29,7 +29,7 @@ def test_tensors_hold_exactly_what_their_storage_counts(
         if storage.bits < 32:
             top = 1 if storage.bits == 2 else 2 ** (storage.bits - 1) - 1
             assert int(tensor.values.abs().max()) <= top
-            assert len(tensor.scale) == storage.scale_count
+            assert tensor.scale.shape == storage.scale_shape
 
 
 def test_the_file_changes_nothing_that_was_scored(mapped, database, calibration) -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paredown.compressors.groupwise import round_groups
 from paredown.compressors.packed import pack, unpack
 from paredown.compressors.ranges import Range
 from paredown.compressors.solution import Factor, Solution
@@ -56,6 +57,23 @@ def test_codes_scales_masks_and_ranges_come_back(bits: int, sparsity: float, see
     kept = ROWS * COLUMNS if before.mask is None else int(before.mask.sum())
     index = 0 if before.mask is None else -(-ROWS * COLUMNS // 8)
     assert packed.nbytes <= -(-kept * bits // 8) + index + 8 * ROWS
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_scales_of_groups_come_back(size: int) -> None:
+    torch.manual_seed(size)
+    weight = torch.randn(ROWS, 100)
+    layer = replace(LAYER, weight_shape=tuple(weight.shape))
+    found = round_groups(weight, 4, size)
+    solution = Solution(
+        factors=(Factor(values=found.codes, scale=found.scale, mask=None),),
+        bias=None,
+        inner=None,
+        matrix=found.dense(),
+    )
+    again = unpack(pack(solution), layer, None, 100)
+    assert torch.equal(again.factors[0].scale, found.scale)
+    assert torch.equal(again.matrix, solution.matrix)
 
 
 @pytest.mark.parametrize("is_pruned", [False, True])

@@ -132,3 +132,36 @@ def test_layers_with_too_few_positions_keep_their_codes(mapped, database, calibr
         if operator.layer in {layer.name for layer in few}:
             before, after = model.stored[operator.weight], settled.stored[operator.weight]
             assert torch.equal(before.values, after.values)
+
+
+@pytest.mark.parametrize("method", ["gptq", "descent"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+def test_scales_of_groups_are_fitted_again(
+    method, sparsity, mapped, database, calibration, plenty
+):
+    model_map, known = mapped("lenet"), database("lenet")
+    base = Database(model_map, known.tensors, known.statistics, known.ranges)
+    choice = LayerChoice(
+        weight_bits=3,
+        sparsity=sparsity,
+        pattern="element" if sparsity else "dense",
+        method=method,
+        group_size=32,
+    )
+    # Two layers before it have lost what the linear ones must make up for.
+    layers = {layer.name: LayerChoice(weight_bits=2) for layer in model_map.layers}
+    names = [layer.name for layer in model_map.layers if layer.kind == "linear"]
+    candidate = Candidate.of(layers=layers | dict.fromkeys(names, choice))
+    model = assemble(candidate, base)
+    inputs = calibration("lenet")
+    settled = refit(model, candidate, base, DenseOutputs(base, inputs))
+    for name in names:
+        weight = model_map.layer_by_name[name].weight
+        before, after = model.stored[weight], settled.stored[weight]
+        assert after.storage == before.storage
+        assert after.scale.shape == before.scale.shape == before.storage.scale_shape
+        assert after.scale.ndim == 2
+        assert int(after.values.abs().max()) <= 3
+        assert not torch.equal(after.scale, before.scale)
+        assert after.mask is None or not bool((after.values != 0)[~after.mask].any())
+    assert error(settled, model_map, base, inputs) < error(model, model_map, base, inputs)

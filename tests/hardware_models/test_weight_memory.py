@@ -60,6 +60,14 @@ def test_narrow_weights_are_floats_once_loaded_unless_a_kernel_reads_them() -> N
     assert linear(5, onnx_type="int4") == 4 * WIDE**2
 
 
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_scales_of_groups_are_the_blocks_of_the_kernel(size: int) -> None:
+    blocks = WIDE**2 // size
+    grouped = {"onnx_type": "int4", "group_size": size}
+    assert linear(1, **grouped) == WIDE**2 // 2 + 12 * blocks
+    assert linear(64, **grouped) == linear(1, **grouped, activation_bits=8) == 4 * WIDE**2
+
+
 @pytest.mark.parametrize("onnx_type", ["int2", "int4", "int8"])
 def test_beside_codes_every_weight_is_a_byte(onnx_type: str) -> None:
     codes = linear(64, onnx_type=onnx_type, integer=True, activation_bits=8)

@@ -5,6 +5,7 @@ import pytest
 from paredown.hardware_models.device import load_device
 from paredown.hardware_models.offered import capabilities
 from paredown.search.rule_names import RuleNameError
+from paredown.search.scale_rules import ScaleRuleError
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
 from paredown.search.space_rules import SpaceError, build_space
 from paredown.spaces.candidate import SegmentChoice
@@ -227,3 +228,39 @@ def test_widths_that_the_device_does_not_run_are_left_out_and_none_left_is_an_er
     assert "does not run" in reasons(space, "weight bits 32")[0]
     with pytest.raises(SpaceError, match=r"'conv1' must hold one that stm32h743-tinyengine"):
         build(LayerRule(layers=("*",), weight_bits=(32,)), device="stm32h743-tinyengine")
+
+
+GROUPS = LayerRule(layers=("*",), weight_bits=(4, 32), group_size=(0, 128, 32))
+
+
+def test_group_sizes_are_offered_to_rows_that_they_divide(build):
+    found = build(GROUPS, network="lenet")
+    sizes = {n: d for n, d in domains(found).items() if n.endswith("group_size")}
+    assert sizes == {
+        "fc1:group_size": (32, 128, 0),
+        "fc2:group_size": (32, 0),
+        "fc3:group_size": (32, 0),
+    }
+    assert reasons(found, "group_size of conv2d") == [
+        "only rows of linear layers may have several scales"
+    ]
+    assert reasons(found, "group_size 128 of fc2") == [
+        "its outputs have 60 inputs, which is no more than one group"
+    ]
+
+
+def test_a_layer_that_is_always_beside_8_bits_has_no_groups(build):
+    eight = SegmentRule(segments=("*",), activation_bits=(8,))
+    found = build(GROUPS, eight, network="lenet")
+    assert not any(name.endswith("group_size") for name in domains(found))
+    assert reasons(found, "group_size of fc1") == [
+        "integer kernels take one scale for each output"
+    ]
+
+
+def test_group_sizes_beside_a_method_of_one_scale_are_refused(build):
+    slow = LayerRule(layers=("fc1",), method=("gptq", "obq"))
+    with pytest.raises(ScaleRuleError, match=r"'fc1' must be of .* group_size 32, 128, got obq"):
+        build(GROUPS, slow, network="lenet")
+    whole = LayerRule(layers=("fc1",), group_size=(0,))
+    assert "fc1:group_size" not in domains(build(GROUPS, slow, whole, network="lenet"))

@@ -173,3 +173,60 @@ def test_learned_rounding_of_wide_codes_is_that_of_descent(nested) -> None:
         keys = {canonical(architecture, Candidate.of(layers={"a": c})).key for c in choices}
         assert (len(keys) == 1) == is_same
         assert not is_same or torch.equal(first, second)
+
+
+@pytest.fixture(scope="module")
+def grouped(read):
+    """A linear layer of a hundred inputs, one of twenty, and a convolution."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(100, 20), nn.Tanh(), nn.Linear(20, 9)
+    )
+    return Architecture(name="", model_map=read(layers, torch.randn(1, 3, 5, 5)), knobs=())
+
+
+def with_groups(architecture, activation_bits=32, **fields):
+    """Group sizes by layer after canonical form, every layer set alike."""
+    model_map = architecture.model_map
+    choice = LayerChoice(**{"weight_bits": 4, "method": "gptq", "group_size": 32, **fields})
+    how = SegmentChoice(activation_bits=activation_bits)
+    candidate = Candidate.of(
+        layers={layer.name: choice for layer in model_map.layers},
+        segments={segment.name: how for segment in model_map.segments},
+    )
+    found = canonical(architecture, candidate)
+    assert canonical(architecture, found) == found
+    return [found.layer(layer.name) for layer in model_map.layers]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sizes"),
+    [
+        ({}, [0, 32, 0]),  # a convolution, and a row that is shorter than a group
+        ({"group_size": 64}, [0, 64, 0]),
+        ({"group_size": 128}, [0, 0, 0]),
+        ({"weight_bits": 32}, [0, 0, 0]),
+        ({"activation_bits": 8}, [0, 0, 0]),  # integer kernels take one scale a row
+        ({"rank_fraction": 0.5}, [0, 32, 0]),  # the first factor still has a hundred inputs
+    ],
+)
+def test_groups_stay_only_where_a_stored_weight_has_them(grouped, fields, sizes) -> None:
+    assert [choice.group_size for choice in with_groups(grouped, **fields)] == sizes
+
+
+def test_a_method_of_one_scale_a_row_becomes_one_that_knows_groups(grouped) -> None:
+    for method in ("adaround", "obq", "joint"):
+        fields = {"sparsity": 0.5, "pattern": "element", "method": method}
+        assert [c.method for c in with_groups(grouped, **fields)] == [method, "descent", method]
+    for method in ("laq", "gptq", "descent"):
+        assert [c.method for c in with_groups(grouped, method=method)] == [method] * 3
+
+
+def test_narrower_inputs_may_leave_no_group(mapped) -> None:
+    model_map = mapped("lenet")
+    architecture = Architecture(name="", model_map=model_map, knobs=())
+    wide = {layer.name: LayerChoice(weight_bits=4, group_size=32) for layer in model_map.layers}
+    found = canonical(architecture, Candidate.of(layers=wide))
+    for layer in model_map.layers:
+        has_groups = layer.kind == "linear" and layer.weight_shape[1] > 32
+        assert found.layer(layer.name).group_size == (32 if has_groups else 0)

@@ -113,3 +113,27 @@ def test_the_compact_container_is_as_narrow_beside_8_bit_activations(mapped) -> 
             }
             found = draft(model_map, Candidate.of(layers=layers, segments=segments))
             assert {found.storage[op.weight].onnx_type for op in found.operators} == {kind}
+
+
+def test_scales_of_groups_are_counted_with_their_short_last_group(read) -> None:
+    model_map = read(torch.nn.Linear(100, 7), torch.randn(1, 100))
+    (layer,) = model_map.layers
+    for size, groups in ((0, 1), (32, 4), (64, 2), (128, 1)):
+        for bits in (2, 3, 8):
+            choice = LayerChoice(weight_bits=bits, group_size=size)
+            storage = draft(model_map, Candidate.of(layers={layer.name: choice})).storage
+            found = storage[layer.weight]
+            assert found.scale_count == 7 * groups
+            assert found.packed_bytes == -(-700 * bits // 8) + 4 * 7 * groups
+    eight = {s.name: SegmentChoice(activation_bits=8) for s in model_map.segments}
+    beside = Candidate.of(layers={layer.name: choice}, segments=eight)
+    assert draft(model_map, beside).storage[layer.weight].scale_shape == (7,)
+
+
+def test_each_factor_has_groups_of_its_own_inputs(read) -> None:
+    model_map = read(torch.nn.Linear(200, 160), torch.randn(1, 200))
+    (layer,) = model_map.layers
+    choice = LayerChoice(weight_bits=4, rank_fraction=0.25, group_size=64)
+    blueprint = draft(model_map, Candidate.of(layers={layer.name: choice}))
+    shapes = [blueprint.storage[op.weight].scale_shape for op in blueprint.operators]
+    assert shapes == [(40, 4), (160,)]
