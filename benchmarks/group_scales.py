@@ -1,18 +1,25 @@
 """One scale for each output of a linear layer, or one for every 128 or 32 of its inputs.
 
-    PAREDOWN_DATA=... python benchmarks/group_scales.py [--steps 300] [--timing-only]
+    PAREDOWN_DATA=... python benchmarks/group_scales.py [--steps 1200] [--timing-only]
 
 First a small transformer learns the next character of `PAREDOWN_DATA/text/tinyshakespeare.txt` (two
-blocks of width 192, contexts of 64, a minute or two). Its linear layers are then stored with 4, 3
+blocks of width 192, contexts of 64, a few minutes). Its linear layers are then stored with 4, 3
 and 2 bits: bits for each of their weights with scales, the share of their outputs' energy that is
 lost, averaged over layers, and the loss on 16,384 held-out characters, against the uncompressed
 model. Biases take what moves an output's mean. No weights are trained after compression.
 
-Then the same shares for invented layers of 256 x 1024 with correlated inputs, whose weights are normal or
-have the heavy tails (Student's t, three degrees of freedom) that weights of large models have.
+Then the same shares for invented layers of 256 x 1024 with correlated inputs, whose weights are
+normal or have heavy tails (Student's t, three degrees of freedom).
 
 Last the time of one linear layer of 1024 x 1024 at one row in ONNX Runtime, one thread, against
 the same layer in float: sessions interleaved.
+
+What was found. The small transformer's weights have no tails: with GPTQ groups of 128 inputs, for
+0.18 bits a weight, lose 0.83 of the energy at 4 bits, 0.86 at 3 and 0.79 at 2, and the loss at 2
+bits rises by 0.10 instead of 0.22. Groups of 32 cost 0.87 bits and are no match for another bit. In
+heavy tails groups of 32 at 3 bits lose 0.34 of what 3 bits lose, and less than 4 bits with one scale.
+The runtime's kernel for narrow weights spreads one scale for each output over blocks of 32; with
+groups of 128 it has blocks of 128 and is 1.3 times as fast in 8 and 4 bits and 2.3 times in 2.
 """
 
 from __future__ import annotations
@@ -219,7 +226,7 @@ def time_layer() -> None:
 def main() -> None:
     """Reads the arguments and prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=300, help="of training")
+    parser.add_argument("--steps", type=int, default=1200, help="of training")
     parser.add_argument("--timing-only", action="store_true", help="the second table alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

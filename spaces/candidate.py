@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 WeightBits = Literal[2, 3, 4, 5, 6, 8, 32]
 Pattern = Literal["dense", "element", "2:4", "block"]
-Decomposition = Literal["channel", "spatial", "tucker"]
 GroupSize = Literal[0, 32, 64, 128]
+Decomposition = Literal["channel", "spatial", "tucker"]
 Method = Literal["rtn", "laq", "gptq", "adaround", "obq", "descent", "joint"]
 Container = Literal["compact", "fast"]
 

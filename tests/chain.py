@@ -26,8 +26,8 @@ SPARSITIES = (
     (0.6, "block"),
 )
 RANKS = (1.0, 0.5, 0.2)
-FORMS: tuple[Decomposition, ...] = ("channel", "spatial", "tucker")
 GROUP_SIZES = (0, 32, 64, 128)
+FORMS: tuple[Decomposition, ...] = ("channel", "spatial", "tucker")
 
 
 def squared(outputs: tuple[Tensor, ...], targets: Any) -> Tensor:
