@@ -68,7 +68,7 @@ def test_scales_of_groups_come_back(size: int) -> None:
     solution = Solution(
         factors=(Factor(values=found.codes, scale=found.scale, mask=None),),
         bias=None,
-        inner=None,
+        inner=(),
         matrix=found.dense(),
     )
     again = unpack(pack(solution), layer, None, 100)
