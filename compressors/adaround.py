@@ -33,7 +33,7 @@ _EDGE = 0.01
 
 
 def adaround(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> Codes:
-    """Codes of (R, K) whose error under `gram` is at most that of rounding to nearest, row by row.
+    """Codes of (R, K) whose error under `gram` is at most GPTQ's and rounding's, row by row.
 
     Scales are those of the better of rounding and GPTQ, row by row, and are refitted at the end.
     Arguments as for `gptq`. Above 4 bits it is GPTQ; a diagonal Gram leaves nothing to learn.
@@ -45,13 +45,13 @@ def adaround(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None
     plain = target.refit(round_to_nearest(kept, bits, gram_diagonal(gram, len(weight))))
     if gram.ndim == 1:
         return plain.codes
-    start = target.refit(gptq(weight, gram, bits, mask)).or_better(plain).codes
+    start = target.refit(gptq(weight, gram, bits, mask)).or_better(plain)
     grouped, square = split_groups(target.weight, gram)
     allowed = None if mask is None else mask.reshape(grouped.shape)
-    scale = start.scale.double().reshape(grouped.shape[:2])
+    scale = start.codes.scale.double().reshape(grouped.shape[:2])
     codes = learn_codes(grouped, square, scale, top_code(bits), allowed)
-    found = Codes(codes=codes.reshape(weight.shape).to(torch.int8), scale=start.scale)
-    return target.refit(found).or_better(plain).codes
+    found = Codes(codes=codes.reshape(weight.shape).to(torch.int8), scale=start.codes.scale)
+    return target.refit(found).or_better(start).codes
 
 
 def learn_codes(

@@ -92,10 +92,7 @@ def _add_bits(
             "y": 1,
             "yanchor": "top",
         },
-        text=[
-            [f"{_bits(c)}, {_zeros(c)}, {c.decomposition} rank {c.rank_fraction:.0%}" for c in row]
-            for row in choices
-        ],
+        text=[[f"{_bits(c)}, {_zeros(c)}, {_rank(c)}" for c in row] for row in choices],
         hovertemplate="%{y}: %{text}<br>%{x}<extra></extra>",
         xgap=2,
         ygap=2,
@@ -137,3 +134,10 @@ def _bits(choice: LayerChoice) -> str:
 def _zeros(choice: LayerChoice) -> str:
     """How many zeros a layer has, and how they lie."""
     return f"{choice.sparsity:.0%} {choice.pattern} zeros" if choice.sparsity else "no zeros"
+
+
+def _rank(choice: LayerChoice) -> str:
+    """The form of a layer of lower rank, and the share of the rank that is kept."""
+    if choice.rank_fraction == 1:
+        return "whole"
+    return f"{choice.decomposition} rank {choice.rank_fraction:.0%}"

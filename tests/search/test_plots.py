@@ -13,7 +13,7 @@ from paredown.search.pareto import Front, front_of, hypervolume, reference_point
 from paredown.search.pictures import decision_png, front_png, progress_png
 from paredown.search.plots import front_figure, parallel_figure, progress_figure, write_html
 from paredown.search.style import Picture, axis_of, name_corners, panels, staircase
-from paredown.spaces.candidate import Candidate
+from paredown.spaces.candidate import Candidate, LayerChoice
 
 
 @pytest.fixture
@@ -93,6 +93,17 @@ def test_the_decision_chart_has_a_cell_for_each_layer_and_model(picture, layer_w
     assert any(without)
     row = list(figure.data[0].y).index("layer1.1.conv1")
     assert [cell is None for cell in figure.data[0].z[row]] == without
+
+
+def test_a_cell_tells_how_zeros_lie_and_which_form_a_lower_rank_takes(picture):
+    choice = LayerChoice(
+        weight_bits=4, sparsity=0.5, pattern="block", rank_fraction=0.4, decomposition="tucker"
+    )
+    member = replace(picture.front.members[0], candidate=Candidate.of(layers={"conv1": choice}))
+    figure = decision_figure(replace(picture, front=front_of([member], picture.goals)))
+    said = {name: row[0] for name, row in zip(figure.data[0].y, figure.data[0].text, strict=True)}
+    assert said.pop("conv1") == "4 bit, 50% block zeros, tucker rank 40%"
+    assert set(said.values()) == {"32 bit, no zeros, whole"}
 
 
 def test_the_decision_chart_of_two_architectures_leaves_gaps_where_one_has_no_layer(
