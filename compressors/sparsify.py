@@ -6,8 +6,6 @@ the whole matrix, "N:M" chooses within every group of M.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -135,10 +133,7 @@ def _counts_at_once(left: Tensor, root: Tensor, sparsity: float, unit: int) -> l
     tiles = root[..., : columns // unit * unit].unflatten(2, (-1, unit)).transpose(1, 2)
     cost = _unit_costs(left, tiles.transpose(2, 3) @ tiles, unit)
     removed = smallest(cost, round(sparsity * cost.numel()))
-    at_once = _AT_ONCE // unit
-    # A last run too short for a unit has a count too.
-    starts = range(0, math.ceil(columns / unit), at_once)
-    return [int(removed[..., start : start + at_once].sum()) for start in starts]
+    return [int(part.sum()) for part in removed.split(_AT_ONCE // unit, dim=2)]
 
 
 def _unit_costs(left: Tensor, corner: Tensor, unit: int) -> Tensor:

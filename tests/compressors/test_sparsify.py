@@ -139,16 +139,6 @@ def test_rows_shorter_than_a_block_lose_nothing() -> None:
         assert torch.equal(pruned, weight)
 
 
-def test_columns_too_few_for_a_block_may_follow_whole_runs(
-    make_problem: Callable[..., Any],
-) -> None:
-    # SparseGPT chooses among 64 columns at a time; the last two of 66 hold no block.
-    weight, gram = make_problem(0, 4, 66, 200)
-    _, mask = sparse_gpt(weight, gram, 0.5, "block")
-    assert int(mask.sum()) == kept_count(4, 66, 0.5, "block") == 4 * 66 - 4 * 32
-    assert mask[:, 64:].all()
-
-
 def test_a_pattern_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match=r"element, block or 'N:M'.*got '4:2'"):
         magnitude(torch.ones(2, 8), 0.5, "4:2")
