@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.workload import CONTAINER_BITS, OperatorWork, Work
-from paredown.spaces.quantized_values import reads_narrow_weights
+from paredown.spaces.quantized_values import NARROW_BLOCK, reads_narrow_weights
 
 FOLDS_CONSTANTS = "onnxruntime"
 """The runtime that computes with constants once, when a model is loaded."""
 # Operators that keep the blocked layout of the float convolutions around them.
 _KEEPS_LAYOUT = frozenset({"add", "mul", "activation", "pool", "concat", "resize"})
+_NARROW_SLOWDOWN = 2.0
+"""MatMulNBits unpacks as it multiplies: 1024 x 1024 in 4 bits at one row took 18 us on a Zen 5."""
+_WIDE_BLOCKS = 0.78
+"""Share of that with blocks of 128 inputs: 33.4 us on a Xeon, against 43.6 with blocks of 32
+(`benchmarks/group_scales.py`)."""
 
 
 def is_dequantised(op: OperatorWork, device: Device) -> bool:
@@ -46,6 +51,12 @@ def held_bits(op: OperatorWork, device: Device) -> int:
     is_read = op.kind == "linear" and not torn and reads_narrow_weights(rows, op.weight_count)
     # A layer that reads codes without an integer kernel has its weights made floats as well.
     return stored if is_read and op.activation_bits == 32 else 32
+
+
+def narrow_slowdown(op: OperatorWork) -> float:
+    """How much slower a product of narrow weights runs than one of floats that lie in a cache."""
+    block = op.group_size or NARROW_BLOCK
+    return _NARROW_SLOWDOWN * (_WIDE_BLOCKS if block >= NARROW_BLOCK else 1.0)
 
 
 def weight_level(work: Work, device: Device) -> int:

@@ -20,6 +20,7 @@ from paredown.hardware_models.alignment import (
     is_aligned,
     is_dequantised,
     layout_changes,
+    narrow_slowdown,
     padded_macs,
     runs_alone,
     weight_level,
@@ -45,11 +46,6 @@ PARTS = (
 _CONVOLUTIONS = frozenset({"conv", "depthwise_conv", "conv_transpose"})
 _ATTENTION_KERNELS = 3
 """Kernels that run one attention: two products and a softmax; ONNX Runtime fuses the transpose."""
-_NARROW_SLOWDOWN = 2.0
-"""MatMulNBits unpacks as it multiplies: 1024 x 1024 in 4 bits at one row took 18 us on a Zen 5."""
-_WIDE_BLOCKS = 0.78
-"""Share of that with a scale for every 128 inputs: 33.4 us on a Xeon, against 43.6 for every 32 and 42.9
-for each output, which the kernel spreads over blocks of 32 (`benchmarks/group_scales.py`)."""
 _SHORTEST_COPY = 96
 """Codes lie with channels last, so that a row of a window is copied at once, and a short row takes as
 long as one of 96 codes: with that, held-out errors on digits fell from 5.4 to 4.6 %."""
@@ -243,8 +239,7 @@ def _computing_s(op: OperatorWork, device: Device, dequantised: bool) -> Mapping
         part = "attention" if op.kind in ("attention", "matmul") else "linear_macs"
         part = "narrow_linear_macs" if narrow else part
         if narrow:
-            slowdown = _NARROW_SLOWDOWN * (_WIDE_BLOCKS if op.group_size >= 128 else 1.0)
-            return {part: op.macs * slowdown / rates.linear_macs_per_s.value}
+            return {part: op.macs * narrow_slowdown(op) / rates.linear_macs_per_s.value}
         prefix = prefix if part == "linear_macs" else ""
         return {prefix + part: op.macs / rates.linear_macs_per_s.value}
     if is_aligned(op, device):

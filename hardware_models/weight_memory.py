@@ -13,15 +13,14 @@ import math
 from paredown.hardware_models.alignment import ceil_to, held_bits, is_dequantised
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.workload import OperatorWork, Work
+from paredown.spaces.quantized_values import NARROW_BLOCK
 
 _MATRIX_OUTPUTS = 16
 """Outputs of a packed matrix are padded to a multiple of this."""
 _OUTPUT_SUM_BYTES = 4
 """Integer kernels keep the sum of an output's codes, which a zero point is multiplied with."""
-_NARROW_BLOCK = 32
-"""Inputs that share a scale where weights are read narrow, if the file holds one for each output."""
 _NARROW_BLOCK_BYTES = 12
-"""Of each such block: its scale as loaded, its scale as packed, and the sum of its codes."""
+"""Of each block of narrow weights: its scale as loaded, its scale as packed, and the sum of its codes."""
 
 
 def weight_memory_bytes(work: Work, device: Device) -> int:
@@ -46,7 +45,7 @@ def _weight_bytes(op: OperatorWork, device: Device) -> int:
             return op.weight_count
         return ceil_to(op.out_channels, _MATRIX_OUTPUTS) * (per_output + _OUTPUT_SUM_BYTES)
     if bits < 32:
-        size = op.group_size or _NARROW_BLOCK
+        size = op.group_size or NARROW_BLOCK
         blocks = op.out_channels * math.ceil(per_output / size)
         return blocks * (size * bits // 8 + _NARROW_BLOCK_BYTES)
     return 4 * ceil_to(op.out_channels, _float_multiple(op, device)) * per_output

@@ -57,6 +57,10 @@ ones: such a linear layer has no integer kernel, whatever it reads."""
 
 _INTEGER_OUTPUT = ("aten.argmax.default",)
 
+NARROW_BLOCK = 128
+"""Inputs that share a scale as narrow weights are read, where the weights have one scale for each output.
+
+Left to itself ONNX Runtime spreads that scale over blocks of 32, and reads four times as many."""
 _FEW_ROWS = 4
 _MANY_WEIGHTS = 2**19
 

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from paredown.compressors.export.codes import codes_source, ends_in_codes
-from paredown.compressors.export.grouped_weights import folded_groups, narrow_groups
+from paredown.compressors.export.grouped_weights import folded_groups, narrow_groups, narrow_rows
 from paredown.compressors.export.packing import pack_codes
 from paredown.compressors.export.plan import ExportError, OnnxNode, Payload, PlanBuilder
 from paredown.compressors.stored import StoredTensor
@@ -222,6 +222,8 @@ class Emitter:
             scale = self.plan.initialiser(TensorProto.FLOAT, spread, _scale_bytes(name))
             floats = self.plan.emit("Cast", codes, to=int(TensorProto.FLOAT))
             return self.plan.emit("Mul", floats, scale)
+        if reading == "narrow":
+            return narrow_rows(self.plan, storage, codes, _scale_bytes(name))
         scale = self.plan.initialiser(TensorProto.FLOAT, (count,), _scale_bytes(name))
         if reading == "codes" and kind != TensorProto.INT8:
             codes = self.plan.emit("Cast", codes, to=int(TensorProto.INT8))

@@ -6,6 +6,7 @@ from onnx import TensorProto
 
 from paredown.compressors.export.plan import Payload, PlanBuilder
 from paredown.spaces.blueprint import Storage
+from paredown.spaces.quantized_values import NARROW_BLOCK
 
 
 def narrow_groups(plan: PlanBuilder, storage: Storage, codes: str, scales: Payload) -> str:
@@ -18,6 +19,23 @@ def narrow_groups(plan: PlanBuilder, storage: Storage, codes: str, scales: Paylo
     rows, groups = storage.scale_shape
     scale = plan.initialiser(TensorProto.FLOAT, (groups, rows), scales)
     return plan.emit("DequantizeLinear", codes, scale, axis=0, block_size=storage.group_size)
+
+
+def narrow_rows(plan: PlanBuilder, storage: Storage, codes: str, scales: Payload) -> str:
+    """The same for one scale a row, spread over blocks when the file is loaded.
+
+    Blocks of 128 take 0.77 of the time of the 32 that ONNX Runtime would choose, in 4 bits, and 0.43 in 2
+    (1024 x 1024 at one row, 1.31.1, AVX-512).
+
+    Args:
+        codes: As for `narrow_groups`.
+        scales: Bytes of the scales (rows,).
+    """
+    (rows,) = storage.scale_shape
+    blocks = -(-storage.count // rows // NARROW_BLOCK)
+    scale = plan.initialiser(TensorProto.FLOAT, (1, rows), scales)
+    each = plan.emit("Expand", scale, plan.integers((blocks, 1)))
+    return plan.emit("DequantizeLinear", codes, each, axis=0, block_size=NARROW_BLOCK)
 
 
 def folded_groups(

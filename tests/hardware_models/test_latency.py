@@ -86,14 +86,14 @@ def test_narrow_weights_cost_no_time_where_the_runtime_widens_them_once():
     assert seconds(replace(codes, weight_bits=4, onnx_type="int4")) == seconds(codes)
 
 
-def test_one_row_through_wide_groups_is_faster_and_through_narrow_ones_no_slower():
+def test_one_row_through_small_groups_is_slower():
     linear = OperatorWork(
         name="fc", kind="linear", weight="fc.weight", macs=2**20, weight_count=2**20,
         weight_bits=4, onnx_type="int4", in_channels=1024, out_channels=1024,
         input_elements=1024, output_elements=1024,
     )  # fmt: skip
     plain, narrow, wide = (seconds(replace(linear, group_size=size)) for size in (0, 32, 128))
-    assert wide < narrow == plain
+    assert plain == wide < narrow
     # Many rows multiply floats, whatever the groups were.
     many = replace(linear, macs=2**26, output_elements=2**16, input_elements=2**16)
     assert seconds(replace(many, group_size=128)) == seconds(many)

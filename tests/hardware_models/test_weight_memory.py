@@ -54,7 +54,7 @@ def test_outputs_are_padded_as_the_kernel_wants_them(
 
 def test_narrow_weights_are_floats_once_loaded_unless_a_kernel_reads_them() -> None:
     assert linear(1) == linear(64) == linear(64, onnx_type="int4") == 4 * WIDE**2
-    blocks = WIDE**2 // 32
+    blocks = WIDE**2 // 128
     for bits in (2, 4, 8):
         assert linear(4, onnx_type=f"int{bits}") == WIDE**2 * bits // 8 + 12 * blocks
     assert linear(5, onnx_type="int4") == 4 * WIDE**2

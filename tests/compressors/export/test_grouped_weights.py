@@ -90,12 +90,12 @@ def check_both_files(model: CompressedModel, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize("size", [32, 128])
+@pytest.mark.parametrize(("size", "block"), [(32, 32), (128, 128), (0, 128)])
 @pytest.mark.parametrize(
     ("columns", "shape"), [(1024, (1,)), (1037, (1, 3))], ids=["row", "tokens, odd"]
 )
 def test_few_rows_of_many_weights_are_read_in_the_kernel_s_own_blocks(
-    bits: int, size: int, columns: int, shape: tuple[int, ...], tmp_path: Path
+    bits: int, size: int, block: int, columns: int, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     example = torch.randn(*shape, columns, generator=torch.Generator().manual_seed(0))
     model_map = linear_map(columns, 512, shape)
@@ -105,7 +105,7 @@ def test_few_rows_of_many_weights_are_read_in_the_kernel_s_own_blocks(
     nodes = optimised(model, tmp_path).graph.node
     (kernel,) = (node for node in nodes if node.op_type == "MatMulNBits")
     facts = {a.name: a.i for a in kernel.attribute}
-    assert facts["block_size"] == size
+    assert facts["block_size"] == block
     assert "DequantizeLinear" not in {node.op_type for node in nodes}
     check_both_files(model, tmp_path)
 
