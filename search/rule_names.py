@@ -1,19 +1,45 @@
-"""The names in rules: each must match a part of some network, else its rule would silently do nothing."""
+"""Rules that would silently do nothing: names that match no part of a network, settings that mean nothing
+alone.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from paredown.search.schema_space import Rule
+from paredown.search.schema_space import LayerRule, Rule
 from paredown.spaces.model_map import ModelMap
 
 _SHOWN = 8
+_MEANS_NOTHING_WITHOUT: Mapping[str, str] = {
+    "pattern": "sparsity",
+    "decomposition": "rank_fraction",
+    "rank_step": "rank_fraction",
+}
 
 
 class RuleNameError(ValueError):
-    """A rule names a layer, segment, group or block that no network has."""
+    """A rule names a layer, segment, group or block that no network has, or sets what means nothing."""
+
+
+def check_settings(rules: Sequence[Rule]) -> None:
+    """Refuses a setting of layers that says how to do what no rule asks for.
+
+    Raises:
+        RuleNameError: There is one.
+    """
+    layers = {i: rule for i, rule in enumerate(rules) if isinstance(rule, LayerRule)}
+    for part, whole in _MEANS_NOTHING_WITHOUT.items():
+        if any(getattr(rule, whole) is not None for rule in layers.values()):
+            continue
+        for index, rule in layers.items():
+            if getattr(rule, part) is not None:
+                raise RuleNameError(
+                    f"space.rules[{index}].{part}: means nothing without {whole}, got "
+                    f"{getattr(rule, part)} and no rule with {whole}; add {whole} to the rule, or "
+                    f"delete {part}"
+                )
 
 
 def check_rule_names(rules: Sequence[Rule], maps: Iterable[ModelMap]) -> None:

@@ -11,12 +11,13 @@ from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from paredown.search.rank_rules import rank_domain
-from paredown.search.rule_names import check_rule_names
+from paredown.search.rule_names import check_rule_names, check_settings
 from paredown.search.scale_rules import group_sizes
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
+from paredown.search.sparsity_rules import sparsity_domain
 from paredown.search.tied_knobs import SpaceError as SpaceError
 from paredown.search.tied_knobs import joined
-from paredown.spaces.candidate import Method, Pattern, SegmentChoice
+from paredown.spaces.candidate import Method, SegmentChoice
 from paredown.spaces.capabilities import Capabilities
 from paredown.spaces.draft import onnx_type
 from paredown.spaces.model_map import Layer, LeftOut, ModelMap
@@ -42,9 +43,10 @@ def build_space(
         goals: Metrics that are optimised.
 
     Raises:
-        RuleNameError, ScaleRuleError, SpaceError: A rule names what is not there, methods that do not
-            go together, or nothing is left to decide.
+        RuleNameError, ScaleRuleError, SpaceError: A rule names what is not there, says how to do what
+            is not asked for, methods do not go together, or nothing is left to decide.
     """
+    check_settings(section.rules)
     check_rule_names(section.rules, maps.values())
     architectures = []
     left_out: dict[str, LeftOut] = {}
@@ -170,25 +172,18 @@ class _Builder:
             )
         return tuple(kept.values())
 
-    def _sparsities(self, values: Mapping[str, Any]) -> tuple[tuple[float, str], ...]:
-        patterns = values.get("pattern", ("element",))
-        shares = sorted(values["sparsity"])
-        domain: list[tuple[float, str]] = [(0.0, "dense")] if 0.0 in shares else []
-        fast = set(self.capabilities.fast_patterns)
-        for pattern in patterns:
-            if "packed_bytes" not in self.goals and not (pattern in fast and self._times):
-                self._leave_out(
-                    f"sparsity ({pattern})",
-                    f"storage only on {self.capabilities.device}: it moves packed_bytes alone, "
-                    "which is no goal",
-                )
-            elif pattern == "2:4":
-                domain += [(0.5, "2:4")] if any(shares) else []
-            else:
-                domain += [(share, pattern) for share in shares if share > 0]
-        rank = get_args(Pattern).index  # as with methods, but the least harmful is named first
-        return tuple(sorted(domain, key=lambda pair: (pair[0], rank(pair[1])))) or (
-            (0.0, "dense"),
+    def _sparsities(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Shares and patterns of zeros that some goal feels."""
+        fast = self.capabilities.fast_patterns if self._times else ()
+        return sparsity_domain(
+            values["sparsity"],
+            values.get("pattern", ("element",)),
+            lambda pattern: "packed_bytes" in self.goals or pattern in fast,
+            lambda pattern: self._leave_out(
+                f"sparsity ({pattern})",
+                f"storage only on {self.capabilities.device}: it moves packed_bytes alone, which is "
+                "no goal",
+            ),
         )
 
     def _segment_choices(self) -> tuple[SegmentChoice, ...]:

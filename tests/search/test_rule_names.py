@@ -2,7 +2,7 @@
 
 import pytest
 
-from paredown.search.rule_names import RuleNameError, check_rule_names
+from paredown.search.rule_names import RuleNameError, check_rule_names, check_settings
 from paredown.search.schema_space import (
     DEFAULT_RULES,
     BlockRule,
@@ -51,3 +51,22 @@ def test_a_name_of_one_architecture_is_enough(mapped):
     check_rule_names([rule], [mapped("mlp"), mapped("resnet_a")])
     with pytest.raises(RuleNameError):
         check_rule_names([rule], [mapped("mlp")])
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "whole"),
+    [
+        ("pattern", ("2:4",), "sparsity"),
+        ("decomposition", ("tucker",), "rank_fraction"),
+        ("rank_step", 8, "rank_fraction"),
+    ],
+)
+def test_a_setting_that_means_nothing_alone_is_told_with_what_it_lacks(setting, value, whole):
+    bits = LayerRule(layers=("*",), weight_bits=(4, 8))
+    alone = LayerRule(layers=("*",), **{setting: value})
+    with pytest.raises(
+        RuleNameError, match=rf"rules\[1\]\.{setting}: means nothing without {whole}"
+    ):
+        check_settings([bits, alone])
+    elsewhere = LayerRule(layers=("fc",), **{whole: (0.5,)})
+    check_settings([bits, alone, elsewhere])
