@@ -99,11 +99,12 @@ def canonical_choice(
         widths: Channels kept by group; others are whole.
     """
     model_map = architecture.model_map
-    rank_fraction, decomposition = _canonical_rank(architecture, layer, choice, widths)
+    shape = _shape(architecture, layer, widths)
+    rank_fraction, decomposition = _canonical_rank(architecture, layer, choice, shape)
     choice = replace(choice, rank_fraction=rank_fraction, decomposition=decomposition)
     if choice.weight_bits == 32 and _is_quantized_anyway(model_map, layer, candidate):
         choice = replace(choice, weight_bits=8)
-    if _prunes_nothing(layer, choice, _shape(architecture, layer, widths)):
+    if _prunes_nothing(layer, choice, shape):
         choice = replace(choice, sparsity=0.0, pattern="dense")
     if choice.method == "joint" and choice.pattern != "element":
         choice = replace(choice, method="descent")  # only single zeros are chosen with codes
@@ -114,20 +115,15 @@ def canonical_choice(
     if choice.weight_bits >= _ROUNDED_BITS and choice.sparsity == 0:
         choice = replace(choice, method="rtn")
     if choice.group_size:
-        choice = _canonical_groups(architecture, layer, choice, candidate, widths)
+        segment = candidate.segment(model_map.segment_of_node[layer.node])
+        choice = _canonical_groups(layer, choice, segment, shape)
     return choice
 
 
 def _canonical_groups(
-    architecture: Architecture,
-    layer: Layer,
-    choice: LayerChoice,
-    candidate: Candidate,
-    widths: Mapping[str, int],
+    layer: Layer, choice: LayerChoice, segment: SegmentChoice, shape: tuple[int, ...]
 ) -> LayerChoice:
     """With groups only where some stored weight has them, and with a method that knows them."""
-    segment = candidate.segment(architecture.model_map.segment_of_node[layer.node])
-    shape = _shape(architecture, layer, widths)
     chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
     if not any(stored_group_size(layer, choice, segment, link.shape) for link in chain):
         return replace(choice, group_size=0)
@@ -137,10 +133,9 @@ def _canonical_groups(
 
 
 def _canonical_rank(
-    architecture: Architecture, layer: Layer, choice: LayerChoice, widths: Mapping[str, int]
+    architecture: Architecture, layer: Layer, choice: LayerChoice, shape: tuple[int, ...]
 ) -> tuple[float, Decomposition]:
     """The identity where the layer stays whole, else the first of its knob that gives the same chain."""
-    shape = _shape(architecture, layer, widths)
     chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
     if len(chain) == 1:
         return IDENTITY_CHOICE.rank_fraction, IDENTITY_CHOICE.decomposition
