@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 a bundle does not hold, or nothing was found; 2 a mistake 
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from paredown.search.disk import is_disk_full
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
@@ -60,7 +61,7 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
                     raise
                 raise mistake(str(error)) from error
             except OSError as error:
-                if error.errno not in _DISK_FULL:
+                if not is_disk_full(error):
                     raise
                 raise mistake(
                     f"there must be room to write {error.filename or 'the files of the run'}, got "
@@ -71,9 +72,6 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
         return guarded
 
     return register
-
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def mistake(message: str) -> typer.Exit:

@@ -11,6 +11,7 @@ from pathlib import Path
 from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search.bundle_task import TaskSource
 from paredown.search.decisions import decision_figure
+from paredown.search.disk import is_disk_full
 from paredown.search.display import Outline
 from paredown.search.evaluation import UNCOMPRESSED, reference
 from paredown.search.exporting import export
@@ -31,6 +32,9 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
     """Every member of the front as a bundle, re-opened and measured in a fresh process.
 
     A member that cannot be exported or verified is told so, and does not keep the others from it.
+
+    Raises:
+        OSError: The disk is full.
     """
     # What is on its way to MLflow would slow the machine that latencies are measured on.
     ledger.tracker.drain()
@@ -41,6 +45,8 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
         try:
             written.append(export(workbench, member, folder / BUNDLES, base))
         except Exception as error:  # the boundary of one bundle: the others are still exported
+            if is_disk_full(error):  # they have no room either
+                raise
             _log.exception("exporting %s failed", member.key)
             why = f"exporting it failed, {type(error).__name__}: {str(error)[:600]}"
             yield _check(broken(folder / BUNDLES / member.key, why), folder)

@@ -1,5 +1,6 @@
 """The front exported: one member that fails takes no other with it."""
 
+import errno
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,6 +12,9 @@ from paredown.search.pareto import front_of
 from paredown.search.verification import Verification
 
 
+NO_LOWERING = ZeroDivisionError("no lowering")
+
+
 def made_up(folder):
     return Verification(folder=folder, key=folder.name, predicted={}, measured={}, mismatches=())
 
@@ -20,11 +24,11 @@ def exported(monkeypatch, tmp_path, goals, make_evaluations):
     """Runs `export_front` with exporting and verifying made up: what was given and what came out."""
     written, bases = [], []
 
-    def run(evaluations, fails=()):
+    def run(evaluations, fails=(), error=NO_LOWERING):
         def export(workbench, member, folder, base):
             bases.append(base)
             if member.key in fails:
-                raise ZeroDivisionError("no lowering")
+                raise error
             return folder / member.key
 
         def verify_each(folders, source):
@@ -46,6 +50,13 @@ def exported(monkeypatch, tmp_path, goals, make_evaluations):
         return front, checks, written[1:], bases
 
     return run
+
+
+def test_a_full_disk_ends_the_export(exported, goals, make_evaluations):
+    evaluations = make_evaluations(30)
+    victim = front_of(evaluations, goals).members[1].key
+    with pytest.raises(OSError, match="no room"):
+        exported(evaluations, fails={victim}, error=OSError(errno.ENOSPC, "no room"))
 
 
 def test_a_member_that_cannot_be_exported_is_told_and_the_others_are_verified(
