@@ -11,7 +11,6 @@ from paredown.search.finish import export_front
 from paredown.search.pareto import front_of
 from paredown.search.verification import Verification
 
-
 NO_LOWERING = ZeroDivisionError("no lowering")
 
 
