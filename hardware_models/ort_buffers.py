@@ -19,7 +19,7 @@ from paredown.hardware_models.kinds import SPLITS, groups_of, weight_name
 from paredown.hardware_models.lifetimes import Lifetime
 from paredown.hardware_models.precision import Precision, read_precision
 from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.functions import GETITEM, QUANTISERS
 from paredown.spaces.graph import Node
 
 Form = Literal["plain", "blocked", "codes", "channels_last"]
@@ -131,7 +131,7 @@ class _Walk:
         """Adds the steps of one operator."""
         precision = self.precision
         inputs = precision.inputs[node.name]
-        if node.op == QDQ:
+        if node.op in QUANTISERS:
             self._quantize(node, inputs[0])
         elif node.op in SPLITS:
             self.forms[node.name] = self.forms[inputs[0]]
