@@ -19,7 +19,7 @@ from paredown.hardware_models.kinds import SPLITS, groups_of, weight_name
 from paredown.hardware_models.lifetimes import Lifetime
 from paredown.hardware_models.precision import Precision, read_precision
 from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.functions import GETITEM, QUANTISERS
+from paredown.spaces.functions import DYNAMIC_QDQ, GETITEM, QUANTISERS
 from paredown.spaces.graph import Node
 
 Form = Literal["plain", "blocked", "codes", "channels_last"]
@@ -120,6 +120,12 @@ class _Walk:
     def __post_init__(self) -> None:
         graph = self.blueprint.graph
         self.precision: Precision = read_precision(self.blueprint)
+        # A layer that alone reads codes of its own range makes them itself.
+        self.inside = frozenset(
+            node.name
+            for node in graph.nodes
+            if node.op == DYNAMIC_QDQ and len(graph.users[node.name]) == 1
+        )
         self.shapes = dict(zip(graph.inputs, graph.input_shapes, strict=True))
         self.shapes |= {node.name: node.shape for node in graph.nodes}
         for name, dtype in zip(graph.inputs, graph.input_dtypes, strict=True):
@@ -131,12 +137,14 @@ class _Walk:
         """Adds the steps of one operator."""
         precision = self.precision
         inputs = precision.inputs[node.name]
-        if node.op in QUANTISERS:
+        if node.name in self.inside:
+            self.forms[node.name] = {"plain": self.read(inputs[0], "plain")}
+        elif node.op in QUANTISERS:
             self._quantize(node, inputs[0])
         elif node.op in SPLITS:
             self.forms[node.name] = self.forms[inputs[0]]
             self.shapes[node.name] = self.shapes[inputs[0]]
-        elif node.name in precision.integer:
+        elif node.name in precision.integer and not self.inside.intersection(inputs):
             self._integer(node, inputs)
         elif node.name in precision.fused and self._is_absorbed(node, inputs):
             return

@@ -24,19 +24,18 @@ def reads_own_range(graph: Graph, node: Node) -> bool:
 def mark_dynamic(graph: Graph, layers: Collection[str]) -> Graph:
     """The graph with a node that rounds by range in front of the linear `layers` (names of nodes).
 
-    Layers that read the same value share it.
+    Layers that read the same value share it; the first of them names it.
     """
     nodes: list[Node] = []
-    marked: set[str] = set()
+    marked: dict[str, str] = {}
     for node in graph.nodes:
         if node.name in layers:
             value = node.args[0].name
-            name = f"{value}.d"
-            if name not in marked:
+            if value not in marked:
                 shape = graph.shape_of(value)
+                marked[value] = f"{node.name}.d"
                 args = (Ref(value), shape[0])
-                nodes.append(Node(name=name, op=DYNAMIC_QDQ, args=args, shape=shape))
-                marked.add(name)
-            node = replace(node, args=(Ref(name), *node.args[1:]))
+                nodes.append(Node(name=marked[value], op=DYNAMIC_QDQ, args=args, shape=shape))
+            node = replace(node, args=(Ref(marked[value]), *node.args[1:]))
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))

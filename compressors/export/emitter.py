@@ -31,8 +31,8 @@ Reading = Literal["folded", "codes", "narrow", "bare"]
 it loads the model, but never a DequantizeLinear. So "folded" is a Cast and a Mul, gone before the first
 run; "codes" widens to int8 by a Cast, gone too, and leaves the DequantizeLinear that integer kernels fuse
 with; "bare" gives those int8 codes alone, for a product whose result is scaled; "narrow" leaves the codes
-as they are, for the kernel that reads them. Scales of groups of inputs are spread over their columns first
-("folded"), or are that kernel's blocks ("narrow")."""
+as they are, for the kernel that reads them. Scales of groups of inputs are spread over their columns
+first ("folded"), or are that kernel's blocks ("narrow")."""
 
 
 @dataclass(frozen=True)
