@@ -258,7 +258,7 @@ class _Walk:
         if node.op in _GATED:
             again = self.read(inputs[0], form)
             reads = [again, self._step(extent, reads, reads)]
-        over = reads if kind in _IN_PLACE else []
+        over = reads if kind == "activation" else []
         self.forms[node.name] = {form: self._step(extent, reads, over)}
 
     def _stays_blocked(self, node: Node, inputs: tuple[str, ...]) -> bool:
