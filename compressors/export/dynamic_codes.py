@@ -1,9 +1,9 @@
 """Linear layers whose 8-bit inputs get their range in every run: codes in, floats out.
 
 DynamicQuantizeLinear gives codes, scale and zero point; MatMulInteger, Cast and Mul make floats of
-the product of codes. ONNX Runtime 1.31 fuses all of it and the addition of a bias: into
-DynamicQuantizeMatMul, or into MatMulIntegerToFloat where several layers read the same codes; an activation
-behind it stays its own.
+the product of codes. ONNX Runtime 1.31 fuses all of it and the addition of a bias, into
+DynamicQuantizeMatMul, or into MatMulIntegerToFloat where several layers read the same codes; an
+activation behind it stays its own.
 """
 
 from __future__ import annotations

@@ -90,3 +90,14 @@ def test_layers_that_find_their_ranges_are_predicted_to_the_byte(block):
         segments={s.name: dynamic for s in model_map.segments},
     )
     assert error_of(draft(model_map, candidate), block) == 0
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_holds_its_weights_and_its_values(causal, block):
+    class Attention(nn.Module):
+        def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    example = tuple(torch.randn(1, 2, 48, 8) for _ in range(3))
+    model_map = read_model_map(capture(Attention(), example))
+    assert error_of(draft(model_map, Candidate()), block) == 0
