@@ -69,6 +69,7 @@ def test_importing_the_config_imports_nothing_heavy():
         "cifar10_packed.yaml",
         "cifar10_architectures.yaml",
         "own_model/config.yaml",
+        "transformer/config.yaml",
     ],
 )
 def test_every_example_loads_and_survives_a_round_trip(name, data_folder, write_config):
