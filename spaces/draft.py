@@ -15,7 +15,7 @@ from paredown.spaces.blueprint import Blueprint, Index, OnnxType, Operator, Stor
 from paredown.spaces.candidate import Candidate, LayerChoice, Pattern, SegmentChoice
 from paredown.spaces.factors import (
     Chain,
-    factor_chain,
+    choice_chain,
     factor_weight,
     inner_node,
     outer_node,
@@ -58,7 +58,7 @@ def draft(
         choice = candidate.layer(layer.name)
         segment = candidate.segment(model_map.segment_of_node[layer.node])
         shape = shapes(layer.weight, layer.weight_shape)
-        chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+        chain = choice_chain(layer, shape, choice)
         if len(chain) > 1:
             graph = _split(graph, layer, chain)
         operators[layer.node] = _operators(layer, segment, chain)

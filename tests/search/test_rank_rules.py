@@ -32,7 +32,7 @@ def test_values_come_by_falling_weights_and_every_one_is_smaller(shape) -> None:
 
 def test_a_linear_layer_has_one_form_whatever_is_asked() -> None:
     found = rank_domain(layer_of(40, 40), (0.25,), ("spatial", "tucker"), 1, lambda *_: None)
-    assert found == ((0.25, "channel"),)
+    assert found == ((0.25, "channel", None),)
 
 
 def test_a_layer_that_no_rank_makes_smaller_stays_whole_and_it_is_said() -> None:

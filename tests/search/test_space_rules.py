@@ -169,7 +169,7 @@ def test_segments_and_blocks_follow_their_last_rule(build):
 
 
 def channel(*shares):
-    return tuple((share, "channel") for share in shares)
+    return tuple((share, "channel", None) for share in shares)
 
 
 def test_a_low_rank_that_saves_nothing_is_no_choice(build):
@@ -188,8 +188,8 @@ def test_forms_are_offered_where_they_save_weights_most_weights_first(build):
     space = build(rules)
     # Of 36,864: two of 18,432 and 10,240, three of 12,288 + 16 * 16 * 9, and so on.
     assert domains(space)["layer3.1.conv2:rank_fraction"] == (
-        (1.0, "channel"), (0.5, "channel"), (0.25, "spatial"),
-        (0.5, "tucker"), (0.25, "channel"), (0.25, "tucker"),
+        (1.0, "channel", None), (0.5, "channel", None), (0.25, "spatial", None),
+        (0.5, "tucker", None), (0.25, "channel", None), (0.25, "tucker", None),
     )  # fmt: skip
     assert domains(space)["linear:rank_fraction"] == channel(1.0, 0.5, 0.25)
     alone = build(LayerRule(layers=("*",), rank_fraction=(1.0, 0.5), decomposition=("spatial",)))
