@@ -128,7 +128,9 @@ def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = F
         surveyed = survey(checked)
         baseline = baseline_of(surveyed)
     if as_json:
-        tell_json(inspection_json(surveyed.space, surveyed.offered, baseline, surveyed.ranks.asked))
+        tell_json(
+            inspection_json(surveyed.space, surveyed.offered, baseline, surveyed.ranks.asked)
+        )
         return
     console.print(inspection(surveyed.space, surveyed.offered, baseline, surveyed.ranks.asked))
     for device in (surveyed.device, *surveyed.also):

@@ -83,7 +83,7 @@ def _with_errors(
         found = by_error(form)
         missed.append({error for error, each in found.items() if each is None})
         if missed[-1]:
-            errors = " or ".join(f"{error:g}" for error in sorted(missed[-1]))
+            errors = ", ".join(f"{error:g}" for error in sorted(missed[-1]))
             reason = f"at an error of {errors} it would hold no fewer weights than the layer"
             leave_out(f"decomposition {form} of {layer.name}", reason)
         for each in found.values():

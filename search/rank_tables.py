@@ -29,9 +29,12 @@ def rank_tables(architecture: Architecture, ranks: Answers) -> list[RenderableTy
         cells = rows.setdefault((question.layer, question.form), {})
         cells[question.error] = _cell(architecture, question, found)
     table = plain_table("rank by error", "form", *(f"error {error:g}" for error in errors))
+    table.columns[1].justify = "left"
     for (layer, form), cells in rows.items():
         table.add_row(layer, form, *(cells.get(error, "") for error in errors))
-    note = "[dim]ranks, and the share of the layer's weights; the error is that of its outputs[/dim]"
+    note = (
+        "[dim]ranks, and the share of the layer's weights; the error is that of its outputs[/dim]"
+    )
     return [table, note, ""]
 
 
