@@ -22,9 +22,6 @@ from paredown.compressors.matrix import row_errors
 from paredown.spaces.candidate import Decomposition
 from paredown.spaces.factors import chain_at, full_ranks, weights_at
 
-_GUESSES = 4
-"""Options that are guessed from the predictions before halving takes over."""
-
 _Shape = tuple[int, ...]
 _Ranks = tuple[int, ...]
 _Energies = NDArray[np.float64]
@@ -82,18 +79,29 @@ class _Options:
         within = {i for i, lost in self._lost.items() if lost <= error}
         end = min(within, default=len(self._ranks))
         start = max((i for i in self._lost if i < end), default=-1)
-        scale, tried = 1.0, 0
+        was_within, stride = None, 1
         while end - start > 1:
-            middle = (start + end) // 2
-            if tried < _GUESSES:
-                middle = int(np.argmax(np.append(self._predicted * scale <= error, True)))
+            middle = self._guess(start, end, error)
+            if was_within is not None:
+                # Guesses that go on to one side are next to each other: strides that double pass by.
+                middle = min(middle, end - stride) if was_within else max(middle, start + stride)
                 middle = min(max(middle, start + 1), end - 1)
-            lost, predicted = self._lost_at(middle), float(self._predicted[middle])
-            start, end = (start, middle) if lost <= error else (middle, end)
-            scale, tried = lost / predicted if predicted > 0 else 1.0, tried + 1
+            is_within = self._lost_at(middle) <= error
+            start, end = (start, middle) if is_within else (middle, end)
+            stride = 2 * stride if is_within == was_within else 1
+            was_within = is_within
         if end == len(self._ranks):
             return None
         return Found(ranks=self._ranks[end], lost=self._lost_at(end))
+
+    def _guess(self, start: int, end: int, error: float) -> int:
+        """The first option between these two that the predictions, put right by what is known, allow."""
+        known = [i for i in (start, end) if i in self._lost and self._predicted[i] > 0]
+        ratios = [self._lost[i] / self._predicted[i] for i in known] or [1.0]
+        between = np.arange(start + 1, end)
+        predicted = self._predicted[between] * np.interp(between, known or [start], ratios)
+        allowed = np.flatnonzero(predicted <= error)
+        return int(between[allowed[0] if len(allowed) else -1])
 
     def _lost_at(self, index: int) -> float:
         if index not in self._lost:

@@ -152,7 +152,7 @@ def test_a_resumed_search_keeps_the_ranks_it_began_with(search, tmp_path, monkey
     def never(*_):
         raise AssertionError("the ranks are known")
 
-    # On another machine: nothing of this one's cache, and rounding that would find other ranks.
+    # Whatever would be found now, by other rounding or other code.
     monkeypatch.setattr(found_ranks, "thinnest_ranks", never)
     resumed = search(tmp_path, rules, "search.evaluations=14", resume=True)
     assert resumed.evaluations[:TOTAL] == begun.evaluations
