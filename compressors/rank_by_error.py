@@ -45,7 +45,7 @@ def thinnest_ranks(
 ) -> dict[float, Found | None]:
     """By error, the ranks of fewest weights that lose no more; None where none saves weights.
 
-    Of the two ranks of "tucker" those are meant that lie on the front of weights and predicted error.
+    For "tucker" only those pairs are tried that no thinner pair is predicted to beat.
 
     Args:
         matrix: The weight (R, K).
