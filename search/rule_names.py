@@ -17,6 +17,7 @@ _MEANS_NOTHING_WITHOUT: Mapping[str, tuple[str, ...]] = {
     "pattern": ("sparsity",),
     "decomposition": ("rank_fraction", "rank_error"),
     "rank_step": ("rank_fraction", "rank_error"),
+    "ranges": ("activation_bits",),
 }
 
 
@@ -25,18 +26,17 @@ class RuleNameError(ValueError):
 
 
 def check_settings(rules: Sequence[Rule]) -> None:
-    """Refuses a setting of layers that says how to do what no rule asks for.
+    """Refuses a setting that says how to do what no rule asks for.
 
     Raises:
         RuleNameError: There is one.
     """
-    layers = {i: rule for i, rule in enumerate(rules) if isinstance(rule, LayerRule)}
     for part, wholes in _MEANS_NOTHING_WITHOUT.items():
-        if any(getattr(rule, name) is not None for rule in layers.values() for name in wholes):
+        if any(getattr(rule, name, None) is not None for rule in rules for name in wholes):
             continue
         whole = " or ".join(wholes)
-        for index, rule in layers.items():
-            if getattr(rule, part) is not None:
+        for index, rule in enumerate(rules):
+            if getattr(rule, part, None) is not None:
                 raise RuleNameError(
                     f"space.rules[{index}].{part}: means nothing without {whole}, got "
                     f"{getattr(rule, part)} and no rule with {whole}; add {whole} to the rule, or "
@@ -69,13 +69,11 @@ def check_rank_errors(rules: Sequence[Rule], maps: Iterable[ModelMap]) -> None:
     Raises:
         RuleNameError: There is such a rule.
     """
-    layers = {layer.name: layer for each in maps for layer in each.layers}
+    layers = [layer for each in maps for layer in each.layers]
     for index, rule in enumerate(rules):
         if not isinstance(rule, LayerRule) or rule.rank_error is None:
             continue
-        matched = [
-            each for n, each in layers.items() if any(fnmatchcase(n, g) for g in rule.layers)
-        ]
+        matched = [each for each in layers if any(fnmatchcase(each.name, g) for g in rule.layers)]
         if not any(map(is_factorizable, matched)):
             kinds = ", ".join(dict.fromkeys(_kind(layer) for layer in matched)) or "no layer"
             raise RuleNameError(

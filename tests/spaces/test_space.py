@@ -19,8 +19,8 @@ RANKS = (
     (0.3, "tucker", 0.6), (0.5, "tucker", 1.0), (0.1, "channel", None),
 )  # fmt: skip
 SEGMENT = tuple(
-    SegmentChoice(activation_bits=bits, container=container)
-    for bits in (32, 8)
+    SegmentChoice(activation_bits=bits, container=container, ranges=ranges)
+    for bits, ranges in ((32, "static"), (8, "dynamic"), (8, "static"))
     for container in ("compact", "fast")
 )
 
