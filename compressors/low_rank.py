@@ -79,6 +79,30 @@ def discarded_energy(weight: Tensor, gram: Tensor) -> Tensor:
     return tails.flip(0)
 
 
+def reading_energy(matrix: Tensor, gram: Tensor, width: int) -> Tensor:
+    """Output error at each rank 0..min of a first factor that is not improved, and a refit after it.
+
+    That first factor is the whitened start of `factorize`, and its rows at a lower rank are the leading
+    ones at a higher, so one Cholesky factor has the refits of all ranks: least squares in more and more
+    inputs, of which each removes its own part of the energy.
+
+    Args:
+        matrix: (R, K).
+        gram: (K, K).
+        width: Inputs that one output of the first factor reads; K is a multiple of it.
+    """
+    unfolded = _unfolded(matrix, width)
+    rank = min(unfolded.shape)
+    first, _ = whitened_svd(unfolded, gram_at_positions(gram, width), rank)
+    through = spread(first, matrix.shape[1])
+    seen = times_gram(through, gram)
+    factor = damped_cholesky((seen @ through.t()).unsqueeze(0), _FIT_DAMPING)[0]
+    removed = torch.linalg.solve_triangular(factor, seen @ matrix.double().t(), upper=False)
+    by_rank = removed.square().sum(dim=1).reshape(rank, -1).sum(dim=1)
+    energy = row_errors(matrix, gram).sum()
+    return torch.cat([energy.reshape(1), (energy - by_rank.cumsum(0)).clamp_min(0.0)])
+
+
 def factorize(matrix: Tensor, gram: Tensor, chain: Chain) -> tuple[Tensor, ...]:
     """One matrix for each link of the chain, which together lose little output energy.
 
@@ -154,14 +178,17 @@ def improved_first(matrix: Tensor, gram: Tensor, first: Tensor, rest: Tensor) ->
 def _starts(matrix: Tensor, gram: Tensor, rank: int, read: Sequence[int]) -> Iterator[Tensor]:
     """First factors (rank, what one output reads), whitened and plain."""
     width = math.prod(read)
-    positions = matrix.shape[1] // width
-    unfolded = matrix.double().reshape(-1, width, positions).transpose(1, 2).reshape(-1, width)
-    if len(unfolded) > width:
-        # The same directions from fewer rows.
-        unfolded = torch.linalg.qr(unfolded, mode="r").R
+    unfolded = _unfolded(matrix, width)
     seen = gram_at_positions(gram, width)
     for each in (seen, torch.ones_like(seen[0])):
         yield whitened_svd(unfolded, each, rank)[0].to(matrix.dtype)
+
+
+def _unfolded(matrix: Tensor, width: int) -> Tensor:
+    """The matrix with a row for each position, (., width) and float64, or fewer rows of equal Gram."""
+    positions = matrix.shape[1] // width
+    unfolded = matrix.double().reshape(-1, width, positions).transpose(1, 2).reshape(-1, width)
+    return torch.linalg.qr(unfolded, mode="r").R if len(unfolded) > width else unfolded
 
 
 def gram_at_positions(gram: Tensor, width: int) -> Tensor:

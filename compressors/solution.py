@@ -22,7 +22,7 @@ from paredown.compressors.ranges import Range
 from paredown.compressors.repair import output_moments, repair_rows
 from paredown.compressors.statistics import LayerStatistics
 from paredown.spaces.candidate import LayerChoice
-from paredown.spaces.factors import Chain, Link, factor_chain, form_of
+from paredown.spaces.factors import Chain, Link, choice_chain, form_of
 from paredown.spaces.model_map import Layer
 
 _INNER_DEVIATIONS = 4.0
@@ -98,9 +98,7 @@ def solve(
         same = Factor(values=weight, scale=None, mask=None)
         return Solution(factors=(same,), bias=bias, inner=(), matrix=dense)
     problem = _narrow(layer, dense, statistics, narrowing, has_bias=bias is not None)
-    chain = factor_chain(
-        problem.layer, problem.layer.weight_shape, choice.rank_fraction, choice.decomposition
-    )
+    chain = choice_chain(problem.layer, problem.layer.weight_shape, choice)
     parts, inner = _compress_chain(problem, chain, choice)
     matrix = compose([part.dense() for part in parts])
     full = _widen(matrix, problem.columns, dense.shape[1])

@@ -128,9 +128,11 @@ def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = F
         surveyed = survey(checked)
         baseline = baseline_of(surveyed)
     if as_json:
-        tell_json(inspection_json(surveyed.space, surveyed.offered, baseline))
+        tell_json(
+            inspection_json(surveyed.space, surveyed.offered, baseline, surveyed.ranks.asked)
+        )
         return
-    console.print(inspection(surveyed.space, surveyed.offered, baseline))
+    console.print(inspection(surveyed.space, surveyed.offered, baseline, surveyed.ranks.asked))
     for device in (surveyed.device, *surveyed.also):
         if device.caveat:
             console.print(f"\n[yellow]{device.caveat}[/yellow]")

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from paredown.search import style
-from paredown.search.display import name_of, show, summarize, title_of
+from paredown.search.display import name_of, shares_text, show, summarize, title_of
 from paredown.search.plots import dress
 from paredown.search.style import Picture
 from paredown.spaces.candidate import LayerChoice
@@ -137,7 +137,8 @@ def _zeros(choice: LayerChoice) -> str:
 
 
 def _rank(choice: LayerChoice) -> str:
-    """The form of a layer of lower rank, and the share of the rank that is kept."""
+    """The form of a layer of lower rank, and the share of each rank that is kept."""
     if choice.rank_fraction == 1:
         return "whole"
-    return f"{choice.decomposition} rank {choice.rank_fraction:.0%}"
+    shares = shares_text(choice.rank_fraction, choice.written_fraction)
+    return f"{choice.decomposition} rank {shares}"

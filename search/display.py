@@ -170,7 +170,7 @@ def summarize(candidate: Candidate, outline: Outline) -> Summary:
     return Summary(
         weight_bits=sum(c.weight_bits * share for c, share in choices),
         sparsity=sum(c.sparsity * share for c, share in choices),
-        rank_fraction=sum(c.rank_fraction * share for c, share in choices),
+        rank_fraction=sum(c.mean_rank_fraction * share for c, share in choices),
         grouped_share=sum(share for c, share in choices if c.group_size),
         int8_share=eight / (len(outline.segments) or 1),
         width_share=sum(kept.get(n, full) for n, full in outline.widths.items()) / channels
@@ -206,6 +206,15 @@ def describe(candidate: Candidate, outline: Outline) -> str:
     if candidate.dropped:
         parts.append(f"without {', '.join(candidate.dropped)}")
     return "; ".join(parts)
+
+
+def shares_text(share: float, written: float | None) -> str:
+    """The share kept of each full rank; `written` is that of the second where it differs.
+
+    >>> shares_text(0.5, None), shares_text(0.25, 0.5)
+    ('50%', '25% × 50%')
+    """
+    return f"{share:.0%}" if written is None else f"{share:.0%} × {written:.0%}"
 
 
 def _forms(candidate: Candidate, outline: Outline) -> str:

@@ -10,7 +10,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 
 from paredown.search.baseline import Baseline
-from paredown.search.display import show
+from paredown.search.display import shares_text, show
+from paredown.search.found_ranks import Answers
+from paredown.search.rank_tables import plain_ranks, rank_tables
 from paredown.search.tables import plain_table
 from paredown.spaces.candidate import SegmentChoice
 from paredown.spaces.capabilities import Capabilities
@@ -18,11 +20,19 @@ from paredown.spaces.model_map import LeftOut, ModelMap
 from paredown.spaces.space import Architecture, Knob, Space
 
 
-def inspection(space: Space, offered: Capabilities, baseline: Baseline) -> Group:
-    """The whole of `space` for a terminal; `offered` tells which knobs save bytes only."""
+def inspection(
+    space: Space, offered: Capabilities, baseline: Baseline, ranks: Answers | None = None
+) -> Group:
+    """The whole of `space` for a terminal.
+
+    Args:
+        offered: Tells which knobs save bytes only.
+        ranks: What was found for rules with `rank_error`.
+    """
     parts: list[RenderableType] = []
     for architecture in space.architectures:
         parts += _architecture(architecture, offered)
+        parts += rank_tables(architecture, ranks or {})
     count = len(space.dimensions())
     parts.append(
         f"[bold]The space[/bold] on {offered.device}: {count} open knobs, "
@@ -32,7 +42,9 @@ def inspection(space: Space, offered: Capabilities, baseline: Baseline) -> Group
     return Group(*parts)
 
 
-def inspection_json(space: Space, offered: Capabilities, baseline: Baseline) -> dict[str, Any]:
+def inspection_json(
+    space: Space, offered: Capabilities, baseline: Baseline, ranks: Answers | None = None
+) -> dict[str, Any]:
     """The same as plain values, in SI units; `uncompressed` by the names that goals have."""
     return {
         "device": offered.device,
@@ -41,6 +53,7 @@ def inspection_json(space: Space, offered: Capabilities, baseline: Baseline) -> 
         "architectures": [_plain(architecture) for architecture in space.architectures],
         "open_knobs": len(space.dimensions()),
         "log10_settings": space.log10_size,
+        "rank_by_error": plain_ranks(space, ranks or {}),
         "left_out": [{"what": item.what, "reason": item.reason} for item in space.left_out],
     }
 
@@ -198,8 +211,8 @@ def _value(knob: Knob, value: object) -> str:
         share, pattern = value
         return "none" if not share else f"{share:.0%} {pattern}"
     if knob.kind == "rank_fraction" and isinstance(value, tuple):
-        share, form = value
-        return "whole" if share == 1 else f"{share:.0%} {form}"
+        share, form, written = value
+        return "whole" if share == 1 else f"{shares_text(share, written)} {form}"
     if knob.kind == "drop":
         return "drop" if value else "keep"
     return str(value)

@@ -8,15 +8,16 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from paredown.search.schema_space import Rule
-from paredown.spaces.model_map import ModelMap
+from paredown.search.schema_space import LayerRule, Rule
+from paredown.spaces.factors import is_factorizable
+from paredown.spaces.model_map import Layer, ModelMap
 
 _SHOWN = 8
-_MEANS_NOTHING_WITHOUT: Mapping[str, str] = {
-    "pattern": "sparsity",
-    "decomposition": "rank_fraction",
-    "rank_step": "rank_fraction",
-    "ranges": "activation_bits",
+_MEANS_NOTHING_WITHOUT: Mapping[str, tuple[str, ...]] = {
+    "pattern": ("sparsity",),
+    "decomposition": ("rank_fraction", "rank_error"),
+    "rank_step": ("rank_fraction", "rank_error"),
+    "ranges": ("activation_bits",),
 }
 
 
@@ -30,9 +31,10 @@ def check_settings(rules: Sequence[Rule]) -> None:
     Raises:
         RuleNameError: There is one.
     """
-    for part, whole in _MEANS_NOTHING_WITHOUT.items():
-        if any(getattr(rule, whole, None) is not None for rule in rules):
+    for part, wholes in _MEANS_NOTHING_WITHOUT.items():
+        if any(getattr(rule, name, None) is not None for rule in rules for name in wholes):
             continue
+        whole = " or ".join(wholes)
         for index, rule in enumerate(rules):
             if getattr(rule, part, None) is not None:
                 raise RuleNameError(
@@ -59,6 +61,29 @@ def check_rule_names(rules: Sequence[Rule], maps: Iterable[ModelMap]) -> None:
                     f"space.rules[{index}].{kind}: must match {kind} of the model, got {glob!r}; "
                     f"{_remedy(glob, kind, names)}"
                 )
+
+
+def check_rank_errors(rules: Sequence[Rule], maps: Iterable[ModelMap]) -> None:
+    """Refuses `rank_error` for layers of which none can become several operators.
+
+    Raises:
+        RuleNameError: There is such a rule.
+    """
+    layers = [layer for each in maps for layer in each.layers]
+    for index, rule in enumerate(rules):
+        if not isinstance(rule, LayerRule) or rule.rank_error is None:
+            continue
+        matched = [each for each in layers if any(fnmatchcase(each.name, g) for g in rule.layers)]
+        if not any(map(is_factorizable, matched)):
+            kinds = ", ".join(dict.fromkeys(_kind(layer) for layer in matched)) or "no layer"
+            raise RuleNameError(
+                f"space.rules[{index}].rank_error: must match a linear layer or an ungrouped 2-d "
+                f"convolution, got {kinds}; name such layers, or delete rank_error"
+            )
+
+
+def _kind(layer: Layer) -> str:
+    return f"grouped {layer.kind}" if layer.groups > 1 else layer.kind
 
 
 def _remedy(glob: str, kind: str, names: Sequence[str]) -> str:

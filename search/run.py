@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
 from paredown.search.prediction import DamageTerms
 from paredown.search.report import BundleCheck
-from paredown.search.run_record import CONFIG, JOURNAL, LATENCY, read_run
+from paredown.search.run_record import CONFIG, JOURNAL, LATENCY, RANKS, read_run
 from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore
 from paredown.search.workbench import Workbench, prepare
@@ -101,7 +102,7 @@ def run(
     started_s = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     watch.stage("reading the model, collecting statistics, timing sample networks")
-    workbench = prepare(config, folder / LATENCY)
+    workbench = prepare(config, folder / LATENCY, folder / RANKS)
     rows = _first_rows(workbench)
     # Relative bounds need it before the search starts.
     base = workbench.evaluate_uncompressed(rows)
@@ -109,6 +110,8 @@ def run(
     ledger = Ledger.open(workbench, goals, folder, watch, resume=resume)
     # Only now is the folder ours: a refused resumption leaves the earlier config as it was.
     write_text_whole(folder / CONFIG, dump_config(config))
+    if ranks := workbench.ranks.to_json():
+        write_text_whole(folder / RANKS, json.dumps(ranks, indent=1))
     sitting = _Sitting(workbench, ledger, folder, watch, started_s)
     try:
         ledger.start(base)
@@ -207,8 +210,9 @@ def _claim(folder: Path, resume: bool) -> None:
             "add --resume to go on with it, or choose another `name` or `output.folder`"
         )
     if not has_study:
-        # Of a search that ended before its study began: its times are not this one's.
-        (folder / LATENCY).unlink(missing_ok=True)
+        # Of a search that ended before its study began: its times and ranks are not this one's.
+        for name in (LATENCY, RANKS):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _first_rows(workbench: Workbench) -> int | None:

@@ -14,6 +14,7 @@ from paredown.search.pick import pick
 JOURNAL = "study.journal"
 CONFIG = "config.yaml"
 LATENCY = "latency.json"
+RANKS = "ranks.json"
 BUNDLES = "bundles"
 RUNG = "rung"
 """Attribute of the journal: the rung whose front is the run's."""

@@ -20,6 +20,7 @@ from paredown.spaces.candidate import (
 ActivationBits = Literal[8, 32]
 SparsityPattern = Literal["element", "2:4", "block"]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
+RankError = Annotated[float, Field(gt=0.0, lt=1.0)]
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -63,6 +64,11 @@ class LayerRule(Section):
     )
     rank_fraction: Annotated[tuple[Share, ...], _choices] | None = Field(
         None, description="Shares of the full rank to keep, each in (0, 1]; 1 leaves it whole."
+    )
+    rank_error: Annotated[tuple[RankError, ...], _choices] | None = Field(
+        None,
+        description="Shares of a layer's output energy that a low rank may lose, each in (0, 1): for "
+        "each form the thinnest ranks that lose no more.",
     )
     decomposition: Annotated[tuple[Decomposition, ...], _choices] | None = Field(
         None,

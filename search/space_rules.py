@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, get_args
 
+from paredown.search.found_ranks import FindRanks
 from paredown.search.rank_rules import rank_domain
-from paredown.search.rule_names import check_rule_names, check_settings
+from paredown.search.rule_names import check_rank_errors, check_rule_names, check_settings
 from paredown.search.scale_rules import group_sizes
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SpaceSection
 from paredown.search.segment_rules import segment_choices, segment_tie
 from paredown.search.sparsity_rules import sparsity_domain
 from paredown.search.tied_knobs import SpaceError as SpaceError
-from paredown.search.tied_knobs import joined
+from paredown.search.tied_knobs import check_untied, joined
 from paredown.spaces.candidate import Method, SegmentChoice
 from paredown.spaces.capabilities import Capabilities
 from paredown.spaces.draft import onnx_type
+from paredown.spaces.knobs import RankValue
 from paredown.spaces.model_map import Layer, LeftOut, ModelMap, Segment
 from paredown.spaces.space import Architecture, Knob, KnobKind, Space
 
@@ -34,6 +37,7 @@ def build_space(
     maps: Mapping[str, ModelMap],
     capabilities: Capabilities,
     goals: Sequence[str],
+    find_ranks: FindRanks | None = None,
 ) -> Space:
     """The space of all architectures.
 
@@ -42,6 +46,7 @@ def build_space(
         maps: By architecture name, the reference first.
         capabilities: What the device offers: widths come in its steps, types are those it loads.
         goals: Metrics that are optimised.
+        find_ranks: Asked where a rule has `rank_error`.
 
     Raises:
         RuleNameError, ScaleRuleError, SpaceError: A rule names what is not there, says how to do what
@@ -49,10 +54,11 @@ def build_space(
     """
     check_settings(section.rules)
     check_rule_names(section.rules, maps.values())
+    check_rank_errors(section.rules, maps.values())
     architectures = []
     left_out: dict[str, LeftOut] = {}
     for name, model_map in maps.items():
-        builder = _Builder(section, model_map, capabilities, frozenset(goals))
+        builder = _Builder(section, name, model_map, capabilities, frozenset(goals), find_ranks)
         architectures.append(
             Architecture(name=name, model_map=model_map, knobs=tuple(builder.knobs()))
         )
@@ -70,9 +76,11 @@ def build_space(
 @dataclass
 class _Builder:
     section: SpaceSection
+    name: str
     model_map: ModelMap
     capabilities: Capabilities
     goals: frozenset[str]
+    find_ranks: FindRanks | None
     left_out: list[LeftOut] = field(default_factory=list)
 
     def knobs(self) -> list[Knob]:
@@ -109,8 +117,8 @@ class _Builder:
             domains["weight_bits"] = self._bits(self._run_bits(layer, values["weight_bits"]))
         if "sparsity" in values:
             domains["sparsity"] = self._sparsities(values)
-        if "rank_fraction" in values:
-            domains["rank_fraction"] = self._ranks(layer, values)
+        if "rank_fraction" in values or "rank_error" in values:
+            domains["rank_fraction"] = self._ranks(layer, values, tie)
         if "method" in values:
             # `Method` names them from the plainest to the best, and the best comes first.
             rank = get_args(Method).index
@@ -126,12 +134,12 @@ class _Builder:
 
     def _run_bits(self, layer: Layer, asked: Sequence[int]) -> list[int]:
         """Widths that the device runs or at least stores, widest first."""
-        runs = [bits for bits in sorted(asked, reverse=True) if self._runs(bits)]
+        can = self.capabilities.weight_bits
+        runs = [bits for bits in sorted(asked, reverse=True) if bits in can]
         if not runs:
             raise SpaceError(
                 f"weight_bits of layer {layer.name!r} must hold one that {self.capabilities.device} "
-                f"runs, of {list(self.capabilities.weight_bits)}, got {list(asked)}; add one to "
-                "its rule"
+                f"runs, of {list(can)}, got {list(asked)}; add one to its rule"
             )
         gone = [str(bits) for bits in asked if bits not in runs]
         if gone:
@@ -139,18 +147,23 @@ class _Builder:
             self._leave_out(f"weight bits {', '.join(gone)}", f"{device} does not run them")
         return runs
 
-    def _runs(self, bits: int) -> bool:
-        return bits in self.capabilities.weight_bits
-
-    def _ranks(self, layer: Layer, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Shares of the rank and forms that save weights and, where time counts, have full width."""
-        step = self.capabilities.rank_step if self._times else 1
+    def _ranks(
+        self, layer: Layer, values: Mapping[str, Any], tie: int | None
+    ) -> tuple[RankValue, ...]:
+        """Ranks and forms that save weights and, where time counts, have full width."""
+        step = values.get("rank_step") or (self.capabilities.rank_step if self._times else 1)
+        by_error = None
+        if "rank_error" in values:
+            check_untied(tie, layer.name)
+            assert self.find_ranks is not None
+            by_error = partial(self.find_ranks, self.name, layer, values["rank_error"], step)
         return rank_domain(
             layer,
-            values["rank_fraction"],
+            values.get("rank_fraction", ()),
             values.get("decomposition", ("channel",)),
-            values.get("rank_step") or step,
+            step,
             self._leave_out,
+            by_error,
         )
 
     @property

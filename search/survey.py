@@ -1,4 +1,7 @@
-"""What a config names, read before any data is run through it: networks, device and space."""
+"""What a config names, read before a search: networks, device and space.
+
+No data is run through a network unless a rule asks for ranks by their error.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from pathlib import Path
 from paredown.hardware_models.costs import WEIGHT_MEMORY, has_weight_memory
 from paredown.hardware_models.device import Device, DeviceError, load_device
 from paredown.hardware_models.offered import capabilities
+from paredown.search.collecting import Collected
+from paredown.search.found_ranks import FindRanks, FoundRanks, read_ranks
 from paredown.search.schema import Config
 from paredown.search.space_rules import build_space
 from paredown.search.tasks import Task, load_task
@@ -21,7 +26,11 @@ from paredown.spaces.space import Architecture, Space
 
 @dataclass(frozen=True, kw_only=True)
 class Surveyed:
-    """A config's model before any data was run through it: enough to inspect and to price."""
+    """A config's model before it is searched: enough to inspect and to price.
+
+    `ranks` has what was found for rules with `rank_error`; `collected` gives calibration statistics,
+    which are collected when they are first asked for.
+    """
 
     config: Config
     task: Task
@@ -30,20 +39,26 @@ class Surveyed:
     device: Device
     also: tuple[Device, ...]
     offered: Capabilities
+    collected: Collected
+    ranks: FoundRanks
 
 
-def survey(config: Config) -> Surveyed:
-    """Reads the task, the networks and the device, and draws the space; no statistics yet.
+def survey(config: Config, ranks_file: Path | None = None) -> Surveyed:
+    """Reads the task, the networks and the device, and draws the space.
+
+    Args:
+        ranks_file: Ranks that a run was begun with, which are taken as they are.
 
     Raises:
-        TaskError, DataError, UserCodeError, CaptureError, DeviceError, SpaceError: What the config
-            names cannot be used.
+        TaskError, DataError, UserCodeError, CaptureError, DeviceError, SpaceError, RankFileError:
+            What the config names cannot be used.
     """
 
-    def draw(maps: Mapping[str, ModelMap], offered: Capabilities) -> Space:
-        return build_space(config.space, maps, offered, [goal.metric for goal in config.goals])
+    def draw(maps: Mapping[str, ModelMap], offered: Capabilities, find: FindRanks) -> Space:
+        goals = [goal.metric for goal in config.goals]
+        return build_space(config.space, maps, offered, goals, find)
 
-    return _survey(config, None, draw)
+    return _survey(config, None, draw, ranks_file)
 
 
 def survey_part(config: Config, architectures: Collection[str]) -> Surveyed:
@@ -53,11 +68,11 @@ def survey_part(config: Config, architectures: Collection[str]) -> Surveyed:
         TaskError, DataError, UserCodeError, CaptureError, DeviceError: As `survey`.
     """
 
-    def without_knobs(maps: Mapping[str, ModelMap], _: Capabilities) -> Space:
+    def without_knobs(maps: Mapping[str, ModelMap], _: Capabilities, __: FindRanks) -> Space:
         parts = (Architecture(name=name, model_map=m, knobs=()) for name, m in maps.items())
         return Space(architectures=tuple(parts))
 
-    return _survey(config, architectures, without_knobs)
+    return _survey(config, architectures, without_knobs, None)
 
 
 def _further_device(name_or_path: str) -> Device:
@@ -83,7 +98,8 @@ def _check_goals(config: Config, device: Device) -> None:
 def _survey(
     config: Config,
     architectures: Collection[str] | None,
-    draw: Callable[[Mapping[str, ModelMap], Capabilities], Space],
+    draw: Callable[[Mapping[str, ModelMap], Capabilities, FindRanks], Space],
+    ranks_file: Path | None,
 ) -> Surveyed:
     task = load_task(config)
     device = load_device(config.hardware.device)
@@ -97,12 +113,16 @@ def _survey(
     }
     maps = {name: read_model_map(each) for name, each in captured.items()}
     offered = joint([capabilities(each) for each in (device, *also)])
+    collected = Collected(config, task, captured, maps)
+    ranks = FoundRanks(captured, collected, read_ranks(ranks_file))
     return Surveyed(
         config=config,
         task=task,
         captured=captured,
-        space=draw(maps, offered),
+        space=draw(maps, offered, ranks.of),
         device=device,
         also=also,
         offered=offered,
+        collected=collected,
+        ranks=ranks,
     )

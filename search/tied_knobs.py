@@ -11,6 +11,22 @@ class SpaceError(ValueError):
     """The rules leave nothing to search."""
 
 
+def check_untied(tie: int | None, layer: str) -> None:
+    """Refuses a rule that ties a layer with `rank_error`, which finds ranks for each layer alone.
+
+    Args:
+        tie: Position of the rule that ties the layer; None where none does.
+
+    Raises:
+        SpaceError: It is tied.
+    """
+    if tie is not None:
+        raise SpaceError(
+            f"space.rules[{tie}].tie: tied layers share one choice, got layer {layer!r} with "
+            "rank_error, which gives each its own ranks; take rank_fraction, or do not tie them"
+        )
+
+
 def joined(
     knob: Knob | None, tie: int, kind: KnobKind, target: str, domain: tuple[Any, ...]
 ) -> Knob:

@@ -10,27 +10,27 @@ from pathlib import Path
 
 from torch import Tensor
 
-from paredown.compressors.calibration import CalibrationData, calibrate
+from paredown.compressors.calibration import Calibration
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.database import Database
 from paredown.compressors.export.sizes import file_sizes
 from paredown.compressors.shelf import Shelf
-from paredown.compressors.statistics import summed_cross_entropy
 from paredown.hardware_models.costs import CostModels
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.elsewhere import latencies_elsewhere
 from paredown.hardware_models.latency import RooflineLatency
 from paredown.hardware_models.measure import MeasureError
 from paredown.hardware_models.workload import read_work
-from paredown.search.cache import cache_folder, digest
+from paredown.search.cache import cache_folder
+from paredown.search.collecting import RESTORED_ROWS
 from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Score
+from paredown.search.found_ranks import FoundRanks
 from paredown.search.latency_source import kept_latency_model
-from paredown.search.schema import Config, CustomTask
+from paredown.search.schema import Config
 from paredown.search.scoring import Evaluator, channels_last, score
 from paredown.search.splits import Split
 from paredown.search.survey import Surveyed, survey, survey_part
-from paredown.search.tasks import Task, UserLoss
-from paredown.search.user_code import code_digest
+from paredown.search.tasks import Task
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.capture import Captured, as_inputs
@@ -40,13 +40,8 @@ from paredown.spaces.space import Space
 
 _log = logging.getLogger(__name__)
 
-_CALIBRATION_BATCH = 64
-STATISTICS_BYTES = 4 * 2**30
-"""Calibration statistics kept on disk, over all models and runs."""
 SOLUTION_BYTES = 4 * 2**30
 """Compressed layers kept on disk, over all models and runs."""
-RESTORED_ROWS = 512
-"""Calibration rows that statistics are restored on: more cost time and change little."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +54,7 @@ class Workbench:
     device: Device
     evaluator: Evaluator
     cost_models: CostModels
+    ranks: FoundRanks
     also: tuple[Device, ...] = ()
 
     @property
@@ -123,17 +119,21 @@ class Workbench:
         return score(model, split, self.task.metric, self.task.loss, rows)
 
 
-def prepare(config: Config, latency_file: Path | None = None) -> Workbench:
+def prepare(
+    config: Config, latency_file: Path | None = None, ranks_file: Path | None = None
+) -> Workbench:
     """The workbench of a config: survey, calibration statistics, latency model.
 
     Args:
         latency_file: Where the fitted latency model is kept: read when it exists, so that costs stay
             frozen over a run and its resumption, written otherwise.
+        ranks_file: The ranks that a run was begun with, see `survey`; only read.
 
     Raises:
         LatencyError: `latency_file` holds no latency model, or that of another device or kind.
+        RankFileError: `ranks_file` holds something else.
     """
-    surveyed = survey(config)
+    surveyed = survey(config, ranks_file)
     return _equip(surveyed, tuple(surveyed.captured), latency_file)
 
 
@@ -153,7 +153,9 @@ def _equip(
 ) -> Workbench:
     config, task, space = surveyed.config, surveyed.task, surveyed.space
     databases = {
-        name: _database(surveyed.captured[name], space.by_name[name].model_map, task, config)
+        name: _database(
+            surveyed.captured[name], space.by_name[name].model_map, surveyed.collected.of(name)
+        )
         for name in architectures
     }
     first = space.architectures[0]
@@ -171,6 +173,7 @@ def _equip(
         space=space,
         device=surveyed.device,
         also=surveyed.also,
+        ranks=surveyed.ranks,
         evaluator=evaluator,
         cost_models=CostModels(
             device=surveyed.device,
@@ -193,39 +196,8 @@ def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:
     return [channels_last(x) for x in as_inputs(model_map.graph, split.rows(0, rows)[0])]
 
 
-def _database(captured: Captured, model_map: ModelMap, task: Task, config: Config) -> Database:
-    split = task.splits.calibration
-    graph = captured.graph
-    rows = min(RESTORED_ROWS, len(split))
-    batches = [(as_inputs(graph, i), t) for i, t in split.batches(_CALIBRATION_BATCH, rows)]
-    classifies = task.loss_name == "cross_entropy"
-
-    def summed_loss(outputs: tuple[Tensor, ...], targets: object) -> Tensor:
-        size = targets[0].shape[0] if isinstance(targets, tuple) else targets.shape[0]  # type: ignore[attr-defined]
-        return task.loss(outputs, targets) * size  # type: ignore[arg-type]
-
-    loss_digest = _loss_digest(task, config)
-    calibration = calibrate(
-        graph,
-        captured.tensors,
-        model_map.layers,
-        CalibrationData(
-            batches=[inputs for inputs, _ in batches],
-            loss=summed_cross_entropy if classifies else summed_loss,
-            targets=None if classifies else [targets for _, targets in batches],
-            loss_digest=loss_digest or "",
-            seed=config.search.seed,
-        ),
-        shelf=Shelf(cache_folder() / "statistics", STATISTICS_BYTES) if loss_digest else None,
-    )
+def _database(captured: Captured, model_map: ModelMap, calibration: Calibration) -> Database:
     shelf = Shelf(cache_folder() / "solutions", SOLUTION_BYTES)
     return Database(
         model_map, captured.tensors, calibration.statistics, calibration.ranges, shelf=shelf
     )
-
-
-def _loss_digest(task: Task, config: Config) -> str | None:
-    """Stands for the loss; of the user's own, for all code it may use. None if that is no file."""
-    if not isinstance(task.loss, UserLoss) or not isinstance(config.task, CustomTask):
-        return digest(task.loss_name)
-    return code_digest(task.loss_name, config.task.code_folder)

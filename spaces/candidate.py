@@ -28,12 +28,15 @@ class LayerChoice:
     `sparsity` is the share of weights set to zero, in [0, 1); `pattern` says how they lie (`zeros.py`).
     `rank_fraction` is the share of the full rank kept; 1 leaves the layer whole. `decomposition` is the
     form of what is not whole: "channel" (the kernel to few channels, then pointwise), "spatial" (down,
-    then to the right) or "tucker" (pointwise, the kernel between few channels, pointwise). `method`
-    finds zeros and codes: "rtn" by magnitude and rounding to nearest, "laq" weighed by the curvature
-    (OBD, LAQ), "gptq" with compensation (SparseGPT, GPTQ), "adaround" by exact OBS and learned rounding,
-    "obq" weight by weight (exact OBS, OBQ), "descent" by exact OBS and coordinate descent from GPTQ,
-    "joint" as that with zeros and codes chosen together. `group_size` is how many consecutive inputs of
-    a linear layer's output share a scale; 0 gives each output one.
+    then to the right) or "tucker" (pointwise, the kernel between few channels, pointwise).
+    `written_fraction` is the share of tucker's second rank, what the kernel writes, where it differs
+    from the first's.
+
+    `method` finds zeros and codes: "rtn" by magnitude and rounding to nearest, "laq" weighed by the
+    curvature (OBD, LAQ), "gptq" with compensation (SparseGPT, GPTQ), "adaround" by exact OBS and learned
+    rounding, "obq" weight by weight (exact OBS, OBQ), "descent" by exact OBS and coordinate descent from
+    GPTQ, "joint" as that with zeros and codes chosen together. `group_size` is how many consecutive
+    inputs of a linear layer's output share a scale; 0 gives each output one.
     """
 
     weight_bits: int = 32
@@ -41,12 +44,20 @@ class LayerChoice:
     pattern: Pattern = "dense"
     rank_fraction: float = 1.0
     decomposition: Decomposition = "channel"
+    written_fraction: float | None = None
     method: Method = "rtn"
     group_size: GroupSize = 0
 
     @property
     def is_identity(self) -> bool:
         return self == IDENTITY_CHOICE
+
+    @property
+    def mean_rank_fraction(self) -> float:
+        """The share of the full rank kept; of two ranks the mean of their shares."""
+        if self.written_fraction is None:
+            return self.rank_fraction
+        return (self.rank_fraction + self.written_fraction) / 2
 
 
 IDENTITY_CHOICE = LayerChoice()

@@ -10,13 +10,12 @@ from paredown.spaces.candidate import (
     GROUPED_METHODS,
     IDENTITY_CHOICE,
     Candidate,
-    Decomposition,
     LayerChoice,
     SegmentChoice,
 )
 from paredown.spaces.draft import kept_count, stored_group_size
-from paredown.spaces.factors import factor_chain, form_of
-from paredown.spaces.knobs import Architecture
+from paredown.spaces.factors import choice_chain, factor_chain, form_of
+from paredown.spaces.knobs import Architecture, RankValue
 from paredown.spaces.model_map import Layer, ModelMap
 from paredown.spaces.slicing import narrowed_size
 
@@ -103,8 +102,10 @@ def canonical_choice(
     """
     model_map = architecture.model_map
     shape = _shape(architecture, layer, widths)
-    rank_fraction, decomposition = _canonical_rank(architecture, layer, choice, shape)
-    choice = replace(choice, rank_fraction=rank_fraction, decomposition=decomposition)
+    rank_fraction, form, written = _canonical_rank(architecture, layer, choice, shape)
+    choice = replace(
+        choice, rank_fraction=rank_fraction, decomposition=form, written_fraction=written
+    )
     if choice.weight_bits == 32 and _is_quantized_anyway(model_map, layer, candidate):
         choice = replace(choice, weight_bits=8)
     if _prunes_nothing(layer, choice, shape):
@@ -128,7 +129,7 @@ def _canonical_groups(
     layer: Layer, choice: LayerChoice, segment: SegmentChoice, shape: tuple[int, ...]
 ) -> LayerChoice:
     """With groups only where some stored weight has them, and with a method that knows them."""
-    chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+    chain = choice_chain(layer, shape, choice)
     if not any(stored_group_size(layer, choice, segment, link.shape) for link in chain):
         return replace(choice, group_size=0)
     if choice.method not in GROUPED_METHODS:
@@ -138,15 +139,19 @@ def _canonical_groups(
 
 def _canonical_rank(
     architecture: Architecture, layer: Layer, choice: LayerChoice, shape: tuple[int, ...]
-) -> tuple[float, Decomposition]:
-    """The identity where the layer stays whole, else the first of its knob that gives the same chain."""
-    chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+) -> RankValue:
+    """The identity where the layer stays whole, else the first of its knob that gives the same chain.
+
+    A second share is kept only where it makes another chain than the first share alone.
+    """
+    chain = choice_chain(layer, shape, choice)
     if len(chain) == 1:
-        return IDENTITY_CHOICE.rank_fraction, IDENTITY_CHOICE.decomposition
-    form = form_of(layer, choice.decomposition)
+        return IDENTITY_CHOICE.rank_fraction, IDENTITY_CHOICE.decomposition, None
+    form, share = form_of(layer, choice.decomposition), choice.rank_fraction
+    is_one_share = factor_chain(layer, shape, share, form) == chain
+    own = (share, form, None if is_one_share else choice.written_fraction)
     known = architecture.ranks.get(layer.name, ())
-    same = (share for share, each in known if factor_chain(layer, shape, share, each) == chain)
-    return next(same, choice.rank_fraction), form
+    return next((each for each in known if factor_chain(layer, shape, *each) == chain), own)
 
 
 def _shape(architecture: Architecture, layer: Layer, widths: Mapping[str, int]) -> tuple[int, ...]:
@@ -162,7 +167,7 @@ def _prunes_nothing(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -
     """Whether every weight stays: too few columns for a block, or a share that rounds to none."""
     if choice.sparsity == 0 or choice.pattern == "dense":
         return True
-    chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+    chain = choice_chain(layer, shape, choice)
     return all(kept_count(layer, choice, link.shape) == math.prod(link.shape) for link in chain)
 
 

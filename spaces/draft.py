@@ -16,7 +16,7 @@ from paredown.spaces.candidate import Candidate, LayerChoice, Pattern, SegmentCh
 from paredown.spaces.dynamic_values import mark_dynamic
 from paredown.spaces.factors import (
     Chain,
-    factor_chain,
+    choice_chain,
     factor_weight,
     inner_node,
     outer_node,
@@ -60,7 +60,7 @@ def draft(
         segment = candidate.segment(model_map.segment_of_node[layer.node])
         segment = segment.of_layer(layer.kind, choice.weight_bits)
         shape = shapes(layer.weight, layer.weight_shape)
-        chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
+        chain = choice_chain(layer, shape, choice)
         if len(chain) > 1:
             graph = _split(graph, layer, chain)
         operators[layer.node] = _operators(layer, segment, chain)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from paredown.spaces.candidate import Decomposition
+from paredown.spaces.candidate import Decomposition, LayerChoice
 from paredown.spaces.graph import Arg, Node, Ref
 from paredown.spaces.model_map import Layer
 
@@ -40,8 +41,19 @@ class Link:
 Chain = tuple[Link, ...]
 
 
+def choice_chain(layer: Layer, shape: _Shape, choice: LayerChoice) -> Chain:
+    """`factor_chain` of what `choice` asks for."""
+    return factor_chain(
+        layer, shape, choice.rank_fraction, choice.decomposition, choice.written_fraction
+    )
+
+
 def factor_chain(
-    layer: Layer, shape: _Shape, fraction: float, decomposition: Decomposition
+    layer: Layer,
+    shape: _Shape,
+    fraction: float,
+    decomposition: Decomposition,
+    written_fraction: float | None = None,
 ) -> Chain:
     """The operators that a layer of this weight shape becomes; a single one where it stays whole.
 
@@ -52,12 +64,22 @@ def factor_chain(
         shape: Of the weight, after narrowing.
         fraction: Share of each full rank that is kept.
         decomposition: What is asked for; see `form_of`.
+        written_fraction: The share of the second of two full ranks ("tucker"); None is `fraction`.
     """
     whole = (Link(shape=shape, axes=tuple(range(len(shape) - 2))),)
-    if fraction >= 1 or layer.kind not in _FACTORIZABLE or layer.groups != 1:
+    if fraction >= 1 or not is_factorizable(layer):
         return whole
-    chain = _CHAINS[form_of(layer, decomposition)](shape, fraction)
+    form = form_of(layer, decomposition)
+    shares = (fraction, fraction if written_fraction is None else written_fraction)
+    # A form of one rank has no use for the second share.
+    pairs = zip(shares, full_ranks(form, shape), strict=False)
+    chain = chain_at(form, shape, [max(1, round(share * full)) for share, full in pairs])
     return chain if weight_count(chain) < weight_count(whole) else whole
+
+
+def is_factorizable(layer: Layer) -> bool:
+    """Whether the layer can become several operators of low rank."""
+    return layer.kind in _FACTORIZABLE and layer.groups == 1
 
 
 def form_of(layer: Layer, decomposition: Decomposition) -> Decomposition:
@@ -76,32 +98,64 @@ def weight_count(chain: Chain) -> int:
     return sum(math.prod(link.shape) for link in chain)
 
 
-def _channel(shape: _Shape, fraction: float) -> Chain:
+def full_ranks(form: Decomposition, shape: _Shape) -> tuple[int, ...]:
+    """The ranks at which a form can be any weight of this shape: one, or for "tucker" two.
+
+    >>> full_ranks("tucker", (32, 16, 3, 3)), full_ranks("spatial", (32, 16, 3, 3))
+    ((16, 32), (48,))
+    """
+    out, inputs, *kernel = shape
+    reach = math.prod(kernel)
+    if form == "channel":
+        return (min(out, inputs * reach),)
+    if form == "spatial":
+        return (min(inputs * kernel[0], out * kernel[1]),)
+    return min(inputs, out * reach), min(out, inputs * reach)
+
+
+def chain_at(form: Decomposition, shape: _Shape, ranks: Sequence[int]) -> Chain:
+    """The operators of a form at these ranks, as many as `full_ranks` has."""
+    return _CHAINS[form](shape, *ranks)
+
+
+def weights_at(form: Decomposition, shape: _Shape, *ranks: Any) -> Any:
+    """`weight_count` of a form at these ranks, numbers or arrays of them.
+
+    >>> weights_at("tucker", (32, 16, 3, 3), 4, 8), weights_at("channel", (32, 16, 3, 3), 4)
+    (608, 704)
+    """
+    out, inputs, *kernel = shape
+    reach = math.prod(kernel)
+    if form == "channel":
+        return ranks[0] * (inputs * reach + out)
+    if form == "spatial":
+        return ranks[0] * (inputs * kernel[0] + out * kernel[1])
+    read, written = ranks
+    return read * inputs + read * written * reach + written * out
+
+
+def _channel(shape: _Shape, rank: int) -> Chain:
     """The whole kernel to `rank` channels, then pointwise."""
     axes = tuple(range(len(shape) - 2))
-    rank = _rank(fraction, shape[0], math.prod(shape[1:]))
     return (
         Link(shape=(rank, *shape[1:]), axes=axes),
         Link(shape=(shape[0], rank, *(1,) * len(axes)), axes=()),
     )
 
 
-def _spatial(shape: _Shape, fraction: float) -> Chain:
+def _spatial(shape: _Shape, rank: int) -> Chain:
     """Down, then to the right: Jaderberg et al. 2014, arXiv:1405.3866, scheme 2."""
     out, inputs, height, width = shape
-    rank = _rank(fraction, inputs * height, out * width)
     return (
         Link(shape=(rank, inputs, height, 1), axes=(0,)),
         Link(shape=(out, rank, 1, width), axes=(1,)),
     )
 
 
-def _tucker(shape: _Shape, fraction: float) -> Chain:
+def _tucker(shape: _Shape, read: int, written: int) -> Chain:
     """Fewer channels, the kernel between them, and back: Kim et al. 2015, arXiv:1511.06530."""
     out, inputs, *kernel = shape
-    reach = math.prod(kernel)
-    read = _rank(fraction, inputs, out * reach)
-    written = min(_rank(fraction, out, inputs * reach), read * reach)
+    written = min(written, read * math.prod(kernel))
     return (
         Link(shape=(read, inputs, 1, 1), axes=()),
         Link(shape=(written, read, *kernel), axes=(0, 1)),
@@ -109,15 +163,11 @@ def _tucker(shape: _Shape, fraction: float) -> Chain:
     )
 
 
-_CHAINS: Mapping[Decomposition, Callable[[_Shape, float], Chain]] = {
+_CHAINS: Mapping[Decomposition, Callable[..., Chain]] = {
     "channel": _channel,
     "spatial": _spatial,
     "tucker": _tucker,
 }
-
-
-def _rank(fraction: float, rows: int, columns: int) -> int:
-    return max(1, round(fraction * min(rows, columns)))
 
 
 def split_node(node: Node, source: _Shape, layer: Layer, chain: Chain) -> tuple[Node, ...]:

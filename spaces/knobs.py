@@ -21,11 +21,14 @@ KnobKind = Literal[
     "drop",
 ]
 
-_PAIRS: Mapping[KnobKind, tuple[str, str]] = {
+RankValue = tuple[float, Decomposition, float | None]
+"""Share of the rank, form, and the share of the second rank where it differs."""
+
+_TOGETHER: Mapping[KnobKind, tuple[str, ...]] = {
     "sparsity": ("sparsity", "pattern"),
-    "rank_fraction": ("rank_fraction", "decomposition"),
+    "rank_fraction": ("rank_fraction", "decomposition", "written_fraction"),
 }
-"""Knobs that set two fields of a layer's choice, of which the second means nothing alone."""
+"""Knobs that set several fields of a layer's choice, of which the first alone means something."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +36,8 @@ class Knob:
     """One decision: a value of `domain` for all of `targets` (several when tied).
 
     `domain` runs from the value that harms accuracy least to the one that compresses most. Values are
-    bits; (sparsity, pattern); (rank fraction, decomposition); methods; group sizes; SegmentChoice;
-    channels kept; or False/True for dropping a block.
+    bits; (sparsity, pattern); a `RankValue`; methods; group sizes; SegmentChoice; channels kept;
+    or False/True for dropping a block.
     """
 
     name: str
@@ -44,14 +47,14 @@ class Knob:
 
     def settings(self, value: Any) -> dict[str, Any]:
         """The fields of a layer's choice, of a knob of layers at `value`."""
-        if self.kind in _PAIRS:
-            return dict(zip(_PAIRS[self.kind], value, strict=True))
+        if self.kind in _TOGETHER:
+            return dict(zip(_TOGETHER[self.kind], value, strict=True))
         return {self.kind: value}
 
     def value_of(self, choice: LayerChoice) -> Any:
         """Where a knob of layers stands in `choice`."""
-        if self.kind in _PAIRS:
-            return tuple(getattr(choice, name) for name in _PAIRS[self.kind])
+        if self.kind in _TOGETHER:
+            return tuple(getattr(choice, name) for name in _TOGETHER[self.kind])
         return getattr(choice, self.kind)
 
 
@@ -64,7 +67,7 @@ class Architecture:
     knobs: tuple[Knob, ...]
 
     @functools.cached_property
-    def ranks(self) -> Mapping[str, tuple[tuple[float, Decomposition], ...]]:
+    def ranks(self) -> Mapping[str, tuple[RankValue, ...]]:
         """By layer name, what its knob offers."""
         knobs = (knob for knob in self.knobs if knob.kind == "rank_fraction")
         return {target: knob.domain for knob in knobs for target in knob.targets}

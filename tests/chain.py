@@ -48,6 +48,7 @@ def make_database(captured: Captured, model_map: ModelMap, inputs: list[Tensor])
 def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None) -> Candidate:
     """A canonical candidate, random in every knob; `activation_bits` None draws 8 or 32 too."""
     draw, sizes = random.Random(seed), random.Random(f"group sizes of {seed}")
+    second = random.Random(f"second ranks of {seed}")
     ranges = random.Random(f"ranges of {seed}")
     layers = {}
     for layer in model_map.layers:
@@ -58,6 +59,7 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
             pattern=pattern,
             rank_fraction=draw.choice(RANKS),
             decomposition=draw.choice(FORMS),
+            written_fraction=second.choice((None, 0.3, 1.0)),
             method=draw.choice(("rtn", "laq", "gptq")),
             group_size=sizes.choice(GROUP_SIZES),
         )

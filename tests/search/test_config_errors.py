@@ -22,6 +22,16 @@ goals: [{metric: accuracy}, {metric: onnx_bytes}]
             "space.rules[0].sparsity[1]",
             "[0, 1)",
         ),
+        (
+            "space: {rules: [{layers: a, rank_error: [0.1, 1.0]}]}",
+            "space.rules[0].rank_error[1]",
+            "(0, 1)",
+        ),
+        (
+            "space: {rules: [{layers: a, rank_error: [0]}]}",
+            "space.rules[0].rank_error[0]",
+            "got 0",
+        ),
         ("space: {rules: [{layer: a}]}", "space.rules[0]", "exactly one of layers"),
         ("space: {rules: [{layers: a, groups: b}]}", "space.rules[0]", "exactly one of layers"),
         ("space: {rules: [{layers: a, widht: [1]}]}", "space.rules[0].widht", "known here"),

@@ -33,6 +33,9 @@ def test_low_rank_forms_are_counted_where_one_is_not_the_default():
         layers={"a": channel, "b": LayerChoice(**lower, decomposition="spatial")}
     )
     assert describe(spatial, OUTLINE).endswith("; rank 50% (channel × 1, spatial × 1)")
+    # Of tucker's two ranks the mean of their shares, in a quarter of the weights.
+    two = LayerChoice(**lower, decomposition="tucker", written_fraction=0.9)
+    assert describe(Candidate.of(layers={"a": two}), OUTLINE).endswith("; rank 92% (tucker × 1)")
 
 
 def test_titles_carry_their_unit():

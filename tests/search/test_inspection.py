@@ -9,10 +9,12 @@ from torch import nn
 from paredown.hardware_models.device import load_device
 from paredown.hardware_models.offered import capabilities
 from paredown.search.baseline import Baseline
-from paredown.search.inspection import inspection
+from paredown.search.found_ranks import Question
+from paredown.search.inspection import domain_text, inspection, inspection_json
 from paredown.search.schema_space import LayerRule, SpaceSection
 from paredown.search.space_rules import build_space
 from paredown.spaces.capture import capture
+from paredown.spaces.knobs import Knob
 from paredown.spaces.read import read_model_map
 
 DEVICE = "x86-avx512-vnni-ort"
@@ -20,13 +22,15 @@ DEVICE = "x86-avx512-vnni-ort"
 DEFAULT = SpaceSection()
 
 
-def shown_of(model_map, width=240, section=DEFAULT):
+BASELINE = Baseline(costs={"onnx_bytes": 5.0}, latency_source="made up", is_preset=False)
+
+
+def shown_of(model_map, width=240, section=DEFAULT, ranks=None):
     """The space drawn by the rules, and what is printed of it."""
     offered = capabilities(load_device(DEVICE))
     space = build_space(section, {"": model_map}, offered, ["accuracy", "onnx_bytes"])
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    baseline = Baseline(costs={"onnx_bytes": 5.0}, latency_source="made up", is_preset=False)
-    console.print(inspection(space, offered, baseline))
+    console.print(inspection(space, offered, BASELINE, ranks))
     return space, console.file.getvalue()
 
 
@@ -45,6 +49,21 @@ def test_ranks_are_shown_with_their_forms(mapped):
     _, shown = shown_of(mapped("resnet_a"), section=SpaceSection(rules=(rule,)))
     assert "whole, 25% spatial, 25% tucker" in shown
     assert "whole, 25% channel" in shown
+    knob = Knob(name="r", kind="rank_fraction", targets=("a",), domain=((0.25, "tucker", 0.5),))
+    assert domain_text(knob) == "25% × 50% tucker"
+
+
+def test_ranks_found_by_error_are_shown_where_there_are_any(mapped):
+    model_map = mapped("resnet_a")
+    question = Question(architecture="", layer="conv1", form="channel", step=1, error=0.1)
+    space, shown = shown_of(model_map)
+    assert "rank by error" not in shown
+    _, shown = shown_of(model_map, ranks={question: None})
+    assert "error 0.1" in shown.split("rank by error")[1]
+    offered = capabilities(load_device(DEVICE))
+    plain = inspection_json(space, offered, BASELINE, {question: None})
+    (row,) = plain["rank_by_error"]
+    assert (row["layer"], row["error"], row["ranks"]) == ("conv1", 0.1, None)
 
 
 def test_reasons_keep_their_room_on_a_narrow_terminal(mapped):

@@ -128,7 +128,10 @@ def test_the_warm_start_alternates_drops_nothing_and_is_as_short_as_asked(archit
 def test_low_rank_forms_are_options_of_one_decision(architecture, terms):
     model_map = architecture.model_map
     name = "layer3.1.conv2"
-    domain = ((1.0, "channel"), (0.4, "channel"), (0.2, "spatial"), (0.3, "tucker"))
+    domain = (
+        (1.0, "channel", None), (0.4, "channel", None), (0.2, "spatial", None),
+        (0.3, "tucker", None), (0.3, "tucker", 0.5),
+    )  # fmt: skip
     knob = Knob(name="r", kind="rank_fraction", targets=(name,), domain=domain)
 
     def price(candidate):

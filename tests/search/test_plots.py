@@ -97,12 +97,13 @@ def test_the_decision_chart_has_a_cell_for_each_layer_and_model(picture, layer_w
 
 def test_a_cell_tells_how_zeros_lie_and_which_form_a_lower_rank_takes(picture):
     choice = LayerChoice(
-        weight_bits=4, sparsity=0.5, pattern="block", rank_fraction=0.4, decomposition="tucker"
-    )
+        weight_bits=4, sparsity=0.5, pattern="block", rank_fraction=0.4, decomposition="tucker",
+        written_fraction=0.6,
+    )  # fmt: skip
     member = replace(picture.front.members[0], candidate=Candidate.of(layers={"conv1": choice}))
     figure = decision_figure(replace(picture, front=front_of([member], picture.goals)))
     said = {name: row[0] for name, row in zip(figure.data[0].y, figure.data[0].text, strict=True)}
-    assert said.pop("conv1") == "4 bit, 50% block zeros, tucker rank 40%"
+    assert said.pop("conv1") == "4 bit, 50% block zeros, tucker rank 40% × 60%"
     assert set(said.values()) == {"32 bit, no zeros, whole"}
 
 

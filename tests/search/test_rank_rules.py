@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from paredown.compressors.rank_by_error import Found
 from paredown.search.rank_rules import WHOLE, rank_domain
 from paredown.spaces.factors import factor_chain, weight_count
 from paredown.spaces.model_map import Layer
@@ -32,7 +35,7 @@ def test_values_come_by_falling_weights_and_every_one_is_smaller(shape) -> None:
 
 def test_a_linear_layer_has_one_form_whatever_is_asked() -> None:
     found = rank_domain(layer_of(40, 40), (0.25,), ("spatial", "tucker"), 1, lambda *_: None)
-    assert found == ((0.25, "channel"),)
+    assert found == ((0.25, "channel", None),)
 
 
 def test_a_layer_that_no_rank_makes_smaller_stays_whole_and_it_is_said() -> None:
@@ -50,5 +53,60 @@ def test_every_rank_of_a_chain_is_a_multiple_of_the_step() -> None:
     layer = layer_of(64, 24, 3, 3)
     found = rank_domain(layer, (1.0, 0.25), FORMS, 16, lambda what, _: told.append(what))
     # 16 of 64; 18 of 72; 6 of 24 and 16 of 64.
-    assert found == (WHOLE, (0.25, "channel"))
+    assert found == (WHOLE, (0.25, "channel", None))
     assert told == ["rank 18 of it", "rank 6 of it"]
+
+
+def found(*ranks: int) -> Found:
+    return Found(ranks=ranks, lost=0.01)
+
+
+def test_ranks_by_error_join_those_by_share_and_equal_chains_are_one_value() -> None:
+    layer = layer_of(16, 16, 3, 3)
+    answers = {
+        "channel": {0.02: None, 0.1: found(8), 0.2: found(3)},
+        "tucker": {0.02: found(8, 12), 0.1: found(4, 4), 0.2: found(4, 4)},
+    }
+    told: list[tuple[str, str]] = []
+    values = rank_domain(
+        layer, (1.0, 0.51), ("channel", "tucker"), 1, lambda *item: told.append(item),
+        lambda form: answers[form],
+    )  # fmt: skip
+    # Rank 8 of "channel" is there as the share that was offered.
+    assert values == (
+        WHOLE, (0.51, "channel", None), (8 / 16, "tucker", 12 / 16), (0.51, "tucker", None),
+        (3 / 16, "channel", None), (4 / 16, "tucker", None),
+    )  # fmt: skip
+    (item,) = told
+    assert item[0] == "decomposition channel of it"
+    assert "at an error of 0.02 it would hold no fewer weights" in item[1]
+
+
+def test_an_error_that_no_form_keeps_is_kept_by_the_whole_layer() -> None:
+    layer = layer_of(16, 16, 3, 3)
+    never = {0.02: None, 0.1: None}
+    found_by_one = {0.02: None, 0.1: found(3)}
+
+    def domain(channel, spatial):
+        answers = {"channel": channel, "spatial": spatial}
+        return rank_domain(
+            layer, (), ("channel", "spatial"), 1, lambda *_: None, lambda form: answers[form]
+        )
+
+    assert domain(never, never) == (WHOLE,)
+    assert domain(found_by_one, never) == (WHOLE, (3 / 16, "channel", None))
+    assert domain({0.02: found(8), 0.1: found(3)}, never) == (
+        (8 / 16, "channel", None), (3 / 16, "channel", None),
+    )  # fmt: skip
+
+
+def test_layers_without_a_low_rank_are_listed_once_for_their_kind() -> None:
+    depthwise = replace(layer_of(16, 1, 3, 3), groups=16)
+    told: list[tuple[str, str]] = []
+
+    def never(form: str) -> dict[float, Found | None]:
+        raise AssertionError(form)
+
+    values = rank_domain(depthwise, (), FORMS, 1, lambda *item: told.append(item), by_error=never)
+    assert values == (WHOLE,)
+    assert [what for what, _ in told] == ["rank_error of grouped conv2d layers"]

@@ -1,8 +1,15 @@
 """A name in a rule that no network has is refused, with those that there are."""
 
+from dataclasses import replace
+
 import pytest
 
-from paredown.search.rule_names import RuleNameError, check_rule_names, check_settings
+from paredown.search.rule_names import (
+    RuleNameError,
+    check_rank_errors,
+    check_rule_names,
+    check_settings,
+)
 from paredown.search.schema_space import (
     DEFAULT_RULES,
     BlockRule,
@@ -65,15 +72,38 @@ def test_ranges_mean_nothing_without_bits():
     [
         ("pattern", ("2:4",), "sparsity"),
         ("decomposition", ("tucker",), "rank_fraction"),
+        ("decomposition", ("tucker",), "rank_error"),
         ("rank_step", 8, "rank_fraction"),
+        ("rank_step", 8, "rank_error"),
     ],
 )
 def test_a_setting_that_means_nothing_alone_is_told_with_what_it_lacks(setting, value, whole):
     bits = LayerRule(layers=("*",), weight_bits=(4, 8))
     alone = LayerRule(layers=("*",), **{setting: value})
     with pytest.raises(
-        RuleNameError, match=rf"rules\[1\]\.{setting}: means nothing without {whole}"
+        RuleNameError, match=rf"rules\[1\]\.{setting}: means nothing without .*{whole}"
     ):
         check_settings([bits, alone])
     elsewhere = LayerRule(layers=("fc",), **{whole: (0.5,)})
     check_settings([bits, alone, elsewhere])
+
+
+def test_an_error_is_asked_of_layers_that_have_a_low_rank(mapped):
+    rule = LayerRule(layers=("*",), rank_error=(0.1,))
+    check_rank_errors([rule], [mapped("mlp")])
+    model_map = mapped("lenet")
+    kinds = {
+        "grouped conv2d": {"groups": 2},
+        "embedding": {"kind": "embedding"},
+        "conv_transpose2d": {"kind": "conv_transpose2d"},
+    }
+    for kind, fields in kinds.items():
+        layers = tuple(
+            replace(layer, **fields) for layer in model_map.layers if layer.kind == "conv2d"
+        )
+        other = replace(model_map, layers=layers)
+        with pytest.raises(
+            RuleNameError, match=rf"rules\[1\]\.rank_error: must match .* got {kind};"
+        ):
+            check_rank_errors([LayerRule(layers=("*",), weight_bits=(8,)), rule], [other])
+        check_rank_errors([rule], [other, model_map])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from paredown.compressors.rank_by_error import Found
 from paredown.hardware_models.device import load_device
 from paredown.hardware_models.offered import capabilities
 from paredown.search.rule_names import RuleNameError
@@ -18,10 +19,12 @@ RESNET_GROUPS = {"layer1.0.conv1": 8, "layer2.0.conv1": 16, "layer3.0.conv1": 32
 
 @pytest.fixture(scope="module")
 def build(mapped):
-    def make(*rules, network="resnet_a", goals=PACKED, device="x86-avx512-vnni-ort"):
+    def make(
+        *rules, network="resnet_a", goals=PACKED, device="x86-avx512-vnni-ort", find_ranks=None
+    ):
         section = SpaceSection(rules=rules)
         offered = capabilities(load_device(device))
-        return build_space(section, {"": mapped(network)}, offered, goals)
+        return build_space(section, {"": mapped(network)}, offered, goals, find_ranks)
 
     return make
 
@@ -169,7 +172,7 @@ def test_segments_and_blocks_follow_their_last_rule(build):
 
 
 def channel(*shares):
-    return tuple((share, "channel") for share in shares)
+    return tuple((share, "channel", None) for share in shares)
 
 
 def test_a_low_rank_that_saves_nothing_is_no_choice(build):
@@ -188,8 +191,8 @@ def test_forms_are_offered_where_they_save_weights_most_weights_first(build):
     space = build(rules)
     # Of 36,864: two of 18,432 and 10,240, three of 12,288 + 16 * 16 * 9, and so on.
     assert domains(space)["layer3.1.conv2:rank_fraction"] == (
-        (1.0, "channel"), (0.5, "channel"), (0.25, "spatial"),
-        (0.5, "tucker"), (0.25, "channel"), (0.25, "tucker"),
+        (1.0, "channel", None), (0.5, "channel", None), (0.25, "spatial", None),
+        (0.5, "tucker", None), (0.25, "channel", None), (0.25, "tucker", None),
     )  # fmt: skip
     assert domains(space)["linear:rank_fraction"] == channel(1.0, 0.5, 0.25)
     alone = build(LayerRule(layers=("*",), rank_fraction=(1.0, 0.5), decomposition=("spatial",)))
@@ -211,6 +214,40 @@ def test_ranks_follow_the_device_where_time_is_a_goal(build):
     assert "multiples of 16" in reasons(timed, "rank 8 of layer3.1.conv2")[0]
     sized = build(rule)
     assert domains(sized)["layer3.1.conv2:rank_fraction"] == channel(1.0, 0.5, 0.25)
+
+
+def test_ranks_by_error_are_asked_for_in_the_forms_and_steps_of_the_rules(build):
+    asked = []
+
+    def find(architecture, layer, errors, step, form):
+        asked.append((architecture, layer.name, errors, step, form))
+        ranks = (4, 8) if form == "tucker" else (4,)
+        return {error: Found(ranks=ranks, lost=error / 2) for error in errors}
+
+    name = "layer3.1.conv2"
+    rules = (
+        LayerRule(
+            layers=(name, "linear"), rank_error=(0.1, 0.2), decomposition=("spatial", "tucker")
+        ),
+        LayerRule(layers=("linear",), rank_error=(0.3,), rank_fraction=(1.0,), rank_step=2),
+    )
+    found = domains(build(*rules, find_ranks=find))
+    assert asked == [
+        ("", name, (0.1, 0.2), 1, "spatial"),
+        ("", name, (0.1, 0.2), 1, "tucker"),
+        ("", "linear", (0.3,), 2, "channel"),
+    ]
+    assert found[f"{name}:rank_fraction"] == (
+        (4 / 96, "spatial", None),
+        (4 / 32, "tucker", 8 / 32),
+    )
+    assert found["linear:rank_fraction"] == ((1.0, "channel", None), (4 / 10, "channel", None))
+    asked.clear()
+    build(rules[0], WIDTHS, goals=("accuracy", "latency_s"), find_ranks=find)
+    assert {each[3] for each in asked} == {16}
+    tied = LayerRule(layers=("layer3*",), weight_bits=(4, 8), tie=True)
+    with pytest.raises(SpaceError, match=r"rules\[1\]\.tie: tied layers share one choice"):
+        build(rules[0], tied, find_ranks=find)
 
 
 def test_a_rule_overrides_the_steps_of_the_device(build):

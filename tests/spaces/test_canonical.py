@@ -52,8 +52,9 @@ def nested(read):
 
 # Of eight channels the two of a form that stand side by side give one rank.
 RANKS = (
-    (1.0, "channel"), (0.5, "channel"), (0.45, "channel"), (0.3, "spatial"), (0.29, "spatial"),
-    (0.25, "channel"), (0.25, "tucker"), (0.24, "tucker"),
+    (1.0, "channel", None), (0.5, "channel", None), (0.45, "channel", None),
+    (0.3, "spatial", None), (0.29, "spatial", None), (0.25, "channel", None),
+    (0.25, "tucker", 0.51), (0.25, "tucker", None), (0.24, "tucker", None), (0.24, "tucker", 0.25),
 )  # fmt: skip
 
 

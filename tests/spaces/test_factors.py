@@ -17,11 +17,15 @@ from paredown.compressors.low_rank import compose
 from paredown.spaces.candidate import Candidate, Decomposition, LayerChoice
 from paredown.spaces.draft import draft
 from paredown.spaces.factors import (
+    chain_at,
+    choice_chain,
     factor_chain,
     form_of,
+    full_ranks,
     inner_node,
     outer_node,
     weight_count,
+    weights_at,
 )
 from paredown.spaces.graph import run
 from paredown.spaces.model_map import Layer
@@ -46,6 +50,39 @@ def test_shapes_of_each_form() -> None:
     # A quarter of min(32 * 3, 64 * 5).
     assert shapes(shape, 0.25, "spatial") == [(24, 32, 3, 1), (64, 24, 1, 5)]
     assert shapes(shape, 0.25, "tucker") == [(8, 32, 1, 1), (16, 8, 3, 5), (64, 16, 1, 1)]
+
+
+def test_the_second_rank_has_a_share_of_its_own_where_there_are_two() -> None:
+    shape = (64, 32, 3, 5)
+    layer = layer_of(shape)
+    tucker = factor_chain(layer, shape, 0.25, "tucker", 0.5)
+    assert [link.shape for link in tucker] == [(8, 32, 1, 1), (32, 8, 3, 5), (64, 32, 1, 1)]
+    assert factor_chain(layer, shape, 0.25, "tucker", 0.25) == factor_chain(
+        layer, shape, 0.25, "tucker"
+    )
+    for form in ("channel", "spatial"):
+        assert factor_chain(layer, shape, 0.25, form, 0.5) == factor_chain(
+            layer, shape, 0.25, form
+        )
+    choice = LayerChoice(rank_fraction=0.25, decomposition="tucker", written_fraction=0.5)
+    assert choice_chain(layer, shape, choice) == tucker
+
+
+@given(
+    shape=st.tuples(*(st.integers(2, size) for size in (70, 70, 4, 4))),
+    form=st.sampled_from(FORMS),
+    data=st.data(),
+)
+def test_shares_of_full_ranks_give_those_ranks_back(shape, form, data) -> None:
+    fulls = full_ranks(form, shape)
+    ranks = [data.draw(st.integers(1, full)) for full in fulls]
+    shares = [rank / full for rank, full in zip(ranks, fulls, strict=True)]
+    chain = factor_chain(layer_of(shape), shape, shares[0], form, shares[-1])
+    asked = chain_at(form, shape, ranks)
+    if shares[0] < 1 and weight_count(asked) < math.prod(shape):
+        assert chain == asked
+    if form != "tucker" or ranks[1] <= ranks[0] * math.prod(shape[2:]):
+        assert weights_at(form, shape, *ranks) == weight_count(asked)
 
 
 def test_a_form_that_the_kernel_does_not_allow_is_the_pair_of_channels() -> None:

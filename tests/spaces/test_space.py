@@ -14,7 +14,10 @@ from paredown.spaces.space import Architecture, Knob, Space, canonical
 NAMES = ("resnet_projection", "mobilenet_v2", "unet", "words", "resnet20")
 BITS = (32, 8, 6, 5, 4, 3, 2)
 SPARSITY = ((0.0, "dense"), (0.5, "element"), (0.5, "2:4"))
-RANKS = ((1.0, "channel"), (0.5, "channel"), (0.3, "spatial"), (0.3, "tucker"), (0.1, "channel"))
+RANKS = (
+    (1.0, "channel", None), (0.5, "channel", None), (0.3, "spatial", None), (0.3, "tucker", None),
+    (0.3, "tucker", 0.6), (0.5, "tucker", 1.0), (0.1, "channel", None),
+)  # fmt: skip
 SEGMENT = tuple(
     SegmentChoice(activation_bits=bits, container=container, ranges=ranges)
     for bits, ranges in ((32, "static"), (8, "dynamic"), (8, "static"))

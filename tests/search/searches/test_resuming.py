@@ -1,5 +1,6 @@
 """A search gone on with: after it ended, after it was killed, after workers were lost."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from paredown.search import engine_local
+from paredown.search import engine_local, found_ranks
 from paredown.search import run as running
 from paredown.search.coordinator import Outcome
 from paredown.search.evaluation import LOST, UNIFORM_8_BIT
@@ -135,14 +136,42 @@ def test_what_a_lost_worker_left_is_asked_again_and_a_failed_candidate_is_not(
     assert search(tmp_path, resume=True).evaluations == resumed.evaluations
 
 
-def test_latencies_left_by_a_search_that_never_began_are_not_trusted(
+@pytest.mark.usefixtures("unwritten")
+def test_a_resumed_search_keeps_the_ranks_it_began_with(search, tmp_path, monkeypatch):
+    rules = (
+        "space.rules=[{layers: '*', weight_bits: [4, 32]}, {layers: 'block*', rank_fraction: [1], "
+        "rank_error: [0.02, 0.05, 0.2], decomposition: [tucker, spatial]}]"
+    )
+    begun = search(tmp_path, rules)
+    low = [c for e in begun.evaluations for _, c in e.candidate.layers if c.rank_fraction < 1]
+    assert any(choice.written_fraction is not None for choice in low)
+    file = begun.folder / "ranks.json"
+    before = file.read_text()
+    assert {entry["error"] for entry in json.loads(before)} == {0.02, 0.05, 0.2}
+
+    def never(*_):
+        raise AssertionError("the ranks are known")
+
+    # Whatever would be found now, by other rounding or other code.
+    monkeypatch.setattr(found_ranks, "thinnest_ranks", never)
+    resumed = search(tmp_path, rules, "search.evaluations=14", resume=True)
+    assert resumed.evaluations[:TOTAL] == begun.evaluations
+    assert len(resumed.evaluations) == 14
+    entries = read_journal(begun.folder / "study.journal").entries
+    assert entries[TOTAL - 1].distributions == entries[-1].distributions
+    assert file.read_text() == before
+
+
+def test_latencies_and_ranks_left_by_a_search_that_never_began_are_not_trusted(
     config_file, tmp_path, monkeypatch
 ):
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "latency.json").write_text('{"kind": "calibr')
+    (tmp_path / "toy" / "ranks.json").write_text("[")
 
-    def seen(config, latency_file):
+    def seen(config, latency_file, ranks_file):
         assert not latency_file.exists()
+        assert not ranks_file.exists()
         raise ValueError("far enough")
 
     monkeypatch.setattr(running, "prepare", seen)
