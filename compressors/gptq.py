@@ -15,6 +15,7 @@ from torch import Tensor
 from paredown.compressors.matrix import (
     damped_cholesky,
     gram_diagonal,
+    remembered_times_gram,
     split_groups,
     times_gram,
 )
@@ -26,7 +27,8 @@ BLOCK = 64
 
 _roots: Recent[Tensor] = Recent(2)
 _ordered: Recent[tuple[Tensor, Tensor]] = Recent(2)
-_seen: Recent[Target] = Recent(2)
+_seen: Recent[Target] = Recent(5)
+"""The dense matrix and as many pruned ones as there are usually sparsities."""
 
 
 def gptq(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> Codes:
@@ -140,6 +142,8 @@ class Fitted:
     def or_better(self, other: Fitted) -> Fitted:
         """Row by row this one where its error is lower, else the other."""
         wins = self.error < other.error
+        if wins.all():
+            return self  # these very tensors: their product with the Gram is remembered
         return Fitted(
             codes=Codes(
                 codes=torch.where(wins.unsqueeze(1), self.codes.codes, other.codes.codes),
@@ -151,15 +155,20 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A weight (R, K), float64, that codes are to stand for under a Gram, and its product with it.
+    """A matrix (R, K) that codes are to stand for under a Gram, and its product with it.
 
     `energy` (R,) is the mean square of each row's outputs.
     """
 
-    weight: Tensor
+    matrix: Tensor
     gram: Tensor
     seen: Tensor
     energy: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix in float64."""
+        return self.matrix.double()
 
     @classmethod
     def of(cls, weight: Tensor, gram: Tensor) -> Target:
@@ -168,14 +177,14 @@ class Target:
         def make() -> Target:
             wide = weight.double()
             seen = times_gram(wide, gram)
-            return cls(weight=wide, gram=gram, seen=seen, energy=(seen * wide).sum(dim=1))
+            return cls(matrix=weight, gram=gram, seen=seen, energy=(seen * wide).sum(dim=1))
 
         return _seen.get(make, weight, gram)
 
     def refit(self, found: Codes) -> Fitted:
         """The codes q with the scale q H w / q H q of each row, which minimises its error."""
         codes = found.codes.double()
-        size = (times_gram(codes, self.gram) * codes).sum(dim=1)
+        size = (remembered_times_gram(found.codes, self.gram) * codes).sum(dim=1)
         overlap = (codes * self.seen).sum(dim=1)
         is_fit = (size > 0) & (overlap > 0)
         scale = torch.where(is_fit, overlap / size, found.scale.double()).to(torch.float32)
