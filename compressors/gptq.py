@@ -85,7 +85,8 @@ def sweep(
     order, root = _ordered.get(lambda: _by_activity(gram), gram)
     by_column = order.unsqueeze(2).expand(-1, -1, grouped.shape[1])
     left = grouped.transpose(1, 2).gather(1, by_column)
-    allowed = None if allowed is None else allowed.transpose(1, 2).gather(1, by_column)
+    if allowed is not None:
+        allowed = allowed.transpose(1, 2).gather(1, by_column).to(left.dtype)
     codes = torch.empty_like(left)
     if scale.ndim == 2:
         steps = scale.unsqueeze(1).expand_as(left)
@@ -94,10 +95,9 @@ def sweep(
 
     def settle(index: int, column: Tensor) -> Tensor:
         step = steps[:, index]
-        code = torch.round(column / step).clamp_(-top, top)
+        code = torch.div(column, step, out=codes[:, index]).round_().clamp_(-top, top)
         if allowed is not None:
-            code = code * allowed[:, index]
-        codes[:, index] = code
+            code.mul_(allowed[:, index])
         return code * step
 
     eliminate_(left, root, settle)
@@ -118,17 +118,17 @@ def eliminate_(
         begin: Told of each block start..stop before its first column.
     """
     columns = left.shape[1]
+    pivots = root.diagonal(dim1=1, dim2=2).unsqueeze(2)
     for start in range(0, columns, BLOCK):
         stop = min(start + BLOCK, columns)
         begin(start, stop)
         errors = torch.empty_like(left[:, start:stop])
         for i in range(start, stop):
-            column = left[:, i]
-            error = (column - settle(i, column)) / root[:, i, i].unsqueeze(1)
+            column, error = left[:, i], errors[:, i - start]
+            torch.sub(column, settle(i, column), out=error).div_(pivots[:, i])
             left[:, i + 1 : stop].addcmul_(
                 root[:, i, i + 1 : stop].unsqueeze(2), error.unsqueeze(1), value=-1
             )
-            errors[:, i - start] = error
         left[:, stop:].baddbmm_(root[:, start:stop, stop:].transpose(1, 2), errors, alpha=-1)
 
 
