@@ -21,6 +21,8 @@ DAMPING = 0.01
 _centred: Recent[Tensor] = Recent(1)
 _seen: Recent[Tensor] = Recent(3)
 
+_STRIP = 384
+"""Rows of a gradient Gram that are multiplied at once."""
 _ROUNDING = 1e-6
 """Share of E[x^2] below which a variance is rounding error: chunks of a Gram are float32."""
 
@@ -83,7 +85,9 @@ def remembered_times_gram(
     return _seen.get(make or (lambda: times_gram(matrix.double(), gram)), matrix, gram)
 
 
-def scaled_rows(matrix: Tensor, factor: Tensor, gram: Tensor, dense: Tensor | None = None) -> Tensor:
+def scaled_rows(
+    matrix: Tensor, factor: Tensor, gram: Tensor, dense: Tensor | None = None
+) -> Tensor:
     """`matrix` (R, K) with its rows multiplied by `factor` (R,), its product with the Gram remembered.
 
     Args:
@@ -145,7 +149,15 @@ def damage(
     delta = delta.double()
     moved = times_gram(delta, gram) if moved is None else moved
     if gram.ndim < 3:
-        return float(0.5 * ((gradient_gram @ moved) * delta).sum())
+        total = 0.0
+        for start in range(0, len(delta), _STRIP):
+            own, later = slice(start, start + _STRIP), slice(start + _STRIP, None)
+            # dW A dW^T and G are symmetric: what lies off the diagonal counts twice.
+            here = (
+                gradient_gram[own, own] @ moved[own] / 2 + gradient_gram[own, later] @ moved[later]
+            )
+            total += float((here * delta[own]).sum())
+        return total
     # Different groups read different inputs; K-FAC takes those as independent.
     grouped, gram = split_groups(delta, gram)
     rows = grouped.shape[1]

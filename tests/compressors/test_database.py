@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from paredown.compressors.database import Database
+from paredown.compressors.matrix import centred_gram, damage, to_matrix
 from paredown.compressors.shelf import Shelf
 from paredown.compressors.solution import Solution, solve
 from paredown.spaces.candidate import IDENTITY_CHOICE, LayerChoice
@@ -146,3 +147,19 @@ def test_damage_is_zero_for_the_identity_and_falls_with_bits(mapped, database) -
         assert base.damage(layer, IDENTITY_CHOICE, {}) == 0
         harm = [base.damage(layer, LayerChoice(weight_bits=bits), {}) for bits in (2, 4, 8)]
         assert harm == sorted(harm, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["lenet", "words"])
+def test_damage_is_that_of_the_solution_that_is_given(name, mapped, database) -> None:
+    base = fresh(database(name))
+    choices = [LayerChoice(weight_bits=b, method=m) for b in (3, 8) for m in ("rtn", "gptq")]
+    for layer in mapped(name).layers:
+        statistics = base.statistics[layer.name]
+        gram = statistics.gram
+        if layer.bias is not None:
+            gram = centred_gram(gram, statistics.input_mean)
+        for choice in (*choices, LayerChoice(sparsity=0.5, pattern="element", method="gptq")):
+            solution = base.solution(layer, choice, {})
+            delta = solution.matrix - to_matrix(base.tensors[layer.weight], layer)
+            harm = damage(delta, gram, statistics.gradient_gram)
+            assert base.damage(layer, choice, {}) == pytest.approx(harm, rel=1e-4, abs=1e-15)
