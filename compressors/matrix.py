@@ -151,12 +151,13 @@ def damage(
     if gram.ndim < 3:
         total = 0.0
         for start in range(0, len(delta), _STRIP):
-            own, later = slice(start, start + _STRIP), slice(start + _STRIP, None)
+            strip, later = slice(start, start + _STRIP), slice(start + _STRIP, None)
             # dW A dW^T and G are symmetric: what lies off the diagonal counts twice.
             here = (
-                gradient_gram[own, own] @ moved[own] / 2 + gradient_gram[own, later] @ moved[later]
+                gradient_gram[strip, strip] @ moved[strip] / 2
+                + gradient_gram[strip, later] @ moved[later]
             )
-            total += float((here * delta[own]).sum())
+            total += float((here * delta[strip]).sum())
         return total
     # Different groups read different inputs; K-FAC takes those as independent.
     grouped, gram = split_groups(delta, gram)
