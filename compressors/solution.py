@@ -108,7 +108,7 @@ def solve(
     if bias is not None and problem.changes(choice):
         factor, bias = repair_rows(problem.dense_rows, full, bias, problem.full_statistics)
         parts[-1] = parts[-1].times(factor)
-        full = scaled_rows(full, factor, _about_the_mean(statistics).gram)
+        full = scaled_rows(full, factor, _about_the_mean(problem.full_statistics).gram)
     factors = tuple(
         _shaped(part, problem.layer, link) for part, link in zip(parts, chain, strict=True)
     )
