@@ -149,17 +149,23 @@ def test_damage_is_zero_for_the_identity_and_falls_with_bits(mapped, database) -
         assert harm == sorted(harm, reverse=True)
 
 
-@pytest.mark.parametrize("name", ["lenet", "words"])
+@pytest.mark.parametrize("name", ["lenet", "mobilenet_v2", "words"])
 def test_damage_is_that_of_the_solution_that_is_given(name, mapped, database) -> None:
     base = fresh(database(name))
-    choices = [LayerChoice(weight_bits=b, method=m) for b in (3, 8) for m in ("rtn", "gptq")]
+    narrow = {group.name: max(1, group.channels // 2) for group in mapped(name).groups}
+    asked = [(LayerChoice(weight_bits=b, method=m), {}) for b in (3, 8) for m in ("rtn", "gptq")]
+    sparse = LayerChoice(weight_bits=4, sparsity=0.5, pattern="element", method="gptq")
     for layer in mapped(name).layers:
         statistics = base.statistics[layer.name]
         gram = statistics.gram
         if layer.bias is not None:
             gram = centred_gram(gram, statistics.input_mean)
-        for choice in (*choices, LayerChoice(sparsity=0.5, pattern="element", method="gptq")):
-            solution = base.solution(layer, choice, {})
-            delta = solution.matrix - to_matrix(base.tensors[layer.weight], layer)
+        for choice, widths in (*asked, (sparse, {}), (sparse, narrow)):
+            matrix = base.solution(layer, choice, widths).matrix
+            rows = base.kept_rows(layer, widths)
+            rows = slice(None) if rows is None else rows
+            dense = to_matrix(base.tensors[layer.weight], layer)
+            delta = torch.zeros_like(dense)
+            delta[rows] = matrix - dense[rows]
             harm = damage(delta, gram, statistics.gradient_gram)
-            assert base.damage(layer, choice, {}) == pytest.approx(harm, rel=1e-4, abs=1e-15)
+            assert base.damage(layer, choice, widths) == pytest.approx(harm, rel=1e-4, abs=1e-15)
