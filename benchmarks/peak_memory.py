@@ -37,15 +37,14 @@ MEDIAN_ERROR = 0.15
 def candidates(
     model_map: ModelMap, chain: ModuleType, count: int
 ) -> Iterator[tuple[str, Candidate]]:
-    """The float model, the one in 8 bits, and `count` random ones."""
+    """The float model, those in 8 bits of static and of dynamic ranges, and `count` random ones."""
     yield "float", Candidate()
-    yield (
-        "int8",
-        Candidate.of(
-            layers={layer.name: LayerChoice(weight_bits=8) for layer in model_map.layers},
-            segments={s.name: SegmentChoice(activation_bits=8) for s in model_map.segments},
-        ),
-    )
+    ways = {"int8": SegmentChoice(activation_bits=8)}
+    if any(layer.kind == "linear" for layer in model_map.layers):
+        ways["dynamic"] = SegmentChoice(activation_bits=8, ranges="dynamic")
+    for name, way in ways.items():
+        layers = {layer.name: LayerChoice(weight_bits=8) for layer in model_map.layers}
+        yield name, Candidate.of(layers=layers, segments={s.name: way for s in model_map.segments})
     for seed in range(count):
         yield "random", chain.random_candidate(model_map, seed, None)
 

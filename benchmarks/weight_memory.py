@@ -110,12 +110,20 @@ FORMATS: Mapping[str, tuple[LayerChoice, SegmentChoice]] = {
     "w2": (LayerChoice(weight_bits=2), SegmentChoice()),
     "w4 fast": (LayerChoice(weight_bits=4), SegmentChoice(container="fast")),
 }
+BY_RANGE: Mapping[str, tuple[LayerChoice, SegmentChoice]] = {
+    f"w{bits}a8 dynamic": (
+        LayerChoice(weight_bits=bits),
+        SegmentChoice(activation_bits=8, ranges="dynamic"),
+    )
+    for bits in (8, 4, 2)
+}
+"""Of linear layers alone, as are the next."""
 BY_GROUP: Mapping[str, tuple[LayerChoice, SegmentChoice]] = {
     f"w{bits} by {size}": (LayerChoice(weight_bits=bits, group_size=size), SegmentChoice())
     for bits in (8, 4, 2)
     for size in (32, 128)
 }
-"""Of linear layers alone: one scale for so many inputs."""
+"""One scale for so many inputs."""
 
 
 def blueprint_of(
@@ -141,9 +149,9 @@ def main() -> int:
     torch.set_num_threads(1)
     device = host_device()
     worst = 0.0
-    print(f"{'bytes a weight':18}{'':10}{'file':>8}{'predicted':>11}{'measured':>10}{'error':>8}")
+    print(f"{'bytes a weight':18}{'':13}{'file':>8}{'predicted':>11}{'measured':>10}{'error':>8}")
     for name in arguments.names or LAYERS:
-        formats = {**FORMATS, **BY_GROUP} if name.startswith("linear") else FORMATS
+        formats = {**FORMATS, **BY_RANGE, **BY_GROUP} if name.startswith("linear") else FORMATS
         for kind, (choice, how) in formats.items():
             with tempfile.TemporaryDirectory() as folder:
                 small, large = Path(folder) / "small.onnx", Path(folder) / "large.onnx"
@@ -158,7 +166,7 @@ def main() -> int:
             error = predicted / measured - 1
             worst = max(worst, abs(error))
             row = f"{each[0]:8.3f}{each[1]:11.3f}{each[2]:10.3f}{error:8.1%}"
-            print(f"{name:18}{kind:10}{row}", flush=True)
+            print(f"{name:18}{kind:13}{row}", flush=True)
     print(f"largest error {worst:.1%}")
     return int(worst > LARGEST_ERROR)
 

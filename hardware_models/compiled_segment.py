@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paredown.hardware_models.latency import Array, LatencyError
+from paredown.spaces.candidate import SegmentChoice
 from paredown.spaces.model_map import ModelMap, Segment
 from paredown.spaces.space import Architecture, Knob
 
@@ -103,10 +104,15 @@ def unit_of(architecture: Architecture, knobs: tuple[Knob, ...], segment: Segmen
             precision = index
     for knob in architecture.knobs:
         if knob.kind == "segment" and segment.name in knob.targets:
-            bits = np.array([choice.activation_bits for choice in knob.domain])
+            bits = np.array([_wanted_bits(choice) for choice in knob.domain])
     return Unit(
         columns=columns, radix=radix, drop=drop, remains=False, precision=precision, bits=bits
     )
+
+
+def _wanted_bits(choice: SegmentChoice) -> int:
+    """The width in which a segment takes what the one before it gives."""
+    return choice.activation_bits if choice.ranges == "static" else 32
 
 
 def _touches(model_map: ModelMap, knob: Knob, segment: Segment) -> bool:

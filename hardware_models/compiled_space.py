@@ -242,11 +242,16 @@ class CompiledSpace:
             # Named value.reader, where both may hold dots themselves.
             parts = name.split(".")
             tails = (".".join(parts[i:]) for i in range(1, len(parts)))
-            name = next((t for t in tails if outer_node(t) in self._unit_of), name)
-        name = outer_node(name.removesuffix(".q"))
+            name = next((t for t in tails if _owner(t) in self._unit_of), name)
+        name = _owner(name)
         if name in self._unit_of:
             return self._unit_of[name]
         return 0 if op.kind == "quantize" else len(self._units) - 1
+
+
+def _owner(name: str) -> str:
+    """The node that a value rounded before or behind it is named after."""
+    return outer_node(name.removesuffix(".q").removesuffix(".d"))
 
 
 def _weight_bits(work: Work, device: Device) -> list[int]:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from paredown.hardware_models.figures import Confidence, Positive, Rate, Record
 from paredown.spaces.blueprint import OnnxType
-from paredown.spaces.candidate import Container, WeightBits
+from paredown.spaces.candidate import Container, Ranges, WeightBits
 
 Effect = Literal["baseline", "faster", "bytes_only", "slower", "unsupported"]
 """Of a knob: what the others are compared with; saves time; only bytes; bytes, at the cost of time;
@@ -90,6 +90,7 @@ class Offers(Record):
 
     activation_bits: tuple[Literal[8, 32], ...] = Field(min_length=1)
     containers: tuple[Container, ...] = Field(min_length=1)
+    ranges: tuple[Ranges, ...] = ("static",)
     onnx_types: tuple[OnnxType, ...] = Field(min_length=1)
     source: str = Field(min_length=3)
     confidence: Confidence

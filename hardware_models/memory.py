@@ -18,7 +18,7 @@ from paredown.hardware_models.lifetimes import Lifetime, live_bytes, planned_byt
 from paredown.hardware_models.ort_buffers import ort_lifetimes
 from paredown.hardware_models.precision import Precision, read_precision
 from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.functions import QDQ
+from paredown.spaces.functions import QUANTISERS
 from paredown.spaces.graph import Node
 
 ONNX_RUNTIME = "onnxruntime"
@@ -73,7 +73,7 @@ def buffer_lifetimes(blueprint: Blueprint) -> tuple[Lifetime, ...]:
         if not source:
             sizes[name], first[name], last[name] = size, step, step
         last[name] = max(last[name], last_use.get(node.name, step))
-        if node.name not in precision.integer and node.op != QDQ:
+        if node.name not in precision.integer and node.op not in QUANTISERS:
             read = {root[n]: n for n in precision.inputs[node.name] if n in precision.codes}
             copies += [Lifetime(size_bytes=4 * sizes[n], first=step, last=step) for n in read]
     buffers = [Lifetime(size_bytes=sizes[n], first=first[n], last=last[n]) for n in first]
@@ -112,7 +112,7 @@ def _reused(
     kind = precision.kinds.get(node.name)
     if node.op in SPLITS:  # no data of its own: its pieces are copied out by `getitem`
         return inputs[0]
-    if node.op == QDQ:
+    if node.op in QUANTISERS:
         same = precision.codes.get(inputs[0]) == precision.codes[node.name]
         return inputs[0] if same else None
     for name in inputs:

@@ -22,6 +22,7 @@ def capabilities(device: Device) -> Capabilities:
         ),
         activation_bits=device.offers.activation_bits,
         containers=device.offers.containers,
+        ranges=device.offers.ranges,
         onnx_types=device.offers.onnx_types,
         width_step=device.alignment.width_step,
         channel_multiple=device.alignment.multiple,

@@ -8,18 +8,18 @@ them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
+from paredown.hardware_models.buffer_sharing import Extent, Step, shared_lifetimes
 from paredown.hardware_models.kinds import SPLITS, groups_of, weight_name
 from paredown.hardware_models.lifetimes import Lifetime
 from paredown.hardware_models.precision import Precision, read_precision
 from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.functions import DYNAMIC_QDQ, GETITEM, QUANTISERS
 from paredown.spaces.graph import Node
 
 Form = Literal["plain", "blocked", "codes", "channels_last"]
@@ -41,19 +41,6 @@ _CHANNEL_MULTIPLE = 4  # more channels than a block enter it in multiples of fou
 _GATED = ("aten.silu.default", "aten.hardswish.default")
 
 
-Extent = tuple[int, ...]
-"""Bytes of an item, then the dimensions: the runtime lets a buffer serve again for equal ones."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One kernel: buffers read, the buffer written, and those it may write over once they die."""
-
-    reads: tuple[int, ...]
-    writes: int
-    over: tuple[int, ...] = ()
-
-
 def ort_lifetimes(blueprint: Blueprint, block: int) -> tuple[Lifetime, ...]:
     """Buffers of one inference as ONNX Runtime shares them; the caller's inputs live throughout.
 
@@ -65,47 +52,7 @@ def ort_lifetimes(blueprint: Blueprint, block: int) -> tuple[Lifetime, ...]:
     for node in blueprint.graph.nodes:
         walk.visit(node)
     outputs = {walk.read(name, "plain") for name in blueprint.graph.outputs}
-    return _shared_lifetimes(walk, outputs)
-
-
-def _shared_lifetimes(walk: _Walk, outputs: set[int]) -> tuple[Lifetime, ...]:
-    """Lifetimes after the runtime's planner: in place first, else a dead buffer of equal extent.
-
-    A buffer that serves again stays allocated in between (AllocationPlanner of ONNX Runtime).
-    """
-    end = len(walk.steps)
-    last = dict.fromkeys((*walk.held, *outputs), end)
-    for at, step in enumerate(walk.steps):
-        for index in (*step.reads, step.writes):
-            last[index] = max(last.get(index, 0), at)
-    root = {index: index for index in walk.held}
-    first = dict.fromkeys(walk.held, 0)
-    until = {index: last[index] for index in walk.held}
-    for at, step in enumerate(walk.steps):
-        # The run's results belong to the caller: they share nothing.
-        is_result = step.writes in outputs
-        target = step.writes if is_result else _reusable(walk, step, at, root, until)
-        root[step.writes] = target
-        first.setdefault(target, at)
-        until[target] = max(until.get(target, 0), last[step.writes])
-    return tuple(
-        Lifetime(size_bytes=math.prod(walk.extents[index]), first=first[index], last=until[index])
-        for index in first
-    )
-
-
-def _reusable(
-    walk: _Walk, step: Step, at: int, root: Mapping[int, int], until: Mapping[int, int]
-) -> int:
-    """The buffer that a step's result takes: one it may write over, one that died, or its own."""
-    extent = walk.extents[step.writes]
-    for index in step.over:
-        found = root[index]
-        fits = math.prod(walk.extents[found]) == math.prod(extent)
-        if found not in walk.held and until[found] <= at and fits:
-            return found
-    dead = [i for i in until if until[i] < at and i not in walk.held and walk.extents[i] == extent]
-    return max(dead, key=lambda i: until[i], default=step.writes)
+    return shared_lifetimes(walk.steps, walk.extents, walk.held, outputs)
 
 
 @dataclass
@@ -120,6 +67,12 @@ class _Walk:
     def __post_init__(self) -> None:
         graph = self.blueprint.graph
         self.precision: Precision = read_precision(self.blueprint)
+        # A layer that alone reads codes of its own range makes them itself.
+        self.inside = frozenset(
+            node.name
+            for node in graph.nodes
+            if node.op == DYNAMIC_QDQ and len(graph.users[node.name]) == 1
+        )
         self.shapes = dict(zip(graph.inputs, graph.input_shapes, strict=True))
         self.shapes |= {node.name: node.shape for node in graph.nodes}
         for name, dtype in zip(graph.inputs, graph.input_dtypes, strict=True):
@@ -131,12 +84,14 @@ class _Walk:
         """Adds the steps of one operator."""
         precision = self.precision
         inputs = precision.inputs[node.name]
-        if node.op == QDQ:
+        if node.name in self.inside:
+            self.forms[node.name] = {"plain": self.read(inputs[0], "plain")}
+        elif node.op in QUANTISERS:
             self._quantize(node, inputs[0])
         elif node.op in SPLITS:
             self.forms[node.name] = self.forms[inputs[0]]
             self.shapes[node.name] = self.shapes[inputs[0]]
-        elif node.name in precision.integer:
+        elif node.name in precision.integer and not self.inside.intersection(inputs):
             self._integer(node, inputs)
         elif node.name in precision.fused and self._is_absorbed(node, inputs):
             return
@@ -247,11 +202,22 @@ class _Walk:
             self.forms[node.name] = {form: reads[0]}
             return
         extent = self._extent(node.shape, form)
+        if kind == "attention":
+            reads = [self._weights_of_attention(node, reads), self.read(inputs[2], form)]
         if node.op in _GATED:
             again = self.read(inputs[0], form)
             reads = [again, self._step(extent, reads, reads)]
-        over = reads if kind in _IN_PLACE else []
+        over = reads if kind == "activation" else []
         self.forms[node.name] = {form: self._step(extent, reads, over)}
+
+    def _weights_of_attention(self, node: Node, reads: list[int]) -> int:
+        """Products of queries and keys, with a mask, then their softmax: each an operator."""
+        query, key, _, mask, _, causal = node.args[:6]
+        extent = (4, *self.shapes[query.name][:-1], self.shapes[key.name][-2])
+        found = self._step(extent, reads)
+        for _ in range(bool(causal) + (mask is not None)):
+            found = self._step(extent, [found])
+        return self._step(extent, [found], [found])
 
     def _stays_blocked(self, node: Node, inputs: tuple[str, ...]) -> bool:
         if not inputs or len(node.shape) != 4 or self.block == 1:

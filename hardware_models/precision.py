@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from paredown.hardware_models.kinds import Kind, kind_of, weight_name
 from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.dynamic_values import reads_own_range
+from paredown.spaces.functions import DYNAMIC_QDQ, GETITEM, QDQ, QUANTISERS
 from paredown.spaces.graph import Graph, Node
 from paredown.spaces.quantized_values import FLOAT_GEMM_TAKES
 
-Codes = tuple[float, int]
-"""Scale and zero point of a tensor of 8-bit codes."""
+Codes = tuple[float, int] | str
+"""Scale and zero point of a tensor of 8-bit codes; the name of the node that finds them in every run."""
 
 # Layers with an integer kernel. ONNX Runtime 1.31 has none for transposed convolutions,
 # embeddings, norms or attention: they run in float between a DequantizeLinear and a
@@ -77,7 +78,7 @@ def read_precision(blueprint: Blueprint) -> Precision:
     inputs: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes:
         inputs[node.name] = tuple(name for name in node.inputs if name in values)
-        if node.op not in (QDQ, GETITEM):
+        if node.op not in (*QUANTISERS, GETITEM):
             kinds[node.name] = _kind(node, blueprint)
     outputs = frozenset(graph.outputs)
     users = _users(graph.nodes, inputs)
@@ -104,6 +105,12 @@ def _codes_and_kernels(
     for node in blueprint.graph.nodes:
         if node.op == QDQ:
             codes[node.name] = (node.args[1], node.args[2])
+            continue
+        if node.op == DYNAMIC_QDQ:
+            codes[node.name] = node.name
+            continue
+        if reads_own_range(blueprint.graph, node):
+            integer.add(node.name)
             continue
         sources = [codes[name] for name in inputs[node.name] if name in codes]
         if not sources or len(sources) < len(inputs[node.name]):
@@ -172,7 +179,10 @@ def _fused(
             if node.name in integer and node.op not in _CLAMPS:
                 continue
             into = any(
-                kinds[name] in _FUSES_ACTIVATION
+                (
+                    kinds[name] in _FUSES_ACTIVATION
+                    and not reads_own_range(graph, graph.by_name[name])
+                )
                 or (kinds[name] == "add" and (name in fused or name in integer))
                 for name in alone
             )
@@ -217,7 +227,9 @@ def _wanted_codes(
 
 def _hands_codes_through(node: Node, kinds: Mapping[str, Kind]) -> bool:
     kind = kinds.get(node.name)
-    return (kind in (None, "move", "reshape") and node.op != QDQ) or node.op in _MAX_POOLS
+    return (
+        kind in (None, "move", "reshape") and node.op not in QUANTISERS
+    ) or node.op in _MAX_POOLS
 
 
 def _has_integer_kernel(node: Node, kind: Kind, blueprint: Blueprint) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from paredown.hardware_models.kinds import Kind, groups_of, weight_name
 from paredown.hardware_models.precision import Precision, read_precision
 from paredown.spaces.blueprint import Blueprint, OnnxType, Storage
-from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.functions import GETITEM, QUANTISERS
 from paredown.spaces.graph import Graph, Node
 
 
@@ -117,7 +117,7 @@ class _Reader:
 
     def read(self) -> list[OperatorWork]:
         for node in self.graph.nodes:
-            if node.op == QDQ:
+            if node.op in QUANTISERS:
                 self._quantize(node)
             elif node.op == GETITEM:
                 self._pass_on(node)
@@ -148,6 +148,9 @@ class _Reader:
 
     def _edge(self, kind: Kind, name: str, source: str) -> None:
         count = math.prod(self.shapes[source])
+        reads = self._sources((source,))
+        if kind == "quantize" and source in self.precision.codes:  # codes of another range
+            reads = (self._dequantize(source, name),)
         self.records.append(
             OperatorWork(
                 name=name,
@@ -156,7 +159,7 @@ class _Reader:
                 input_elements=count,
                 output_elements=count,
                 batch=self.batch,
-                sources=self._sources((source,)),
+                sources=reads,
             )
         )
 

@@ -19,7 +19,7 @@ from paredown.hardware_models.measure import MeasuredRatio, fingerprint, measure
 from paredown.search.exporting import BUNDLE_FILES, digest_of
 from paredown.search.onnx_outputs import Outputs, both_outputs, run_onnx
 from paredown.search.splits import Split
-from paredown.spaces.functions import QDQ
+from paredown.spaces.functions import QUANTISERS
 
 RELATIVE_ERROR = 1e-4
 TOP1_AGREEMENT = 0.995
@@ -119,7 +119,7 @@ def open_bundle(found: Findings) -> tuple[CompressedModel, ort.InferenceSession]
 
 def has_codes(model: CompressedModel) -> bool:
     """Whether any activation is 8 bits wide."""
-    return any(node.op == QDQ for node in model.blueprint.graph.nodes)
+    return any(node.op in QUANTISERS for node in model.blueprint.graph.nodes)
 
 
 def random_rows(model: CompressedModel) -> Split:

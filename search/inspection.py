@@ -192,7 +192,8 @@ def _left_out(everything: Iterable[LeftOut]) -> RenderableType:
 
 def _value(knob: Knob, value: object) -> str:
     if isinstance(value, SegmentChoice):
-        return f"{value.activation_bits} bit {value.container}"
+        ranges = " dynamic" if value.ranges == "dynamic" else ""
+        return f"{value.activation_bits} bit{ranges} {value.container}"
     if knob.kind == "sparsity" and isinstance(value, tuple):
         share, pattern = value
         return "none" if not share else f"{share:.0%} {pattern}"

@@ -84,9 +84,9 @@ def draw_ladders(
 ) -> list[Ladder]:
     """One ladder for each architecture and each uniform setting of its segments that has a price."""
     ladders = [
-        _ladder(architecture, segment, terms, price)
+        _ladder(architecture, segments, terms, price)
         for architecture in architectures
-        for segment in _segment_settings(architecture)
+        for segments in _segment_settings(architecture)
     ]
     return [ladder for ladder in ladders if ladder is not None]
 
@@ -106,20 +106,29 @@ def warm_start(ladders: Sequence[Ladder], dimensions: int, count: int) -> list[C
     return list(unique.values())[:count]
 
 
-def _segment_settings(architecture: Architecture) -> list[SegmentChoice]:
-    """Settings that every segment knob allows; mixed ones are left to mutation."""
-    knobs = [k for k in architecture.knobs if k.kind == "segment"]
-    if not knobs:
-        return [SegmentChoice()]
-    shared = [c for c in knobs[0].domain if all(c in k.domain for k in knobs)]
-    # A float32 container beside float activations saves nothing.
-    return [c for c in shared if (c.activation_bits, c.container) != (32, "fast")] or shared[:1]
+def _segment_settings(architecture: Architecture) -> list[dict[str, SegmentChoice]]:
+    """Every setting of segments, by name, in all that offer it; the others stand at their least harmful.
+
+    Mixed ones are left to mutation.
+    """
+    domains = {t: k.domain for k in architecture.knobs if k.kind == "segment" for t in k.targets}
+    found: list[dict[str, SegmentChoice]] = []
+    for choice in dict.fromkeys(c for domain in domains.values() for c in domain):
+        setting = {t: choice if choice in d else d[0] for t, d in domains.items()}
+        # A float32 container beside float activations saves nothing.
+        saves_nothing = (choice.activation_bits, choice.container) == (32, "fast")
+        if setting not in found and not saves_nothing:
+            found.append(setting)
+    return found or [{t: domain[0] for t, domain in domains.items()}]
 
 
 def _ladder(
-    architecture: Architecture, segment: SegmentChoice, terms: DamageTerms, price: Price
+    architecture: Architecture,
+    segments: Mapping[str, SegmentChoice],
+    terms: DamageTerms,
+    price: Price,
 ) -> Ladder | None:
-    base = _base(architecture, segment)
+    base = _base(architecture, segments)
     origin = price(base)
     if origin is None:
         return None
@@ -143,8 +152,8 @@ def _ladder(
     )
 
 
-def _base(architecture: Architecture, segment: SegmentChoice) -> Candidate:
-    """The least harmful setting of every knob, all segments alike."""
+def _base(architecture: Architecture, segments: Mapping[str, SegmentChoice]) -> Candidate:
+    """The least harmful setting of every knob but the segments'."""
     layers: dict[str, dict[str, Any]] = {}
     for knob in architecture.knobs:
         if knob.kind in ("weight_bits", "rank_fraction", "method", "group_size", "sparsity"):
@@ -153,7 +162,7 @@ def _base(architecture: Architecture, segment: SegmentChoice) -> Candidate:
     return Candidate.of(
         architecture=architecture.name,
         layers={name: LayerChoice(**fields) for name, fields in layers.items()},
-        segments={s.name: segment for s in architecture.model_map.segments},
+        segments=segments,
     )
 
 

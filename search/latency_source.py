@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,8 +47,8 @@ _REPEATED = 24
 _SEED = 7
 _TIMED_HERE = {"measured": ("measured",), "calibrated": ("calibrated", "learned")}
 """Sources that time networks on this machine, and the kinds of model they may end in (`fit_best`)."""
-_PRECISIONS: tuple[Literal[8, 32] | None, ...] = (8, 32, None)
-"""Activation bits of all segments of the networks drawn in turn; None leaves them random."""
+_PRECISIONS = (SegmentChoice(activation_bits=8), SegmentChoice(), None)
+"""What all segments of the networks drawn in turn are set to; None leaves them random."""
 
 
 def latency_model(
@@ -229,17 +229,17 @@ def sample_candidates(space: Space, count: int, seed: int = _SEED) -> list[Candi
             candidate = uniform(space, architecture.name, bits)
             found[candidate.key] = candidate
     sizes = space.dimensions()
+    dynamic = SegmentChoice(activation_bits=8, ranges="dynamic")
+    offered = (knob.domain for each in space.architectures for knob in each.knobs)
+    precisions = (*_PRECISIONS, dynamic) if any(dynamic in d for d in offered) else _PRECISIONS
     attempts = 0
     while len(found) < count and attempts < 50 * count:
-        activation_bits = _PRECISIONS[attempts % len(_PRECISIONS)]
+        setting = precisions[attempts % len(precisions)]
         attempts += 1
         drawn = {n: int(torch.randint(size, (), generator=generator)) for n, size in sizes.items()}
         candidate = space.decode(drawn)
-        if activation_bits is not None:
-            segments = {
-                s.name: SegmentChoice(activation_bits=activation_bits)
-                for s in space.model_map(candidate).segments
-            }
+        if setting is not None:
+            segments = {s.name: setting for s in space.model_map(candidate).segments}
             # Canonical: float weights between 8-bit values are not what runs there.
             candidate = canonical(
                 space.by_name[candidate.architecture],

@@ -7,6 +7,7 @@ departure from it for each target, and knows how sure it is of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,9 +53,9 @@ class DamageTerms:
             found[f"width:{name}/{group}"] = self.width(name, group, width)
         for block in blocks:
             found[f"drop:{name}/{block.name}"] = self.drop(name, block)
-        short = [s for s, choice in candidate.segments if choice.activation_bits == 8]
-        if short:
-            found[f"activations:{name}/8"] = len(short) / len(model_map.segments)
+        short = Counter(c.ranges for _, c in candidate.segments if c.activation_bits == 8)
+        for ranges, count in short.items():
+            found[f"activations:{name}/{ranges}"] = count / len(model_map.segments)
         return found
 
     def layer(self, architecture: str, name: str, choice: LayerChoice) -> float:

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from paredown.search.schema_space import LayerRule, Rule
+from paredown.search.schema_space import Rule
 from paredown.spaces.model_map import ModelMap
 
 _SHOWN = 8
@@ -16,6 +16,7 @@ _MEANS_NOTHING_WITHOUT: Mapping[str, str] = {
     "pattern": "sparsity",
     "decomposition": "rank_fraction",
     "rank_step": "rank_fraction",
+    "ranges": "activation_bits",
 }
 
 
@@ -24,17 +25,16 @@ class RuleNameError(ValueError):
 
 
 def check_settings(rules: Sequence[Rule]) -> None:
-    """Refuses a setting of layers that says how to do what no rule asks for.
+    """Refuses a setting that says how to do what no rule asks for.
 
     Raises:
         RuleNameError: There is one.
     """
-    layers = {i: rule for i, rule in enumerate(rules) if isinstance(rule, LayerRule)}
     for part, whole in _MEANS_NOTHING_WITHOUT.items():
-        if any(getattr(rule, whole) is not None for rule in layers.values()):
+        if any(getattr(rule, whole, None) is not None for rule in rules):
             continue
-        for index, rule in layers.items():
-            if getattr(rule, part) is not None:
+        for index, rule in enumerate(rules):
+            if getattr(rule, part, None) is not None:
                 raise RuleNameError(
                     f"space.rules[{index}].{part}: means nothing without {whole}, got "
                     f"{getattr(rule, part)} and no rule with {whole}; add {whole} to the rule, or "

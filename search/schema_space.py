@@ -8,7 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from paredown.search.schema_task import ExistingFile, Section
-from paredown.spaces.candidate import Container, Decomposition, GroupSize, Method, WeightBits
+from paredown.spaces.candidate import (
+    Container,
+    Decomposition,
+    GroupSize,
+    Method,
+    Ranges,
+    WeightBits,
+)
 
 ActivationBits = Literal[8, 32]
 SparsityPattern = Literal["element", "2:4", "block"]
@@ -91,6 +98,11 @@ class SegmentRule(Section):
     container: Annotated[tuple[Container, ...], _choices] | None = Field(
         None, description="compact (narrowest type that loads) or fast (keeps the fast kernel)."
     )
+    ranges: Annotated[tuple[Ranges, ...], _choices] | None = Field(
+        None,
+        description="Of 8-bit activations: static (from calibration data; the default) or dynamic (found "
+        "in every run, for what linear layers read; all else is float).",
+    )
     tie: bool | None = Field(None, description="True: all matched segments share one choice.")
 
 
@@ -151,7 +163,12 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         rank_fraction=(1.0, 0.5),
         method=("rtn", "gptq"),
     ),
-    SegmentRule(segments=("*",), activation_bits=(8, 32), container=("compact", "fast")),
+    SegmentRule(
+        segments=("*",),
+        activation_bits=(8, 32),
+        container=("compact", "fast"),
+        ranges=("static", "dynamic"),
+    ),
     GroupRule(groups=("*",), width=(1.0, 0.75, 0.5)),
     BlockRule(blocks=("*",), drop=True),
 )

@@ -13,14 +13,15 @@ from typing import Any, get_args
 from paredown.search.rank_rules import rank_domain
 from paredown.search.rule_names import check_rule_names, check_settings
 from paredown.search.scale_rules import group_sizes
-from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
+from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SpaceSection
+from paredown.search.segment_rules import segment_choices, segment_tie
 from paredown.search.sparsity_rules import sparsity_domain
 from paredown.search.tied_knobs import SpaceError as SpaceError
 from paredown.search.tied_knobs import joined
 from paredown.spaces.candidate import Method, SegmentChoice
 from paredown.spaces.capabilities import Capabilities
 from paredown.spaces.draft import onnx_type
-from paredown.spaces.model_map import Layer, LeftOut, ModelMap
+from paredown.spaces.model_map import Layer, LeftOut, ModelMap, Segment
 from paredown.spaces.space import Architecture, Knob, KnobKind, Space
 
 # Costs that depend on the width of a weight itself, not on the container it is stored in.
@@ -114,8 +115,9 @@ class _Builder:
             # `Method` names them from the plainest to the best, and the best comes first.
             rank = get_args(Method).index
             domains["method"] = tuple(sorted(values["method"], key=rank, reverse=True))
-        segment = self._choices_of(self.model_map.segment_of_node[layer.node])
-        sizes, gone = group_sizes(layer, values, segment)
+        inside = self.model_map.segment_of_node[layer.node]
+        segment = next(each for each in self.model_map.segments if each.name == inside)
+        sizes, gone = group_sizes(layer, values, self._choices_of(segment))
         if sizes:
             domains["group_size"] = sizes
         for item in gone:
@@ -187,57 +189,26 @@ class _Builder:
         )
 
     def _segment_choices(self) -> tuple[SegmentChoice, ...]:
-        found = {c for s in self.model_map.segments for c in self._choices_of(s.name)}
-        return tuple(sorted(found, key=lambda c: (-c.activation_bits, c.container)))
+        """Every way in which some segment may compute."""
+        return tuple(
+            dict.fromkeys(c for s in self.model_map.segments for c in self._choices_of(s))
+        )
 
-    def _choices_of(self, name: str) -> tuple[SegmentChoice, ...]:
-        bits: tuple[int, ...] = ()
-        containers: tuple[Any, ...] = ()
-        for rule in self.section.rules:
-            if isinstance(rule, SegmentRule) and _matches(name, rule.segments):
-                bits = rule.activation_bits or bits
-                containers = rule.container or containers
-        can = self.capabilities
-        offered = self._offered("activation_bits", name, bits, can.activation_bits) or [32]
-        kept = self._offered("container", name, containers, can.containers) or ["compact"]
-        pairs = ((b, c) for b in sorted(offered, reverse=True) for c in sorted(kept))
-        return tuple(SegmentChoice(activation_bits=b, container=c) for b, c in pairs)
-
-    def _offered(self, key: str, name: str, asked: Sequence[Any], can: Sequence[Any]) -> list[Any]:
-        """What is asked of a segment and the device offers; the rest is listed.
-
-        Raises:
-            SpaceError: Something is asked, and the device offers none of it.
-        """
-        kept = [value for value in asked if value in can]
-        if asked and not kept:
-            raise SpaceError(
-                f"{key} of segment {name!r} must hold one that {self.capabilities.device} offers, "
-                f"of {list(can)}, got {list(asked)}; add one to its rule"
-            )
-        for value in asked:
-            if value not in kept:
-                device = self.capabilities.device
-                self._leave_out(f"{key} {value}", f"{device} does not offer it")
-        return kept
+    def _choices_of(self, segment: Segment) -> tuple[SegmentChoice, ...]:
+        rules = self.section.rules
+        return segment_choices(segment, self.model_map, rules, self.capabilities, self._leave_out)
 
     def _segment_knobs(self) -> list[Knob]:
-        tied: dict[tuple[int, KnobKind], Knob] = {}
+        tied: dict[int, Knob] = {}
         loose: list[Knob] = []
         for segment in self.model_map.segments:
-            domain = self._choices_of(segment.name)
-            tie: int | None = None
-            for index, rule in enumerate(self.section.rules):
-                if isinstance(rule, SegmentRule) and _matches(segment.name, rule.segments):
-                    tie = index if rule.tie else (None if rule.tie is False else tie)
+            domain = self._choices_of(segment)
+            tie = segment_tie(segment, self.section.rules)
             if tie is None:
-                name = f"{segment.name}:segment"
-                loose.append(
-                    Knob(name=name, kind="segment", targets=(segment.name,), domain=domain)
-                )
+                name, only = f"{segment.name}:segment", (segment.name,)
+                loose.append(Knob(name=name, kind="segment", targets=only, domain=domain))
             else:
-                known = tied.get((tie, "segment"))
-                tied[tie, "segment"] = joined(known, tie, "segment", segment.name, domain)
+                tied[tie] = joined(tied.get(tie), tie, "segment", segment.name, domain)
         return [*loose, *tied.values()]
 
     def _width_knobs(self) -> list[Knob]:

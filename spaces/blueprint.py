@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from paredown.spaces.candidate import Ranges
 from paredown.spaces.graph import Graph
 from paredown.spaces.scale_groups import group_count
 from paredown.spaces.zeros import BLOCK
@@ -108,7 +109,7 @@ class Operator:
 
     `layer` is the layer's name in the original model; `part` is 0 for a whole layer or the first
     factor of a low-rank chain, 1 for the second, and so on. `activation_bits` is the width of its input
-    activations.
+    activations, and `ranges` where their range comes from if they are 8-bit codes.
     """
 
     node: str
@@ -117,6 +118,7 @@ class Operator:
     weight: str
     bias: str | None
     activation_bits: int
+    ranges: Ranges = "static"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ class Blueprint:
     """Graph, layers and storage of a compressed model.
 
     `storage` has an entry for every tensor the graph reads. Shapes in `graph` are those of the
-    compressed model. 8-bit tensors are explicit QDQ nodes in the graph.
+    compressed model. 8-bit tensors are explicit nodes in the graph: `functions.QDQ`, `DYNAMIC_QDQ`.
     """
 
     graph: Graph

@@ -15,6 +15,7 @@ GroupSize = Literal[0, 32, 64, 128]
 Decomposition = Literal["channel", "spatial", "tucker"]
 Method = Literal["rtn", "laq", "gptq", "adaround", "obq", "descent", "joint"]
 Container = Literal["compact", "fast"]
+Ranges = Literal["static", "dynamic"]
 
 GROUPED_METHODS: tuple[Method, ...] = ("rtn", "laq", "gptq", "descent")
 """Methods that find codes with several scales in a row."""
@@ -57,11 +58,21 @@ class SegmentChoice:
 
     `activation_bits` is 8 (integer kernels) or 32 (float). `container` is how weights are stored in
     the ONNX file: "compact" takes the narrowest integer type the runtime loads, "fast" the type that
-    keeps the fast kernel (int8 beside 8-bit activations, float32 beside float ones).
+    keeps the fast kernel (int8 beside 8-bit activations, float32 beside float ones). `ranges` says
+    where 8-bit codes have their range from: "static" from calibration data, for all values of the
+    segment, or "dynamic" from the values themselves in every run, for what its linear layers of integer
+    weights read; all else in the segment is float then.
     """
 
     activation_bits: int = 32
     container: Container = "compact"
+    ranges: Ranges = "static"
+
+    def of_layer(self, kind: str, weight_bits: int) -> SegmentChoice:
+        """The choice as a layer of this kind and these weights meets it: float where it reads floats."""
+        if self.ranges == "static" or (kind == "linear" and weight_bits < 32):
+            return self
+        return SegmentChoice(container=self.container)
 
 
 IDENTITY_SEGMENT = SegmentChoice()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from paredown.spaces.candidate import (
@@ -26,6 +26,9 @@ _ROUNDED_BITS = 8
 
 _LEARNED_BITS = 4
 """Above, learned rounding and coordinate descent both leave the codes to GPTQ."""
+
+_DIFFERING = {8: (2, 3, 4), 32: (2, 3, 4, 5, 6, 8)}
+"""Widths of weights that the two containers store in different types, by the width of activations."""
 
 
 def canonical(architecture: Architecture, candidate: Candidate) -> Candidate:
@@ -54,9 +57,9 @@ def canonical(architecture: Architecture, candidate: Candidate) -> Candidate:
     segments = {}
     for segment in model_map.segments:
         present = [name for name in segment.layers if name not in gone]
-        bits = [layers[name].weight_bits for name in present]
+        held = [(model_map.layer_by_name[name].kind, layers[name].weight_bits) for name in present]
         if present or not segment.layers:
-            segments[segment.name] = canonical_segment(candidate.segment(segment.name), bits)
+            segments[segment.name] = canonical_segment(candidate.segment(segment.name), held)
     return Candidate.of(
         architecture=candidate.architecture,
         layers=layers,
@@ -116,6 +119,7 @@ def canonical_choice(
         choice = replace(choice, method="rtn")
     if choice.group_size:
         segment = candidate.segment(model_map.segment_of_node[layer.node])
+        segment = segment.of_layer(layer.kind, choice.weight_bits)
         choice = _canonical_groups(layer, choice, segment, shape)
     return choice
 
@@ -168,15 +172,19 @@ def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate
     It does so with one scale for the whole tensor, so 8 bits with a scale per channel are better.
     """
     segment = candidate.segment(model_map.segment_of_node[layer.node])
-    return segment.activation_bits == 8 and layer.kind != "embedding"
+    is_static = segment.activation_bits == 8 and segment.ranges == "static"
+    return is_static and layer.kind != "embedding"
 
 
-def canonical_segment(choice: SegmentChoice, weight_bits: list[int]) -> SegmentChoice:
-    """The choice of a segment whose layers have these bits.
+def canonical_segment(choice: SegmentChoice, layers: Sequence[tuple[str, int]]) -> SegmentChoice:
+    """The choice of a segment whose layers have these kinds and bits.
 
-    Where both containers store every weight alike, the name is "compact".
+    Where no layer reads codes of dynamic ranges, all is float; where both containers store every
+    weight alike, the name is "compact".
     """
-    differing = (2, 3, 4) if choice.activation_bits == 8 else (2, 3, 4, 5, 6, 8)
-    if not any(bits in differing for bits in weight_bits):
+    met = [(choice.of_layer(kind, bits), bits) for kind, bits in layers]
+    if choice.ranges == "dynamic" and all(each.activation_bits == 32 for each, _ in met):
+        choice = SegmentChoice(container=choice.container)
+    if all(bits not in _DIFFERING[each.activation_bits] for each, bits in met):
         return replace(choice, container="compact")
     return choice

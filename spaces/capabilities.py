@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from paredown.spaces.blueprint import OnnxType
-from paredown.spaces.candidate import Container, Pattern
+from paredown.spaces.candidate import Container, Pattern, Ranges
 
 T = TypeVar("T")
 
@@ -33,6 +33,7 @@ class Capabilities:
     storage_weight_bits: tuple[int, ...]
     activation_bits: tuple[int, ...]
     containers: tuple[Container, ...]
+    ranges: tuple[Ranges, ...]
     onnx_types: tuple[OnnxType, ...]
     width_step: int
     channel_multiple: int
@@ -63,6 +64,7 @@ def joint(offers: Sequence[Capabilities]) -> Capabilities:
         storage_weight_bits=tuple(b for b in runs if b not in fast),
         activation_bits=_shared([offer.activation_bits for offer in offers]),
         containers=_shared([offer.containers for offer in offers]),
+        ranges=_shared([offer.ranges for offer in offers]),
         onnx_types=_shared([offer.onnx_types for offer in offers]),
         width_step=math.gcd(*(offer.width_step for offer in offers)),
         channel_multiple=math.lcm(*(offer.channel_multiple for offer in offers)),

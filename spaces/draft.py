@@ -13,6 +13,7 @@ from paredown.spaces import zeros
 from paredown.spaces.blocks import bypass_blocks
 from paredown.spaces.blueprint import Blueprint, Index, OnnxType, Operator, Storage
 from paredown.spaces.candidate import Candidate, LayerChoice, Pattern, SegmentChoice
+from paredown.spaces.dynamic_values import mark_dynamic
 from paredown.spaces.factors import (
     Chain,
     factor_chain,
@@ -57,6 +58,7 @@ def draft(
             continue
         choice = candidate.layer(layer.name)
         segment = candidate.segment(model_map.segment_of_node[layer.node])
+        segment = segment.of_layer(layer.kind, choice.weight_bits)
         shape = shapes(layer.weight, layer.weight_shape)
         chain = factor_chain(layer, shape, choice.rank_fraction, choice.decomposition)
         if len(chain) > 1:
@@ -64,14 +66,13 @@ def draft(
         operators[layer.node] = _operators(layer, segment, chain)
         for operator, link in zip(operators[layer.node], chain, strict=True):
             storage[operator.weight] = _weight_storage(layer, choice, segment, link.shape)
-    graph = mark_quantized(
-        graph, lambda name: _activation_bits(model_map, candidate, name) == 8, parameters
-    )
+    graph = mark_quantized(graph, lambda name: _is_static(model_map, candidate, name), parameters)
+    ordered = tuple(op for node in graph.nodes for op in operators.get(node.name, ()))
+    graph = mark_dynamic(graph, {op.node for op in ordered if op.ranges == "dynamic"})
     for name in graph.tensor_names():
         if name not in storage:
             shape = shapes(name, model_map.tensor_shapes[name])
             storage[name] = Storage(shape=shape, kept=_count(shape))
-    ordered = tuple(op for node in graph.nodes for op in operators.get(node.name, ()))
     return Blueprint(graph=graph, operators=ordered, storage=storage)
 
 
@@ -132,6 +133,7 @@ def _operators(layer: Layer, segment: SegmentChoice, chain: Chain) -> tuple[Oper
             weight=factor_weight(layer, chain, part),
             bias=layer.bias if part == last else None,
             activation_bits=segment.activation_bits,
+            ranges=segment.ranges,
         )
         for part in range(len(chain))
     )
@@ -183,10 +185,12 @@ def onnx_type(bits: int, segment: SegmentChoice) -> OnnxType:
     return "int4" if bits > 2 else "int2"
 
 
-def _activation_bits(model_map: ModelMap, candidate: Candidate, node: str) -> int:
+def _is_static(model_map: ModelMap, candidate: Candidate, node: str) -> bool:
+    """Whether the node's segment computes on codes whose ranges are known beforehand."""
     # The inner nodes of a factorised layer belong where the layer's own node does.
     name = model_map.segment_of_node.get(outer_node(node))
-    return 32 if name is None else candidate.segment(name).activation_bits
+    segment = SegmentChoice() if name is None else candidate.segment(name)
+    return segment.activation_bits == 8 and segment.ranges == "static"
 
 
 def _count(shape: tuple[int, ...]) -> int:

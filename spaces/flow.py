@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.functions import DYNAMIC_QDQ, GETITEM, QDQ
 from paredown.spaces.graph import Node, Ref
 from paredown.spaces.model_map import Part
 from paredown.spaces.ties import Layout, Ties
@@ -261,7 +261,7 @@ _ALONG_2 = _names("split.Tensor split_with_sizes.default chunk.default")
 _VIEWS = _names("view.default reshape.default flatten.using_ints")
 
 RULES: Mapping[str, Rule] = {
-    **dict.fromkeys((*_ELEMENTWISE, QDQ, GETITEM), _same),
+    **dict.fromkeys((*_ELEMENTWISE, QDQ, DYNAMIC_QDQ, GETITEM), _same),
     **dict.fromkeys(_BINARY, _binary),
     **dict.fromkeys(_SPATIAL_1D, _spatial(1)),
     **dict.fromkeys(_SPATIAL_2D, _spatial(2)),

@@ -12,6 +12,11 @@ from torch import Tensor
 QDQ = "paredown.quantize_dequantize"
 """Rounds a tensor to 8-bit codes and back: (x, scale, zero_point, low, high)."""
 
+DYNAMIC_QDQ = "paredown.quantize_dequantize_by_range"
+"""The same by the range of the values themselves: (x, rows)."""
+
+QUANTISERS = (QDQ, DYNAMIC_QDQ)
+
 GETITEM = "getitem"
 """Picks one output of an operator that has several: (values, index)."""
 
@@ -21,6 +26,26 @@ def quantize_dequantize(x: Tensor, scale: float, zero_point: int, low: int, high
     # The zero point moves the limits, not the codes, and one tensor is made: half the time.
     codes = torch.div(x, scale).round_()
     return codes.clamp_(low - zero_point, high - zero_point).mul_(scale)
+
+
+def quantize_dequantize_by_range(x: Tensor, rows: int) -> Tensor:
+    """`x` rounded to the 256 codes of its own range, as ONNX DynamicQuantizeLinear does.
+
+    A range holds for what is run at once: the first dimension is cut into pieces of `rows`, its size
+    in the deployed model, so that samples that are scored together do not widen each other's range.
+    """
+    whole = len(x) - len(x) % rows
+    if 0 < whole < len(x):  # fewer samples are left at the end
+        parts = (x[:whole], x[whole:])
+        return torch.cat([quantize_dequantize_by_range(part, rows) for part in parts])
+    runs = x.reshape(max(1, whole // rows), -1)
+    low, high = torch.aminmax(runs, dim=1, keepdim=True)
+    low, high = low.clamp_max_(0.0), high.clamp_min_(0.0)
+    scale = (high - low) / 255
+    scale = torch.where(scale > 0, scale, 1.0)
+    zero_point = (-low / scale).round_()
+    codes = torch.div(runs, scale).round_()
+    return codes.clamp_(-zero_point, 255 - zero_point).mul_(scale).reshape(x.shape)
 
 
 _OPERATORS = """
@@ -46,7 +71,11 @@ _OPERATORS = """
 
 
 def _allowed_functions() -> dict[str, Callable[..., Any]]:
-    functions: dict[str, Any] = {QDQ: quantize_dequantize, GETITEM: operator.getitem}
+    functions: dict[str, Any] = {
+        QDQ: quantize_dequantize,
+        DYNAMIC_QDQ: quantize_dequantize_by_range,
+        GETITEM: operator.getitem,
+    }
     for entry in _OPERATORS.split():
         name, overload = entry.split(".")
         functions[f"aten.{entry}"] = getattr(getattr(torch.ops.aten, name), overload)

@@ -174,8 +174,9 @@ def _shown(
     model_map = architecture.model_map
     if knob.kind == "segment":
         inside = next(s.layers for s in model_map.segments if s.name == target)
-        bits = [candidate.layer(name).weight_bits for name in inside if name not in gone]
-        return canonical_segment(value, bits)
+        kinds = {name: model_map.layer_by_name[name].kind for name in inside if name not in gone}
+        held = [(kind, candidate.layer(name).weight_bits) for name, kind in kinds.items()]
+        return canonical_segment(value, held)
     if knob.kind in ("width", "drop"):
         return value
     choice = replace(candidate.layer(target), **knob.settings(value))

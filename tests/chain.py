@@ -48,6 +48,7 @@ def make_database(captured: Captured, model_map: ModelMap, inputs: list[Tensor])
 def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None) -> Candidate:
     """A canonical candidate, random in every knob; `activation_bits` None draws 8 or 32 too."""
     draw, sizes = random.Random(seed), random.Random(f"group sizes of {seed}")
+    ranges = random.Random(f"ranges of {seed}")
     layers = {}
     for layer in model_map.layers:
         sparsity, pattern = draw.choice(SPARSITIES)
@@ -64,6 +65,7 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
         segment.name: SegmentChoice(
             activation_bits=activation_bits or draw.choice((8, 32)),
             container=draw.choice(("compact", "fast")),
+            ranges=ranges.choice(("static", "dynamic")),
         )
         for segment in model_map.segments
     }

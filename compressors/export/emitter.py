@@ -26,12 +26,13 @@ _TENSOR_TYPES = {
 }
 _CONTAINER_BITS = {"int8": 8, "int4": 4, "int2": 2}
 
-Reading = Literal["folded", "codes", "narrow"]
+Reading = Literal["folded", "codes", "narrow", "bare"]
 """How a stored integer weight is read. ONNX Runtime computes what depends on constants alone once, when
 it loads the model, but never a DequantizeLinear. So "folded" is a Cast and a Mul, gone before the first
 run; "codes" widens to int8 by a Cast, gone too, and leaves the DequantizeLinear that integer kernels fuse
-with; "narrow" leaves the codes as they are, for the kernel that reads them. Scales of groups of inputs
-are spread over their columns first ("folded"), or are that kernel's blocks ("narrow")."""
+with; "bare" gives those int8 codes alone, for a product whose result is scaled; "narrow" leaves the codes
+as they are, for the kernel that reads them. Scales of groups of inputs are spread over their columns
+first ("folded"), or are that kernel's blocks ("narrow")."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,10 @@ class Emitter:
     def put_several(self, node: Node, names: tuple[str, ...], codes: Codes | None) -> None:
         self._several[node.name] = (names, codes)
 
+    def several(self, arg: Ref) -> tuple[str, ...]:
+        """The outputs of an operator with several."""
+        return self._several[arg.name][0]
+
     def pick(self, node: Node) -> None:
         """Records one output of an operator with several."""
         names, codes = self._several[node.args[0].name]
@@ -136,7 +141,7 @@ class Emitter:
         reading: Reading = "folded",
         zero_point: bool = False,
     ) -> str:
-        """A stored tensor as float32.
+        """A stored tensor as float32, or its codes alone where it is read bare.
 
         Args:
             transposed: Whether the last two dimensions are swapped in the file.
@@ -176,6 +181,11 @@ class Emitter:
             self.plan.initialiser(TensorProto.FLOAT, dims, lambda stored: scale(stored).tobytes()),
         )
         return self.plan.emit("DequantizeLinear", *names, axis=0)
+
+    def scales(self, name: str) -> str:
+        """The scales of a stored tensor that has one for each row."""
+        dims = self.storage[name].scale_shape
+        return self.plan.initialiser(TensorProto.FLOAT, dims, _scale_bytes(name))
 
     def reshaped(self, arg: Ref, dims: tuple[int, ...]) -> str:
         """A stored float tensor under another shape."""
@@ -224,9 +234,11 @@ class Emitter:
             return self.plan.emit("Mul", floats, scale)
         if reading == "narrow":
             return narrow_rows(self.plan, storage, codes, _scale_bytes(name))
-        scale = self.plan.initialiser(TensorProto.FLOAT, (count,), _scale_bytes(name))
-        if reading == "codes" and kind != TensorProto.INT8:
+        if kind != TensorProto.INT8:
             codes = self.plan.emit("Cast", codes, to=int(TensorProto.INT8))
+        if reading == "bare":
+            return codes
+        scale = self.scales(name)
         inputs = [codes, scale]
         if zero_point:
             zeros = self.plan.initialiser(TensorProto.INT8, (count,), lambda _: bytes(count))

@@ -25,8 +25,10 @@ from paredown.compressors.export.codes import (
     ends_in_codes,
     gives_activated_floats,
 )
+from paredown.compressors.export.dynamic_codes import fused_kernel
 from paredown.compressors.export.lowering import traced_names
 from paredown.spaces.blueprint import Blueprint
+from paredown.spaces.dynamic_values import reads_own_range
 from paredown.spaces.functions import QDQ
 from paredown.spaces.graph import Graph, Node, Ref
 
@@ -43,6 +45,7 @@ _INTEGER_KERNELS = (
     "QGemm",
     "QLinearMatMul",
     "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
     "QLinearAdd",
     "QLinearMul",
     "QLinearAveragePool",
@@ -250,6 +253,8 @@ def _mean_pool(graph: Graph, node: Node) -> str | None:
 
 
 def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
+    if reads_own_range(graph, node):
+        return fused_kernel(graph, node)
     if not _reads_codes(graph, node.args[0]) or not _has_codes(blueprint, node):
         return None
     if gives_activated_floats(graph, node):

@@ -18,9 +18,12 @@ import math
 import numpy as np
 
 from paredown.compressors.export.codes import codes_source, gives_activated_floats
+from paredown.compressors.export.dynamic_codes import find_range, lower_by_range
 from paredown.compressors.export.emitter import Emitter, Reading
 from paredown.compressors.export.operators import Lowering, unsupported, window, window_attributes
 from paredown.compressors.export.plan import Attribute
+from paredown.spaces.dynamic_values import reads_own_range
+from paredown.spaces.functions import DYNAMIC_QDQ
 from paredown.spaces.graph import Arg, Node, Ref
 from paredown.spaces.quantized_values import reads_narrow_weights
 
@@ -81,6 +84,9 @@ def _bias(e: Emitter, bias: Arg) -> tuple[str, ...]:
 
 def _linear(e: Emitter, node: Node) -> None:
     x, weight, bias = node.args
+    if reads_own_range(e.graph, node):
+        lower_by_range(e, node)
+        return
     source = codes_source(e.graph, x.name)
     storage = e.storage.get(weight.name)
     stays_float = source is not None and storage is not None and storage.stays_float
@@ -174,6 +180,7 @@ def _affine(e: Emitter, weight: Arg, bias: Arg, shape: tuple[int, ...]) -> tuple
 
 
 LAYERS: dict[str, Lowering] = {
+    DYNAMIC_QDQ: find_range,
     "aten.conv1d.default": _conv,
     "aten.conv2d.default": _conv,
     "aten.conv1d.padding": _conv,

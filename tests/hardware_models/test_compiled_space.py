@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from paredown.hardware_models.compiled_space import CompiledSpace
 from paredown.hardware_models.device import load_device
@@ -11,6 +13,7 @@ from paredown.hardware_models.table import TableEntry, naive_table, signature
 from paredown.hardware_models.workload import read_work
 from paredown.search.schema_space import BlockRule, GroupRule, LayerRule, SegmentRule, SpaceSection
 from paredown.search.space_rules import build_space
+from paredown.spaces.capture import capture
 from paredown.spaces.draft import draft
 from paredown.spaces.read import read_model_map
 
@@ -34,6 +37,39 @@ def space(residual_chain):
     maps = {"net": read_model_map(residual_chain(3, 32))}
     section = SpaceSection(rules=RULES)
     return build_space(section, maps, capabilities(X86), ("latency_s", "packed_bytes"))
+
+
+class Tokens(nn.Module):
+    """Linear layers that find the ranges of what they read, in turn with a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 32, 4, stride=4)
+        self.up, self.down = nn.Linear(32, 64), nn.Linear(64, 32)
+        self.q, self.k, self.head = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = x + self.down(torch.relu(self.up(x)))
+        x = x + (self.q(x) @ self.k(x).transpose(1, 2)).softmax(-1) @ x
+        return self.head(x.mean(1))
+
+
+def test_layers_that_find_their_ranges_cost_what_the_scalar_path_says():
+    maps = {"net": read_model_map(capture(Tokens(), torch.randn(1, 3, 16, 16)))}
+    rules = (
+        LayerRule(layers=("*",), weight_bits=(4, 8, 32), rank_fraction=(1.0, 0.25), rank_step=1),
+        SegmentRule(segments=("*",), activation_bits=(8, 32), ranges=("static", "dynamic")),
+    )
+    goals = ("latency_s", "packed_bytes")
+    tokens = build_space(SpaceSection(rules=rules), maps, capabilities(X86), goals)
+    model = RooflineLatency(X86)
+    compiled = CompiledSpace(tokens, model, lambda c: read_work(draft(tokens.model_map(c), c)))
+    population = compiled.draw(150, seed=3)
+    candidates = [compiled.candidate(row) for row in population]
+    assert sum("dynamic" in repr(c.segments) for c in candidates) > 50
+    exact = [model.predict(read_work(draft(maps["net"], c))).value_s for c in candidates]
+    assert compiled.predict_many(population).value_s == pytest.approx(exact, rel=1e-9)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from paredown.search.latency_source import imagine
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.capture import capture
 from paredown.spaces.draft import draft
+from paredown.spaces.read import read_model_map
 
 EXACT = ("lenet", "vgg", "resnet_a", "resnet_projection", "resnet20", "mobilenet_v2", "densenet")
 
@@ -67,3 +68,36 @@ def test_blocks_pad_channels_and_plain_floats_do_not(blueprint_of):
     # Blocked: 20 channels take 32, twice, and the output is copied out of its blocks.
     assert live_bytes(ort_lifetimes(blueprint, 16)) == image + 2 * 32 * pixels
     assert live_bytes(ort_lifetimes(blueprint, 1)) == image + 2 * 20 * pixels
+
+
+class Shared(nn.Module):
+    """Two layers that read one value, and two that read their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(64, 256), nn.Linear(64, 256)
+        self.c, self.d = nn.Linear(256, 64), nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.d(torch.relu(self.c(torch.relu(self.a(x)) * torch.sigmoid(self.b(x)))))
+
+
+def test_layers_that_find_their_ranges_are_predicted_to_the_byte(block):
+    model_map = read_model_map(capture(Shared(), torch.randn(1, 40, 64)))
+    dynamic = SegmentChoice(activation_bits=8, ranges="dynamic")
+    candidate = Candidate.of(
+        layers={layer.name: LayerChoice(weight_bits=8) for layer in model_map.layers},
+        segments={s.name: dynamic for s in model_map.segments},
+    )
+    assert error_of(draft(model_map, candidate), block) == 0
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_holds_its_weights_and_its_values(causal, block):
+    class Attention(nn.Module):
+        def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    example = tuple(torch.randn(1, 2, 48, 8) for _ in range(3))
+    model_map = read_model_map(capture(Attention(), example))
+    assert error_of(draft(model_map, Candidate()), block) == 0

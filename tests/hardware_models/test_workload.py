@@ -13,7 +13,7 @@ from paredown.hardware_models import kinds
 from paredown.hardware_models.kinds import KINDS, UnknownOperator
 from paredown.hardware_models.workload import read_work
 from paredown.spaces.capture import capture
-from paredown.spaces.functions import FUNCTIONS, GETITEM, QDQ
+from paredown.spaces.functions import FUNCTIONS, GETITEM, QUANTISERS
 from paredown.spaces.graph import run
 
 
@@ -91,7 +91,7 @@ def test_work_equals_what_running_the_tensors_shows(
 
 
 def test_every_operator_a_graph_may_hold_has_a_kind():
-    assert set(FUNCTIONS) - {QDQ, GETITEM} == set(KINDS)
+    assert set(FUNCTIONS) - {*QUANTISERS, GETITEM} == set(KINDS)
 
 
 def test_an_operator_without_a_kind_is_refused(captured, blueprint_of, monkeypatch):

@@ -31,7 +31,7 @@ def test_every_decision_has_its_term(terms, database):
         f"layer:/{layer.name}",
         f"width:/{group.name}",
         f"drop:/{block.name}",
-        "activations:/8",
+        "activations:/static",
     }
     assert found[f"layer:/{layer.name}"] == database("resnet_a").damage(
         layer, LayerChoice(weight_bits=4), {}
@@ -109,3 +109,16 @@ def test_another_architecture_may_be_better():
     mean, _ = model.predict([{"architecture:big": 1.0}, {"architecture:small": 1.0}])
     assert mean[0] == pytest.approx(-0.04, abs=0.01)
     assert mean[1] == pytest.approx(0.0, abs=0.005)
+
+
+def test_static_and_dynamic_ranges_have_factors_of_their_own(terms, database):
+    first, second, *_ = database("resnet_a").model_map.segments
+    found = terms.of(
+        Candidate.of(
+            segments={
+                first.name: SegmentChoice(activation_bits=8),
+                second.name: SegmentChoice(activation_bits=8, ranges="dynamic"),
+            }
+        )
+    )
+    assert found["activations:/static"] == found["activations:/dynamic"] > 0

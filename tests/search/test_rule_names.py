@@ -53,6 +53,13 @@ def test_a_name_of_one_architecture_is_enough(mapped):
         check_rule_names([rule], [mapped("mlp")])
 
 
+def test_ranges_mean_nothing_without_bits():
+    alone = SegmentRule(segments="*", ranges=("dynamic",))
+    with pytest.raises(RuleNameError, match=r"rules\[0\]\.ranges: means nothing without activ"):
+        check_settings([alone])
+    check_settings([alone, SegmentRule(segments="*", activation_bits=(8,))])
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "whole"),
     [

@@ -17,8 +17,8 @@ from paredown.spaces.knobs import Architecture, Knob
 from paredown.spaces.space import Space
 
 SEGMENT = tuple(
-    SegmentChoice(activation_bits=bits, container=container)
-    for bits in (32, 8)
+    SegmentChoice(activation_bits=bits, container=container, ranges=ranges)
+    for bits, ranges in ((32, "static"), (8, "dynamic"), (8, "static"))
     for container in ("compact", "fast")
 )
 
@@ -183,6 +183,32 @@ def grouped(read):
         nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(100, 20), nn.Tanh(), nn.Linear(20, 9)
     )
     return Architecture(name="", model_map=read(layers, torch.randn(1, 3, 5, 5)), knobs=())
+
+
+@pytest.mark.parametrize("container", ["compact", "fast"])
+@pytest.mark.parametrize("bits", [2, 4, 8, 32])
+def test_dynamic_ranges_stay_only_where_a_linear_layer_has_integer_weights(
+    grouped, bits, container
+) -> None:
+    how = SegmentChoice(activation_bits=8, container=container, ranges="dynamic")
+    model_map = grouped.model_map
+    candidate = Candidate.of(
+        layers={layer.name: LayerChoice(weight_bits=bits) for layer in model_map.layers},
+        segments={segment.name: how for segment in model_map.segments},
+    )
+    found = canonical(grouped, candidate)
+    assert draft(model_map, found) == draft(model_map, candidate)
+    for segment in model_map.segments:
+        is_linear = all(model_map.layer_by_name[name].kind == "linear" for name in segment.layers)
+        choice = found.segment(segment.name)
+        assert (choice.ranges == "dynamic") == (is_linear and bits < 32)
+        assert (choice.activation_bits == 8) == (is_linear and bits < 32)
+        # Beside codes both containers hold 8 bits alike; beside floats one holds floats.
+        differs = bits < 8 or (bits == 8 and not is_linear)
+        assert choice.container == (container if differs else "compact")
+    assert {name for name, _ in found.layers} == (
+        {x.name for x in model_map.layers} if bits < 32 else set()
+    )
 
 
 def with_groups(architecture, activation_bits=32, **fields):

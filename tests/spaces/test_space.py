@@ -16,8 +16,8 @@ BITS = (32, 8, 6, 5, 4, 3, 2)
 SPARSITY = ((0.0, "dense"), (0.5, "element"), (0.5, "2:4"))
 RANKS = ((1.0, "channel"), (0.5, "channel"), (0.3, "spatial"), (0.3, "tucker"), (0.1, "channel"))
 SEGMENT = tuple(
-    SegmentChoice(activation_bits=bits, container=container)
-    for bits in (32, 8)
+    SegmentChoice(activation_bits=bits, container=container, ranges=ranges)
+    for bits, ranges in ((32, "static"), (8, "dynamic"), (8, "static"))
     for container in ("compact", "fast")
 )
 
