@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix import centred_gram, damage, to_matrix
+from paredown.compressors.gptq import Target
+from paredown.compressors.matrix import (
+    centred_gram,
+    damage,
+    remembered_times_gram,
+    to_matrix,
+)
 from paredown.compressors.narrow import Consumer, channel_order
 from paredown.compressors.packed import pack, unpack
 from paredown.compressors.ranges import Range
@@ -161,8 +167,8 @@ class Database:
         name = digest(self._origin(layer), repr(choice), _text(narrowing))
         entry = self.shelf.get(name) if self.shelf else None
         if entry is None:
-            packed = pack(self._solve(layer, choice, narrowing))
-            harm = self._harm(layer, self._restored(packed, layer, narrowing), narrowing)
+            solution = self._solve(layer, choice, narrowing)
+            packed, harm = pack(solution), self._harm(layer, solution, narrowing)
             entry = Record(tensors=packed.tensors, facts={**packed.facts, "damage": harm})
             if self.shelf:
                 self.shelf.put(name, entry)
@@ -195,12 +201,15 @@ class Database:
         if statistics.gradient_gram is None:
             return None
         dense = to_matrix(self.tensors[layer.weight], layer)
-        rows = slice(None) if narrowing.rows is None else narrowing.rows
-        delta = torch.zeros_like(dense)
-        delta[rows] = solution.matrix - dense[rows]
         # A bias takes what moves an output's mean, in the solvers and here.
         centred = centred_gram(statistics.gram, statistics.input_mean)
         gram = statistics.gram if layer.bias is None else centred
+        if narrowing.rows is None:
+            # Both products are there from solving.
+            moved = remembered_times_gram(solution.matrix, gram) - Target.of(dense, gram).seen
+            return damage(solution.matrix - dense, gram, statistics.gradient_gram, moved)
+        delta = torch.zeros_like(dense)
+        delta[narrowing.rows] = solution.matrix - dense[narrowing.rows]
         return damage(delta, gram, statistics.gradient_gram)
 
     def _origin(self, layer: Layer) -> str:

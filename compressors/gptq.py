@@ -15,6 +15,7 @@ from torch import Tensor
 from paredown.compressors.matrix import (
     damped_cholesky,
     gram_diagonal,
+    remembered_times_gram,
     split_groups,
     times_gram,
 )
@@ -26,7 +27,8 @@ BLOCK = 64
 
 _roots: Recent[Tensor] = Recent(2)
 _ordered: Recent[tuple[Tensor, Tensor]] = Recent(2)
-_seen: Recent[Target] = Recent(2)
+_seen: Recent[Target] = Recent(5)
+"""The dense matrix and as many pruned ones as there are usually sparsities."""
 
 
 def gptq(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> Codes:
@@ -83,7 +85,8 @@ def sweep(
     order, root = _ordered.get(lambda: _by_activity(gram), gram)
     by_column = order.unsqueeze(2).expand(-1, -1, grouped.shape[1])
     left = grouped.transpose(1, 2).gather(1, by_column)
-    allowed = None if allowed is None else allowed.transpose(1, 2).gather(1, by_column)
+    if allowed is not None:
+        allowed = allowed.transpose(1, 2).gather(1, by_column).to(left.dtype)
     codes = torch.empty_like(left)
     if scale.ndim == 2:
         steps = scale.unsqueeze(1).expand_as(left)
@@ -92,10 +95,9 @@ def sweep(
 
     def settle(index: int, column: Tensor) -> Tensor:
         step = steps[:, index]
-        code = torch.round(column / step).clamp_(-top, top)
+        code = torch.div(column, step, out=codes[:, index]).round_().clamp_(-top, top)
         if allowed is not None:
-            code = code * allowed[:, index]
-        codes[:, index] = code
+            code.mul_(allowed[:, index])
         return code * step
 
     eliminate_(left, root, settle)
@@ -116,17 +118,17 @@ def eliminate_(
         begin: Told of each block start..stop before its first column.
     """
     columns = left.shape[1]
+    pivots = root.diagonal(dim1=1, dim2=2).unsqueeze(2)
     for start in range(0, columns, BLOCK):
         stop = min(start + BLOCK, columns)
         begin(start, stop)
         errors = torch.empty_like(left[:, start:stop])
         for i in range(start, stop):
-            column = left[:, i]
-            error = (column - settle(i, column)) / root[:, i, i].unsqueeze(1)
+            column, error = left[:, i], errors[:, i - start]
+            torch.sub(column, settle(i, column), out=error).div_(pivots[:, i])
             left[:, i + 1 : stop].addcmul_(
                 root[:, i, i + 1 : stop].unsqueeze(2), error.unsqueeze(1), value=-1
             )
-            errors[:, i - start] = error
         left[:, stop:].baddbmm_(root[:, start:stop, stop:].transpose(1, 2), errors, alpha=-1)
 
 
@@ -140,6 +142,8 @@ class Fitted:
     def or_better(self, other: Fitted) -> Fitted:
         """Row by row this one where its error is lower, else the other."""
         wins = self.error < other.error
+        if wins.all():
+            return self  # these very tensors: their product with the Gram is remembered
         return Fitted(
             codes=Codes(
                 codes=torch.where(wins.unsqueeze(1), self.codes.codes, other.codes.codes),
@@ -151,15 +155,20 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A weight (R, K), float64, that codes are to stand for under a Gram, and its product with it.
+    """A matrix (R, K) that codes are to stand for under a Gram, and its product with it.
 
     `energy` (R,) is the mean square of each row's outputs.
     """
 
-    weight: Tensor
+    matrix: Tensor
     gram: Tensor
     seen: Tensor
     energy: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix in float64."""
+        return self.matrix.double()
 
     @classmethod
     def of(cls, weight: Tensor, gram: Tensor) -> Target:
@@ -168,14 +177,14 @@ class Target:
         def make() -> Target:
             wide = weight.double()
             seen = times_gram(wide, gram)
-            return cls(weight=wide, gram=gram, seen=seen, energy=(seen * wide).sum(dim=1))
+            return cls(matrix=weight, gram=gram, seen=seen, energy=(seen * wide).sum(dim=1))
 
         return _seen.get(make, weight, gram)
 
     def refit(self, found: Codes) -> Fitted:
         """The codes q with the scale q H w / q H q of each row, which minimises its error."""
         codes = found.codes.double()
-        size = (times_gram(codes, self.gram) * codes).sum(dim=1)
+        size = (remembered_times_gram(found.codes, self.gram) * codes).sum(dim=1)
         overlap = (codes * self.seen).sum(dim=1)
         is_fit = (size > 0) & (overlap > 0)
         scale = torch.where(is_fit, overlap / size, found.scale.double()).to(torch.float32)

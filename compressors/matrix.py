@@ -7,6 +7,8 @@ and (K,), the diagonal, where inputs are one-hot (embeddings).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -17,8 +19,10 @@ DAMPING = 0.01
 """Share of the mean diagonal added to a Gram matrix before it is inverted (GPTQ's default)."""
 
 _centred: Recent[Tensor] = Recent(1)
-_seen: Recent[Tensor] = Recent(2)
+_seen: Recent[Tensor] = Recent(3)
 
+_STRIP = 384
+"""Rows of a gradient Gram that are multiplied at once."""
 _ROUNDING = 1e-6
 """Share of E[x^2] below which a variance is rounding error: chunks of a Gram are float32."""
 
@@ -71,9 +75,29 @@ def times_gram(matrix: Tensor, gram: Tensor) -> Tensor:
     return (grouped @ gram).reshape(matrix.shape)
 
 
-def remembered_times_gram(matrix: Tensor, gram: Tensor) -> Tensor:
-    """`times_gram` in float64; asked again for the last two matrices it costs nothing."""
-    return _seen.get(lambda: times_gram(matrix.double(), gram), matrix, gram)
+def remembered_times_gram(
+    matrix: Tensor, gram: Tensor, make: Callable[[], Tensor] | None = None
+) -> Tensor:
+    """`times_gram` in float64; asked again for the last three matrices it costs nothing.
+
+    `make` gives it more cheaply where another product tells it.
+    """
+    return _seen.get(make or (lambda: times_gram(matrix.double(), gram)), matrix, gram)
+
+
+def scaled_rows(
+    matrix: Tensor, factor: Tensor, gram: Tensor, dense: Tensor | None = None
+) -> Tensor:
+    """`matrix` (R, K) with its rows multiplied by `factor` (R,), its product with the Gram remembered.
+
+    Args:
+        dense: The result, if it is there already.
+    """
+    if dense is None:
+        dense = matrix * factor.unsqueeze(1)
+    by_row = factor.double().unsqueeze(1)
+    remembered_times_gram(dense, gram, lambda: by_row * remembered_times_gram(matrix, gram))
+    return dense
 
 
 def centred_gram(gram: Tensor, mean: Tensor) -> Tensor:
@@ -110,22 +134,37 @@ def row_errors(delta: Tensor, gram: Tensor) -> Tensor:
     return (times_gram(delta, gram) * delta).sum(dim=1).clamp_min(0.0)
 
 
-def damage(delta: Tensor, gram: Tensor, gradient_gram: Tensor) -> float:
+def damage(
+    delta: Tensor, gram: Tensor, gradient_gram: Tensor, moved: Tensor | None = None
+) -> float:
     """Predicted increase of the mean loss, in its unit, when the weight changes by `delta` (R, K).
 
     1/2 tr(dW A dW^T G), the K-FAC quadratic of Martens and Grosse 2015, arXiv:1503.05671, and of
     Grosse and Martens 2016, arXiv:1602.01407, for convolutions. `gradient_gram` G (R, R) is scaled
     as in `LayerStatistics`.
+
+    Args:
+        moved: `delta` times the Gram (R, K), where that is known.
     """
     delta = delta.double()
+    moved = times_gram(delta, gram) if moved is None else moved
     if gram.ndim < 3:
-        return float(0.5 * ((gradient_gram @ times_gram(delta, gram)) * delta).sum())
+        total = 0.0
+        for start in range(0, len(delta), _STRIP):
+            strip, later = slice(start, start + _STRIP), slice(start + _STRIP, None)
+            # dW A dW^T and G are symmetric: what lies off the diagonal counts twice.
+            here = (
+                gradient_gram[strip, strip] @ moved[strip] / 2
+                + gradient_gram[strip, later] @ moved[later]
+            )
+            total += float((here * delta[strip]).sum())
+        return total
     # Different groups read different inputs; K-FAC takes those as independent.
     grouped, gram = split_groups(delta, gram)
     rows = grouped.shape[1]
     blocks = gradient_gram.reshape(len(gram), rows, len(gram), rows)
     own = blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-    return float(0.5 * ((own @ (grouped @ gram)) * grouped).sum())
+    return float(0.5 * ((own @ moved.reshape(grouped.shape)) * grouped).sum())
 
 
 def damped_cholesky(gram: Tensor, damping: float = DAMPING) -> Tensor:

@@ -22,6 +22,7 @@ from paredown.compressors.matrix import (
     SolverError,
     gram_diagonal,
     remembered_times_gram,
+    scaled_rows,
     split_groups,
 )
 from paredown.compressors.obs import obq
@@ -65,6 +66,9 @@ class Problem:
     def error(self, found: Compressed) -> Tensor:
         """Summed error over rows, weighed by `row_scale`, of `found` in place of the matrix."""
         target, dense = Target.of(self.matrix, self.gram), found.dense()
+        if found.scale is not None and found.scale.ndim == 1:
+            # Solvers have just made the codes' own product.
+            scaled_rows(found.values, found.scale, self.gram, dense)
         moved = remembered_times_gram(dense, self.gram) - target.seen
         errors = (moved * (dense - target.weight)).sum(dim=1).clamp_min(0.0)
         return (errors * self.row_scale().square()).sum()

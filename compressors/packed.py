@@ -66,7 +66,9 @@ def _pack_factor(factor: Factor, name: str, tensors: dict[str, Tensor]) -> dict[
     # Every field: one that a solver adds must never be lost on the way.
     for field in fields(factor):
         value = getattr(factor, field.name)
-        is_masked = field.name == "values" and mask is not None and not value[~mask].any()
+        is_masked = (
+            field.name == "values" and mask is not None and not value.masked_fill(mask, 0).any()
+        )
         kept = value[mask] if is_masked else value
         facts[field.name] = _pack_tensor(kept, f"{name}.{field.name}", tensors)
         if is_masked:

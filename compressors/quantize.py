@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paredown.compressors.codebook import fit_scaled_codebook
+from paredown.compressors.codebook import exact_scales
 from paredown.compressors.matrix import SolverError
 from paredown.spaces.scale_groups import size_of
 
@@ -18,6 +18,8 @@ a row: fan-in x top code."""
 _COARSE, _FINE = 40, 32
 """Scales tried: shares 0.3 to 1 of the full range, and quarters of a step of the largest code below it,
 where the error of wide codes turns on whether the largest weights still fit."""
+_LOOK, _SLACK = 4, 1e-3
+"""Each fourth scale it is looked whether smaller ones can still win, and by how much they must not."""
 _VALUES_AT_ONCE = 2**15
 _REFINEMENTS = 4
 
@@ -74,7 +76,7 @@ def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) 
     # Where no input is ever active nothing is at stake: weigh alike, so the codes stay sensible.
     weights = torch.where((weights > 0).any(dim=1, keepdim=True), weights, 1.0)
     if bits <= _EXACT_BITS or top * weight.shape[1] <= _EXACT_EVENTS:
-        scale = fit_scaled_codebook(weight, weights, range(top + 1)).scale
+        scale = exact_scales(weight, weights, range(top + 1))
     else:
         # A few rows at a time, so that all passes over them stay in the processor's cache.
         rows = max(1, _VALUES_AT_ONCE // max(1, weight.shape[1]))
@@ -103,12 +105,15 @@ def _grid_scales(magnitude: Tensor, weights: Tensor, top: int) -> Tensor:
     best_error = torch.full_like(full, torch.inf, dtype=torch.float32)
     coarse = torch.linspace(1.0, 0.3, _COARSE, dtype=torch.float64)
     fine = 1.0 - torch.arange(1, _FINE + 1, dtype=torch.float64) / (4 * top)
-    for share in (*coarse.tolist(), *fine.tolist()):
-        scale = (full * share).float()
-        rounded = torch.round(small / scale).clamp_(max=top).mul_(scale)
-        error = rounded.sub_(small).square_().mul_(weigh).sum(dim=1, keepdim=True)
-        best_scale = torch.where(error < best_error, full * share, best_scale)
-        best_error = torch.minimum(error, best_error)
+    for shares in (coarse.tolist(), fine.tolist()):
+        for number, share in enumerate(shares):
+            scale = (full * share).float()
+            if number % _LOOK == _LOOK - 1 and _is_hopeless(small, weigh, scale * top, best_error):
+                break  # shares fall
+            rounded = torch.round(small / scale).clamp_(max=top).mul_(scale)
+            error = rounded.sub_(small).square_().mul_(weigh).sum(dim=1, keepdim=True)
+            best_scale = torch.where(error < best_error, full * share, best_scale)
+            best_error = torch.minimum(error, best_error)
     for _ in range(_REFINEMENTS):
         codes = torch.round(magnitude / best_scale).clamp_(max=top)
         weighted = weights * codes
@@ -117,3 +122,14 @@ def _grid_scales(magnitude: Tensor, weights: Tensor, top: int) -> Tensor:
             b > 0, (weighted * magnitude).sum(1, keepdim=True) / b, best_scale
         )
     return torch.where(magnitude.amax(dim=1) > 0, best_scale.squeeze(1), 0.0)
+
+
+def _is_hopeless(small: Tensor, weigh: Tensor, largest: Tensor, best_error: Tensor) -> bool:
+    """Whether in every row clipping alone costs more than the best error, at smaller scales too.
+
+    Args:
+        largest: What the largest code stands for (R, 1).
+    """
+    clipped = (small - largest).clamp_(min=0.0).square_().mul_(weigh).sum(dim=1, keepdim=True)
+    # By more than what sums in float32 are off by; below zero there is nothing.
+    return bool(((clipped > best_error * (1 + _SLACK)) | (best_error == 0)).all())

@@ -15,7 +15,7 @@ from paredown.compressors.low_rank import (
     spread,
     statistics_behind,
 )
-from paredown.compressors.matrix import centred_gram, from_matrix, to_matrix
+from paredown.compressors.matrix import centred_gram, from_matrix, scaled_rows, to_matrix
 from paredown.compressors.methods import Compressed, Problem, compress
 from paredown.compressors.narrow import refit_columns
 from paredown.compressors.ranges import Range
@@ -106,7 +106,7 @@ def solve(
     if bias is not None and problem.changes(choice):
         factor, bias = repair_rows(problem.dense_rows, full, bias, problem.full_statistics)
         parts[-1] = parts[-1].times(factor)
-        full = full * factor.unsqueeze(1)
+        full = scaled_rows(full, factor, _about_the_mean(problem.full_statistics).gram)
     factors = tuple(
         _shaped(part, problem.layer, link) for part, link in zip(parts, chain, strict=True)
     )

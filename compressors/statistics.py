@@ -34,6 +34,8 @@ Watch = Callable[[str, Any], None]
 
 _STRIP = 192
 """Rows of a wide Gram that are made in one product."""
+_PIECE = 2**15
+"""Values of a layer's output that are counted at once."""
 
 
 class StatisticsError(ValueError):
@@ -120,10 +122,7 @@ class _Collector:
         with torch.no_grad():
             if self.inputs_of(layer) == layer.name:
                 _add_inputs(sums, layer, arguments)
-            flat = channels_first(layer, output.detach()).double()
-            sums.outputs = _plus(sums.outputs, flat.sum(dim=1))
-            sums.squares = _plus(sums.squares, (flat * flat).sum(dim=1))
-            sums.positions += flat.shape[1]
+            _add_outputs(sums, layer, output)
         if self.with_gradients:
             # Nothing before the first layer needs a gradient, so cutting there loses nothing.
             output = output if output.requires_grad else output.detach().requires_grad_()
@@ -224,6 +223,18 @@ def _add_inputs(sums: _Sums, layer: Layer, arguments: tuple[Any, ...]) -> None:
         # Sums within a chunk are float32, for speed; those over chunks are float64.
         sums.gram = _plus(sums.gram, _outer(columns))
         sums.inputs = _plus(sums.inputs, columns.sum(dim=2))
+
+
+def _add_outputs(sums: _Sums, layer: Layer, output: Tensor) -> None:
+    """In pieces, so that their float64 copies stay in the processor's cache."""
+    is_image = layer.kind.startswith("conv")
+    items = output.flatten(2) if is_image else output.reshape(-1, output.shape[-1])
+    over = (0, 2) if is_image else (0,)
+    for piece in items.split(max(1, _PIECE // items[0].numel())):
+        wide = piece.double()
+        sums.outputs = _plus(sums.outputs, wide.sum(dim=over))
+        sums.squares = _plus(sums.squares, wide.square().sum(dim=over))
+    sums.positions += items[:, 0].numel()
 
 
 def _add_gradients(sums: _Sums, layer: Layer, gradient: Tensor) -> None:

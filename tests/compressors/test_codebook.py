@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from paredown.compressors.codebook import (
+    _descending,
     alternate,
+    exact_scales,
     fit_scaled_codebook,
     fit_two_scales,
     linear_levels,
@@ -177,3 +179,22 @@ def test_bad_levels_and_sparsities_are_refused(
 ) -> None:
     with pytest.raises(SolverError, match=text):
         fit_scaled_codebook(torch.ones(1, 2), None, levels, sparsity=sparsity)
+
+
+def test_events_are_put_in_descending_order_up_to_their_last_bits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for count in (1, 2, 1000, 5000):
+        events = torch.rand(3, count, generator=generator, dtype=torch.float64) ** 20
+        events[0, : count // 2] = 0.0
+        order = _descending(events)
+        assert torch.equal(order.sort(dim=1).values, torch.arange(count).expand(3, -1))
+        # 13 of 52 bits hold the position.
+        best = events.sort(dim=1, descending=True).values
+        assert torch.allclose(events.gather(1, order), best, rtol=2.0**-38, atol=0.0)
+
+
+@pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS.keys())
+def test_scales_alone_are_those_beside_the_codes(levels: tuple[float, ...]) -> None:
+    w, d = _instance(3, 40, 30)
+    w[0], d[1], d[2, :15] = 0.0, 0.0, 0.0
+    assert torch.equal(exact_scales(w, d, levels), fit_scaled_codebook(w, d, levels).scale)

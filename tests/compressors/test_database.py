@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from paredown.compressors.database import Database
+from paredown.compressors.matrix import centred_gram, damage, to_matrix
 from paredown.compressors.shelf import Shelf
 from paredown.compressors.solution import Solution, solve
 from paredown.spaces.candidate import IDENTITY_CHOICE, LayerChoice
@@ -146,3 +147,25 @@ def test_damage_is_zero_for_the_identity_and_falls_with_bits(mapped, database) -
         assert base.damage(layer, IDENTITY_CHOICE, {}) == 0
         harm = [base.damage(layer, LayerChoice(weight_bits=bits), {}) for bits in (2, 4, 8)]
         assert harm == sorted(harm, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["lenet", "mobilenet_v2", "words"])
+def test_damage_is_that_of_the_solution_that_is_given(name, mapped, database) -> None:
+    base = fresh(database(name))
+    narrow = {group.name: max(1, group.channels // 2) for group in mapped(name).groups}
+    asked = [(LayerChoice(weight_bits=b, method=m), {}) for b in (3, 8) for m in ("rtn", "gptq")]
+    sparse = LayerChoice(weight_bits=4, sparsity=0.5, pattern="element", method="gptq")
+    for layer in mapped(name).layers:
+        statistics = base.statistics[layer.name]
+        gram = statistics.gram
+        if layer.bias is not None:
+            gram = centred_gram(gram, statistics.input_mean)
+        for choice, widths in (*asked, (sparse, {}), (sparse, narrow)):
+            matrix = base.solution(layer, choice, widths).matrix
+            rows = base.kept_rows(layer, widths)
+            rows = slice(None) if rows is None else rows
+            dense = to_matrix(base.tensors[layer.weight], layer)
+            delta = torch.zeros_like(dense)
+            delta[rows] = matrix - dense[rows]
+            harm = damage(delta, gram, statistics.gradient_gram)
+            assert base.damage(layer, choice, widths) == pytest.approx(harm, rel=1e-4, abs=1e-15)

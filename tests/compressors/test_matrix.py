@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from paredown.compressors import matrix as module
 from paredown.compressors.matrix import (
     SolverError,
     centred_gram,
@@ -93,3 +94,35 @@ def test_the_centred_gram_is_the_covariance_and_constant_inputs_are_dead() -> No
     assert not found[:, 2].any()
     one_hot = torch.rand(4, generator=generator)
     assert centred_gram(one_hot, one_hot) is one_hot
+
+
+@pytest.mark.parametrize("rows", [3, 8, 10])
+def test_damage_is_the_whole_trace_however_it_is_cut(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STRIP", 4)
+    generator = torch.Generator().manual_seed(rows)
+    delta = torch.randn(rows, 5, generator=generator)
+    inputs, gradients = (
+        torch.randn(20, n, generator=generator, dtype=torch.float64) for n in (5, rows)
+    )
+    gram, gradient_gram = inputs.t() @ inputs, gradients.t() @ gradients
+    wide = delta.double()
+    whole = 0.5 * float((wide @ gram @ wide.t() @ gradient_gram).trace())
+    assert damage(delta, gram, gradient_gram) == pytest.approx(whole, rel=1e-12)
+    moved = wide @ gram
+    assert damage(delta, gram, gradient_gram, moved) == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 6), (2, 6, 6)])
+def test_a_scaled_matrix_has_the_scaled_product(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    gram = torch.rand(*shape, generator=generator, dtype=torch.float64)
+    codes = torch.randint(-7, 8, (4, 6), generator=generator, dtype=torch.int8)
+    scale = torch.rand(4, generator=generator)
+    dense = module.scaled_rows(codes, scale, gram)
+    assert torch.equal(dense, codes * scale.unsqueeze(1))
+    product = module.remembered_times_gram(dense, gram)
+    assert torch.allclose(product, module.times_gram(dense.double(), gram), rtol=1e-6, atol=1e-6)
+    codes[0] = 7
+    assert not torch.equal(module.remembered_times_gram(codes, gram)[0], product[0])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from paredown.compressors import quantize
 from paredown.compressors.matrix import SolverError
 from paredown.compressors.quantize import Codes, round_to_nearest
 
@@ -102,3 +103,23 @@ def test_a_layer_that_no_input_reaches_is_still_rounded_sensibly() -> None:
 def test_other_widths_are_refused(bits: int) -> None:
     with pytest.raises(SolverError, match="2 to 8"):
         round_to_nearest(torch.ones(1, 1), bits)
+
+
+@pytest.mark.parametrize("bits", [5, 6, 8])
+@pytest.mark.parametrize("tail", [0.3, 1.0, 4.0])
+def test_scales_that_are_not_tried_would_not_have_won(
+    bits: int, tail: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From nearly uniform weights to rows with a few that are a thousand times the rest."""
+    generator = torch.Generator().manual_seed(bits)
+    weight = torch.randn(70, 600, generator=generator)
+    weight = weight.sign() * weight.abs() ** tail
+    weight[:5] = 0.0
+    weight[5:10, 1:] = 0.0
+    weight[10:20, 300:] = 0.0
+    curvature = torch.rand(600, generator=generator) ** 4
+    found = round_to_nearest(weight, bits, curvature)
+    monkeypatch.setattr(quantize, "_LOOK", 10**9)
+    tried = round_to_nearest(weight, bits, curvature)
+    assert torch.equal(found.scale, tried.scale)
+    assert torch.equal(found.codes, tried.codes)
