@@ -51,9 +51,9 @@ def rank_domain(
     for form in offered:
         chains = {s: factor_chain(layer, layer.weight_shape, s, form) for s in lower}
         chains = {share: chain for share, chain in chains.items() if len(chain) > 1}
-        if form != "channel" and lower and not chains:
+        if lower and not chains and is_factorizable(layer):
             reason = "at none of its rank_fractions does it hold fewer weights than the layer"
-            leave_out(f"decomposition {form} of {layer.name}", reason)
+            leave_out(_unsaving(layer, form), reason)
         for share, chain in chains.items():
             if off := [rank for rank in _ranks(chain) if rank % step]:
                 reason = f"ranks come in multiples of {step}; a rule's rank_step overrides it"
@@ -66,6 +66,14 @@ def rank_domain(
             if factor_chain(layer, layer.weight_shape, *value) not in known:
                 kept[value] = count
     return tuple(sorted(kept, key=kept.__getitem__, reverse=True)) or (WHOLE,)
+
+
+def _unsaving(layer: Layer, form: Decomposition) -> str:
+    """A form that is left out; the one form of many alike is told once for their shape."""
+    if form != "channel":
+        return f"decomposition {form} of {layer.name}"
+    shape = " x ".join(map(str, layer.weight_shape))
+    return f"decomposition channel of {layer.kind} layers of {shape}"
 
 
 def _with_errors(

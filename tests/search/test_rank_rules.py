@@ -45,7 +45,9 @@ def test_a_layer_that_no_rank_makes_smaller_stays_whole_and_it_is_said() -> None
     )
     assert found == (WHOLE,)
     assert told[0][0] == "decomposition spatial of it"
-    assert rank_domain(layer_of(16, 16), (0.9,), ("channel",), 1, lambda *_: None) == (WHOLE,)
+    square = layer_of(16, 16)
+    assert rank_domain(square, (0.9,), FORMS, 1, lambda *item: told.append(item)) == (WHOLE,)
+    assert told[1:] == [("decomposition channel of linear layers of 16 x 16", told[0][1])]
 
 
 def test_every_rank_of_a_chain_is_a_multiple_of_the_step() -> None:
