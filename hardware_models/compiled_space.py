@@ -221,7 +221,7 @@ class CompiledSpace:
             crossing = tuple(
                 (
                     op.kind in ("quantize", "dequantize"),
-                    op.integer,
+                    op.integer and not _finds_range(op),
                     op.name in blocked,
                     op.kind == "add" and op.fused,
                 )
@@ -247,6 +247,11 @@ class CompiledSpace:
         if name in self._unit_of:
             return self._unit_of[name]
         return 0 if op.kind == "quantize" else len(self._units) - 1
+
+
+def _finds_range(op: OperatorWork) -> bool:
+    """Whether an integer kernel gives floats: it reads codes of a range found in every run."""
+    return any(name.endswith(".d") for name in op.sources)
 
 
 def _owner(name: str) -> str:

@@ -13,7 +13,7 @@ from paredown.spaces import zeros
 from paredown.spaces.blocks import bypass_blocks
 from paredown.spaces.blueprint import Blueprint, Index, OnnxType, Operator, Storage
 from paredown.spaces.candidate import Candidate, LayerChoice, Pattern, SegmentChoice
-from paredown.spaces.dynamic_values import mark_dynamic
+from paredown.spaces.dynamic_values import FIRST, mark_dynamic
 from paredown.spaces.factors import (
     Chain,
     choice_chain,
@@ -68,7 +68,9 @@ def draft(
             storage[operator.weight] = _weight_storage(layer, choice, segment, link.shape)
     graph = mark_quantized(graph, lambda name: _is_static(model_map, candidate, name), parameters)
     ordered = tuple(op for node in graph.nodes for op in operators.get(node.name, ()))
-    graph = mark_dynamic(graph, {op.node for op in ordered if op.ranges == "dynamic"})
+    dynamic = (op.node for op in ordered if op.ranges == "dynamic")
+    places = model_map.batch_places
+    graph = mark_dynamic(graph, {name: places.get(outer_node(name), FIRST) for name in dynamic})
     for name in graph.tensor_names():
         if name not in storage:
             shape = shapes(name, model_map.tensor_shapes[name])

@@ -13,7 +13,7 @@ QDQ = "paredown.quantize_dequantize"
 """Rounds a tensor to 8-bit codes and back: (x, scale, zero_point, low, high)."""
 
 DYNAMIC_QDQ = "paredown.quantize_dequantize_by_range"
-"""The same by the range of the values themselves: (x, rows)."""
+"""The same by the range of the values themselves: (x, rows, axis, outside)."""
 
 QUANTISERS = (QDQ, DYNAMIC_QDQ)
 
@@ -28,23 +28,36 @@ def quantize_dequantize(x: Tensor, scale: float, zero_point: int, low: int, high
     return codes.clamp_(low - zero_point, high - zero_point).mul_(scale)
 
 
-def quantize_dequantize_by_range(x: Tensor, rows: int) -> Tensor:
+def quantize_dequantize_by_range(x: Tensor, rows: int, axis: int = 0, outside: int = 1) -> Tensor:
     """`x` rounded to the 256 codes of its own range, as ONNX DynamicQuantizeLinear does.
 
-    A range holds for what is run at once: the first dimension is cut into pieces of `rows`, its size
-    in the deployed model, so that samples that are scored together do not widen each other's range.
+    A range holds for what is run at once: the batch is cut into pieces of `rows`, its size in the
+    deployed model, so that samples that are scored together do not widen each other's range.
+
+    Args:
+        axis: The dimension that grows with the batch.
+        outside: Steps of that dimension which the batch repeats in, as tokens do in front of it.
     """
-    whole = len(x) - len(x) % rows
-    if 0 < whole < len(x):  # fewer samples are left at the end
-        parts = (x[:whole], x[whole:])
-        return torch.cat([quantize_dequantize_by_range(part, rows) for part in parts])
-    runs = x.reshape(max(1, whole // rows), -1)
-    low, high = torch.aminmax(runs, dim=1, keepdim=True)
+    by_sample = x.unflatten(axis, (outside, -1)).movedim(axis + 1, 0)
+    whole = len(by_sample) - len(by_sample) % rows
+    if 0 < whole < len(by_sample):  # fewer samples are left at the end
+        rounded = torch.cat(
+            [_by_range(by_sample[:whole], whole // rows), _by_range(by_sample[whole:], 1)]
+        )
+    else:
+        rounded = _by_range(by_sample, max(1, whole // rows))
+    return rounded.movedim(0, axis + 1).reshape(x.shape)
+
+
+def _by_range(x: Tensor, runs: int) -> Tensor:
+    """Each of so many equal runs of rows, rounded by its own range."""
+    values = x.reshape(runs, -1)
+    low, high = torch.aminmax(values, dim=1, keepdim=True)
     low, high = low.clamp_max_(0.0), high.clamp_min_(0.0)
     scale = (high - low) / 255
     scale = torch.where(scale > 0, scale, 1.0)
     zero_point = (-low / scale).round_()
-    codes = torch.div(runs, scale).round_()
+    codes = torch.div(values, scale).round_()
     return codes.clamp_(-zero_point, 255 - zero_point).mul_(scale).reshape(x.shape)
 
 

@@ -65,6 +65,8 @@ def _obstacle(graph: Graph, tensors: Mapping[str, Tensor], node: Node, weight: s
         return f"its weight {weight!r} is shared by several operators ({names})"
     if users[0].inputs.count(weight) > 1:
         return f"its weight {weight!r} is also an input of the same operator"
+    if _KINDS[node.op] != "embedding" and node.args[0].name in tensors:
+        return f"it reads the stored tensor {node.args[0].name!r}, so its output never changes"
     if _KINDS[node.op].startswith("conv_transpose") and node.args[GROUPS_ARG] != 1:
         # Stored (in, out / groups, ...), it could be quantised with a scale per place in its group only.
         return "grouped transposed convolutions have no output axis for scales; it stays float"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paredown.spaces.graph import Graph
 
@@ -99,7 +99,8 @@ class ModelMap:
 
     `tensor_parts` maps (tensor name, dimension) to its channels as parts, in order; `value_parts` maps a
     value (node or input) to its channel dimension and parts. Only groups in `groups` appear in parts.
-    `tensor_shapes` holds the shape of every tensor the graph reads.
+    `tensor_shapes` holds the shape of every tensor the graph reads, `batch_places` the linear layers (by
+    node) that read values whose batch is not in front, and where it is (`dynamic_values.BatchPlace`).
     """
 
     graph: Graph
@@ -111,6 +112,7 @@ class ModelMap:
     value_parts: Mapping[str, tuple[int, tuple[Part, ...]]]
     left_out: tuple[LeftOut, ...]
     tensor_shapes: Mapping[str, tuple[int, ...]]
+    batch_places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @functools.cached_property
     def layer_by_name(self) -> Mapping[str, Layer]:

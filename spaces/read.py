@@ -7,6 +7,7 @@ import torch
 from paredown.spaces.blocks import read_blocks
 from paredown.spaces.capture import Captured
 from paredown.spaces.channels import read_channels
+from paredown.spaces.dynamic_values import batch_places
 from paredown.spaces.layers import read_layers
 from paredown.spaces.model_map import ModelMap
 from paredown.spaces.segments import read_segments
@@ -31,6 +32,7 @@ def read_model_map(captured: Captured) -> ModelMap:
         value_parts=channels.value_parts,
         left_out=(*layers_left_out, *channels.left_out),
         tensor_shapes={name: tuple(t.shape) for name, t in captured.tensors.items()},
+        batch_places=batch_places(captured.graph, captured.tensors),
     )
     with torch.no_grad():
         return verified(model_map, captured.tensors)

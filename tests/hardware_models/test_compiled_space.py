@@ -72,6 +72,24 @@ def test_layers_that_find_their_ranges_cost_what_the_scalar_path_says():
     assert compiled.predict_many(population).value_s == pytest.approx(exact, rel=1e-9)
 
 
+def test_integer_layers_that_give_floats_are_told_from_those_that_give_codes():
+    net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 9), nn.Hardswish(), nn.Linear(9, 8))
+    maps = {"net": read_model_map(capture(net, torch.randn(1, 8)))}
+    rules = (
+        LayerRule(layers=("*",), weight_bits=(4, 8)),
+        SegmentRule(segments=("*",), activation_bits=(8,), ranges=("static", "dynamic")),
+    )
+    space = build_space(
+        SpaceSection(rules=rules), maps, capabilities(X86), ("latency_s", "packed_bytes")
+    )
+    model = RooflineLatency(X86)
+    compiled = CompiledSpace(space, model, lambda c: read_work(draft(maps["net"], c)))
+    population = compiled.draw(60, seed=3)
+    candidates = [compiled.candidate(row) for row in population]
+    exact = [model.predict(read_work(draft(maps["net"], c))).value_s for c in candidates]
+    assert compiled.predict_many(population).value_s == pytest.approx(exact, rel=1e-9)
+
+
 @pytest.fixture(scope="module")
 def price(space):
     return lambda candidate: read_work(draft(space.model_map(candidate), candidate))

@@ -9,10 +9,13 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
+from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.capture import capture
-from paredown.spaces.dynamic_values import mark_dynamic, reads_own_range
+from paredown.spaces.draft import draft
+from paredown.spaces.dynamic_values import FIRST, batch_places, mark_dynamic, reads_own_range
 from paredown.spaces.functions import DYNAMIC_QDQ, quantize_dequantize_by_range
 from paredown.spaces.graph import run
+from paredown.spaces.read import read_model_map
 
 
 def by_the_standard(x: Tensor) -> Tensor:
@@ -66,7 +69,7 @@ def test_layers_that_read_one_value_share_its_codes():
     captured = capture(Attention(), torch.randn(2, 5, 8))
     graph = captured.graph
     linear = [node.name for node in graph.nodes if node.op == "aten.linear.default"]
-    marked = mark_dynamic(graph, linear)
+    marked = mark_dynamic(graph, dict.fromkeys(linear, FIRST))
     rounded = [node for node in marked.nodes if node.op == DYNAMIC_QDQ]
     assert [node.args[0].name for node in rounded] == [graph.inputs[0], "relu"]
     assert [node.args[1] for node in rounded] == [2, 2]
@@ -80,4 +83,38 @@ def test_layers_that_read_one_value_share_its_codes():
 
 def test_no_layer_to_mark_changes_nothing():
     graph = capture(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.randn(1, 3)).graph
-    assert mark_dynamic(graph, ()) == graph
+    assert mark_dynamic(graph, {}) == graph
+
+
+class TokensFirst(nn.Module):
+    """Torch's own attention, which puts tokens in front of the batch, and a layer behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x + self.attention(x, x, x, need_weights=False)[0])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_samples_are_told_apart_where_the_batch_is_not_in_front(batch):
+    torch.manual_seed(0)
+    captured = capture(TokensFirst(), torch.randn(batch, 5, 8))
+    model_map = read_model_map(captured)
+    places = batch_places(captured.graph, captured.tensors)
+    # (tokens, batch, channels), and that viewed as (tokens * batch, channels).
+    assert sorted(places.values()) == [(0, 5), (1, 1)]
+    choice = SegmentChoice(activation_bits=8, ranges="dynamic")
+    candidate = Candidate.of(
+        layers={layer.name: LayerChoice(weight_bits=8) for layer in model_map.layers},
+        segments={segment.name: choice for segment in model_map.segments},
+    )
+    graph = draft(model_map, candidate).graph
+    assert sum(node.op == DYNAMIC_QDQ for node in graph.nodes) == 3
+    x = torch.randn(7, 5, 8) * torch.arange(1, 8)[:, None, None]
+    (together,) = run(graph, captured.tensors, [x])
+    apart = torch.cat([run(graph, captured.tensors, [each])[0] for each in x.split(batch)])
+    assert torch.allclose(together, apart, atol=1e-5)
+    assert not torch.allclose(together, run(captured.graph, captured.tensors, [x])[0], atol=1e-3)

@@ -93,3 +93,22 @@ def test_what_is_no_layer_is_left_out_with_the_reason() -> None:
     assert "aten.tanh" in reasons["scaled"]
     assert "aten.matmul" in reasons["matrix"] or "aten.mm" in reasons["matrix"]
     assert any("computed in the graph" in reason for reason in reasons.values())
+
+
+class Offsets(nn.Module):
+    """A layer that reads a parameter, as position biases are made from coordinates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coordinates = nn.Parameter(torch.randn(5, 4))
+        self.offset, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x + self.offset(self.coordinates))
+
+
+def test_a_layer_that_reads_a_stored_tensor_is_left_out() -> None:
+    layers, left_out = read_layers(capture(Offsets(), torch.randn(2, 5, 8)))
+    assert [layer.name for layer in layers] == ["last"]
+    reasons = {entry.what: entry.reason for entry in left_out}
+    assert "reads the stored tensor 'coordinates'" in reasons["offset"]
