@@ -62,7 +62,7 @@ def rank_domain(
                 kept[share, form, None] = weight_count(chain)
     if by_error is not None:
         known = {factor_chain(layer, layer.weight_shape, *value) for value in kept}
-        for value, count in _with_errors(layer, offered, by_error, leave_out).items():
+        for value, count in _with_errors(layer, offered, by_error, step, leave_out).items():
             if factor_chain(layer, layer.weight_shape, *value) not in known:
                 kept[value] = count
     return tuple(sorted(kept, key=kept.__getitem__, reverse=True)) or (WHOLE,)
@@ -77,7 +77,11 @@ def _unsaving(layer: Layer, form: Decomposition) -> str:
 
 
 def _with_errors(
-    layer: Layer, forms: Sequence[Decomposition], by_error: ByError, leave_out: LeaveOut
+    layer: Layer,
+    forms: Sequence[Decomposition],
+    by_error: ByError,
+    step: int,
+    leave_out: LeaveOut,
 ) -> dict[RankValue, int]:
     """Values of the ranks that keep the errors, and the weights of each."""
     if not is_factorizable(layer):
@@ -92,7 +96,8 @@ def _with_errors(
         missed.append({error for error, each in found.items() if each is None})
         if missed[-1]:
             errors = ", ".join(f"{error:g}" for error in sorted(missed[-1]))
-            reason = f"at an error of {errors} it would hold no fewer weights than the layer"
+            ranks = "it" if step == 1 else f"it, with ranks in multiples of {step},"
+            reason = f"at an error of {errors} {ranks} would hold no fewer weights than the layer"
             leave_out(f"decomposition {form} of {layer.name}", reason)
         for each in found.values():
             if each is not None:

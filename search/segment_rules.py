@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,9 +21,13 @@ def segment_choices(
     model_map: ModelMap,
     rules: Sequence[Rule],
     can: Capabilities,
+    with_codes: Collection[str],
     leave_out: LeaveOut,
 ) -> tuple[SegmentChoice, ...]:
     """Values of the segment's knob: 32 bits, then 8 with dynamic ranges, then 8 with static ones.
+
+    Args:
+        with_codes: Layers that may have integer weights; of dynamic ranges no others know.
 
     Raises:
         SpaceError: Something is asked for, and the device offers none of it.
@@ -41,10 +45,16 @@ def segment_choices(
     widths = offered("activation_bits", can.activation_bits, 32)
     containers = sorted(offered("container", can.containers, "compact"))
     ranges = offered("ranges", can.ranges, "static")
-    tied = [model_map.layer_by_name[name] for name in _reached(segment, model_map, rules)]
-    if "dynamic" in ranges and not any(layer.kind == "linear" for layer in tied):
+    reached = [model_map.layer_by_name[name] for name in _reached(segment, model_map, rules)]
+    reads = any(layer.kind == "linear" and layer.name in with_codes for layer in reached)
+    if "dynamic" in ranges and not reads:
         ranges.remove("dynamic")
-        leave_out("dynamic ranges of segments without linear layers", "nothing there reads them")
+        reason = "linear layers of integer weights read them, and there are none"
+        leave_out("dynamic ranges of some segments", reason)
+    elif "dynamic" in ranges and 8 not in widths:
+        leave_out(
+            f"dynamic ranges of segment {segment.name}", "no rule gives it 8 activation bits"
+        )
     modes: list[tuple[int, Ranges]] = [(32, "static")] if 32 in widths or not ranges else []
     modes += [(8, each) for each in sorted(ranges) if 8 in widths]
     return tuple(

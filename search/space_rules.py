@@ -5,6 +5,7 @@ A choice that moves no goal is left out here and listed with the reason, never s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -104,7 +105,8 @@ class _Builder:
                     tied[tie, kind] = joined(tied.get((tie, kind)), tie, kind, layer.name, domain)
         return [*loose, *tied.values()]
 
-    def _layer_domains(self, layer: Layer) -> tuple[dict[KnobKind, tuple[Any, ...]], int | None]:
+    def _asked_of(self, layer: Layer) -> tuple[dict[str, Any], int | None]:
+        """What the rules say of a layer, and the one that ties it."""
         values: dict[str, Any] = {}
         tie: int | None = None
         for index, rule in enumerate(self.section.rules):
@@ -112,6 +114,18 @@ class _Builder:
                 fields = {name: getattr(rule, name) for name in _LAYER_FIELDS}
                 values |= {name: value for name, value in fields.items() if value is not None}
                 tie = index if rule.tie else (None if rule.tie is False else tie)
+        return values, tie
+
+    @functools.cached_property
+    def _with_codes(self) -> frozenset[str]:
+        """Layers that may have integer weights."""
+        asked = {layer.name: self._asked_of(layer)[0] for layer in self.model_map.layers}
+        return frozenset(
+            name for name, v in asked.items() if min(v.get("weight_bits", (32,))) < 32
+        )
+
+    def _layer_domains(self, layer: Layer) -> tuple[dict[KnobKind, tuple[Any, ...]], int | None]:
+        values, tie = self._asked_of(layer)
         domains: dict[KnobKind, tuple[Any, ...]] = {}
         if "weight_bits" in values:
             domains["weight_bits"] = self._bits(self._run_bits(layer, values["weight_bits"]))
@@ -208,8 +222,14 @@ class _Builder:
         )
 
     def _choices_of(self, segment: Segment) -> tuple[SegmentChoice, ...]:
-        rules = self.section.rules
-        return segment_choices(segment, self.model_map, rules, self.capabilities, self._leave_out)
+        return segment_choices(
+            segment,
+            self.model_map,
+            self.section.rules,
+            self.capabilities,
+            self._with_codes,
+            self._leave_out,
+        )
 
     def _segment_knobs(self) -> list[Knob]:
         tied: dict[int, Knob] = {}

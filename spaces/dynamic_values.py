@@ -16,9 +16,7 @@ from torch import Tensor
 
 from paredown.spaces.functions import DYNAMIC_QDQ
 from paredown.spaces.graph import Graph, Node, Ref, run
-
-BatchPlace = tuple[int, int]
-"""The dimension of a value that grows with the batch, and in how many steps the batch repeats in it."""
+from paredown.spaces.model_map import BatchPlace
 
 FIRST: BatchPlace = (0, 1)
 """Where nearly all values have their batch."""

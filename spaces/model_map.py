@@ -93,6 +93,10 @@ class LeftOut:
     reason: str
 
 
+BatchPlace = tuple[int, int]
+"""The dimension of a value that grows with the batch, and in how many steps the batch repeats in it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelMap:
     """Everything the space is drawn from.
@@ -100,7 +104,7 @@ class ModelMap:
     `tensor_parts` maps (tensor name, dimension) to its channels as parts, in order; `value_parts` maps a
     value (node or input) to its channel dimension and parts. Only groups in `groups` appear in parts.
     `tensor_shapes` holds the shape of every tensor the graph reads, `batch_places` the linear layers (by
-    node) that read values whose batch is not in front, and where it is (`dynamic_values.BatchPlace`).
+    node) that read values whose batch is not in front, and where it is.
     """
 
     graph: Graph
@@ -112,7 +116,7 @@ class ModelMap:
     value_parts: Mapping[str, tuple[int, tuple[Part, ...]]]
     left_out: tuple[LeftOut, ...]
     tensor_shapes: Mapping[str, tuple[int, ...]]
-    batch_places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    batch_places: Mapping[str, BatchPlace] = field(default_factory=dict)
 
     @functools.cached_property
     def layer_by_name(self) -> Mapping[str, Layer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from paredown.spaces.blocks import read_blocks
-from paredown.spaces.capture import Captured
+from paredown.spaces.capture import Captured, CaptureError
 from paredown.spaces.channels import read_channels
 from paredown.spaces.dynamic_values import batch_places
 from paredown.spaces.layers import read_layers
@@ -19,7 +19,17 @@ def read_model_map(captured: Captured) -> ModelMap:
 
     What cannot be handled, or fails verification, is listed in `left_out` with the reason; the
     rest of the map stays usable.
+
+    Raises:
+        CaptureError: The network runs at one batch size only.
     """
+    try:
+        places = batch_places(captured.graph, captured.tensors)
+    except RuntimeError as error:
+        raise CaptureError(
+            f"the network must run at any batch size, got at another than the example's: "
+            f"{str(error).splitlines()[0]}; write x.shape[0] or -1 for the batch in its reshapes"
+        ) from error
     layers, layers_left_out = read_layers(captured)
     channels = read_channels(captured, layers)
     model_map = ModelMap(
@@ -32,7 +42,7 @@ def read_model_map(captured: Captured) -> ModelMap:
         value_parts=channels.value_parts,
         left_out=(*layers_left_out, *channels.left_out),
         tensor_shapes={name: tuple(t.shape) for name, t in captured.tensors.items()},
-        batch_places=batch_places(captured.graph, captured.tensors),
+        batch_places=places,
     )
     with torch.no_grad():
         return verified(model_map, captured.tensors)

@@ -29,11 +29,11 @@ def model_map():
 
 @pytest.fixture
 def choose(model_map):
-    def make(*rules, device="x86-avx512-vnni-ort"):
+    def make(*rules, device="x86-avx512-vnni-ort", with_codes=("0", "3")):
         told = []
         can = capabilities(load_device(device))
         found = [
-            segment_choices(s, model_map, rules, can, lambda *item: told.append(item))
+            segment_choices(s, model_map, rules, can, with_codes, lambda *item: told.append(item))
             for s in model_map.segments
         ]
         return found, told
@@ -45,9 +45,20 @@ def test_the_least_harmful_comes_first_and_only_linear_layers_find_ranges(choose
     (conv, linear), told = choose(BOTH)
     assert conv == (FLOAT, STATIC)
     assert linear == (FLOAT, DYNAMIC, STATIC)
-    assert told == [
-        ("dynamic ranges of segments without linear layers", "nothing there reads them")
-    ]
+    assert [what for what, _ in told] == ["dynamic ranges of some segments"]
+
+
+def test_linear_layers_that_stay_float_read_no_codes(choose):
+    (_, linear), told = choose(BOTH, with_codes=("0",))
+    assert linear == (FLOAT, STATIC)
+    assert {what for what, _ in told} == {"dynamic ranges of some segments"}
+
+
+def test_ranges_of_a_segment_that_is_never_in_8_bits_are_listed(choose):
+    wide = SegmentRule(segments="*", activation_bits=(32,), ranges=("dynamic",))
+    (_, linear), told = choose(wide)
+    assert linear == (FLOAT,)
+    assert told[-1] == ("dynamic ranges of segment 3", "no rule gives it 8 activation bits")
 
 
 def test_static_ranges_need_not_be_asked_for(choose):

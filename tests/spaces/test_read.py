@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
-from paredown.spaces.capture import Captured, capture
+from paredown.spaces.capture import Captured, CaptureError, capture
 from paredown.spaces.model_map import ModelMap
 from paredown.spaces.read import read_model_map
 
@@ -52,3 +53,17 @@ def test_the_trained_resnet20_is_read_like_the_untrained_one(zoo: Any, mapped: M
     module.load_state_dict(load_file(path))
     trained = read_model_map(capture(module, torch.randn(1, 3, 32, 32)))
     assert trained == mapped("resnet20")
+
+
+def test_a_network_of_one_batch_size_is_refused_with_a_remedy() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x.view(2, 2, 4))
+
+    captured = capture(Fixed(), torch.randn(2, 8))
+    with pytest.raises(CaptureError, match=r"any batch size.*write x\.shape"):
+        read_model_map(captured)
