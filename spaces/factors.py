@@ -83,12 +83,12 @@ def is_factorizable(layer: Layer) -> bool:
 
 
 def form_of(layer: Layer, decomposition: Decomposition) -> Decomposition:
-    """The form a layer takes when asked for this one: "channel" where its shape leaves no other."""
+    """The form a layer takes when asked for this one: "channel" where the kernel leaves no other."""
     kernel = layer.weight_shape[2:] if layer.kind == "conv2d" else ()
     has_form = {
         "channel": True,
         "spatial": len(kernel) == 2 and min(kernel) > 1,
-        "tucker": math.prod(kernel) > 1 and layer.weight_shape[1] > 1,
+        "tucker": math.prod(kernel) > 1,
     }
     return decomposition if has_form[decomposition] else "channel"
 

@@ -85,12 +85,11 @@ def test_shares_of_full_ranks_give_those_ranks_back(shape, form, data) -> None:
         assert weights_at(form, shape, *ranks) == weight_count(asked)
 
 
-def test_a_form_that_the_shape_does_not_allow_is_the_pair_of_channels() -> None:
+def test_a_form_that_the_kernel_does_not_allow_is_the_pair_of_channels() -> None:
     forms = {
         (8, 8, 3, 3): ("channel", "spatial", "tucker"),
         (8, 8, 1, 3): ("channel", "channel", "tucker"),
         (8, 8, 1, 1): ("channel", "channel", "channel"),
-        (8, 1, 3, 3): ("channel", "spatial", "channel"),
     }
     for shape, found in forms.items():
         assert tuple(form_of(layer_of(shape), form) for form in FORMS) == found
