@@ -13,14 +13,13 @@ Then the time of one linear layer at several sizes and numbers of rows: float, s
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from reader import CONTEXT, batches, learn, read_text
+from reader import CONTEXT, batches, learn, read_arguments, read_text
 from torch import Tensor, nn
 
 from paredown.compressors.assemble import assemble
@@ -137,10 +136,7 @@ def time_layers() -> None:
 
 def main() -> None:
     """Reads the arguments and prints both tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1200, help="of training")
-    parser.add_argument("--timing-only", action="store_true", help="the second table alone")
-    arguments = parser.parse_args()
+    arguments = read_arguments(__doc__)
     torch.set_num_threads(1)
     if not arguments.timing_only:
         compare_files(arguments.steps)

@@ -24,12 +24,11 @@ which is spread over blocks of 128: 1.3 times in 8 and 4 bits, 2.5 times in 2.
 
 from __future__ import annotations
 
-import argparse
 import math
 from itertools import product
 
 import torch
-from reader import CONTEXT, batches, learn, read_text
+from reader import CONTEXT, batches, learn, read_arguments, read_text
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -155,10 +154,7 @@ def time_layer() -> None:
 
 def main() -> None:
     """Reads the arguments and prints both tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1200, help="of training")
-    parser.add_argument("--timing-only", action="store_true", help="the second table alone")
-    arguments = parser.parse_args()
+    arguments = read_arguments(__doc__)
     torch.set_num_threads(1)
     if not arguments.timing_only:
         compare_choices(arguments.steps)

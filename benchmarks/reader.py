@@ -6,6 +6,7 @@ minutes of training.
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WIDTH, HEADS, BLOCKS, CONTEXT, BATCH = 192, 4, 2, 64, 32
+
+
+def read_arguments(description: str) -> argparse.Namespace:
+    """What benchmarks on this transformer take, `description` being their own text."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=1200, help="of training")
+    parser.add_argument("--timing-only", action="store_true", help="the tables of times alone")
+    return parser.parse_args()
 
 
 class Block(nn.Module):
