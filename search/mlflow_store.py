@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from paredown.search.mlflow_text import FOLDER_TAG, KEY_TAG, PARENT_TAG
+from paredown.search.sqlite_store import make_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,7 +62,9 @@ def load_mlflow() -> ModuleType:
 
 def connect(uri: str) -> MlflowClient:
     """A client of the store at `uri`, for runs and registered models."""
-    client: MlflowClient = load_mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
+    mlflow = load_mlflow()
+    make_database(uri)
+    client: MlflowClient = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     return client
 
 

@@ -1,0 +1,68 @@
+"""Making MLflow's database: killed midway, by two at once, and where there is no file to make."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from paredown.search.mlflow_store import connect, experiment_id_of
+from paredown.search.sqlite_store import make_database
+
+MAKE = "import sys; from paredown.search.mlflow_store import connect; connect(sys.argv[1])"
+
+
+def test_a_process_killed_while_it_makes_the_database_leaves_none(tmp_path):
+    path = tmp_path / "a run" / "mlflow.db"
+    uri = f"sqlite:///{path}"
+    part = path.with_name(".mlflow.db.part")
+    process = subprocess.Popen([sys.executable, "-c", MAKE, uri])
+    try:
+        deadline = time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size > 0):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert part.exists(), "killed among the migrations"
+    assert not path.exists()
+
+    client = connect(uri)
+    assert client.get_experiment(experiment_id_of(client, "digits", None)).name == "digits"
+    assert not part.exists()
+
+
+def test_two_processes_that_make_one_database_lose_nothing(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    script = f"{MAKE}.create_experiment(sys.argv[2])"
+    with ThreadPoolExecutor(2) as pool:
+        ended = pool.map(
+            lambda name: subprocess.run([sys.executable, "-c", script, uri, name], check=False),
+            ("one", "other"),
+        )
+        assert [process.returncode for process in ended] == [0, 0]
+    names = {experiment.name for experiment in connect(uri).search_experiments()}
+    assert {"one", "other"} <= names
+
+
+def test_a_database_that_exists_is_left_as_it_is(tmp_path):
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(b"whatever it is")
+    make_database(f"sqlite:///{path}")
+    assert path.read_bytes() == b"whatever it is"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["sqlite://", "sqlite:///:memory:", "http://127.0.0.1:5000", "postgresql://a:b@127.0.0.1/c"],
+)
+def test_only_files_are_made(uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_database(uri)
+    assert list(tmp_path.iterdir()) == []
