@@ -53,7 +53,7 @@ class Signing:
 
         folder = Path(self.folder)
         (folder / ray.get_runtime_context().get_node_id()).touch()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while len(list(folder.iterdir())) < 2:
             if time.monotonic() > deadline:
                 raise TimeoutError("only one node works")

@@ -38,7 +38,7 @@ class Meeting:
         share = worker.get_assigned_resources()["GPU"]
         folder = Path(self.folder)
         (folder / f"{worker.get_actor_id()} has {share} of GPU {gpu}").touch()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while len(list(folder.iterdir())) < 2:
             if time.monotonic() > deadline:
                 raise TimeoutError("only one worker works")

@@ -52,7 +52,7 @@ def track(outline: Outline, goals: tuple[Goal, ...]) -> Callable[..., Tracker]:
             front = front.add(evaluation)
             tracker.record(evaluation, front, hypervolume(front, worst))
         more(tracker)
-        tracker.close(timeout_s=60)
+        tracker.close(timeout_s=180)
         return tracker
 
     return carry_out
