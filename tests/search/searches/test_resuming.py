@@ -19,19 +19,20 @@ from paredown.search.scoring import Evaluator
 
 TOTAL = 9
 
-SLOW_SEARCH = """\
-import sys, time
+STUCK_SEARCH = """\
+import itertools, sys, time
 from paredown.search.report import BundleCheck
 from paredown.search.run import run
 from paredown.search.scoring import Evaluator
 
-evaluate = Evaluator.evaluate
+evaluate, calls = Evaluator.evaluate, itertools.count()
 
-def slowly(self, candidate, rows=None):
-    time.sleep(0.3)
+def stuck_in_the_end(self, candidate, rows=None):
+    if next(calls) == 6:
+        time.sleep(600)
     return evaluate(self, candidate, rows)
 
-Evaluator.evaluate = slowly
+Evaluator.evaluate = stuck_in_the_end
 run(sys.argv[1], overrides=sys.argv[2:])
 """
 
@@ -88,7 +89,7 @@ def kill_after(process, journal, count):
 def test_a_killed_search_goes_on_where_it_was(config_file, search, tmp_path, parent_status):
     place = (f"output.folder={tmp_path}", "search.rung_images=100", "search.promote_fraction=0.5")
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW_SEARCH, str(config_file), *place],
+        [sys.executable, "-c", STUCK_SEARCH, str(config_file), *place],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
