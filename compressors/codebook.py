@@ -24,7 +24,8 @@ Granularity = Literal["row", "tensor"]
 
 _EVENTS_AT_ONCE = 2**16
 """So few that the passes over them stay in the processor's cache."""
-_RESTARTS = 8
+_RESTARTS, _TOPS = 8, 4
+"""Scales that sparse codes start from: so many quantiles of |w| at each of the largest levels."""
 _ALTERNATIONS = 60
 
 
@@ -227,7 +228,9 @@ def _fit_sparse(magnitude: Tensor, d: Tensor, level: Tensor, kept: int) -> tuple
     best_scale = torch.zeros_like(magnitude[:, 0])
     best_worth = torch.zeros_like(best_scale)
     shares = torch.linspace(0.3, 1.0, _RESTARTS, dtype=magnitude.dtype, device=magnitude.device)
-    for start in torch.quantile(magnitude, shares, dim=1) / level[-1]:
+    tops = level[level > 0][-_TOPS:].unsqueeze(1).unsqueeze(2)
+    starts = (torch.quantile(magnitude, shares, dim=1) / tops).flatten(0, 1)
+    for start in (_exact_scale(magnitude, d, level), *starts):
         codes = _sparse_codes(magnitude, d, level, start, kept)
         scale = _best_scale(magnitude, d, codes)
         for _ in range(_ALTERNATIONS):

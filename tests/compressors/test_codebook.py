@@ -64,17 +64,20 @@ def test_it_is_as_good_as_trying_every_code(name: str, seed: int) -> None:
         assert float(losses[row]) == pytest.approx(best, rel=1e-9, abs=1e-14)
 
 
-@pytest.mark.parametrize("levels", [(0.0, 1.0), (0.0, 0.5, 1.0)])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "levels", [(0.0, 1.0), (0.0, 0.5, 1.0), linear_levels(3), logarithmic_levels(3)]
+)
+@pytest.mark.parametrize(("sparsity", "kept"), [(0.0, 4), (0.25, 3), (0.5, 2)])
+@pytest.mark.parametrize("seed", range(3))
 def test_joint_zeros_and_codes_are_as_good_as_trying_all(
-    levels: tuple[float, ...], seed: int
+    levels: tuple[float, ...], sparsity: float, kept: int, seed: int
 ) -> None:
-    w, d = _instance(seed, 3, 5)
-    found = fit_scaled_codebook(w, d, levels, sparsity=0.4)
+    w, d = _instance(seed, 4, 4)
+    found = fit_scaled_codebook(w, d, levels, sparsity=sparsity)
     losses = _loss(found.dense(), w, d)
-    assert ((found.codes != 0).sum(dim=1) <= 3).all()
-    for row in range(3):
-        best = _brute_force(w[row].numpy(), d[row].numpy(), levels, 3)
+    assert ((found.codes != 0).sum(dim=1) <= kept).all()
+    for row in range(4):
+        best = _brute_force(w[row].numpy(), d[row].numpy(), levels, kept)
         assert float(losses[row]) == pytest.approx(best, rel=1e-9, abs=1e-14)
 
 
