@@ -68,7 +68,8 @@ def learn_codes(
     floor = inside.floor().clamp(max=top - 1)
     free = torch.ones_like(floor) if allowed is None else allowed.to(floor.dtype)
     # In units of an input's mean energy all rows of all layers pull alike against the regulariser.
-    level = gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+    level = gram.diagonal(dim1=1, dim2=2).mean(dim=1)
+    level = torch.where(level > 0, level, 1.0)
     energy = (gram / level.view(-1, 1, 1)).float()
     variable = _unsquashed(inside - floor)
     optimizer = torch.optim.Adam([variable], lr=_RATE)

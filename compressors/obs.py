@@ -38,7 +38,7 @@ Removals = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 class Path:
     """The order in which each row loses its weights, (R, T) column numbers, and what each costs.
 
-    `cost` (R, T) is the rise of the row's error w_p^2 / [H^-1]_pp; the sum over the first t is the
+    `cost` (R, T), float64, is the rise of the row's error w_p^2 / [H^-1]_pp; the sum over the first t is the
     error, under the damped Gram, of the best weights on the support that is left.
     """
 
@@ -73,11 +73,13 @@ def remembered_path(weight: Tensor, gram: Tensor, name: str, removals: Removals)
     """The path of all rows of (R, K) by `removals`, made once; `name` tells it from other paths."""
     key = _digest(weight, gram, name)
     if key not in _paths:
-        grouped, square = split_groups(weight.float(), gram)
-        parts = [removals(*chunk) for chunk in _chunks(grouped, square)]
+        grouped, square = split_groups(weight.double(), gram)
+        units = _units(grouped)
+        parts = [removals(*chunk) for chunk in _chunks((grouped / units).float(), square)]
+        unit = units.square() * _units(square.diagonal(dim1=1, dim2=2)).unsqueeze(2)
         _paths[key] = Path(
             order=torch.cat([order for order, _ in parts]),
-            cost=torch.cat([cost for _, cost in parts]),
+            cost=torch.cat([cost for _, cost in parts]).double() * unit.flatten(0, 1),
         )
         while len(_paths) > _PATHS_KEPT:
             _paths.popitem(last=False)
@@ -120,9 +122,10 @@ def obq(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> 
     plain = target.refit(nearest)
     if gram.ndim == 1:
         return plain.codes
-    grouped, square = split_groups(weight.float(), gram)
-    rows_of = grouped.shape[1]
-    scales = nearest.scale.reshape(len(square), rows_of)
+    grouped, square = split_groups(weight.double(), gram)
+    units = _units(grouped)
+    grouped = (grouped / units).float()
+    scales = (nearest.scale.double().reshape(units.shape[:2]) / units.squeeze(2)).float()
     allowed = torch.ones_like(grouped, dtype=torch.bool)
     if mask is not None:
         allowed = mask.reshape(grouped.shape)
@@ -253,12 +256,25 @@ def _round_greedily(
 
 
 def _chunks(grouped: Tensor, gram: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows of one group, its inverse Gram, and which inputs are dead; groups in order."""
-    inverses = torch.cholesky_inverse(damped_cholesky(gram)).float()
+    """Rows of one group, its inverse Gram, and which inputs are dead; groups in order.
+
+    Inverse Grams count in `_units` of the Gram's diagonal.
+    """
+    units = _units(gram.diagonal(dim1=1, dim2=2)).unsqueeze(2)
+    inverses = (torch.cholesky_inverse(damped_cholesky(gram)) * units).float()
     for group, inverse in enumerate(inverses):
         dead = gram[group].diagonal() <= 0
         for rows in grouped[group].split(_at_once(grouped.shape[2])):
             yield rows, inverse, dead
+
+
+def _units(values: Tensor) -> Tensor:
+    """The power of two next to the largest of `values` (..., n), (..., 1): float32 has its square.
+
+    Dividing by it changes no digit.
+    """
+    largest = values.abs().amax(dim=-1, keepdim=True)
+    return torch.where(largest > 0, 2.0 ** torch.frexp(largest).exponent.double(), 1.0)
 
 
 def _row_chunks(values: Tensor, columns: int) -> Iterator[Tensor]:

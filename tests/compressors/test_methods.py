@@ -116,6 +116,24 @@ def test_every_method_takes_every_form_of_gram(
         assert problem.error(found) <= problem.error(METHODS["rtn"](problem, choice))
 
 
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize(
+    ("weights", "inputs"), [(1e20, 1.0), (1e-20, 1.0), (1.0, 1e15), (1.0, 1e-20)]
+)
+def test_no_unit_is_too_large_or_too_small(
+    make_problem: Callable[..., Any], method: Method, weights: float, inputs: float
+) -> None:
+    weight, gram = make_problem(6, 3, 13, 60)
+    plain = Problem(matrix=weight, gram=gram)
+    other = Problem(matrix=weight * weights, gram=gram * inputs**2)
+    for zeros in (ZEROS[1], ZEROS[3], ZEROS[5]):
+        choice = LayerChoice(weight_bits=3, sparsity=zeros[0], pattern=zeros[1], method=method)
+        found = compress(other, choice)
+        _is_inside(found, choice, (3, 13))
+        error = float(other.error(found)) / weights**2 / inputs**2
+        assert error == pytest.approx(float(plain.error(compress(plain, choice))), rel=1e-2)
+
+
 def test_a_method_that_went_wrong_yields_to_the_baseline(
     make_problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

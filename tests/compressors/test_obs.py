@@ -43,7 +43,7 @@ def test_the_path_is_that_of_the_definition(make_problem: Callable[..., Any]) ->
     for row in range(3):
         order, costs = _greedy_path(weight[row], _damped(gram))
         assert path.order[row].tolist() == order
-        assert torch.allclose(path.cost[row], torch.tensor(costs), rtol=2e-3, atol=1e-5)
+        assert torch.allclose(path.cost[row], torch.tensor(costs).double(), rtol=2e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(("keep", "of"), [(0, 0), (2, 4), (1, 2)])
