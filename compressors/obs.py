@@ -38,8 +38,8 @@ Removals = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 class Path:
     """The order in which each row loses its weights, (R, T) column numbers, and what each costs.
 
-    `cost` (R, T), float64, is the rise of the row's error w_p^2 / [H^-1]_pp; the sum over the first t is the
-    error, under the damped Gram, of the best weights on the support that is left.
+    `cost` (R, T), float64, is the rise of the row's error w_p^2 / [H^-1]_pp; the sum over the first t
+    is the error, under the damped Gram, of the best weights on the support that is left.
     """
 
     order: Tensor

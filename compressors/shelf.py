@@ -6,6 +6,7 @@ something asks by a digest of everything that it depends on, and makes it if nob
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -71,7 +72,7 @@ def code_version() -> str:
     """Stands for the code that makes records: the sources of the packages it lies in, and torch."""
     sources = [
         item
-        for package in ("paredown.compressors", "paredown.spaces")
+        for package in ("paredown.compressors", "paredown.compressors.export", "paredown.spaces")
         for item in sorted(resources.files(package).iterdir(), key=lambda item: item.name)
         if item.name.endswith(".py")
     ]
@@ -108,9 +109,7 @@ class Shelf:
         """The record under `key`, or None; a damaged file is told in the log and deleted."""
         path = self.folder / f"{key}{_SUFFIX}"
         try:
-            data = path.read_bytes()
-            record = _read(key, data)
-            os.utime(path)  # what is used is not old
+            record = _read(key, path.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -118,8 +117,11 @@ class Shelf:
             return None
         except DamagedFile as error:
             _log.warning("%s is damaged (%s); what it held is made again", path, error)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another user's file is overwritten or stays
+                path.unlink()
             return None
+        with contextlib.suppress(OSError):  # gone since, or another user's
+            os.utime(path)  # what is used is not old
         return record
 
     def put(self, key: str, record: Record) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paredown.compressors.shelf import Record, Shelf, digest
+from paredown.compressors.shelf import Record, Shelf, code_version, digest
 
 
 def record(seed: int = 0, size: int = 64) -> Record:
@@ -105,6 +106,37 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, caplog) -> None
     (tmp_path / "file").write_text("in the way")
     Shelf(tmp_path / "file", 2**20).put("x", record())
     assert "cannot be written" in caplog.text
+
+
+def test_files_of_another_user_are_read_and_their_damage_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("not yours")
+
+    shelf = Shelf(tmp_path, 2**20)
+    shelf.put("x", record())
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    found = shelf.get("x")
+    assert found is not None
+    assert same(found, record())
+    (tmp_path / "x.safetensors").write_bytes(b"torn")
+    assert shelf.get("x") is None
+    assert "is damaged" in caplog.text
+
+
+def test_the_code_that_packs_records_counts_as_their_code(tmp_path: Path, monkeypatch) -> None:
+    before = code_version()
+    files = {"paredown.compressors.export": tmp_path}
+    own = resources.files
+    (tmp_path / "packing.py").write_text("changed")
+    monkeypatch.setattr(resources, "files", lambda package: files.get(package, own(package)))
+    code_version.cache_clear()
+    try:
+        assert code_version() != before
+    finally:
+        code_version.cache_clear()
 
 
 def test_a_digest_tells_type_shape_and_values_apart() -> None:
