@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.matrix import (
+    SolverError,
     damped_cholesky,
     gram_diagonal,
     remembered_times_gram,
@@ -172,12 +173,22 @@ class Target:
 
     @classmethod
     def of(cls, weight: Tensor, gram: Tensor) -> Target:
-        """Remembered for the last matrices: all widths of codes share it."""
+        """Remembered for the last matrices: all widths of codes share it.
+
+        Raises:
+            SolverError: The weight or the Gram holds NaN or infinity.
+        """
 
         def make() -> Target:
             wide = weight.double()
             seen = times_gram(wide, gram)
-            return cls(matrix=weight, gram=gram, seen=seen, energy=(seen * wide).sum(dim=1))
+            energy = (seen * wide).sum(dim=1)
+            if not torch.isfinite(energy).all():
+                raise SolverError(
+                    "weights and Gram matrix must be finite, got NaN or infinity; check the model's "
+                    "weights and the calibration data"
+                )
+            return cls(matrix=weight, gram=gram, seen=seen, energy=energy)
 
         return _seen.get(make, weight, gram)
 

@@ -161,6 +161,7 @@ def collect_statistics(
 
     Raises:
         StatisticsError: There is no batch.
+        ValueError: There are more batches than targets, or fewer.
     """
     by_node = {layer.node: layer for layer in layers}
     with_curvature = with_curvature and loss is not None
@@ -168,7 +169,8 @@ def collect_statistics(
     collector = _Collector(by_node, values_read, loss is not None, with_curvature, watch)
     generator = torch.Generator().manual_seed(seed)
     samples = 0
-    for inputs, target in zip(batches, repeat(None) if targets is None else targets, strict=False):
+    pairs = zip(batches, repeat(None)) if targets is None else zip(batches, targets, strict=True)
+    for inputs, target in pairs:
         collector.samples = inputs[0].shape[0]
         samples += collector.samples
         for name, value in zip(graph.inputs, inputs, strict=True):

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paredown.compressors.matrix import row_errors
+from paredown.compressors.matrix import SolverError, row_errors
 from paredown.compressors.methods import METHODS, Compressed, Problem, compress
 from paredown.spaces.candidate import LayerChoice, Method, Pattern
 from paredown.spaces.zeros import BLOCK, kept_count
@@ -132,6 +132,24 @@ def test_no_unit_is_too_large_or_too_small(
         _is_inside(found, choice, (3, 13))
         error = float(other.error(found)) / weights**2 / inputs**2
         assert error == pytest.approx(float(plain.error(compress(plain, choice))), rel=1e-2)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_refused(
+    make_problem: Callable[..., Any], method: Method, value: float
+) -> None:
+    weight, gram = make_problem(6, 3, 9, 60)
+    for broken in (weight.clone(), gram.clone()):
+        broken[1, 1] = value
+        problem = Problem(
+            matrix=broken if len(broken) == 3 else weight,
+            gram=broken if len(broken) == 9 else gram,
+        )
+        for zeros in (ZEROS[0], ZEROS[1]):
+            choice = LayerChoice(weight_bits=3, sparsity=zeros[0], pattern=zeros[1], method=method)
+            with pytest.raises(SolverError, match="must be finite"):
+                compress(problem, choice)
 
 
 def test_a_method_that_went_wrong_yields_to_the_baseline(

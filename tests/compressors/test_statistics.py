@@ -125,6 +125,15 @@ def test_no_batch_is_refused(capture_layers: Callable[..., Any]) -> None:
         collect_statistics(captured.graph, captured.tensors, layers, [])
 
 
+def test_batches_without_a_target_are_refused(capture_layers: Callable[..., Any]) -> None:
+    captured, layers = capture_layers(nn.Linear(2, 2), torch.zeros(1, 2))
+    batches, targets = [[torch.ones(3, 2)]] * 2, [torch.zeros(3, dtype=torch.int64)]
+    with pytest.raises(ValueError, match="shorter"):
+        collect_statistics(
+            captured.graph, captured.tensors, layers, batches, summed_cross_entropy, targets
+        )
+
+
 def test_statistics_of_a_narrower_width_are_sub_matrices(
     capture_layers: Callable[..., Any],
 ) -> None:
