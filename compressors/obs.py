@@ -53,7 +53,7 @@ class Path:
         """
         gone = smallest(self.cost.cummax(dim=1).values, removed)
         kept = torch.ones(len(self.order), columns, dtype=torch.bool, device=self.order.device)
-        return kept.scatter_(1, self.order, ~gone)
+        return kept.scatter_(1, self.order.long(), ~gone)
 
 
 def removal_path(weight: Tensor, gram: Tensor, keep: int = 0, of: int = 0) -> Path:
@@ -78,7 +78,7 @@ def remembered_path(weight: Tensor, gram: Tensor, name: str, removals: Removals)
         parts = [removals(*chunk) for chunk in _chunks((grouped / units).float(), square)]
         unit = units.square() * _units(square.diagonal(dim1=1, dim2=2)).unsqueeze(2)
         _paths[key] = Path(
-            order=torch.cat([order for order, _ in parts]),
+            order=torch.cat([order for order, _ in parts]).int(),
             cost=torch.cat([cost for _, cost in parts]).double() * unit.flatten(0, 1),
         )
         while len(_paths) > _PATHS_KEPT:
