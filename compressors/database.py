@@ -31,6 +31,9 @@ from paredown.spaces.candidate import LayerChoice
 from paredown.spaces.model_map import ChannelGroup, Layer, ModelMap, Part
 from paredown.spaces.slicing import kept_positions
 
+_OBJECTS_BYTES = 1_200
+"""What a packed tensor's objects take beside its values: much the most of it in small layers."""
+
 _Key = tuple[str, LayerChoice, tuple[tuple[str, int], ...]]
 
 
@@ -258,10 +261,14 @@ class Database:
 
     def _remember(self, key: _Key, entry: Record) -> None:
         self._entries[key] = entry
-        self.held_bytes += entry.nbytes
+        self.held_bytes += _held(entry)
         while self.held_bytes > self._capacity_bytes and len(self._entries) > 1:
             _, oldest = self._entries.popitem(last=False)
-            self.held_bytes -= oldest.nbytes
+            self.held_bytes -= _held(oldest)
+
+
+def _held(entry: Record) -> int:
+    return entry.nbytes + _OBJECTS_BYTES * len(entry.tensors)
 
 
 def _is_whole(narrowing: Narrowing) -> bool:

@@ -132,6 +132,16 @@ def test_memory_stays_within_its_limit(mapped, database) -> None:
             assert base.held_bytes <= limit
 
 
+def test_small_layers_count_with_the_objects_that_hold_them(mapped, database) -> None:
+    layer = mapped("lenet").layer_by_name["conv1"]
+    base = fresh(database("lenet"), 20_000)
+    for bits in (2, 3, 4, 5, 6, 8):
+        for method in ("rtn", "laq", "gptq"):
+            base.solution(layer, LayerChoice(weight_bits=bits, method=method), {})
+    # Three tensors each, of 230 bytes at most: without their objects all eighteen would fit.
+    assert len(base._entries) <= 20_000 // 3_600
+
+
 def test_narrower_widths_keep_a_subset_of_the_channels(mapped, database) -> None:
     base = database("mobilenet_v2")
     for group in mapped("mobilenet_v2").groups:
