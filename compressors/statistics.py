@@ -31,7 +31,6 @@ from paredown.spaces.model_map import Layer
 Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
 Watch = Callable[[str, Any], None]
 
-
 _STRIP = 192
 """Rows of a wide Gram that are made in one product."""
 _PIECE = 2**15
@@ -160,8 +159,7 @@ def collect_statistics(
         watch: Told every value of the graph by name, inputs included, as the pass goes by.
 
     Raises:
-        StatisticsError: There is no batch.
-        ValueError: There are more batches than targets, or fewer.
+        StatisticsError, ValueError: There is no batch, or not one target for each.
     """
     by_node = {layer.node: layer for layer in layers}
     with_curvature = with_curvature and loss is not None
@@ -169,8 +167,8 @@ def collect_statistics(
     collector = _Collector(by_node, values_read, loss is not None, with_curvature, watch)
     generator = torch.Generator().manual_seed(seed)
     samples = 0
-    pairs = zip(batches, repeat(None)) if targets is None else zip(batches, targets, strict=True)
-    for inputs, target in pairs:
+    each = repeat(None) if targets is None else targets
+    for inputs, target in zip(batches, each, strict=targets is not None):
         collector.samples = inputs[0].shape[0]
         samples += collector.samples
         for name, value in zip(graph.inputs, inputs, strict=True):
