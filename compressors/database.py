@@ -251,8 +251,11 @@ class Database:
         """The consumer's matrix, weighted by the loss where its curvature is known."""
         statistics = self.statistics[layer.name]
         matrix = to_matrix(self.tensors[layer.weight], layer).double()
-        if statistics.gradient_gram is not None:
-            values, vectors = torch.linalg.eigh(statistics.gradient_gram)
+        known = statistics.gradient_gram
+        if known is not None and known.ndim == 1:
+            matrix = known.sqrt().unsqueeze(1) * matrix
+        elif known is not None:
+            values, vectors = torch.linalg.eigh(known)
             matrix = (vectors * values.clamp_min(0).sqrt()).t() @ matrix
         parts = self.model_map.tensor_parts[layer.weight, layer.in_axis]
         per_channel = matrix.shape[1] // layer.weight_shape[layer.in_axis]

@@ -237,7 +237,8 @@ def row_curvature(statistics: LayerStatistics, rows: Tensor | None) -> Tensor | 
     """The loss's curvature (R,) by each output that stays (all where `rows` is None), if known."""
     if statistics.gradient_gram is None:
         return None
-    diagonal = statistics.gradient_gram.diagonal()
+    known = statistics.gradient_gram
+    diagonal = known if known.ndim == 1 else known.diagonal()
     return diagonal if rows is None else diagonal[rows]
 
 

@@ -6,7 +6,8 @@ output gradients turns a layer's error into a predicted increase of the loss (K-
 
 Memory does not grow with the data: inputs are unfolded in chunks of at most 16 MiB (one sample, if
 that is more), and a layer of fan-in K and R outputs keeps 8 (K^2 + R^2) bytes of sums, K^2 / groups
-for a grouped convolution and K for an embedding, and 8 R K more for the curvature of each weight.
+for a grouped convolution, K for an embedding and R for more than 8,192 outputs, such as a vocabulary;
+and 8 R K more for the curvature of each weight.
 While a chunk is added, half of that is needed again.
 """
 
@@ -22,19 +23,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from paredown.compressors.fisher import channels_first, squared_gradients
-from paredown.compressors.patches import input_columns
+from paredown.compressors.layer_sums import MOST_OUTPUTS, LayerSums
 from paredown.compressors.shelf import digest
 from paredown.spaces.graph import Graph, Node, run
 from paredown.spaces.model_map import Layer
 
 Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
 Watch = Callable[[str, Any], None]
-
-_STRIP = 192
-"""Rows of a wide Gram that are made in one product."""
-_PIECE = 2**15
-"""Values of a layer's output that are counted at once."""
 
 
 class StatisticsError(ValueError):
@@ -53,8 +48,9 @@ class LayerStatistics:
 
     `gradient_gram` (out, out) is the mean over samples of the sum over positions of g g^T, with g
     the gradient of one sample's loss by the layer's output at one position. With this scale 1/2
-    tr(dW gram dW^T gradient_gram) is the predicted increase of the mean loss per sample. None when
-    no loss was given.
+    tr(dW gram dW^T gradient_gram) is the predicted increase of the mean loss per sample. Of more than
+    8,192 outputs it is the diagonal (out,), the curvature by each output alone. None when no loss was
+    given.
 
     `curvature` (out, K) is the mean over samples of each weight's squared gradient: the diagonal of
     the Fisher matrix, so that 1/2 sum(curvature dW^2) is that increase when weights are taken as
@@ -77,19 +73,6 @@ class LayerStatistics:
         return digest(*parts)
 
 
-@dataclass(kw_only=True)
-class _Sums:
-    """Running float64 sums over positions."""
-
-    gram: Tensor | None = None
-    inputs: Tensor | None = None
-    outputs: Tensor | None = None
-    squares: Tensor | None = None
-    gradients: Tensor | None = None
-    curvature: Tensor | None = None
-    positions: int = 0
-
-
 @dataclass
 class _Collector:
     """The `after` hook of one pass: adds to the sums and listens to the layers' gradients."""
@@ -100,7 +83,7 @@ class _Collector:
     with_curvature: bool
     watch: Watch
     samples: int = 0
-    sums: dict[str, _Sums] = field(default_factory=dict)
+    sums: dict[str, LayerSums] = field(default_factory=dict)
     first_readers: dict[str, str] = field(default_factory=dict)
 
     def inputs_of(self, layer: Layer) -> str:
@@ -117,19 +100,19 @@ class _Collector:
         layer = self.layers.get(node.name)
         if layer is None:
             return output
-        sums = self.sums.setdefault(layer.name, _Sums())
+        sums = self.sums.setdefault(layer.name, LayerSums(layer=layer))
         with torch.no_grad():
             if self.inputs_of(layer) == layer.name:
-                _add_inputs(sums, layer, arguments)
-            _add_outputs(sums, layer, output)
+                sums.add_inputs(arguments)
+            sums.add_outputs(output)
         if self.with_gradients:
             # Nothing before the first layer needs a gradient, so cutting there loses nothing.
             output = output if output.requires_grad else output.detach().requires_grad_()
             samples = self.samples
-            output.register_hook(lambda gradient: _add_gradients(sums, layer, gradient))
+            output.register_hook(sums.add_gradients)
             if self.with_curvature:
                 output.register_hook(
-                    lambda gradient: _add_curvature(sums, layer, arguments, gradient, samples)
+                    lambda gradient: sums.add_curvature(arguments, gradient, samples)
                 )
         return output
 
@@ -214,59 +197,6 @@ def _draw(output: Tensor, generator: torch.Generator) -> Tensor:
     return drawn.view(last.shape[:-1]).to(output.device)
 
 
-def _add_inputs(sums: _Sums, layer: Layer, arguments: tuple[Any, ...]) -> None:
-    if layer.kind == "embedding":
-        counts = torch.bincount(arguments[1].flatten(), minlength=layer.weight_shape[0]).double()
-        sums.gram, sums.inputs = _plus(sums.gram, counts), _plus(sums.inputs, counts)
-        return
-    for columns in input_columns(layer, arguments):
-        # Sums within a chunk are float32, for speed; those over chunks are float64.
-        sums.gram = _plus(sums.gram, _outer(columns))
-        sums.inputs = _plus(sums.inputs, columns.sum(dim=2))
-
-
-def _add_outputs(sums: _Sums, layer: Layer, output: Tensor) -> None:
-    """In pieces, so that their float64 copies stay in the processor's cache."""
-    is_image = layer.kind.startswith("conv")
-    items = output.flatten(2) if is_image else output.reshape(-1, output.shape[-1])
-    over = (0, 2) if is_image else (0,)
-    for piece in items.split(max(1, _PIECE // items[0].numel())):
-        wide = piece.double()
-        sums.outputs = _plus(sums.outputs, wide.sum(dim=over))
-        sums.squares = _plus(sums.squares, wide.square().sum(dim=over))
-    sums.positions += items[:, 0].numel()
-
-
-def _add_gradients(sums: _Sums, layer: Layer, gradient: Tensor) -> None:
-    flat = channels_first(layer, gradient)
-    sums.gradients = _plus(sums.gradients, _outer(flat.unsqueeze(0))[0])
-
-
-def _add_curvature(
-    sums: _Sums, layer: Layer, arguments: tuple[Any, ...], gradient: Tensor, samples: int
-) -> None:
-    sums.curvature = _plus(sums.curvature, squared_gradients(layer, arguments, gradient, samples))
-
-
-def _outer(columns: Tensor) -> Tensor:
-    """Sum of x x^T over positions for columns (groups, K, positions); symmetric, so half is made."""
-    width = columns.shape[1]
-    if width < 2 * _STRIP:
-        return columns @ columns.transpose(1, 2)
-    total = columns.new_empty(len(columns), width, width)
-    for start in range(0, width, _STRIP):
-        stop = start + _STRIP
-        strip = columns[:, start:stop] @ columns[:, start:].transpose(1, 2)
-        total[:, start:stop, start:] = strip
-        total[:, start:, start:stop] = strip.transpose(1, 2)
-    return total
-
-
-def _plus(total: Tensor | None, part: Tensor) -> Tensor:
-    """The float64 sum, in place from the second part on: a wide Gram is never there twice."""
-    return part.double() if total is None else total.add_(part)
-
-
 def _finish(collector: _Collector, layer: Layer, samples: int) -> LayerStatistics:
     sums, seen = collector.sums[layer.name], collector.sums[collector.inputs_of(layer)]
     assert seen.gram is not None
@@ -279,9 +209,11 @@ def _finish(collector: _Collector, layer: Layer, samples: int) -> LayerStatistic
     mean = sums.outputs / sums.positions
     variance = sums.squares / sums.positions - mean * mean
     # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
+    outputs = len(mean)
+    square = (outputs,) if outputs > MOST_OUTPUTS else (outputs, outputs)
     heard = {
-        "gradient_gram": (collector.with_gradients, sums.gradients, (len(mean), len(mean))),
-        "curvature": (collector.with_curvature, sums.curvature, (len(mean), gram.shape[-1])),
+        "gradient_gram": (collector.with_gradients, sums.gradients, square),
+        "curvature": (collector.with_curvature, sums.curvature, (outputs, gram.shape[-1])),
     }
     found = {
         name: mean.new_zeros(shape) if total is None else total / samples

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors import statistics
+from paredown.compressors.layer_sums import LayerSums
 from paredown.compressors.statistics import collect_statistics, summed_cross_entropy
 
 
@@ -33,13 +33,13 @@ def test_three_readers_of_one_value_cost_one_gram_and_get_the_right_one(
     batches = [[torch.randn(5, 7, 6) + 1] for _ in range(3)]
     captured, layers = capture_layers(_Attention(), batches[0][0])
     counted: list[str] = []
-    plain = statistics._add_inputs
+    plain = LayerSums.add_inputs
 
-    def counting(sums: Any, layer: Any, arguments: Any) -> None:
-        counted.append(layer.name)
-        plain(sums, layer, arguments)
+    def counting(sums: LayerSums, arguments: Any) -> None:
+        counted.append(sums.layer.name)
+        plain(sums, arguments)
 
-    monkeypatch.setattr(statistics, "_add_inputs", counting)
+    monkeypatch.setattr(LayerSums, "add_inputs", counting)
     found = collect_statistics(
         captured.graph, captured.tensors, layers, batches, loss=summed_cross_entropy
     )

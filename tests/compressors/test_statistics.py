@@ -168,39 +168,6 @@ def test_many_large_inputs_are_summed_without_losing_digits(
     assert torch.allclose(found.input_mean, wide.mean(0), rtol=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("module", "shape"), [(nn.Conv2d(2, 6, 1), (2, 9, 7)), (nn.Linear(2, 6), (5, 2))]
-)
-def test_output_moments_are_exact_over_many_pieces(
-    module: nn.Module,
-    shape: tuple[int, ...],
-    capture_layers: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("paredown.compressors.statistics._PIECE", 1000)
-    captured, (layer,) = capture_layers(module, torch.zeros(1, *shape))
-    batches = [[100.0 + torch.randn(n, *shape)] for n in (33, 8)]
-    with torch.no_grad():
-        outputs = torch.cat([module(x) for (x,) in batches]).double()
-    flat = outputs.movedim(1 if len(shape) == 3 else -1, 0).flatten(1)
-    found = collect_statistics(captured.graph, captured.tensors, [layer], batches)[layer.name]
-    assert found.positions == flat.shape[1]
-    assert torch.allclose(found.output_mean, flat.mean(1), rtol=1e-7)
-    assert torch.allclose(found.output_std, flat.std(1, correction=0), rtol=1e-5)
-
-
-@pytest.mark.parametrize("width", [383, 384, 500])
-def test_a_wide_gram_made_by_halves_is_whole_and_symmetric(
-    width: int, capture_layers: Callable[..., Any]
-) -> None:
-    captured, (layer,) = capture_layers(nn.Linear(width, 2), torch.zeros(1, width))
-    x = torch.randn(40, width, generator=torch.Generator().manual_seed(0))
-    found = collect_statistics(captured.graph, captured.tensors, [layer], [[x]])[layer.name]
-    wide = x.double()
-    assert torch.allclose(found.gram, wide.t() @ wide / len(x), rtol=1e-5, atol=1e-6)
-    assert torch.equal(found.gram, found.gram.t()) or width < 384
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_finds_the_same_statistics(capture_layers: Callable[..., Any]) -> None:
     torch.manual_seed(0)
