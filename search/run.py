@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import filelock
 import torch
 
 from paredown.hardware_models.whole_file import write_text_whole
@@ -17,7 +18,7 @@ from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
 from paredown.search.evaluation import Evaluation
 from paredown.search.finish import export_front, write_figures, write_pages
-from paredown.search.journal import JournalError
+from paredown.search.journal import JournalError, hold
 from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
 from paredown.search.prediction import DamageTerms
@@ -95,20 +96,31 @@ def run(
         config = load_config(config, overrides)
     watch = watch or Silent()
     folder = config.output.folder / config.name
-    _claim(folder, resume)
+    # Before there is a study: latencies and ranks of another search must not get under this one's.
+    lock = hold(folder / JOURNAL)
+    try:
+        _claim(folder, resume)
+        return _carry_out(config, folder, lock, resume, watch)
+    finally:
+        lock.release()
+
+
+def _carry_out(
+    config: Config, folder: Path, lock: filelock.BaseFileLock, resume: bool, watch: Watcher
+) -> RunResult:
+    """The search in `folder`, whose journal `lock` holds."""
     if config.search.engine == "ray":
         check_cluster(config.search)
     torch.set_num_threads(config.search.threads_per_worker)
     started_s = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
     watch.stage("reading the model, collecting statistics, timing sample networks")
     workbench = prepare(config, folder / LATENCY, folder / RANKS)
     rows = _first_rows(workbench)
     # Relative bounds need it before the search starts.
     base = workbench.evaluate_uncompressed(rows)
     goals = absolute_goals(config.goals, base.metrics)
-    ledger = Ledger.open(workbench, goals, folder, watch, resume=resume)
-    # Only now is the folder ours: a refused resumption leaves the earlier config as it was.
+    ledger = Ledger.open(workbench, goals, folder, watch, resume=resume, lock=lock)
+    # Only now: a refused resumption leaves the earlier config as it was.
     write_text_whole(folder / CONFIG, dump_config(config))
     if ranks := workbench.ranks.to_json():
         write_text_whole(folder / RANKS, json.dumps(ranks, indent=1))
