@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -89,6 +90,16 @@ def test_a_server_that_is_away_stops_nothing_and_is_told(tmp_path, make_evaluati
     assert tracker.parent_run_id is None
     assert "5 records are not in MLflow" in tracker.problems[0]
     assert "--resume" in tracker.problems[0]
+
+
+def test_a_damaged_database_is_told_once(tmp_path, make_evaluations, track):
+    with sqlite3.connect(tmp_path / "mlflow.db") as half_made:
+        half_made.execute("create table experiments (name text)")
+    half_made.close()
+    tracker = track(TrackingPlace(run_folder=tmp_path, search_id="s"), make_evaluations(3))
+    told, why = tracker.problems
+    assert "5 records are not in MLflow" in told
+    assert "the search's run: OperationalError" in why
 
 
 def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
