@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
 from paredown.search.prediction import DamageTerms
 from paredown.search.report import BundleCheck
-from paredown.search.run_record import CONFIG, JOURNAL, LATENCY, RANKS, read_run
+from paredown.search.run_record import BUNDLES, CONFIG, JOURNAL, LATENCY, RANKS, read_run
 from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore
 from paredown.search.workbench import Workbench, prepare
@@ -214,7 +215,7 @@ class _Sitting:
 
 
 def _claim(folder: Path, resume: bool) -> None:
-    """Refuses a folder that holds another run, before anything is loaded."""
+    """Refuses a folder that holds another run, before anything is loaded; tidies it otherwise."""
     has_study = (folder / JOURNAL).exists() and (folder / JOURNAL).stat().st_size > 0
     if has_study and not resume:
         raise JournalError(
@@ -225,6 +226,11 @@ def _claim(folder: Path, resume: bool) -> None:
         # Of a search that ended before its study began: its times and ranks are not this one's.
         for name in (LATENCY, RANKS):
             (folder / name).unlink(missing_ok=True)
+    # What a search that was killed had begun to write.
+    for file in folder.glob(".*.part"):
+        file.unlink()
+    for staged in (folder / BUNDLES).glob(".*-*"):
+        shutil.rmtree(staged)
 
 
 def _first_rows(workbench: Workbench) -> int | None:
