@@ -102,7 +102,7 @@ class Tracker:
         if missing:
             remedy = (
                 f"{missing} records are not in MLflow at {self._shown_uri}; the study's journal has them "
-                "all: mend what is told here, then run the search again with --resume"
+                "all: once MLflow can be written, run the search again with --resume"
             )
             return (remedy, *refused[:_TOLD], *([] if away is None else [away]))
         if waiting:
