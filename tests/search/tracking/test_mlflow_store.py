@@ -17,6 +17,7 @@ from paredown.search.mlflow_store import (
     TrackingError,
     connect,
     default_uri,
+    load_mlflow,
     server_command,
 )
 from paredown.search.mlflow_writer import TrackingPlace
@@ -81,6 +82,34 @@ def test_a_bundle_is_logged_registered_and_loads_again(
     assert version.source == model.artifact_location
     folder = model.artifact_location.removeprefix("file://")
     assert onnx.load(f"{folder}/model.onnx") == onnx.load(bundle / "model.onnx")
+
+
+@pytest.mark.parametrize("dies_in", ["finalize_logged_model", "log_outputs"])
+def test_a_model_that_was_begun_is_finished_and_not_logged_twice(
+    run_folder, make_evaluations, tmp_path, track, monkeypatch, dies_in
+):
+    evaluations = make_evaluations(1)
+    bundle = tmp_path / "bundle"
+    write_bundle(bundle)
+    place = TrackingPlace(run_folder=run_folder, search_id="s")
+
+    def more(tracker):
+        tracker.log_bundle(evaluations[0].key, bundle)
+
+    def dies(*_):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as killed:
+        killed.setattr(load_mlflow().MlflowClient, dies_in, dies)
+        assert track(place, evaluations, more=more).problems
+    tracker = track(place, evaluations, more=more)
+    assert tracker.problems == ()
+    client = connect(tracker.uri)
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    (model,) = client.search_logged_models(everywhere)
+    assert model.status == "READY"
+    (named,) = client.get_run(model.source_run_id).outputs.model_outputs
+    assert named.model_id == model.model_id
 
 
 def test_a_server_that_is_away_stops_nothing_and_is_told(tmp_path, make_evaluations, track):
