@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from paredown.compressors.shelf import digest as digest
 from paredown.compressors.shelf import write_whole
+
+_log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -22,14 +26,25 @@ def cache_folder() -> Path:
 
 
 def cached_file(name: str, make: Callable[[], Mapping[str, Tensor]]) -> Path:
-    """The safetensors file `name` of the cache, made by `make` if it is not there yet.
+    """The safetensors file `name` of the cache, made by `make` if it is not there yet, or damaged.
 
     The file appears whole or not at all, so any number of processes may ask for it at once.
     """
     path = cache_folder() / f"{name}.safetensors"
-    if not path.is_file():
+    if not _is_whole(path):
         write_whole(path, make(), {})
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except FileNotFoundError:
+        return False
+    except SafetensorError as error:
+        _log.warning("%s is damaged (%s); what it held is made again", path, error)
+        return False
 
 
 def cached_tensors(name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from paredown.search.disk import is_disk_full
+from paredown.search.disk import is_disk_full, is_unusable
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
@@ -61,6 +61,12 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
                     raise
                 raise mistake(str(error)) from error
             except OSError as error:
+                if is_unusable(error):
+                    raise mistake(
+                        f"files and folders must be there to read and write, got "
+                        f"{error.filename}: {error.strerror}; mend that or name another place, as "
+                        "with output.folder, --out or, for the cache, PAREDOWN_CACHE"
+                    ) from error
                 if not is_disk_full(error):
                     raise
                 raise mistake(

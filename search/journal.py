@@ -55,15 +55,24 @@ class Journal:
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path, goals: tuple[Goal, ...], *, resume: bool) -> Journal:
+    def open(
+        cls,
+        path: Path,
+        goals: tuple[Goal, ...],
+        *,
+        resume: bool,
+        lock: filelock.BaseFileLock | None = None,
+    ) -> Journal:
         """The journal at `path`, made where there is none; a torn last record is cut off.
+
+        Args:
+            lock: What `hold` gave for `path`, held now if not given; `close` releases it.
 
         Raises:
             JournalError: `path` holds a study and `resume` is False, holds one with other goals
                 (bounds may change), or another process is writing it.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _take(path)
+        lock = lock or hold(path)
         try:
             if path.exists() and path.stat().st_size and not resume:
                 raise JournalError(
@@ -161,17 +170,18 @@ def read_journal(path: Path) -> Record:
     """What the journal at `path` holds, also while a search is writing it.
 
     Raises:
-        JournalError: There is no study.
+        JournalError: There is no study, or one that cannot be read.
     """
     if not path.exists():
         raise JournalError(f"a run folder holds {path.name}, got none in {path.parent}; see `run`")
     storage = _storage(path)
     studies = storage.get_all_studies()
-    if not studies:
+    # A study that was only just named has no goals yet.
+    if not studies or _GOALS not in studies[0].user_attrs:
         raise JournalError(f"{path} must hold a study, got an empty journal; start the search")
     study = optuna.load_study(study_name=studies[0].study_name, storage=storage)
     attributes = dict(study.user_attrs)
-    goals = tuple(Goal(**goal) for goal in attributes.pop(_GOALS, ()))
+    goals = tuple(Goal(**goal) for goal in attributes.pop(_GOALS))
     attributes.pop(_PROBLEM, None)
     return Record(
         search_id=study.study_name, goals=goals, entries=_entries(study), attributes=attributes
@@ -214,7 +224,13 @@ class _Held:
         return None
 
 
-def _take(path: Path) -> filelock.BaseFileLock:
+def hold(path: Path) -> filelock.BaseFileLock:
+    """The journal at `path`, made or not, for this process alone until the lock is released.
+
+    Raises:
+        JournalError: Another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     # The kernel frees this lock when the process dies, however it dies.
     lock = filelock.FileLock(f"{path}.lock")
     try:
@@ -228,7 +244,14 @@ def _take(path: Path) -> filelock.BaseFileLock:
 
 
 def _storage(path: Path) -> JournalStorage:
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_Held()))  # type: ignore[arg-type]
+    backend = JournalFileBackend(str(path), lock_obj=_Held())  # type: ignore[arg-type]
+    try:
+        return JournalStorage(backend)
+    except (LookupError, TypeError, ValueError) as error:
+        raise JournalError(
+            f"{path} must hold the records that a search wrote, got one that cannot be read "
+            f"({type(error).__name__}: {error}); restore the file, or start a new run"
+        ) from error
 
 
 def _study_at(path: Path, goals: tuple[Goal, ...]) -> Study:

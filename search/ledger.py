@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
+import filelock
 import numpy as np
 from optuna.distributions import BaseDistribution, IntDistribution
 
@@ -66,13 +67,17 @@ class Ledger:
         listener: Listener,
         *,
         resume: bool,
+        lock: filelock.BaseFileLock,
     ) -> Ledger:
         """The ledger of the run in `folder`, with what a resumed run holds already.
 
+        Args:
+            lock: What `hold` gave for the folder's journal.
+
         Raises:
-            JournalError: The folder holds another study, one in use, or one about something else.
+            JournalError: The folder holds another study, or one about something else.
         """
-        journal = Journal.open(folder / JOURNAL, goals, resume=resume)
+        journal = Journal.open(folder / JOURNAL, goals, resume=resume, lock=lock)
         try:
             journal.keep_problem(problem(workbench))
         except JournalError:

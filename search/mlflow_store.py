@@ -162,7 +162,9 @@ def log_onnx_model(
     from mlflow.models import Model
 
     experiment_id = client.get_run(run_id).info.experiment_id
-    logged = client.create_logged_model(
+    # A run without a model may have the beginning of one: of a process that was killed meanwhile.
+    begun = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    logged = next(iter(begun), None) or client.create_logged_model(
         experiment_id, name=f"paredown-{key}", source_run_id=run_id, tags={KEY_TAG: key}
     )
     with tempfile.TemporaryDirectory() as scratch:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import filelock
 import torch
 
 from paredown.hardware_models.whole_file import write_text_whole
@@ -17,12 +19,12 @@ from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
 from paredown.search.evaluation import Evaluation
 from paredown.search.finish import export_front, write_figures, write_pages
-from paredown.search.journal import JournalError
+from paredown.search.journal import JournalError, hold
 from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
 from paredown.search.prediction import DamageTerms
 from paredown.search.report import BundleCheck
-from paredown.search.run_record import CONFIG, JOURNAL, LATENCY, RANKS, read_run
+from paredown.search.run_record import BUNDLES, CONFIG, JOURNAL, LATENCY, RANKS, read_run
 from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore
 from paredown.search.workbench import Workbench, prepare
@@ -95,20 +97,31 @@ def run(
         config = load_config(config, overrides)
     watch = watch or Silent()
     folder = config.output.folder / config.name
-    _claim(folder, resume)
+    # Before there is a study: latencies and ranks of another search must not get under this one's.
+    lock = hold(folder / JOURNAL)
+    try:
+        _claim(folder, resume)
+        return _carry_out(config, folder, lock, resume, watch)
+    finally:
+        lock.release()
+
+
+def _carry_out(
+    config: Config, folder: Path, lock: filelock.BaseFileLock, resume: bool, watch: Watcher
+) -> RunResult:
+    """The search in `folder`, whose journal `lock` holds."""
     if config.search.engine == "ray":
         check_cluster(config.search)
     torch.set_num_threads(config.search.threads_per_worker)
     started_s = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
     watch.stage("reading the model, collecting statistics, timing sample networks")
     workbench = prepare(config, folder / LATENCY, folder / RANKS)
     rows = _first_rows(workbench)
     # Relative bounds need it before the search starts.
     base = workbench.evaluate_uncompressed(rows)
     goals = absolute_goals(config.goals, base.metrics)
-    ledger = Ledger.open(workbench, goals, folder, watch, resume=resume)
-    # Only now is the folder ours: a refused resumption leaves the earlier config as it was.
+    ledger = Ledger.open(workbench, goals, folder, watch, resume=resume, lock=lock)
+    # Only now: a refused resumption leaves the earlier config as it was.
     write_text_whole(folder / CONFIG, dump_config(config))
     if ranks := workbench.ranks.to_json():
         write_text_whole(folder / RANKS, json.dumps(ranks, indent=1))
@@ -202,7 +215,7 @@ class _Sitting:
 
 
 def _claim(folder: Path, resume: bool) -> None:
-    """Refuses a folder that holds another run, before anything is loaded."""
+    """Refuses a folder that holds another run, before anything is loaded; tidies it otherwise."""
     has_study = (folder / JOURNAL).exists() and (folder / JOURNAL).stat().st_size > 0
     if has_study and not resume:
         raise JournalError(
@@ -213,6 +226,11 @@ def _claim(folder: Path, resume: bool) -> None:
         # Of a search that ended before its study began: its times and ranks are not this one's.
         for name in (LATENCY, RANKS):
             (folder / name).unlink(missing_ok=True)
+    # What a search that was killed had begun to write.
+    for file in folder.glob(".*.part"):
+        file.unlink()
+    for staged in (folder / BUNDLES).glob(".*-*"):
+        shutil.rmtree(staged)
 
 
 def _first_rows(workbench: Workbench) -> int | None:

@@ -102,7 +102,7 @@ class Tracker:
         if missing:
             remedy = (
                 f"{missing} records are not in MLflow at {self._shown_uri}; the study's journal has them "
-                "all: bring the server back and run the search again with --resume"
+                "all: once MLflow can be written, run the search again with --resume"
             )
             return (remedy, *refused[:_TOLD], *([] if away is None else [away]))
         if waiting:
@@ -124,7 +124,7 @@ class Tracker:
                 return
 
     def _attempt(self, task: _Task) -> bool:
-        """Do `task`, again while MLflow is away; False where it still is at the end."""
+        """Do `task`, again while MLflow is away; False where it still is at the end, or for good."""
         wait_s = _FIRST_WAIT_S
         while True:
             try:
@@ -137,11 +137,13 @@ class Tracker:
             except Exception as error:  # the boundary of tracking: it never ends a search
                 said = str(error).replace(self.uri, self._shown_uri)[:300]
                 trouble = f"{task.what}: {type(error).__name__}: {said}"
-                if not _may_pass(error):
+                is_final = not _may_pass(error)
+                if is_final and self.parent_run_id is not None:
                     self._note(refused=trouble)
                     return True
                 self._note(away=trouble)
-                if self._closing.is_set():
+                # Without the search's own run there is nothing to write anything else to.
+                if is_final or self._closing.is_set():
                     return False
             # Returns at once when the search ends, for one last attempt.
             self._closing.wait(wait_s)

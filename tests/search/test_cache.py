@@ -18,6 +18,13 @@ def test_a_cached_file_is_whole_or_absent(own_cache):
     assert cache.cached_tensors("x", broken)["a"].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 5, 20])
+def test_a_damaged_cached_file_is_made_again(own_cache, kept_bytes):
+    path = cache.cached_file("x", lambda: {"a": torch.zeros(2)})
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    assert cache.cached_tensors("x", lambda: {"a": torch.ones(2)})["a"].tolist() == [1, 1]
+
+
 def test_the_digest_keeps_parts_apart(tmp_path):
     (tmp_path / "f").write_bytes(b"ab")
     assert cache.digest("ab", "c") != cache.digest("a", "bc")

@@ -107,6 +107,14 @@ def test_a_full_disk_is_told_and_other_system_errors_keep_their_traceback(
         assert "--resume" in done.stderr
 
 
+def test_a_file_in_the_way_of_the_runs_folder_is_told(paredown, tmp_path):
+    (tmp_path / "runs").touch()
+    folder = f"output.folder={tmp_path / 'runs'}"
+    done = paredown("search", write_config(tmp_path), "--set", folder)
+    assert done.exit_code == 2
+    assert str(tmp_path / "runs") in done.stderr
+
+
 def test_an_interruption_is_exit_code_130(paredown, tmp_path, monkeypatch):
     def interrupted(path, overrides):
         raise KeyboardInterrupt

@@ -21,8 +21,8 @@ DISTRIBUTIONS = {
 PARAMS = {"bits:conv1": 4, "width:layer2": 32}
 
 
-def fill(path, goals, evaluations):
-    journal = Journal.open(path, goals, resume=False)
+def fill(path, goals, evaluations, resume=False):
+    journal = Journal.open(path, goals, resume=resume)
     for evaluation in evaluations:
         journal.append(evaluation, PARAMS, DISTRIBUTIONS)
     journal.close()
@@ -136,6 +136,28 @@ def test_a_writer_killed_hard_loses_nothing_that_was_told(tmp_path, goals):
     assert numbers == list(range(len(numbers)))
     # The line that a kill cuts from the pipe was still on disk before it was told.
     assert len(numbers) >= len(told)
+
+
+@pytest.mark.parametrize("line", [b"garbage", b"{}", b"[]", b"1", b"\xff"])
+def test_a_record_that_cannot_be_read_is_told(tmp_path, goals, make_evaluations, line):
+    path = tmp_path / "study.journal"
+    fill(path, goals, make_evaluations(3))
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([*lines[:3], line, *lines[4:]]))
+    with pytest.raises(JournalError, match="cannot be read"):
+        read_journal(path)
+    with pytest.raises(JournalError, match="cannot be read"):
+        Journal.open(path, goals, resume=True)
+
+
+def test_a_study_that_was_only_just_named_is_empty_and_can_be_begun(tmp_path, goals):
+    path = tmp_path / "study.journal"
+    fill(path, goals, ())
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(JournalError, match="empty"):
+        read_journal(path)
+    fill(path, goals, (), resume=True)
+    assert read_journal(path).goals == goals
 
 
 def test_a_second_search_on_the_same_folder_is_refused(tmp_path, goals, make_evaluations):

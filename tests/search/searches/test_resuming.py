@@ -163,6 +163,41 @@ def test_a_resumed_search_keeps_the_ranks_it_began_with(search, tmp_path, monkey
     assert file.read_text() == before
 
 
+def test_what_a_killed_search_had_begun_to_write_is_removed(config_file, tmp_path, monkeypatch):
+    staged = tmp_path / "toy" / "bundles" / ".0123456789ab-x1y2z3"
+    staged.mkdir(parents=True)
+    (staged / "model.onnx").touch()
+    (tmp_path / "toy" / ".latency.json.0123.part").touch()
+
+    def seen(*_):
+        assert [path.name for path in (tmp_path / "toy").rglob(".*")] == []
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(running, "prepare", seen)
+    with pytest.raises(ValueError, match="far enough"):
+        run(config_file, overrides=[f"output.folder={tmp_path}"])
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_search_in_a_folder_where_another_begins_touches_nothing(
+    config_file, tmp_path, monkeypatch, resume
+):
+    place = [f"output.folder={tmp_path}"]
+    latency = tmp_path / "toy" / "latency.json"
+
+    def second_begins(*_):
+        latency.write_text("{}")
+        with pytest.raises(JournalError, match="in use"):
+            run(config_file, overrides=place, resume=resume)
+        assert latency.read_text() == "{}"
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(running, "prepare", second_begins)
+    for _ in range(2):  # what failed holds nothing
+        with pytest.raises(ValueError, match="far enough"):
+            run(config_file, overrides=place)
+
+
 def test_latencies_and_ranks_left_by_a_search_that_never_began_are_not_trusted(
     config_file, tmp_path, monkeypatch
 ):

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from paredown.search.mlflow_store import (
     TrackingError,
     connect,
     default_uri,
+    load_mlflow,
     server_command,
 )
 from paredown.search.mlflow_writer import TrackingPlace
@@ -82,6 +84,34 @@ def test_a_bundle_is_logged_registered_and_loads_again(
     assert onnx.load(f"{folder}/model.onnx") == onnx.load(bundle / "model.onnx")
 
 
+@pytest.mark.parametrize("dies_in", ["finalize_logged_model", "log_outputs"])
+def test_a_model_that_was_begun_is_finished_and_not_logged_twice(
+    run_folder, make_evaluations, tmp_path, track, monkeypatch, dies_in
+):
+    evaluations = make_evaluations(1)
+    bundle = tmp_path / "bundle"
+    write_bundle(bundle)
+    place = TrackingPlace(run_folder=run_folder, search_id="s")
+
+    def more(tracker):
+        tracker.log_bundle(evaluations[0].key, bundle)
+
+    def dies(*_):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as killed:
+        killed.setattr(load_mlflow().MlflowClient, dies_in, dies)
+        assert track(place, evaluations, more=more).problems
+    tracker = track(place, evaluations, more=more)
+    assert tracker.problems == ()
+    client = connect(tracker.uri)
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    (model,) = client.search_logged_models(everywhere)
+    assert model.status == "READY"
+    (named,) = client.get_run(model.source_run_id).outputs.model_outputs
+    assert named.model_id == model.model_id
+
+
 def test_a_server_that_is_away_stops_nothing_and_is_told(tmp_path, make_evaluations, track):
     port = free_port()
     place = TrackingPlace(run_folder=tmp_path, search_id="s", uri=f"http://127.0.0.1:{port}")
@@ -89,6 +119,16 @@ def test_a_server_that_is_away_stops_nothing_and_is_told(tmp_path, make_evaluati
     assert tracker.parent_run_id is None
     assert "5 records are not in MLflow" in tracker.problems[0]
     assert "--resume" in tracker.problems[0]
+
+
+def test_a_damaged_database_is_told_once(tmp_path, make_evaluations, track):
+    with sqlite3.connect(tmp_path / "mlflow.db") as half_made:
+        half_made.execute("create table experiments (name text)")
+    half_made.close()
+    tracker = track(TrackingPlace(run_folder=tmp_path, search_id="s"), make_evaluations(3))
+    told, why = tracker.problems
+    assert "5 records are not in MLflow" in told
+    assert "the search's run: OperationalError" in why
 
 
 def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
@@ -119,7 +159,7 @@ def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
             assert len(connect(uri).search_model_versions("name = 'digits'")) == 1
         finally:
             server.send_signal(signal.SIGINT)
-            code = server.wait(20)
+            code = server.wait(180)
     assert code == 0
     wait_until(lambda: not answers(f"{uri}/health"))
 
@@ -144,8 +184,8 @@ def answers(url):
 
 
 def wait_until(is_so):
-    for _ in range(300):
+    for _ in range(900):
         if is_so():
             return
         time.sleep(0.2)
-    raise AssertionError("still not so after a minute")
+    raise AssertionError("still not so after three minutes")

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +11,22 @@ import pytest
 from paredown.search.mlflow_store import connect, experiment_id_of
 from paredown.search.sqlite_store import make_database
 
+STUCK = """\
+import itertools, sys, time
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from paredown.search.mlflow_store import connect
+
+commits = itertools.count()
+
+def stuck_in_the_middle(_):
+    if next(commits) == 20:
+        print("stuck", flush=True)
+        time.sleep(600)
+
+event.listen(Engine, "commit", stuck_in_the_middle)
+connect(sys.argv[1])
+"""
 MAKE = "import sys; from paredown.search.mlflow_store import connect; connect(sys.argv[1])"
 
 
@@ -19,17 +34,13 @@ def test_a_process_killed_while_it_makes_the_database_leaves_none(tmp_path):
     path = tmp_path / "a run" / "mlflow.db"
     uri = f"sqlite:///{path}"
     part = path.with_name(".mlflow.db.part")
-    process = subprocess.Popen([sys.executable, "-c", MAKE, uri])
-    try:
-        deadline = time.monotonic() + 180
-        while not (part.exists() and part.stat().st_size > 0):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK, uri], stdout=subprocess.PIPE, text=True
+    ) as process:
+        said = process.stdout.readline()
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert part.exists(), "killed among the migrations"
+    assert said == "stuck\n"
+    assert part.stat().st_size > 0
     assert not path.exists()
 
     client = connect(uri)

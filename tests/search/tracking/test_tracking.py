@@ -151,7 +151,7 @@ def test_what_is_on_its_way_is_not_missing_and_what_is_drained_is_written(
     evaluation = make_evaluations(1)[0]
     tracker.record(evaluation, Front(goals).add(evaluation), 0.0)
     assert not any("not in MLflow" in problem for problem in tracker.problems)
-    tracker.drain()
+    tracker.drain(timeout_s=180)
     assert tracker.problems == ()
     assert len(children_of(connect(tracker.uri), tracker.parent_run_id)) == 1
     tracker.close()
