@@ -180,6 +180,8 @@ def is_written(folder: Path, config_yaml: str) -> bool:
         card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # none, or damaged
         return False
+    if not isinstance(card, dict):
+        return False
     files = card.get("files", {})
     return card.get("config_yaml") == config_yaml and all(
         (folder / name).is_file() and digest_of(folder / name) == files.get(name)

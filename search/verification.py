@@ -208,7 +208,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
         raise VerificationError(
             f"{path} must be the JSON that was written, got {error}; export the model again"
         ) from None
-    missing = [name for name in _CARD_ENTRIES if name not in card]
+    missing = [n for n in _CARD_ENTRIES if not isinstance(card, dict) or n not in card]
     if missing:
         raise VerificationError(
             f"{path} must be complete, got none of {', '.join(missing)}; export the model again"

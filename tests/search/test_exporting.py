@@ -172,6 +172,12 @@ def test_a_bundle_counts_as_written_while_all_its_files_are_whole(
     assert not exported.taken(exported.folder.parent / "out")
 
 
+def test_a_card_that_is_json_of_another_kind_is_no_bundle(exported: Exported) -> None:
+    folder = exported.folder / exported.four.key
+    (folder / CARD).write_text("[1, 2]")
+    assert not is_written(folder, exported.config_yaml)
+
+
 def test_what_a_bundle_is_made_from_counts_and_where_its_run_was_kept_does_not(
     exported: Exported, workbench: Workbench
 ) -> None:

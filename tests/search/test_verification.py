@@ -139,6 +139,13 @@ def test_a_damaged_card_is_refused(tmp_path: Path, verify: Verify) -> None:
         verify(tmp_path)
 
 
+@pytest.mark.parametrize("card", ["3", "[]", '{"key": "a"}'])
+def test_a_card_without_its_entries_is_refused(card: str, tmp_path: Path, verify: Verify) -> None:
+    (tmp_path / "card.json").write_text(card)
+    with pytest.raises(VerificationError, match=r"must be complete, .*predicted"):
+        verify(tmp_path)
+
+
 def test_integers_with_another_metric_than_accuracy_are_told_to_be_checked_by_it_alone(
     bundles: dict[str, Path], own_code: Callable[..., str], tmp_path: Path
 ) -> None:

