@@ -2,14 +2,16 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from paredown.search.mlflow_store import connect, experiment_id_of
-from paredown.search.sqlite_store import make_database
+from paredown.search.mlflow_store import connect, default_uri, experiment_id_of
+from paredown.search.mlflow_writer import TrackingPlace
+from paredown.search.sqlite_store import NoDatabaseError, make_database
 
 STUCK = """\
 import itertools, sys, time
@@ -63,10 +65,41 @@ def test_two_processes_that_make_one_database_lose_nothing(tmp_path):
 
 def test_a_database_that_exists_is_left_as_it_is(tmp_path):
     path = tmp_path / "mlflow.db"
-    path.write_bytes(b"whatever it is")
+    with sqlite3.connect(path) as database:
+        database.execute("create table whatever (it, is_)")
+    database.close()
+    before = path.read_bytes()
     make_database(f"sqlite:///{path}")
-    assert path.read_bytes() == b"whatever it is"
+    assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_empty_file_becomes_a_database(tmp_path, empty_store):
+    path = tmp_path / "mlflow.db"
+    path.touch()
+    make_database(f"sqlite:///{path}")
+    assert tables_of(path) == tables_of(empty_store)
+
+
+def tables_of(path):
+    with sqlite3.connect(path) as database:
+        names = database.execute("select name from sqlite_master where type = 'table'").fetchall()
+    database.close()
+    return set(names)
+
+
+@pytest.mark.parametrize("content", [b"whatever it is", None])
+def test_anything_else_in_its_place_is_told_and_kept(
+    content, tmp_path, make_evaluations, track, run_folder
+):
+    path = run_folder / "mlflow.db"
+    path.unlink()
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(NoDatabaseError, match=r"got .*mlflow\.db, which is none; move it away"):
+        connect(default_uri(run_folder))
+    tracker = track(TrackingPlace(run_folder=run_folder, search_id="s"), make_evaluations(2))
+    assert "which is none" in tracker.problems[-1]
+    assert path.is_dir() if content is None else path.read_bytes() == content
 
 
 @pytest.mark.parametrize(
