@@ -165,11 +165,19 @@ def _bundle_link(bundle: BundleCheck | None) -> str:
     return f'<a class="{kind}" href="{escape(bundle.folder)}">{bundle.verdict}</a>'
 
 
+_INTERVALS = {
+    "latency_s": ("latency_low_s", "latency_high_s"),
+    "latency_ratio": ("latency_ratio_low", "latency_ratio_high"),
+}
+"""Figures that are predicted with an interval, and what its ends are called."""
+
+
 def _bundles(summary: RunSummary) -> str:
     if not summary.bundles:
         return ""
     both = [n for b in summary.bundles for n in b.predicted if n in b.measured]
-    names = list(dict.fromkeys(both))
+    ends = {end for pair in _INTERVALS.values() for end in pair}
+    names = [name for name in dict.fromkeys(both) if name not in ends]
     head = ["model", *(f"{title_of(n)}: predicted → measured" for n in names), "verdict"]
     rows = []
     for bundle in summary.bundles:
@@ -188,7 +196,9 @@ def _pair(bundle: BundleCheck, name: str) -> str:
     predicted, measured = bundle.predicted[name], bundle.measured[name]
     off = f"{measured / predicted - 1:+.1%}" if predicted else ""
     numbers = f"{show(name, predicted)} → {show(name, measured)}"
-    return f'{numbers} <span class="quiet">{off}</span>'
+    said = [bundle.predicted[end] for end in _INTERVALS.get(name, ()) if end in bundle.predicted]
+    interval = f"<br>predicted {' to '.join(show(name, v) for v in said)}" if said else ""
+    return f'{numbers} <span class="quiet">{off}{interval}</span>'
 
 
 def _failures(evaluations: Sequence[Evaluation]) -> str:

@@ -110,7 +110,8 @@ def test_what_was_not_checked_is_told_and_every_measured_column_is_there(
     front = front_of(evaluations, goals)
     first, second, third = front.members[:3]
     seen = {"predicted": {"onnx_bytes": 10.0}, "measured": {"onnx_bytes": 10.0}}
-    faster = {name: {**values, "latency_ratio": 0.5} for name, values in seen.items()}
+    ratio = {"latency_ratio": 0.5, "latency_ratio_low": 0.4, "latency_ratio_high": 0.625}
+    faster = {name: {**values, **ratio} for name, values in seen.items()}
     reason = "latency: was predicted for an abacus"
     bundles = (
         BundleCheck(
@@ -129,6 +130,7 @@ def test_what_was_not_checked_is_told_and_every_measured_column_is_there(
     assert len(head) == 4
     assert ["→" in row[1] for row in rows] == [False, True, True]
     assert ["→" in row[2] for row in rows] == [False, False, True]
+    assert "predicted 0.400 to 0.625" in rows[2][2], "an interval stands with its figure"
     assert [row[3] for row in rows[1:]] == [
         f"partly checkednot checked: {reason}",
         "verified",
