@@ -83,7 +83,9 @@ def learn_codes(
         moves = free * ((up > 0) & (up < 1))
         variable.grad = gradient * moves * squashed * (1 - squashed) * (_HIGH - _LOW)
         optimizer.step()
-    ups = _stretched(torch.sigmoid(variable)) >= 0.5
+    up = _stretched(torch.sigmoid(variable))
+    # What stayed in the middle goes away from zero, so that both signs are treated alike.
+    ups = torch.where(up == 0.5, inside > 0, up > 0.5)
     return ((floor + ups) * free).double()
 
 

@@ -27,7 +27,8 @@ _CHUNK_VALUES = 2**23
 """Values of the inverse Grams of the rows that are worked on together: 32 MiB of float32."""
 _STEPS = 64
 """Steps after which the inverse Grams are written out: between two, a step reads that many factors."""
-_PATHS_KEPT = 32
+_PATHS_BYTES = 2**28
+"""What paths are remembered in; the last one always is."""
 _paths: OrderedDict[str, Path] = OrderedDict()
 
 Removals = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -44,6 +45,10 @@ class Path:
 
     order: Tensor
     cost: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return self.order.nbytes + self.cost.nbytes
 
     def mask(self, removed: int, columns: int) -> Tensor:
         """Boolean (R, columns) of what is left after the `removed` cheapest steps of all rows.
@@ -81,7 +86,7 @@ def remembered_path(weight: Tensor, gram: Tensor, name: str, removals: Removals)
             order=torch.cat([order for order, _ in parts]).int(),
             cost=torch.cat([cost for _, cost in parts]).double() * unit.flatten(0, 1),
         )
-        while len(_paths) > _PATHS_KEPT:
+        while len(_paths) > 1 and sum(path.nbytes for path in _paths.values()) > _PATHS_BYTES:
             _paths.popitem(last=False)
     _paths.move_to_end(key)
     return _paths[key]

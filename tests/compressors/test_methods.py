@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -60,7 +61,7 @@ def test_every_name_of_the_config_has_a_method() -> None:
 @pytest.mark.parametrize("method", list(METHODS))
 @settings(max_examples=8, deadline=None)
 @given(
-    bits=st.sampled_from([2, 3, 4, 8, 32]),
+    bits=st.sampled_from([2, 3, 4, 5, 6, 8, 32]),
     zeros=st.sampled_from(ZEROS),
     rows=st.integers(1, 5),
     columns=st.integers(1, 70),
@@ -91,6 +92,11 @@ def test_every_solution_is_in_its_set_and_no_worse_than_rounding_and_magnitude(
     assert problem.error(found) <= problem.error(baseline)
     again = compress(problem, choice)
     assert torch.equal(again.values, found.values)
+    mirror = replace(problem, matrix=-weight)
+    mirrored = compress(mirror, choice)
+    if method != "adaround":  # whose learning counts from below, so that last digits differ
+        assert torch.equal(mirrored.values, -found.values)
+    assert mirror.error(mirrored) <= mirror.error(METHODS["rtn"](mirror, choice))
 
 
 @pytest.mark.parametrize("method", list(METHODS))

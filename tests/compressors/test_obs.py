@@ -156,3 +156,20 @@ def test_singular_grams_and_dead_inputs_stay_finite(make_problem: Callable[..., 
     assert torch.isfinite(pruned).all()
     assert not mask[:, 3].any()
     assert torch.isfinite(obq(weight, gram, 3, mask).dense()).all()
+
+
+def test_paths_are_remembered_within_their_bytes(
+    make_problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight, gram = make_problem(0, 3, 20, 60)
+    obs._paths.clear()
+    first = removal_path(weight, gram)
+    assert removal_path(weight, gram) is first
+    monkeypatch.setattr(obs, "_PATHS_BYTES", 2 * first.nbytes)
+    for factor in (2, 3):
+        removal_path(factor * weight, gram)
+    assert len(obs._paths) == 2
+    assert removal_path(weight, gram) is not first
+    monkeypatch.setattr(obs, "_PATHS_BYTES", 0)
+    last = removal_path(4 * weight, gram)
+    assert list(obs._paths.values()) == [last]
