@@ -183,8 +183,7 @@ def _sweep(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: i
     allowed = None if mask is None else mask.t()[order].to(weight.dtype)
     weighs = gram.diagonal()[order]
     top = top_code(bits)
-    codes = torch.empty(columns, rows, dtype=weight.dtype)
-    scales = torch.empty(groups, rows, dtype=weight.dtype)
+    codes, scales = weight.new_empty(columns, rows), weight.new_empty(groups, rows)
 
     def settle(index: int, column: Tensor) -> Tensor:
         if index % size == 0:
