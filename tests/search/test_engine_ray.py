@@ -233,7 +233,9 @@ def test_workers_are_kept_while_they_end_together_and_proposing_takes_its_time(
     )
     carry_out(coordinator, evaluator, section)
     assert coordinator.told == 20
-    assert len(list(tmp_path.iterdir())) == section.workers
+    # One that was slow to start may have found nothing left to do; one that was given up would be
+    # followed by another.
+    assert 1 <= len(list(tmp_path.iterdir())) <= section.workers
 
 
 def test_a_cluster_of_two_nodes_shares_the_work(workbench, jobs, local_scores, tmp_path):
