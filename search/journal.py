@@ -6,9 +6,6 @@ process killed while writing leaves at most one torn line, which the next openin
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +20,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from paredown.search.evaluation import Evaluation, Goal, require_goals
-
-_log = logging.getLogger(__name__)
+from paredown.search.torn_tail import cut_torn_tail
 
 _GOALS = "goals"
 _PROBLEM = "problem"
@@ -188,29 +184,6 @@ def read_journal(path: Path) -> Record:
     )
 
 
-def cut_torn_tail(path: Path) -> int:
-    """Bytes cut from the end of `path`: what a process killed in mid-write left behind.
-
-    Optuna reads past a torn last line, but would append the next record to it and then refuse the
-    file. Only the last line is ever in doubt, as each is flushed before the next is begun.
-    """
-    if not path.exists():
-        return 0
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
-    if last and not _is_json(last):
-        whole = whole[: -len(last)]
-    torn = len(data) - len(whole)
-    if torn:
-        _log.warning("cut a torn record of %d bytes from the end of %s", torn, path)
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-            file.flush()
-            os.fsync(file.fileno())
-    return torn
-
-
 class _Held:
     """Optuna's lock protocol, always granted: `Journal` holds the file for its whole life.
 
@@ -296,11 +269,3 @@ def _entry(trial: FrozenTrial) -> Entry:
         params=trial.params,
         distributions=trial.distributions,
     )
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True

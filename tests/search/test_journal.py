@@ -12,7 +12,8 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from paredown.search.evaluation import Goal
-from paredown.search.journal import Journal, JournalError, cut_torn_tail, read_journal
+from paredown.search.journal import Journal, JournalError, read_journal
+from paredown.search.torn_tail import cut_torn_tail
 
 DISTRIBUTIONS = {
     "bits:conv1": CategoricalDistribution([2, 3, 4, 8, 32]),
