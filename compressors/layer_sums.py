@@ -12,7 +12,7 @@ from paredown.compressors.fisher import channels_first, squared_gradients
 from paredown.compressors.patches import input_columns
 from paredown.spaces.model_map import Layer
 
-MOST_OUTPUTS = 2**13
+_MOST_OUTPUTS = 2**13
 """Outputs of a layer above which gradients count one by one: beyond, their Gram takes gigabytes."""
 _STRIP = 192
 """Rows of a wide Gram that are made in one product."""
@@ -59,14 +59,21 @@ class LayerSums:
     def add_gradients(self, gradient: Tensor) -> None:
         """Adds the loss's gradient by the output; of many outputs only its squares."""
         flat = channels_first(self.layer, gradient)
-        is_wide = len(flat) > MOST_OUTPUTS
-        part = flat.square().sum(dim=1) if is_wide else _outer(flat.unsqueeze(0))[0]
+        if len(gradient_shape(len(flat))) == 1:
+            part = flat.square().sum(dim=1)
+        else:
+            part = _outer(flat.unsqueeze(0))[0]
         self.gradients = _plus(self.gradients, part)
 
     def add_curvature(self, arguments: tuple[Any, ...], gradient: Tensor, samples: int) -> None:
         """Adds each weight's squared gradient of each of so many samples."""
         squares = squared_gradients(self.layer, arguments, gradient, samples)
         self.curvature = _plus(self.curvature, squares)
+
+
+def gradient_shape(outputs: int) -> tuple[int, ...]:
+    """Of the gradients' Gram, or of its diagonal where there are too many outputs for more."""
+    return (outputs,) if outputs > _MOST_OUTPUTS else (outputs, outputs)
 
 
 def _outer(columns: Tensor) -> Tensor:

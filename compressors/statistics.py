@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from paredown.compressors.layer_sums import MOST_OUTPUTS, LayerSums
+from paredown.compressors.layer_sums import LayerSums, gradient_shape
 from paredown.compressors.shelf import digest
 from paredown.spaces.graph import Graph, Node, run
 from paredown.spaces.model_map import Layer
@@ -209,11 +209,9 @@ def _finish(collector: _Collector, layer: Layer, samples: int) -> LayerStatistic
     mean = sums.outputs / sums.positions
     variance = sums.squares / sums.positions - mean * mean
     # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
-    outputs = len(mean)
-    square = (outputs,) if outputs > MOST_OUTPUTS else (outputs, outputs)
     heard = {
-        "gradient_gram": (collector.with_gradients, sums.gradients, square),
-        "curvature": (collector.with_curvature, sums.curvature, (outputs, gram.shape[-1])),
+        "gradient_gram": (collector.with_gradients, sums.gradients, gradient_shape(len(mean))),
+        "curvature": (collector.with_curvature, sums.curvature, (len(mean), gram.shape[-1])),
     }
     found = {
         name: mean.new_zeros(shape) if total is None else total / samples

@@ -34,8 +34,7 @@ def test_of_many_outputs_the_diagonal_of_their_curvature_is_kept(
         )[layer.name]
 
     whole = collected()
-    monkeypatch.setattr(layer_sums, "MOST_OUTPUTS", 7)
-    monkeypatch.setattr("paredown.compressors.statistics.MOST_OUTPUTS", 7)
+    monkeypatch.setattr(layer_sums, "_MOST_OUTPUTS", 7)
     found = collected()
     assert found.gradient_gram.shape == (layer.weight_shape[0],)
     assert torch.allclose(found.gradient_gram, whole.gradient_gram.diagonal(), rtol=1e-5)
@@ -49,8 +48,7 @@ def test_a_diagonal_solves_prices_and_orders_channels_as_the_matrix_of_it_does(
     capture_layers: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(layer_sums, "MOST_OUTPUTS", 8)
-    monkeypatch.setattr("paredown.compressors.statistics.MOST_OUTPUTS", 8)
+    monkeypatch.setattr(layer_sums, "_MOST_OUTPUTS", 8)
     module = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 9))
     captured, layers = capture_layers(module, torch.zeros(1, 6))
     model_map = read_model_map(captured)
