@@ -226,10 +226,10 @@ def _claim(folder: Path, resume: bool) -> None:
         # Of a search that ended before its study began: its times and ranks are not this one's.
         for name in (LATENCY, RANKS):
             (folder / name).unlink(missing_ok=True)
-    # What a search that was killed had begun to write.
+    # What a search that was killed had begun to write; a bundle goes by its key of twelve digits.
     for file in folder.glob(".*.part"):
         file.unlink()
-    for staged in (folder / BUNDLES).glob(".*-*"):
+    for staged in (folder / BUNDLES).glob(f".{'[0-9a-f]' * 12}-*"):
         shutil.rmtree(staged)
 
 

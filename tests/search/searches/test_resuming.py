@@ -168,9 +168,11 @@ def test_what_a_killed_search_had_begun_to_write_is_removed(config_file, tmp_pat
     staged.mkdir(parents=True)
     (staged / "model.onnx").touch()
     (tmp_path / "toy" / ".latency.json.0123.part").touch()
+    (tmp_path / "toy" / "bundles" / "my-notes").mkdir()
 
     def seen(*_):
         assert [path.name for path in (tmp_path / "toy").rglob(".*")] == []
+        assert [path.name for path in (tmp_path / "toy" / "bundles").iterdir()] == ["my-notes"]
         raise ValueError("far enough")
 
     monkeypatch.setattr(running, "prepare", seen)
