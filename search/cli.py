@@ -66,7 +66,7 @@ def search(
         console.print(f"[yellow]note: {escape(remark)}[/yellow]")
     quiet_optuna()
     from paredown.search.live import Display, summary
-    from paredown.search.run import run
+    from paredown.search.running import run
 
     with Display(console) as display:
         result = run(checked, resume=resume, watch=display)
