@@ -33,7 +33,7 @@ def assemble(candidate: Candidate, database: Database) -> CompressedModel:
     stored = _layer_tensors(blueprint, solutions)
     others = {n: database.tensors[n] for n in blueprint.storage if n not in stored}
     for name, tensor in slice_tensors(model_map, others, database.keep(widths)).items():
-        stored[name] = StoredTensor.of_floats(tensor)
+        stored[name] = StoredTensor.unchanged(tensor)
     # The exported file does the same, so that what is scored is what is written.
     return fit_biases(CompressedModel(blueprint=blueprint, stored=stored))
 

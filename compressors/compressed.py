@@ -23,7 +23,7 @@ class CompressedModel:
 
     @functools.cached_property
     def tensors(self) -> Mapping[str, Tensor]:
-        """Every tensor as dense float32, dequantised once."""
+        """Every tensor dense, dequantised once: codes as float32, all others of their own type."""
         return {name: stored.dense() for name, stored in self.stored.items()}
 
     def __call__(

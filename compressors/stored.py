@@ -15,8 +15,8 @@ from paredown.spaces.blueprint import Storage
 class StoredTensor:
     """Values in the format that `storage` describes.
 
-    `values` has the dense shape: int8 codes for fewer than 32 bits, float32 otherwise; what is not kept
-    is zero. `scale` is float32 of `storage.scale_shape` for codes, None for floats. `mask` is the boolean
+    `values` has the dense shape: int8 codes for fewer than 32 bits, `storage.dtype` otherwise; what is
+    not kept is zero. `scale` is float32 of `storage.scale_shape` for codes, None for floats. `mask` is the boolean
     dense shape of kept values where the storage has an index, None otherwise.
     """
 
@@ -29,11 +29,21 @@ class StoredTensor:
     def of_floats(cls, values: Tensor) -> StoredTensor:
         """An uncompressed float32 tensor."""
         values = values.detach().to(torch.float32).contiguous()
-        storage = Storage(shape=tuple(values.shape), kept=values.numel())
+        return cls.unchanged(values)
+
+    @classmethod
+    def unchanged(cls, values: Tensor) -> StoredTensor:
+        """A tensor kept as it is, of any type: masks and indices as much as floats."""
+        values = values.detach().contiguous()
+        storage = Storage(
+            shape=tuple(values.shape),
+            kept=values.numel(),
+            dtype=str(values.dtype).removeprefix("torch."),
+        )
         return cls(storage=storage, values=values)
 
     def dense(self) -> Tensor:
-        """The float32 tensor that the codes stand for."""
+        """The float32 tensor that the codes stand for, or the values as they are."""
         if self.scale is None:
             return self.values
         if self.scale.ndim == 2:

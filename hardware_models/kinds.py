@@ -56,7 +56,7 @@ _OPERATORS: Mapping[Kind, str] = {
     "move": """
         transpose.int permute.default slice.Tensor select.int pad.default constant_pad_nd.default
         split.Tensor split_with_sizes.default chunk.default unbind.int pixel_shuffle.default
-        channel_shuffle.default expand.default _to_copy.default zeros_like.default
+        channel_shuffle.default expand.default to.dtype _to_copy.default zeros_like.default
         ones_like.default""",
     "reshape": """
         view.default reshape.default flatten.using_ints unsqueeze.default squeeze.dim

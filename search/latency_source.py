@@ -278,8 +278,9 @@ def imagine(blueprint: Blueprint, seed: int) -> CompressedModel:
 
 def _random(storage: Storage, generator: torch.Generator) -> StoredTensor:
     if storage.bits == 32:
-        # Positive: a variance of a standing batch norm must have a root.
+        # Positive: a variance of a standing batch norm must have a root. Of whole numbers, zeros: indices.
         values = torch.rand(storage.shape, generator=generator) * 0.1 + 0.01
+        values = values.to(getattr(torch, storage.dtype))
         return StoredTensor(storage=storage, values=values)
     top = 2 ** (storage.bits - 1) - 1
     codes = torch.randint(-top, top + 1, storage.shape, generator=generator, dtype=torch.int8)

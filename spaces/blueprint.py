@@ -20,12 +20,28 @@ from paredown.spaces.zeros import BLOCK
 Index = Literal["none", "bitmap", "csr", "2:4", "block"]
 OnnxType = Literal["float32", "int8", "int4", "int2"]
 
+ITEM_BYTES: Mapping[str, int] = {
+    "bool": 1,
+    "uint8": 1,
+    "int8": 1,
+    "int16": 2,
+    "float16": 2,
+    "bfloat16": 2,
+    "int32": 4,
+    "float32": 4,
+    "int64": 8,
+    "float64": 8,
+}
+"""Bytes of one value, by every type that a stored tensor may have."""
+
+
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
     """How one tensor is kept: exact enough to count its bytes without its values.
 
-    `bits` 32 means float32 values; fewer means signed integer codes with one float32 scale per slice
+    `bits` 32 means values as they are, of type `dtype` (its torch name); fewer means signed integer
+    codes with one float32 scale per slice
     along `axis`, the rows, or one for every `group_size` columns of a row where that is not 0. `kept`
     counts the stored values: all of them unless `index` says which: "bitmap" (any of them, a bit each),
     "csr" (any of them: a count for each row and the column of each value, packed to the bit), "2:4" (two
@@ -40,6 +56,7 @@ class Storage:
     index: Index = "none"
     onnx_type: OnnxType = "float32"
     group_size: int = 0
+    dtype: str = "float32"
 
     @property
     def count(self) -> int:
@@ -72,7 +89,9 @@ class Storage:
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of packed codes (or floats) without index and scales."""
+        """Bytes of packed codes (or of values as they are) without index and scales."""
+        if self.bits == 32:
+            return self.kept * ITEM_BYTES[self.dtype]
         return math.ceil(self.kept * self.bits / 8)
 
     @property

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from paredown.spaces.fold import NORM, fold_norms
-from paredown.spaces.functions import FUNCTIONS, GETITEM
+from paredown.spaces.functions import CONVERT, FUNCTIONS, GETITEM
 from paredown.spaces.graph import Arg, Batch, Graph, Node, Ref, prune_dead, rename_value, run
 
 # Identities in eval mode: they only rename a value.
@@ -28,7 +28,9 @@ _IDENTITY = (
     "aten.dropout.default",
     "aten.alias.default",
     "aten.contiguous.default",
+    "aten._to_copy.default",
 )
+_COPY = "aten._to_copy.default"
 # Operators that tracing writes under an inner name.
 _SAME_AS = {"aten._unsafe_view.default": "aten.view.default"}
 
@@ -41,12 +43,13 @@ class CaptureError(ValueError):
 class Captured:
     """A traced module: its graph, the tensors it reads, and the norms that were folded.
 
-    `folded` maps a layer's weight name to the standard deviation and mean, each (out,), that its
+    `example` holds the inputs it was traced with, in the graph's order. `folded` maps a layer's weight name to the standard deviation and mean, each (out,), that its
     output had in training: the target that statistics repair restores.
     """
 
     graph: Graph
     tensors: Mapping[str, Tensor]
+    example: tuple[Tensor, ...]
     folded: Mapping[str, tuple[Tensor, Tensor]]
 
 
@@ -76,6 +79,7 @@ def capture(module: nn.Module, example: Any) -> Captured:
     return Captured(
         graph=_with_shapes(graph, tensors, leaves),
         tensors={name: t for name, t in tensors.items() if name in used},
+        example=tuple(leaves),
         folded=folded,
     )
 
@@ -177,6 +181,9 @@ def _read_node(fx_node: Any, names: Mapping[str, str]) -> Node:
             f"operator {op} (value {fx_node.name!r}) is not known to paredown; "
             "rewrite it with standard operators, or add it to FUNCTIONS and the ONNX lowering"
         )
+    if op == _COPY and "dtype" in fx_node.kwargs:
+        args = (Ref(names[fx_node.args[0].name]), fx_node.kwargs["dtype"])
+        return Node(name=fx_node.name, op=CONVERT, args=args, shape=_static_shape(fx_node))
     filled = []
     for position, spec in enumerate(target._schema.arguments):
         if position < len(fx_node.args):
@@ -265,12 +272,15 @@ def _is_whole_slice(node: Node) -> bool:
 
 
 def _with_shapes(graph: Graph, tensors: Mapping[str, Tensor], example: list[Tensor]) -> Graph:
-    shapes: dict[str, tuple[int, ...]] = {}
+    known: dict[str, Node] = {}
 
     def note(node: Node, _: tuple[Any, ...], output: Any) -> Any:
-        shapes[node.name] = tuple(output.shape) if isinstance(output, Tensor) else ()
+        first = output if isinstance(output, Tensor) else output[0]
+        shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+        dtype = str(first.dtype).removeprefix("torch.")
+        known[node.name] = replace(node, shape=shape, dtype=dtype)
         return output
 
     with torch.no_grad():
         run(graph, tensors, example, after=note)
-    return replace(graph, nodes=tuple(replace(n, shape=shapes[n.name]) for n in graph.nodes))
+    return replace(graph, nodes=tuple(known[n.name] for n in graph.nodes))

@@ -74,7 +74,8 @@ def draft(
     for name in graph.tensor_names():
         if name not in storage:
             shape = shapes(name, model_map.tensor_shapes[name])
-            storage[name] = Storage(shape=shape, kept=_count(shape))
+            dtype = model_map.tensor_dtypes.get(name, "float32")
+            storage[name] = Storage(shape=shape, kept=_count(shape), dtype=dtype)
     return Blueprint(graph=graph, operators=ordered, storage=storage)
 
 

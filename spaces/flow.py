@@ -31,7 +31,7 @@ def _source(ties: Ties, node: Node) -> Layout | None:
 
 def _rank(ties: Ties, node: Node) -> int:
     """Number of dimensions of the node's first argument."""
-    return len(ties.graph.shape_of(node.args[0].name))
+    return len(_shape(ties, node.args[0].name))
 
 
 def _same(ties: Ties, node: Node) -> Layout | None:
@@ -248,7 +248,7 @@ _ELEMENTWISE = _names(
     reciprocal.default erf.default relu.default relu6.default hardtanh.default leaky_relu.default
     elu.default gelu.default silu.default sigmoid.default tanh.default hardswish.default
     hardsigmoid.default softplus.default mish.default contiguous.default clone.default
-    dropout.default _to_copy.default alias.default zeros_like.default ones_like.default"""
+    dropout.default to.dtype _to_copy.default alias.default zeros_like.default ones_like.default"""
 )
 _BINARY = _names("add.Tensor sub.Tensor mul.Tensor div.Tensor maximum.default minimum.default")
 _SPATIAL_1D = _names("max_pool1d.default avg_pool1d.default adaptive_avg_pool1d.default")

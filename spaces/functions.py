@@ -17,6 +17,9 @@ DYNAMIC_QDQ = "paredown.quantize_dequantize_by_range"
 
 QUANTISERS = (QDQ, DYNAMIC_QDQ)
 
+CONVERT = "aten.to.dtype"
+"""Another type for the same values: (x, dtype)."""
+
 GETITEM = "getitem"
 """Picks one output of an operator that has several: (values, index)."""
 
@@ -78,7 +81,7 @@ _OPERATORS = """
     clone.default dropout.default cat.default stack.default slice.Tensor select.int pad.default
     constant_pad_nd.default split.Tensor split_with_sizes.default chunk.default unbind.int
     upsample_nearest2d.vec upsample_bilinear2d.vec pixel_shuffle.default
-    scaled_dot_product_attention.default argmax.default _to_copy.default alias.default
+    scaled_dot_product_attention.default argmax.default to.dtype _to_copy.default alias.default
     zeros_like.default ones_like.default channel_shuffle.default
 """
 

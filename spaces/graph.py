@@ -44,12 +44,14 @@ class Node:
     """One operator: its arguments in schema order with every default filled in.
 
     `shape` is the output's at the example's batch size; () for operators with several outputs.
+    `dtype` is the output's type by its torch name; of several outputs all have the same.
     """
 
     name: str
     op: str
     args: tuple[Arg, ...]
     shape: tuple[int, ...]
+    dtype: str = "float32"
 
     @functools.cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -113,6 +115,12 @@ class Graph:
             return self.by_name[value].shape
         return self.input_shapes[self.inputs.index(value)]
 
+    def dtype_of(self, value: str) -> str:
+        """Type of an input or a node's output, by its torch name."""
+        if value in self.by_name:
+            return self.by_name[value].dtype
+        return self.input_dtypes[self.inputs.index(value)]
+
 
 def run(
     graph: Graph,
@@ -169,6 +177,8 @@ def to_json(graph: Graph) -> dict[str, Any]:
     return {
         "nodes": [
             {"name": n.name, "op": n.op, "args": _encode(n.args), "shape": list(n.shape)}
+            # Left out where it is the usual one: digests of graphs then stay those of older runs.
+            | ({} if n.dtype == "float32" else {"dtype": n.dtype})
             for n in graph.nodes
         ],
         "inputs": list(graph.inputs),
@@ -186,7 +196,13 @@ def from_json(data: Mapping[str, Any]) -> Graph:
         GraphError: A node names an operator outside `FUNCTIONS`; nothing else can be run.
     """
     nodes = tuple(
-        Node(name=n["name"], op=n["op"], args=_decode(n["args"]), shape=tuple(n["shape"]))
+        Node(
+            name=n["name"],
+            op=n["op"],
+            args=_decode(n["args"]),
+            shape=tuple(n["shape"]),
+            dtype=n.get("dtype", "float32"),
+        )
         for n in data["nodes"]
     )
     for node in nodes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from paredown.spaces.capture import Captured
@@ -59,6 +60,8 @@ def _weight_ref(node: Node) -> str:
 def _obstacle(graph: Graph, tensors: Mapping[str, Tensor], node: Node, weight: str) -> str | None:
     if weight not in tensors:
         return f"its weight {weight!r} is computed in the graph, not a stored tensor"
+    if tensors[weight].dtype != torch.float32:
+        return f"its weight {weight!r} holds {str(tensors[weight].dtype).removeprefix('torch.')}"
     users = graph.users[weight]
     if len(users) > 1:
         names = ", ".join(node.name for node in users)

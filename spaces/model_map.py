@@ -103,8 +103,8 @@ class ModelMap:
 
     `tensor_parts` maps (tensor name, dimension) to its channels as parts, in order; `value_parts` maps a
     value (node or input) to its channel dimension and parts. Only groups in `groups` appear in parts.
-    `tensor_shapes` holds the shape of every tensor the graph reads, `batch_places` the linear layers (by
-    node) that read values whose batch is not in front, and where it is.
+    `tensor_shapes` holds the shape of every tensor the graph reads, `tensor_dtypes` the type of those
+    that are not float32 by its torch name, `batch_places` the linear layers (by node) that read values whose batch is not in front, and where it is.
     """
 
     graph: Graph
@@ -117,6 +117,7 @@ class ModelMap:
     left_out: tuple[LeftOut, ...]
     tensor_shapes: Mapping[str, tuple[int, ...]]
     batch_places: Mapping[str, BatchPlace] = field(default_factory=dict)
+    tensor_dtypes: Mapping[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def layer_by_name(self) -> Mapping[str, Layer]:

@@ -55,8 +55,6 @@ FLOAT_GEMM_TAKES = frozenset(
 """Activations that ONNX Runtime 1.31 fuses into a Gemm of float result before it looks for quantised
 ones: such a linear layer has no integer kernel, whatever it reads."""
 
-_INTEGER_OUTPUT = ("aten.argmax.default",)
-
 NARROW_BLOCK = 128
 """Inputs that share a scale as narrow weights are read, where the weights have one scale for each output.
 
@@ -137,15 +135,10 @@ def _fuses_into_rectifier(node: Node, users: tuple[Node, ...]) -> bool:
 
 
 def _float_values(graph: Graph) -> frozenset[str]:
-    """Values that hold one float tensor: token ids, indices and tuples of tensors are none."""
-    dtypes = dict(zip(graph.inputs, graph.input_dtypes, strict=True))
-    floats = {name for name, dtype in dtypes.items() if dtype.startswith("float")}
-    integers = set(dtypes) - floats
+    """Values that hold one float tensor: token ids, masks, indices and tuples of tensors are none."""
+    floats = {n for n, d in zip(graph.inputs, graph.input_dtypes, strict=True) if d == "float32"}
     for node in graph.nodes:
-        moved = node.op in MOVES_DATA and node.inputs[0] in integers
-        if node.op in _INTEGER_OUTPUT or moved:
-            integers.add(node.name)
-        elif node.shape != () or not _has_many_outputs(node):
+        if node.dtype == "float32" and (node.shape != () or not _has_many_outputs(node)):
             floats.add(node.name)
     return frozenset(floats)
 

@@ -43,6 +43,11 @@ def read_model_map(captured: Captured) -> ModelMap:
         left_out=(*layers_left_out, *channels.left_out),
         tensor_shapes={name: tuple(t.shape) for name, t in captured.tensors.items()},
         batch_places=places,
+        tensor_dtypes={
+            name: str(t.dtype).removeprefix("torch.")
+            for name, t in captured.tensors.items()
+            if t.dtype != torch.float32
+        },
     )
     with torch.no_grad():
-        return verified(model_map, captured.tensors)
+        return verified(model_map, captured.tensors, captured.example)

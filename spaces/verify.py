@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from paredown.spaces.blocks import bypass_blocks
+from paredown.spaces.functions import CONVERT
 from paredown.spaces.graph import Graph, Node, run
 from paredown.spaces.model_map import Block, LeftOut, ModelMap, Part
 from paredown.spaces.slicing import kept_positions, narrow_graph, slice_tensors
@@ -26,12 +27,18 @@ TOLERANCE = 1e-5
 _BATCH = 3
 
 
-def verified(model_map: ModelMap, tensors: Mapping[str, Tensor], seed: int = 0) -> ModelMap:
-    """The map without the groups and blocks that fail; each of those is listed in `left_out`."""
+def verified(
+    model_map: ModelMap, tensors: Mapping[str, Tensor], example: Sequence[Tensor], seed: int = 0
+) -> ModelMap:
+    """The map without the groups and blocks that fail; each of those is listed in `left_out`.
+
+    Args:
+        example: Inputs that the network runs on: whole numbers are drawn from theirs.
+    """
     generator = torch.Generator().manual_seed(seed)
     dtype = _check_dtype(model_map.graph)
     stirred = {name: _stirred(t, dtype, generator) for name, t in tensors.items()}
-    inputs = random_inputs(model_map, generator, dtype)
+    inputs = [_drawn(x, generator, dtype) for x in example]
     checks = {g.name: (g.name,) for g in model_map.groups}
     failed = {
         name: reason
@@ -46,22 +53,13 @@ def verified(model_map: ModelMap, tensors: Mapping[str, Tensor], seed: int = 0) 
     return _verified_blocks(model_map, stirred, inputs)
 
 
-def random_inputs(
-    model_map: ModelMap, generator: torch.Generator, dtype: torch.dtype
-) -> list[Tensor]:
-    """Random inputs of batch size 3; whole numbers stay below the smallest embedding's size."""
-    graph = model_map.graph
-    sizes = [x.weight_shape[0] for x in model_map.layers if x.kind == "embedding"]
-    inputs: list[Tensor] = []
-    for shape, name in zip(graph.input_shapes, graph.input_dtypes, strict=True):
-        wanted: torch.dtype = getattr(torch, name)
-        if wanted.is_floating_point:
-            x = torch.randn(_BATCH, *shape[1:], generator=generator, dtype=dtype)
-        else:
-            high = min(sizes, default=2) if wanted != torch.bool else 2
-            x = torch.randint(high, (_BATCH, *shape[1:]), generator=generator).to(wanted)
-        inputs.append(x)
-    return inputs
+def _drawn(example: Tensor, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Random floats of batch size 3; whole numbers and truth values as the example has them."""
+    shape = (_BATCH, *example.shape[1:])
+    if example.is_floating_point():
+        return torch.randn(shape, generator=generator, dtype=dtype)
+    places = torch.randint(example.numel(), shape, generator=generator)
+    return example.flatten()[places]
 
 
 def without_groups(model_map: ModelMap, reasons: Mapping[str, str]) -> ModelMap:
@@ -95,9 +93,15 @@ def _is_open(parts: tuple[Part, ...]) -> bool:
 
 
 def _check_dtype(graph: Graph) -> torch.dtype:
-    # A graph that converts types itself would meet float32 and float64 in one operator.
-    converts = any(node.op == "aten._to_copy.default" for node in graph.nodes)
-    return torch.float32 if converts else torch.float64
+    # Floats that a graph makes itself, by converting or of whole numbers, are float32 as written;
+    # they would meet float64 in one operator.
+    makes_floats = any(node.op == CONVERT or _turns_float(graph, node) for node in graph.nodes)
+    return torch.float32 if makes_floats else torch.float64
+
+
+def _turns_float(graph: Graph, node: Node) -> bool:
+    read = [graph.dtype_of(name) for name in node.inputs if name in graph.values]
+    return "float" in node.dtype and bool(read) and not any("float" in dtype for dtype in read)
 
 
 def _stirred(t: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:

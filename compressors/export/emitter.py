@@ -12,8 +12,14 @@ from torch import Tensor
 
 from paredown.compressors.export.codes import codes_source, ends_in_codes
 from paredown.compressors.export.grouped_weights import folded_groups, narrow_groups, narrow_rows
-from paredown.compressors.export.packing import pack_codes
-from paredown.compressors.export.plan import ExportError, OnnxNode, Payload, PlanBuilder
+from paredown.compressors.export.packing import pack_codes, tensor_bytes
+from paredown.compressors.export.plan import (
+    ExportError,
+    OnnxNode,
+    Payload,
+    PlanBuilder,
+    onnx_type,
+)
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Storage
 from paredown.spaces.graph import Arg, Batch, Graph, Node, Ref
@@ -47,8 +53,8 @@ class Codes:
 class Emitter:
     """What the lowering of one operator reads and writes.
 
-    `value` gives a graph value or stored tensor as float32, `codes` as uint8 where it has codes;
-    `put` records what an operator produced.
+    `value` gives a graph value or stored tensor in its own type or in another, `codes` as uint8 where it
+    has codes; `put` records what an operator produced, which must be of the node's type.
     """
 
     graph: Graph
@@ -58,7 +64,7 @@ class Emitter:
     _coded: dict[str, tuple[str, Codes]] = field(default_factory=dict)
     _several: dict[str, tuple[tuple[str, ...], Codes | None]] = field(default_factory=dict)
     _weights: dict[tuple[str, bool, Reading, bool], str] = field(default_factory=dict)
-    integer_values: set[str] = field(default_factory=set)
+    _converted: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def shape(self, arg: Arg) -> tuple[int, ...]:
         """Shape of the value or tensor that `arg` refers to."""
@@ -70,16 +76,38 @@ class Emitter:
         """An integer argument at the file's batch size."""
         return arg.times * self.graph.batch_size if isinstance(arg, Batch) else int(arg)
 
-    def value(self, arg: Arg) -> str:
-        """The ONNX name of a Ref in float32, or of a number as a constant."""
+    def dtype(self, arg: Ref) -> str:
+        """Type of the value or tensor that `arg` refers to, by its torch name."""
+        if arg.name in self.graph.values:
+            return self.graph.dtype_of(arg.name)
+        return self.storage[arg.name].dtype
+
+    def value(self, arg: Arg, dtype: str = "") -> str:
+        """The ONNX name of a Ref, or of a number as a constant.
+
+        Args:
+            dtype: The type that is wanted, by its torch name; "" leaves a Ref's own, and makes a number
+                float32.
+        """
         if not isinstance(arg, Ref):
-            return self.plan.floats(float(arg))
+            return self.plan.number(arg, dtype or "float32")
         if arg.name not in self._floats:
             self._floats[arg.name] = self._as_floats(arg.name)
-        return self._floats[arg.name]
+        found = self._floats[arg.name]
+        own = self.dtype(arg)
+        return self.cast(found, own, dtype) if dtype else found
 
-    def optional(self, arg: Arg) -> str:
-        return "" if arg is None else self.value(arg)
+    def cast(self, name: str, own: str, dtype: str) -> str:
+        """An ONNX value of type `own` in another type; made once."""
+        if own == dtype:
+            return name
+        if (name, dtype) not in self._converted:
+            converted = self.plan.emit("Cast", name, to=int(onnx_type(dtype)))
+            self._converted[name, dtype] = converted
+        return self._converted[name, dtype]
+
+    def optional(self, arg: Arg, dtype: str = "") -> str:
+        return "" if arg is None else self.value(arg, dtype)
 
     def codes(self, arg: Arg) -> tuple[str, Codes] | None:
         """The uint8 codes of a value and how to read them, None where it is float."""
@@ -95,14 +123,10 @@ class Emitter:
             self._floats[node.name] = name
         else:
             self._coded[node.name] = (name, codes)
-        if isinstance(node.args[0], Ref) and node.args[0].name in self.integer_values:
-            self.integer_values.add(node.name)
 
     def put_input(self, name: str) -> None:
         """Records an input of the graph, which keeps its name."""
         self._floats[name] = name
-        if self.graph.input_dtypes[self.graph.inputs.index(name)] == "int64":
-            self.integer_values.add(name)
 
     def put_several(self, node: Node, names: tuple[str, ...], codes: Codes | None) -> None:
         self._several[node.name] = (names, codes)
@@ -141,7 +165,7 @@ class Emitter:
         reading: Reading = "folded",
         zero_point: bool = False,
     ) -> str:
-        """A stored tensor as float32, or its codes alone where it is read bare.
+        """A stored tensor dense, codes as float32, or its codes alone where it is read bare.
 
         Args:
             transposed: Whether the last two dimensions are swapped in the file.
@@ -189,7 +213,7 @@ class Emitter:
 
     def reshaped(self, arg: Ref, dims: tuple[int, ...]) -> str:
         """A stored float tensor under another shape."""
-        return self.plan.initialiser(TensorProto.FLOAT, dims, _float_bytes(arg.name, False))
+        return self.plan.initialiser(TensorProto.FLOAT, dims, _dense_bytes(arg.name, False))
 
     def names(self, name: str) -> frozenset[str]:
         """ONNX names that hold a value or stored tensor: floats, codes, and what they are read from.
@@ -215,9 +239,10 @@ class Emitter:
         if transposed:
             dims = (*dims[:-2], dims[-1], dims[-2])
             axis = {len(dims) - 1: len(dims) - 2, len(dims) - 2: len(dims) - 1}.get(axis, axis)
+        if storage.bits == 32 or storage.onnx_type == "float32":
+            kind = onnx_type(storage.dtype)
+            return self.plan.initialiser(kind, dims, _dense_bytes(name, transposed))
         kind = _TENSOR_TYPES[storage.onnx_type]
-        if storage.onnx_type == "float32":
-            return self.plan.initialiser(kind, dims, _float_bytes(name, transposed))
         bits = _CONTAINER_BITS[storage.onnx_type]
         _check_container(name, storage, bits)
         codes = self.plan.initialiser(kind, dims, _code_bytes(name, transposed, bits))
@@ -270,8 +295,8 @@ def _check_container(name: str, storage: Storage, bits: int) -> None:
         )
 
 
-def _float_bytes(name: str, transposed: bool) -> Payload:
-    return lambda stored: _turned(stored[name].dense(), transposed).numpy().astype("<f4").tobytes()
+def _dense_bytes(name: str, transposed: bool) -> Payload:
+    return lambda stored: tensor_bytes(_turned(stored[name].dense(), transposed))
 
 
 def _code_bytes(name: str, transposed: bool, bits: int) -> Payload:

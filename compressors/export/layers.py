@@ -129,7 +129,11 @@ def _transposed(e: Emitter, weight: Ref, reading: Reading) -> str:
 
 
 def _embedding(e: Emitter, node: Node) -> None:
-    e.put(node, e.plan.emit("Gather", e.weight(node.args[0]), e.value(node.args[1])))
+    e.put(node, e.plan.emit("Gather", e.weight(node.args[0]), _indices(e, node.args[1])))
+
+
+def _indices(e: Emitter, arg: Arg) -> str:
+    return e.value(arg) if e.dtype(arg) == "int32" else e.value(arg, "int64")
 
 
 def _prelu(e: Emitter, node: Node) -> None:

@@ -16,6 +16,10 @@ def _alias(e: Emitter, node: Node) -> None:
     e.put(node, *e.moved(node.args[0]))
 
 
+def _convert(e: Emitter, node: Node) -> None:
+    e.put(node, e.value(node.args[0], node.dtype))
+
+
 def _reshape(e: Emitter, node: Node) -> None:
     """All shapes are known, so every view, flatten, squeeze and unsqueeze is one Reshape."""
     shape = e.shape(node.args[0])
@@ -70,14 +74,14 @@ def _select(e: Emitter, node: Node) -> None:
 
 
 def _cat(e: Emitter, node: Node) -> None:
-    values = tuple(e.value(arg) for arg in node.args[0])
+    values = tuple(e.value(arg, node.dtype) for arg in node.args[0])
     e.put(node, e.plan.emit("Concat", *values, axis=int(node.args[1]) % len(node.shape)))
 
 
 def _stack(e: Emitter, node: Node) -> None:
     axis = int(node.args[1]) % len(node.shape)
     one = e.plan.integers((*node.shape[:axis], 1, *node.shape[axis + 1 :]))
-    values = tuple(e.plan.emit("Reshape", e.value(arg), one) for arg in node.args[0])
+    values = tuple(e.plan.emit("Reshape", e.value(arg, node.dtype), one) for arg in node.args[0])
     e.put(node, e.plan.emit("Concat", *values, axis=axis))
 
 
@@ -99,7 +103,7 @@ def _pad(e: Emitter, node: Node) -> None:
     pads = e.plan.integers((*(0,) * free, *before, *(0,) * free, *after))
     x, codes = e.moved(node.args[0]) if is_layout(node) else (e.value(node.args[0]), None)
     attributes: dict[str, Attribute] = {} if mode == "constant" else {"mode": _PAD_MODES[mode]}
-    fill = (codes.zero_point,) if codes else (e.plan.floats(float(number)),) if number else ()
+    fill = (codes.zero_point,) if codes else (e.value(number, node.dtype),) if number else ()
     e.put(node, e.plan.emit("Pad", x, pads, *fill, **attributes), codes)
 
 
@@ -188,6 +192,7 @@ _BY_NAME: dict[str, Lowering] = {
     "dropout.default": _alias,
     "alias.default": _alias,
     "_to_copy.default": _alias,
+    "to.dtype": _convert,
     "cat.default": _cat,
     "stack.default": _stack,
     "slice.Tensor": _slice,

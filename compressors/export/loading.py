@@ -25,7 +25,7 @@ class BundleError(ValueError):
 class CompressedModule(nn.Module):
     """Runs a stored graph: takes and returns what the original model did.
 
-    Tensors are buffers, dense in float32, so `.to(device)` moves them. Outputs nested in several
+    Tensors are buffers, dense and of the original types, so `.to(device)` moves them. Outputs nested in several
     containers come back as one dict with dotted keys.
     """
 

@@ -23,19 +23,12 @@ from paredown.compressors.export.plan import (
     Plan,
     PlanBuilder,
     Value,
+    onnx_type,
 )
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.graph import Graph, Ref
 
 LOWERINGS = OPERATORS | LAYOUTS | LAYERS
-
-_INPUT_TYPES = {
-    "float32": TensorProto.FLOAT,
-    "int64": TensorProto.INT64,
-    "int32": TensorProto.INT32,
-    "bool": TensorProto.BOOL,
-    "uint8": TensorProto.UINT8,
-}
 
 
 def unsupported_operators(graph: Graph) -> tuple[str, ...]:
@@ -64,11 +57,11 @@ def plan_of(blueprint: Blueprint) -> Plan:
         nodes=nodes,
         initialisers=tuple(builder.initialisers),
         inputs=tuple(
-            Value(n, _input_type(n, d), s)
+            Value(n, onnx_type(d), s)
             for n, d, s in zip(graph.inputs, graph.input_dtypes, graph.input_shapes, strict=True)
         ),
         outputs=tuple(
-            Value(n, _output_type(emitter, v), graph.shape_of(v))
+            Value(n, onnx_type(graph.dtype_of(v)), graph.shape_of(v))
             for n, v in zip(output_names(graph), graph.outputs, strict=True)
         ),
     )
@@ -147,16 +140,6 @@ def _renamed(node: OnnxNode, names: Mapping[str, str]) -> OnnxNode:
         inputs=tuple(names.get(n, n) for n in node.inputs),
         outputs=tuple(names.get(n, n) for n in node.outputs),
     )
-
-
-def _input_type(name: str, dtype: str) -> int:
-    if dtype not in _INPUT_TYPES:
-        raise ExportError(f"input {name!r} has type {dtype}; use one of {', '.join(_INPUT_TYPES)}")
-    return _INPUT_TYPES[dtype]
-
-
-def _output_type(emitter: Emitter, value: str) -> int:
-    return TensorProto.INT64 if value in emitter.integer_values else TensorProto.FLOAT
 
 
 def _node(node: OnnxNode) -> onnx.NodeProto:

@@ -17,37 +17,55 @@ def _direct(op_type: str, **attributes: Attribute) -> Lowering:
     """The same operator on the first argument."""
 
     def lower(e: Emitter, node: Node) -> None:
-        e.put(node, e.plan.emit(op_type, e.value(node.args[0]), **attributes))
+        e.put(node, e.plan.emit(op_type, e.value(node.args[0], node.dtype), **attributes))
 
     return lower
 
 
+# Of truth values torch makes these of the arithmetic; ONNX has arithmetic of numbers alone.
+_LOGIC = {"Add": "Or", "Mul": "And", "Max": "Or", "Min": "And"}
+# What ONNX Runtime has no arithmetic of is computed in a wider type, and wraps or rounds afterwards.
+_COMPUTED_AS = {"int8": "int32", "uint8": "int32", "int16": "int32", "bfloat16": "float32"}
+
+
 def _binary(op_type: str) -> Lowering:
-    """Two operands; of scalar overloads a third argument, alpha, must be 1."""
+    """Two operands, in the type that torch gives the result; a third argument, alpha, scales the second."""
 
     def lower(e: Emitter, node: Node) -> None:
-        if len(node.args) > 2 and node.args[2] != 1:
-            raise unsupported(node, f"alpha={node.args[2]}")
-        e.put(node, e.plan.emit(op_type, e.value(node.args[0]), e.value(node.args[1])))
+        first, second, *alpha = node.args
+        _combine(e, node, op_type, first, second, *alpha)
 
     return lower
 
 
 def _reversed_subtraction(e: Emitter, node: Node) -> None:
-    if node.args[2] != 1:
-        raise unsupported(node, f"alpha={node.args[2]}")
-    e.put(node, e.plan.emit("Sub", e.value(node.args[1]), e.value(node.args[0])))
+    """`args[1] - alpha * args[0]`."""
+    subtrahend, minuend, alpha = node.args
+    _combine(e, node, "Sub", minuend, subtrahend, alpha)
+
+
+def _combine(
+    e: Emitter, node: Node, op_type: str, first: Arg, second: Arg, alpha: Arg = 1
+) -> None:
+    dtype = _COMPUTED_AS.get(node.dtype, node.dtype)
+    if dtype == "bool":
+        op_type = _LOGIC[op_type]
+    left, right = e.value(first, dtype), e.value(second, dtype)
+    if alpha != 1:
+        right = e.plan.emit("Mul", right, e.value(alpha, dtype))
+    e.put(node, e.cast(e.plan.emit(op_type, left, right), dtype, node.dtype))
 
 
 def _reciprocal_root(e: Emitter, node: Node) -> None:
-    e.put(node, e.plan.emit("Reciprocal", e.plan.emit("Sqrt", e.value(node.args[0]))))
+    root = e.plan.emit("Sqrt", e.value(node.args[0], node.dtype))
+    e.put(node, e.plan.emit("Reciprocal", root))
 
 
 def _clip(e: Emitter, node: Node, low: Arg, high: Arg) -> None:
-    bounds = [e.optional(low), e.optional(high)]
+    bounds = [e.optional(low, node.dtype), e.optional(high, node.dtype)]
     while bounds and not bounds[-1]:
         bounds.pop()
-    e.put(node, e.plan.emit("Clip", e.value(node.args[0]), *bounds))
+    e.put(node, e.plan.emit("Clip", e.value(node.args[0], node.dtype), *bounds))
 
 
 def _clamp(e: Emitter, node: Node) -> None:
@@ -83,7 +101,8 @@ def _softplus(e: Emitter, node: Node) -> None:
 
 def _softmax(op_type: str) -> Lowering:
     def lower(e: Emitter, node: Node) -> None:
-        e.put(node, e.plan.emit(op_type, e.value(node.args[0]), axis=int(node.args[1])))
+        x = e.value(node.args[0], node.dtype)
+        e.put(node, e.plan.emit(op_type, x, axis=int(node.args[1])))
 
     return lower
 
@@ -183,7 +202,7 @@ def _sum(e: Emitter, node: Node) -> None:
 
 
 def _reduce(e: Emitter, node: Node, op_type: str, axes: tuple[int, ...], keep: bool) -> None:
-    inputs = (e.value(node.args[0]), e.plan.integers(axes))
+    inputs = (e.value(node.args[0], node.dtype), e.plan.integers(axes))
     e.put(node, e.plan.emit(op_type, *inputs, **({} if keep else {"keepdims": 0})))
 
 
@@ -192,13 +211,12 @@ def _argmax(e: Emitter, node: Node) -> None:
     if dim is None:
         x, dim, keep = e.plan.emit("Reshape", x, e.plan.integers((-1,))), 0, False
     e.put(node, e.plan.emit("ArgMax", x, axis=int(dim), keepdims=int(keep)))
-    e.integer_values.add(node.name)
 
 
 def _filled(number: float) -> Lowering:
     def lower(e: Emitter, node: Node) -> None:
         shape = e.plan.integers(node.shape)
-        e.put(node, e.plan.emit("Expand", e.plan.floats(number), shape))
+        e.put(node, e.plan.emit("Expand", e.value(number, node.dtype), shape))
 
     return lower
 
@@ -219,8 +237,28 @@ def _attention(e: Emitter, node: Node) -> None:
         future = np.triu(np.full((length, keys), -np.inf, np.float32), 1)
         scores = e.plan.emit("Add", scores, e.plan.floats(future))
     if mask is not None:
-        scores = e.plan.emit("Add", scores, e.value(mask))
-    e.put(node, e.plan.emit("MatMul", e.plan.emit("Softmax", scores), e.value(value)))
+        added, reads_any = _additive(e, mask)
+        scores = e.plan.emit("Add", scores, added)
+    found = e.plan.emit("MatMul", e.plan.emit("Softmax", scores), e.value(value))
+    if mask is not None:
+        found = e.plan.emit("Where", reads_any, found, e.plan.floats(0.0))
+    e.put(node, found)
+
+
+def _additive(e: Emitter, mask: Arg) -> tuple[str, str]:
+    """The mask as finite numbers to add to scores, and which rows read anything.
+
+    In a row that is masked as a whole torch gives zeros, where a softmax of nothing but -inf is NaN. Both
+    results depend on the mask alone, so a runtime computes them once where the mask is stored.
+    """
+    lowest = e.plan.floats(float(np.finfo(np.float32).min))
+    nothing = e.plan.floats(-np.inf)
+    if e.dtype(mask) == "bool":
+        given = e.plan.emit("Where", e.value(mask), e.plan.floats(0.0), nothing)
+    else:
+        given = e.value(mask, "float32")
+    largest = e.plan.emit("ReduceMax", given, e.plan.integers((-1,)))
+    return e.plan.emit("Max", given, lowest), e.plan.emit("Greater", largest, nothing)
 
 
 def unsupported(node: Node, what: str) -> ExportError:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.numpy import save
+from safetensors.torch import save
 from torch import Tensor
 
 from paredown.compressors.export.indices import INDICES, PackingError
@@ -22,6 +22,20 @@ from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Storage
 
 METADATA_KEY = "paredown"
+
+TYPES: Mapping[str, str] = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "int16": "I16",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int32": "I32",
+    "float32": "F32",
+    "float64": "F64",
+    "int64": "I64",
+}
+"""Types by the names of torch and of safetensors, in the order that safetensors sorts them in."""
 
 
 def pack_codes(codes: Tensor, bits: int) -> bytes:
@@ -43,6 +57,15 @@ def pack_codes(codes: Tensor, bits: int) -> bytes:
     return np.packbits(fields.reshape(-1), bitorder="little").tobytes()
 
 
+def tensor_bytes(values: Tensor) -> bytes:
+    """The values of any type as they lie in memory, little-endian.
+
+    >>> tensor_bytes(torch.tensor([True, False])).hex()
+    '0100'
+    """
+    return values.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def unpack_codes(data: np.ndarray, bits: int, count: int) -> Tensor:
     """The `count` int8 codes that `pack_codes` wrote; `data` is uint8."""
     if bits == 8:
@@ -61,7 +84,8 @@ def entries(name: str, storage: Storage) -> dict[str, tuple[str, tuple[int, ...]
     """The safetensors entries of one tensor: name -> (dtype, shape)."""
     if storage.bits == 32:
         shape = storage.shape if storage.index == "none" else (storage.kept,)
-        found: dict[str, tuple[str, tuple[int, ...]]] = {name: ("F32", shape)}
+        kind = TYPES[storage.dtype]
+        found: dict[str, tuple[str, tuple[int, ...]]] = {name: (kind, shape)}
     else:
         found = {
             f"{name}.codes": ("U8", (storage.payload_bytes,)),
@@ -85,7 +109,7 @@ def write_packed(path: Path, stored: Mapping[str, StoredTensor]) -> None:
     Raises:
         PackingError: A tensor's values, mask or scale do not have the format its storage claims.
     """
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Tensor] = {}
     for name, tensor in stored.items():
         arrays |= _arrays(name, tensor)
     described = metadata({n: t.storage for n, t in stored.items()})
@@ -99,7 +123,7 @@ def read_packed(path: Path) -> dict[str, StoredTensor]:
     Raises:
         PackingError: The file was not written by `write_packed`.
     """
-    with safe_open(path, framework="np") as file:
+    with safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get(METADATA_KEY)
         if text is None:
             raise PackingError(
@@ -124,26 +148,30 @@ def _brief(storage: Storage) -> dict[str, object]:
     }
 
 
-def _arrays(name: str, tensor: StoredTensor) -> dict[str, np.ndarray]:
+def _arrays(name: str, tensor: StoredTensor) -> dict[str, Tensor]:
     storage = tensor.storage
     values = tensor.values.detach()
     _check(name, tensor)
     kept = values.reshape(-1) if tensor.mask is None else values[tensor.mask]
     if storage.bits == 32:
-        payload = kept.to(torch.float32).numpy()
+        payload = kept.contiguous()
         dense = storage.index == "none"
         arrays = {name: payload.reshape(storage.shape) if dense else payload}
     else:
         assert tensor.scale is not None
         arrays = {
-            f"{name}.codes": np.frombuffer(pack_codes(kept, storage.bits), np.uint8),
-            f"{name}.scale": tensor.scale.detach().to(torch.float32).numpy(),
+            f"{name}.codes": _byte_tensor(pack_codes(kept, storage.bits)),
+            f"{name}.scale": tensor.scale.detach().to(torch.float32).contiguous(),
         }
     if tensor.mask is not None:
         # Blocks and groups of four run along the inputs, so the output dimension goes first.
         pack, _ = INDICES[storage.index]
-        arrays[f"{name}.index"] = pack(tensor.mask.movedim(storage.axis, 0))
+        arrays[f"{name}.index"] = torch.from_numpy(pack(tensor.mask.movedim(storage.axis, 0)))
     return arrays
+
+
+def _byte_tensor(data: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(data, np.uint8).copy())
 
 
 def _check(name: str, tensor: StoredTensor) -> None:
@@ -151,6 +179,7 @@ def _check(name: str, tensor: StoredTensor) -> None:
     kept = storage.count if tensor.mask is None else int(tensor.mask.sum())
     facts = {
         "shape": tuple(tensor.values.shape) == storage.shape,
+        "dtype": storage.bits < 32 or str(tensor.values.dtype) == f"torch.{storage.dtype}",
         "mask": (tensor.mask is None) == (storage.index == "none"),
         "kept": kept == storage.kept,
         "scale": (tensor.scale is None) == (storage.bits == 32)
@@ -162,18 +191,18 @@ def _check(name: str, tensor: StoredTensor) -> None:
         raise PackingError(f"tensor {name!r} does not match its storage {storage} in {wrong}")
 
 
-def _stored(storage: Storage, arrays: Mapping[str, np.ndarray], name: str) -> StoredTensor:
+def _stored(storage: Storage, arrays: Mapping[str, Tensor], name: str) -> StoredTensor:
     mask = None
     if storage.index != "none":
         rest = list(storage.shape)
         turned = (rest.pop(storage.axis), *rest)
         _, unpack = INDICES[storage.index]
-        mask = unpack(arrays[f"{name}.index"], turned).movedim(0, storage.axis)
+        mask = unpack(arrays[f"{name}.index"].numpy(), turned).movedim(0, storage.axis)
     if storage.bits == 32:
-        kept, scale = torch.from_numpy(arrays[name].copy()), None
+        kept, scale = arrays[name], None
     else:
-        kept = unpack_codes(arrays[f"{name}.codes"], storage.bits, storage.kept)
-        scale = torch.from_numpy(arrays[f"{name}.scale"].copy())
+        kept = unpack_codes(arrays[f"{name}.codes"].numpy(), storage.bits, storage.kept)
+        scale = arrays[f"{name}.scale"]
     if mask is None:
         return StoredTensor(storage=storage, values=kept.reshape(storage.shape), scale=scale)
     values = torch.zeros(storage.shape, dtype=kept.dtype)

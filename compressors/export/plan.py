@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from onnx import TensorProto
 
+from paredown.compressors.export.packing import tensor_bytes
 from paredown.compressors.stored import StoredTensor
+from paredown.spaces.blueprint import ITEM_BYTES
 
 PRODUCER = "paredown"
 
@@ -27,12 +30,35 @@ _BITS: dict[int, int] = {
     TensorProto.INT8: 8,
     TensorProto.UINT8: 8,
 }
-_BITS |= {TensorProto.FLOAT: 32, TensorProto.INT32: 32, TensorProto.INT64: 64}
+_TYPES = {
+    "bool": TensorProto.BOOL,
+    "uint8": TensorProto.UINT8,
+    "int8": TensorProto.INT8,
+    "int16": TensorProto.INT16,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "int32": TensorProto.INT32,
+    "float32": TensorProto.FLOAT,
+    "int64": TensorProto.INT64,
+    "float64": TensorProto.DOUBLE,
+}
+_BITS |= {_TYPES[name]: 8 * size for name, size in ITEM_BYTES.items()}
 _DIGITS = string.ascii_letters + string.digits
 
 
 class ExportError(ValueError):
     """A model cannot be written as asked."""
+
+
+def onnx_type(dtype: str) -> int:
+    """The ONNX type of a type by its torch name.
+
+    Raises:
+        ExportError: ONNX has none, or ONNX Runtime computes nothing with it.
+    """
+    if dtype not in _TYPES:
+        raise ExportError(f"values of type {dtype} have no ONNX type; use one of {', '.join(_TYPES)}")
+    return _TYPES[dtype]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +170,15 @@ class PlanBuilder:
         array = np.asarray(values, "<f4")
         return self._constant(TensorProto.FLOAT, array.shape, array)
 
-    def _constant(self, data_type: int, dims: tuple[int, ...], array: np.ndarray) -> str:
-        data = array.tobytes()
+    def number(self, value: float, dtype: str) -> str:
+        """One number as a constant of a type by its torch name."""
+        data = tensor_bytes(torch.tensor(value, dtype=getattr(torch, dtype)))
+        return self._constant(onnx_type(dtype), (), data)
+
+    def _constant(
+        self, data_type: int, dims: tuple[int, ...], values: np.ndarray | bytes
+    ) -> str:
+        data = values if isinstance(values, bytes) else values.tobytes()
         key = (data_type, dims, data)
         if key not in self._constants:
             self._constants[key] = self.initialiser(data_type, dims, lambda _: data)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from paredown.compressors.export.lowering import plan_of
-from paredown.compressors.export.packing import entries, metadata
+from paredown.compressors.export.packing import TYPES, entries, metadata
 from paredown.compressors.export.plan import (
     PRODUCER,
     Attribute,
@@ -21,9 +21,10 @@ from paredown.compressors.export.plan import (
     Plan,
     Value,
 )
-from paredown.spaces.blueprint import Blueprint
+from paredown.spaces.blueprint import ITEM_BYTES, Blueprint
 
-_ITEM_BYTES = {"F32": 4, "U8": 1}
+_ITEM_BYTES = {TYPES[name]: size for name, size in ITEM_BYTES.items()}
+_ORDER = {name: place for place, name in enumerate(TYPES.values())}
 _ALIGNMENT = 8
 
 
@@ -40,8 +41,8 @@ def onnx_file_bytes(blueprint: Blueprint) -> int:
 def packed_file_bytes(blueprint: Blueprint) -> int:
     """Bytes of model.safetensors: length of the header (8), header, packed tensors."""
     found = {k: v for n, s in blueprint.storage.items() for k, v in entries(n, s).items()}
-    # safetensors sorts by type, the widest first, then by name
-    order = sorted(found.items(), key=lambda item: (-_ITEM_BYTES[item[1][0]], item[0].encode()))
+    # safetensors sorts by type, its last one first, then by name
+    order = sorted(found.items(), key=lambda item: (-_ORDER[item[1][0]], item[0].encode()))
     header: dict[str, object] = {"__metadata__": metadata(blueprint.storage)}
     offset = 0
     for name, (dtype, shape) in order:

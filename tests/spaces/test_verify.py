@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from paredown.spaces.capture import Captured
 from paredown.spaces.model_map import Block, ModelMap, Part
@@ -19,6 +20,10 @@ Captures = Callable[[str], Captured]
 def reason(model_map: ModelMap, what: str) -> str:
     (found,) = [entry.reason for entry in model_map.left_out if entry.what == what]
     return found
+
+
+def traced(of: Captured) -> tuple[Mapping[str, Tensor], tuple[Tensor, ...]]:
+    return of.tensors, of.example
 
 
 def with_parts(
@@ -34,7 +39,7 @@ def test_a_verified_map_passes_again_with_other_channels(
     mapped: Maps, captured: Captures, zoo_name: str
 ) -> None:
     model_map = mapped(zoo_name)
-    again = verified(model_map, captured(zoo_name).tensors, seed=5)
+    again = verified(model_map, *traced(captured(zoo_name)), seed=5)
     assert again == model_map
 
 
@@ -48,7 +53,7 @@ def test_swapped_parts_of_a_concatenation_are_caught(mapped: Maps, captured: Cap
     key = ("transition.weight", 1)
     a, b, c = model_map.tensor_parts[key]
     planted = with_parts(model_map, key, (a, c, b))
-    result = verified(planted, captured("densenet").tensors)
+    result = verified(planted, *traced(captured("densenet")))
     lost = {g.name for g in model_map.groups} - {g.name for g in result.groups}
     assert lost == {b.group, c.group}
     assert "differ by" in reason(result, "channels of block1.0.conv2")
@@ -60,7 +65,7 @@ def test_the_wrong_repeat_after_flattening_is_caught(mapped: Maps, captured: Cap
     model_map = mapped("lenet")
     parts = tuple(Part("conv2", 16) for _ in range(9))
     planted = with_parts(model_map, ("fc1.weight", 1), parts)
-    result = verified(planted, captured("lenet").tensors)
+    result = verified(planted, *traced(captured("lenet")))
     assert "conv2" not in {g.name for g in result.groups}
     assert "differ by" in reason(result, "channels of conv2")
 
@@ -68,7 +73,7 @@ def test_the_wrong_repeat_after_flattening_is_caught(mapped: Maps, captured: Cap
 def test_a_forgotten_consumer_is_caught(mapped: Maps, captured: Captures) -> None:
     model_map = mapped("resnet20")
     planted = with_parts(model_map, ("layer2.1.conv2.weight", 1), None)
-    result = verified(planted, captured("resnet20").tensors)
+    result = verified(planted, *traced(captured("resnet20")))
     assert len(result.groups) == len(model_map.groups) - 1
     assert "cannot be removed" in reason(result, "channels of layer2.1.conv1")
 
@@ -76,7 +81,7 @@ def test_a_forgotten_consumer_is_caught(mapped: Maps, captured: Captures) -> Non
 def test_a_forgotten_bias_is_caught(mapped: Maps, captured: Captures) -> None:
     model_map = mapped("resnet20")
     planted = with_parts(model_map, ("layer2.1.conv1.bias", 0), None)
-    result = verified(planted, captured("resnet20").tensors)
+    result = verified(planted, *traced(captured("resnet20")))
     assert "layer2.1.conv1" not in {g.name for g in result.groups}
 
 
@@ -84,7 +89,7 @@ def test_a_shape_that_is_not_narrowed_is_caught(mapped: Maps, captured: Captures
     model_map = mapped("vgg")
     relu = model_map.graph.users[model_map.layers[0].node][0].name
     values = {name: pair for name, pair in model_map.value_parts.items() if name != relu}
-    result = verified(replace(model_map, value_parts=values), captured("vgg").tensors)
+    result = verified(replace(model_map, value_parts=values), *traced(captured("vgg")))
     assert "claims shape" in reason(result, "channels of features.0")
 
 
@@ -93,7 +98,7 @@ def test_zero_weights_do_not_hide_a_mistake(mapped: Maps, captured: Captures) ->
     key = ("transition.weight", 1)
     a, b, c = model_map.tensor_parts[key]
     tensors = {name: torch.zeros_like(t) for name, t in captured("densenet").tensors.items()}
-    result = verified(with_parts(model_map, key, (a, c, b)), tensors)
+    result = verified(with_parts(model_map, key, (a, c, b)), tensors, captured("densenet").example)
     assert b.group not in {g.name for g in result.groups}
 
 
@@ -106,7 +111,7 @@ def test_a_block_that_cannot_be_skipped_is_dropped(
     wrong = Block(name="wrong", output="add_208", bypass=bypass, layers=("layer2.0.conv1",))
     planted = replace(model_map, blocks=(*model_map.blocks, wrong))
     assert "add_208" in model_map.graph.by_name
-    result = verified(planted, captured("resnet20").tensors)
+    result = verified(planted, *traced(captured("resnet20")))
     assert result.blocks == model_map.blocks
     assert "cannot be skipped" in reason(result, "block wrong")
 

@@ -163,7 +163,7 @@ def rounded(weight: Tensor, bits: int, onnx_type: OnnxType, axis: int = 0) -> St
 
 def _identity(module: nn.Module, example: Any) -> CompressedModel:
     captured = capture(module.eval(), example)
-    stored = {n: StoredTensor.of_floats(t) for n, t in captured.tensors.items()}
+    stored = {n: StoredTensor.unchanged(t) for n, t in captured.tensors.items()}
     return _model(captured.graph, stored)
 
 
