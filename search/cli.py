@@ -127,6 +127,8 @@ def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = F
     with console.status("reading the model"):
         surveyed = survey(checked)
         baseline = baseline_of(surveyed)
+    for notice in surveyed.task.notices:
+        console.print(f"[yellow]note: {escape(notice)}[/yellow]", soft_wrap=True)
     if as_json:
         tell_json(
             inspection_json(surveyed.space, surveyed.offered, baseline, surveyed.ranks.asked)

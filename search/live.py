@@ -111,6 +111,10 @@ class Display:
         if not self._console.is_terminal:
             self._console.print(f"{clock_text(self._progress.elapsed_s)}  {escape(text)}")
 
+    def notice(self, text: str) -> None:
+        """Something that was converted, or is probably not meant: stays on the terminal."""
+        self._console.print(f"[yellow]note: {escape(text)}[/yellow]", soft_wrap=True)
+
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
         """`evaluation` has finished, the `done`-th of all."""
         progress = self._progress
