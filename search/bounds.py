@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from paredown.compressors.export.plan import ExportError
 from paredown.search.baseline import preset_costs
-from paredown.search.display import show
-from paredown.search.evaluation import Goal, Score
-from paredown.search.reachable import check_bounds
+from paredown.search.evaluation import Goal
+from paredown.search.reachable import check_bounds, nearest
 from paredown.search.schema import Config, GoalSection
 from paredown.search.survey import Surveyed
 from paredown.search.workbench import Workbench
@@ -59,34 +58,26 @@ def refuse_too_slow(workbench: Workbench) -> None:
         check_bounds(workbench.space, absolute_goals(sections, base), workbench.costs, base)
 
 
+def cheapest_within(workbench: Workbench, goals: Sequence[Goal]) -> Candidate | None:
+    """A candidate within the bounds on costs; None where there are none, or where none was found."""
+    is_measured = workbench.config.hardware.latency == "measured"
+    bounded = [
+        goal
+        for goal in goals
+        if goal.is_cost
+        and goal.at_most is not None
+        and not (is_measured and goal.metric == "latency_s")
+    ]
+    found = nearest(workbench.space, bounded, workbench.costs) if bounded else None
+    return found.candidate if found is not None and found.excess <= 1 else None
+
+
 def _bounded_costs(config: Config, *, with_latency: bool) -> tuple[GoalSection, ...]:
     return tuple(
         goal
         for goal in config.goals
         if goal.is_cost and goal.bound is not None and (with_latency or goal.metric != "latency_s")
     )
-
-
-def doubtful_bounds(config: Config, quality: str, score: Score) -> list[str]:
-    """Bounds on quality that the uncompressed model itself does not meet, one sentence each.
-
-    Args:
-        quality: The task's metric.
-        score: Of the uncompressed model, on the rows that candidates are first scored on.
-    """
-    found = []
-    values = {quality: score.metric, "loss": score.loss}
-    sections = tuple(goal for goal in config.goals if goal.metric in values)
-    for section, goal in zip(sections, absolute_goals(sections, values), strict=True):
-        value = values[goal.metric]
-        if not goal.is_met(value):
-            side = "at_least" if goal.direction == "maximize" else "at_most"
-            found.append(
-                f"goals: {goal.metric} is {show(goal.metric, value)} for the uncompressed model on "
-                f"{score.images:,} rows, which is outside the bound {side}: {section.bound:g}; few "
-                "compressed models do better, so loosen it"
-            )
-    return found
 
 
 def refused_by(workbench: Workbench, goals: Sequence[Goal], candidate: Candidate) -> str | None:

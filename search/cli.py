@@ -81,6 +81,10 @@ def search(
     broken = [bundle for bundle in result.bundles if bundle.mismatches]
     for bundle in broken:
         tell(f"bundle {bundle.key} does not hold: {'; '.join(bundle.mismatches)}")
+    if not result.front.members:
+        from paredown.search.unmet import why_none
+
+        tell(why_none(result.evaluations, result.front))
     if broken or not result.front.members:
         raise typer.Exit(FAILED)
 

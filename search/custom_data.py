@@ -85,7 +85,7 @@ def _open(value: Any, *, part: str, prepare: Any, source: str) -> Split:
             targets=wanted if isinstance(targets, tuple | list) else wanted[0],
             prepare=as_they_are if prepare is None else PrepareAsUser(prepare, names, source),
             names=names,
-            part=part,
+            named=f"{source}: split {part!r}",
         )
     except DataError as error:
         raise DataError(f"{source}: split {part!r}: {error}") from None

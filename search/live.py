@@ -161,7 +161,8 @@ def summary(result: Outcome, duration_s: float) -> Group:
     following.columns[1].justify = "left"
     following.add_row("[bold]report[/bold]", f"{folder}/report.html")
     following.add_row("[bold]browse[/bold]", f"paredown ui {folder}")
-    following.add_row("[bold]take one[/bold]", f'paredown export {folder} --pick "{pick}"')
+    if front.members:
+        following.add_row("[bold]take one[/bold]", f'paredown export {folder} --pick "{pick}"')
     return Group(head, "", front_table(front.members, front.goals, references), "", following)
 
 

@@ -139,18 +139,20 @@ def class_numbers(logits: Tensor, target: Tensor, *, are_checked: bool = True) -
     """
     if logits.dim() < 2:
         raise MetricError(
-            "class targets need logits (batch, classes, ...), got outputs of shape "
+            "task.data: class targets need logits (batch, classes, ...), got outputs of shape "
             f"{tuple(logits.shape)}; for one figure for each row, take a metric and a loss of your own"
         )
     shape = (logits.shape[0], *logits.shape[2:])
     got = f"got {str(target.dtype).removeprefix('torch.')} of shape {tuple(target.shape)}"
     if [d for d in target.shape if d != 1] != [d for d in shape if d != 1]:
         raise MetricError(
-            f"class targets must be class numbers of shape {shape}, {got}; from one-hot rows they come "
-            "by targets.argmax(1)"
+            f"task.data: class targets must be class numbers of shape {shape}, {got}; from one-hot "
+            "rows they come by targets.argmax(1)"
         )
     if target.is_floating_point() or target.is_complex():
-        raise MetricError(f"class targets must be whole numbers, {got}; give targets.long()")
+        raise MetricError(
+            f"task.data: class targets must be whole numbers, {got}; give targets.long()"
+        )
     numbers = target.reshape(shape).long()
     classes = logits.shape[1]
     outside = numbers[((numbers < 0) | (numbers >= classes)) & (numbers != IGNORED)]
@@ -159,7 +161,7 @@ def class_numbers(logits: Tensor, target: Tensor, *, are_checked: bool = True) -
         if classes == 1:
             remedy = "for one logit, take a metric and a loss of your own"
         raise MetricError(
-            f"class numbers must be in 0..{classes - 1}, as many as the model has logits, got "
+            f"task.data: class numbers must be in 0..{classes - 1}, as many as the model has logits, got "
             f"{int(outside[0])}; {remedy}"
         )
     return numbers

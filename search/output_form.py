@@ -22,6 +22,7 @@ _ROWS = 2
 """Rows of the example that shows which outputs belong to rows."""
 _CLOSE = 1e-2
 """Share of the largest output that a row may be off beside other rows."""
+_REMEDY = "correct it, or give rows that it takes: a `prepare` of the data can make them so"
 _PLAIN = (type(None), bool, int, float, str)
 
 
@@ -73,7 +74,7 @@ def forward(module: nn.Module, inputs: Inputs, named: str) -> Any:
     signature = inspect.signature(module.forward)
     call = f"{named}: {type(module).__name__}.forward{signature}, given {_described(inputs)},"
     # Compiling for a handful of rows would take minutes.
-    with called(call), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with called(call, _REMEDY), torch.no_grad(), torch.compiler.set_stance("force_eager"):
         return module(**inputs) if isinstance(inputs, dict) else module(*inputs)
 
 

@@ -16,7 +16,6 @@ import torch
 from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search.bounds import (
     absolute_goals,
-    doubtful_bounds,
     refuse_too_slow,
     refuse_unreachable,
 )
@@ -34,6 +33,7 @@ from paredown.search.run_record import BUNDLES, CONFIG, JOURNAL, LATENCY, RANKS,
 from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore
 from paredown.search.survey import survey
+from paredown.search.unmet import doubtful_bounds
 from paredown.search.workbench import Workbench, equip
 
 

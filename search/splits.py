@@ -27,15 +27,15 @@ class Split:
     """Rows of data: `inputs` batch first as stored (uint8 images stay uint8), and their targets.
 
     `prepare` turns a batch of them into what the model takes. `names` are the arguments of forward
-    where the user gives inputs by name; else the inputs are in forward's order. `part` names the split
-    in messages.
+    where the user gives inputs by name; else the inputs are in forward's order. `named` says where they
+    come from.
     """
 
     inputs: tuple[Tensor, ...]
     targets: Targets
     prepare: Prepare = as_they_are
     names: tuple[str, ...] = ()
-    part: str = ""
+    named: str = "the data"
 
     def __post_init__(self) -> None:
         targets = self.targets if isinstance(self.targets, tuple) else (self.targets,)
@@ -83,8 +83,8 @@ class Split:
                 bad.flatten(1).any(1).nonzero()[0] if x.dim() > 1 else bad.nonzero()[0]
             )
             raise DataError(
-                f"inputs of the {self.part} split must be numbers, got NaN in row {row}; drop such "
-                "rows, or fill them in the data factory"
+                f"{self.named}: inputs must be numbers, got NaN in row {row}; drop such rows, or fill "
+                "them in the data factory"
             )
         return x.float()
 

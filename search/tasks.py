@@ -104,14 +104,16 @@ def _load_custom(section: CustomTask, config: Config) -> Task:
     data = call_factory(
         "task.data", section.data, section.code_folder, filled(section.data_kwargs)
     )
-    splits = read_splits(data, section.data, section.calibration_images, section.seed)
+    source = f"task.data: {section.data}"
+    splits = read_splits(data, source, section.calibration_images, section.seed)
     notices = _notices(splits, section)
     modules: dict[str, nn.Module] = {}
     for name, own in _architectures(config).items():
         modules[name], changed = _own_module(section, own, name)
         notices += changed
     example = _example(splits, config.hardware.batch_size)
-    form = _common_form(modules, example, section)
+    # Rows that differ, which a repeated one of the example would not.
+    form = _common_form(modules, splits.calibration.rows(0, 2)[0], section)
     loss_name = section.loss or usual_loss(section.metric)
     return Task(
         name=section.name,
@@ -157,7 +159,7 @@ def _notices(splits: Splits, section: CustomTask) -> list[str]:
     }
     if floats - {"float32"}:
         found.append(
-            f"{section.data}: inputs of {' and '.join(sorted(floats))} are taken as float32"
+            f"task.data: {section.data}: inputs of {' and '.join(sorted(floats))} are taken as float32"
         )
     loss = section.loss or usual_loss(section.metric)
     target = split.targets
@@ -166,9 +168,11 @@ def _notices(splits: Splits, section: CustomTask) -> list[str]:
     ):
         if target.dtype != torch.int64 and not target.is_floating_point():
             kind = str(target.dtype).removeprefix("torch.")
-            found.append(f"{section.data}: class targets of {kind} are taken as int64")
+            found.append(f"task.data: {section.data}: class targets of {kind} are taken as int64")
         if target.dim() == 2 and target.shape[1] == 1:
-            found.append(f"{section.data}: class targets of shape (rows, 1) are taken as (rows,)")
+            found.append(
+                f"task.data: {section.data}: class targets of shape (rows, 1) are taken as (rows,)"
+            )
     return found
 
 
@@ -200,11 +204,11 @@ def _own_module(section: CustomTask, own: Architecture, name: str) -> tuple[nn.M
 
 
 def _common_form(
-    modules: Mapping[str, nn.Module], example: Inputs, section: CustomTask
+    modules: Mapping[str, nn.Module], rows: Inputs, section: CustomTask
 ) -> OutputForm:
     """What all of the networks return."""
     named = f"task.model: {section.model}"
-    forms = {name: read_form(module, example, named) for name, module in modules.items()}
+    forms = {name: read_form(module, rows, named) for name, module in modules.items()}
     first = next(iter(forms.values()))
     for name, form in forms.items():
         if not form.agrees_with(first):

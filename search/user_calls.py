@@ -25,7 +25,7 @@ class UserCodeError(ValueError):
 
 
 @contextmanager
-def called(what: str) -> Iterator[None]:
+def called(what: str, remedy: str = "correct it") -> Iterator[None]:
     """Whatever the code inside raises comes out as a `UserCodeError` that begins with `what`.
 
     `SystemExit` counts as well: a call of `sys.exit` in the user's code would end the command without a
@@ -36,16 +36,15 @@ def called(what: str) -> Iterator[None]:
     except UserCodeError:
         raise
     except (Exception, SystemExit) as error:
-        raise UserCodeError(_report(what, error)) from error
+        raise UserCodeError(_report(what, error, remedy)) from error
 
 
-def _report(what: str, error: BaseException) -> str:
+def _report(what: str, error: BaseException, remedy: str) -> str:
     said = " ".join(str(error).split())
     raised = type(error).__name__ + (f": {said[:600]}" if said else "")
     lines = own_lines(error)
-    if not lines:
-        return f"{what} raised {raised}"
-    return "\n  ".join([f"{what} raised {raised}; correct it here:", *lines])
+    told = f"{what} raised {raised}; {remedy}"
+    return "\n  ".join([f"{told}:", *lines]) if lines else told
 
 
 def own_lines(error: BaseException) -> list[str]:

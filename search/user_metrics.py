@@ -79,12 +79,12 @@ class _WholeSplit:
             found = float(value)
         except (TypeError, ValueError, RuntimeError) as error:
             raise MetricError(
-                f"metric {self.name!r} must return one number, got {_kind(value)} for {given}; "
+                f"task.metric: {self.name} must return one number, got {_kind(value)} for {given}; "
                 "return a float"
             ) from error
         if not abs(found) <= LARGEST:
             raise MetricError(
-                f"metric {self.name!r} must return a number of size at most {LARGEST:g}, got "
+                f"task.metric: {self.name} must return a number of size at most {LARGEST:g}, got "
                 f"{found:g} for {given}; correct the function, or scale what it returns"
             )
         return found
