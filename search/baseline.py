@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from paredown.compressors.export.plan import ExportError
 from paredown.compressors.export.sizes import file_sizes
 from paredown.hardware_models.costs import CostModels
+from paredown.hardware_models.elsewhere import latencies_elsewhere
 from paredown.hardware_models.latency import LatencyModel, RooflineLatency
 from paredown.hardware_models.workload import read_work
 from paredown.search.latency_source import latency_model
 from paredown.search.survey import Surveyed
+from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.draft import draft
 
+_TIMED = ("calibrated", "measured")
 _TOLD = (
     "latency_s",
     "latency_low_s",
@@ -42,27 +45,40 @@ class Baseline:
     problem: str | None = None
 
 
+def preset_costs(surveyed: Surveyed) -> CostModels:
+    """Cost models with nothing timed: all are a search's own but its latency, where it times networks.
+
+    Raises:
+        CalibrationError: `hardware.latency` is a file for another device or thread count.
+    """
+    hardware = surveyed.config.hardware
+    model: LatencyModel = RooflineLatency(surveyed.device, hardware.threads)
+    if hardware.latency not in _TIMED:
+        model, _ = latency_model(
+            hardware.latency, surveyed.device, hardware.threads, surveyed.space, None
+        )
+    return CostModels(
+        device=surveyed.device,
+        latency_model=model,
+        reference=read_work(_uncompressed(surveyed)),
+        further=file_sizes() | latencies_elsewhere(surveyed.also, hardware.threads),
+    )
+
+
+def _uncompressed(surveyed: Surveyed) -> Blueprint:
+    first = surveyed.space.architectures[0]
+    return draft(first.model_map, Candidate(architecture=first.name))
+
+
 def baseline_of(surveyed: Surveyed) -> Baseline:
     """Costs of the first architecture of `surveyed`, with nothing timed.
 
     Raises:
         CalibrationError: `hardware.latency` is a file for another device or thread count.
     """
-    first = surveyed.space.architectures[0]
-    blueprint = draft(first.model_map, Candidate(architecture=first.name))
-    hardware = surveyed.config.hardware
-    is_preset = hardware.latency in ("calibrated", "measured")
-    model: LatencyModel = RooflineLatency(surveyed.device, hardware.threads)
-    if not is_preset:
-        model, _ = latency_model(
-            hardware.latency, surveyed.device, hardware.threads, surveyed.space, None
-        )
-    costs = CostModels(
-        device=surveyed.device,
-        latency_model=model,
-        reference=read_work(blueprint),
-        further=file_sizes(),
-    )
+    costs, blueprint = preset_costs(surveyed), _uncompressed(surveyed)
+    model = costs.latency_model
+    is_preset = surveyed.config.hardware.latency in _TIMED
     try:
         told = costs.price(blueprint)
     except ExportError as error:

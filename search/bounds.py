@@ -1,13 +1,83 @@
-"""Hard bounds: from the config to absolute numbers, and what a candidate's price alone breaks."""
+"""Hard bounds: from the config to absolute numbers, and what no model, or a candidate's price, meets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from paredown.compressors.export.plan import ExportError
+from paredown.search.baseline import preset_costs
 from paredown.search.evaluation import Goal
-from paredown.search.schema import GoalSection
+from paredown.search.reachable import check_bounds, nearest
+from paredown.search.schema import Config, GoalSection
+from paredown.search.survey import Surveyed
 from paredown.search.workbench import Workbench
 from paredown.spaces.candidate import Candidate
+from paredown.spaces.draft import draft
+
+_TIMED = ("calibrated", "measured")
+
+
+def refuse_unreachable(surveyed: Surveyed) -> None:
+    """Refuses bounds on costs that no model of the space meets, before anything is run or timed.
+
+    Latency counts where it is known already: as a preset or a calibration file gives it.
+
+    Raises:
+        BoundError: The message names the bound and the nearest model that was found.
+    """
+    hardware = surveyed.config.hardware
+    sections = _bounded_costs(surveyed.config, with_latency=hardware.latency not in _TIMED)
+    if not sections:
+        return
+    models, space = preset_costs(surveyed), surveyed.space
+
+    def price(candidate: Candidate, names: Sequence[str]) -> Mapping[str, float] | None:
+        try:
+            return models.price(draft(space.model_map(candidate), candidate), names)
+        except ExportError:
+            return None
+
+    metrics = [section.metric for section in sections]
+    base = price(Candidate(architecture=space.architectures[0].name), metrics)
+    if base is not None:
+        check_bounds(space, absolute_goals(sections, base), price, base)
+
+
+def refuse_too_slow(workbench: Workbench) -> None:
+    """As `refuse_unreachable`, with the latency model that was fitted on this machine.
+
+    Raises:
+        BoundError: As there.
+    """
+    config = workbench.config
+    sections = _bounded_costs(config, with_latency=True)
+    # Where every price is a measurement, seeking the fastest would be a search of its own.
+    is_fitted = config.hardware.latency == "calibrated"
+    if is_fitted and any(section.metric == "latency_s" for section in sections):
+        base = workbench.price(workbench.uncompressed())
+        check_bounds(workbench.space, absolute_goals(sections, base), workbench.costs, base)
+
+
+def cheapest_within(workbench: Workbench, goals: Sequence[Goal]) -> Candidate | None:
+    """A candidate within the bounds on costs; None where there are none, or where none was found."""
+    is_measured = workbench.config.hardware.latency == "measured"
+    bounded = [
+        goal
+        for goal in goals
+        if goal.is_cost
+        and goal.at_most is not None
+        and not (is_measured and goal.metric == "latency_s")
+    ]
+    found = nearest(workbench.space, bounded, workbench.costs) if bounded else None
+    return found.candidate if found is not None and found.excess <= 1 else None
+
+
+def _bounded_costs(config: Config, *, with_latency: bool) -> tuple[GoalSection, ...]:
+    return tuple(
+        goal
+        for goal in config.goals
+        if goal.is_cost and goal.bound is not None and (with_latency or goal.metric != "latency_s")
+    )
 
 
 def refused_by(workbench: Workbench, goals: Sequence[Goal], candidate: Candidate) -> str | None:

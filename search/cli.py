@@ -89,6 +89,10 @@ def search(
     broken = [bundle for bundle in result.bundles if bundle.mismatches]
     for bundle in broken:
         tell(f"bundle {bundle.key} does not hold: {'; '.join(bundle.mismatches)}")
+    if not result.front.members:
+        from paredown.search.unmet import why_none
+
+        tell(why_none(result.evaluations, result.front))
     if broken or not result.front.members:
         raise typer.Exit(FAILED)
 
@@ -139,6 +143,8 @@ def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = F
     with console.status("reading the model"):
         surveyed = survey(checked)
         baseline = baseline_of(surveyed)
+    for notice in surveyed.task.notices:
+        console.print(f"[yellow]note: {escape(notice)}[/yellow]", soft_wrap=True)
     if as_json:
         tell_json(
             inspection_json(surveyed.space, surveyed.offered, baseline, surveyed.ranks.asked)

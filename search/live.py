@@ -111,6 +111,10 @@ class Display:
         if not self._console.is_terminal:
             self._console.print(f"{clock_text(self._progress.elapsed_s)}  {escape(text)}")
 
+    def notice(self, text: str) -> None:
+        """Something that was converted, or is probably not meant: stays on the terminal."""
+        self._console.print(f"[yellow]note: {escape(text)}[/yellow]", soft_wrap=True)
+
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
         """`evaluation` has finished, the `done`-th of all."""
         progress = self._progress
@@ -157,7 +161,8 @@ def summary(result: Outcome, duration_s: float) -> Group:
     following.columns[1].justify = "left"
     following.add_row("[bold]report[/bold]", f"{folder}/report.html")
     following.add_row("[bold]browse[/bold]", f"paredown ui {folder}")
-    following.add_row("[bold]take one[/bold]", f'paredown export {folder} --pick "{pick}"')
+    if front.members:
+        following.add_row("[bold]take one[/bold]", f'paredown export {folder} --pick "{pick}"')
     return Group(head, "", front_table(front.members, front.goals, references), "", following)
 
 

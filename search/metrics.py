@@ -19,6 +19,8 @@ from paredown.search.schema import QUALITIES, Direction
 Outputs = tuple[Tensor, ...]
 Targets = Tensor | tuple[Tensor, ...]
 Loss = Callable[[Outputs, Targets], Tensor]
+IGNORED = -100
+"""The class number that cross-entropy leaves out; PyTorch's own."""
 
 
 class MetricError(ValueError):
@@ -73,17 +75,6 @@ def metric_named(name: str) -> Metric:
     )
 
 
-def whole_split_metric(
-    name: str, direction: Direction, function: Callable[[Any, Any], Any]
-) -> Metric:
-    """A metric from the user's `function(outputs, targets) -> float` over a whole split.
-
-    It gets a tensor where the model has one output and a tuple of tensors where it has more.
-    """
-    finish = _WholeSplit(name=name, function=function)
-    return Metric(name=name, direction=direction, measure=_keep, finish=finish, is_mean=False)
-
-
 def loss_named(name: str) -> Loss:
     """The built-in loss of that name; each gives the mean over the batch as a scalar tensor."""
     return LOSSES[name]
@@ -107,12 +98,22 @@ def _single(targets: Targets) -> Tensor:
 
 def _cross_entropy(outputs: Outputs, targets: Targets) -> Tensor:
     """Mean cross-entropy in nats; logits (batch, classes, ...), targets (batch, ...)."""
-    return F.cross_entropy(outputs[0], _single(targets))
+    logits, target = outputs[0], _single(targets)
+    if target.is_floating_point() and target.shape == logits.shape:
+        return F.cross_entropy(logits, target.to(logits.dtype))  # a probability for each class
+    return F.cross_entropy(logits, class_numbers(logits, target))
+
+
+def labelled_cross_entropy(outputs: Outputs, targets: Targets) -> Tensor:
+    """As cross-entropy, without what is outside the classes: 255 and such mean "ignore" to mean_iou."""
+    target = class_numbers(outputs[0], _single(targets), are_checked=False)
+    outside = (target < 0) | (target >= outputs[0].shape[1])
+    return F.cross_entropy(outputs[0], target.masked_fill(outside, IGNORED))
 
 
 def _sequence_cross_entropy(outputs: Outputs, targets: Targets) -> Tensor:
     """Mean cross-entropy in nats; logits (batch, time, classes), targets (batch, time)."""
-    return F.cross_entropy(outputs[0].flatten(0, -2), _single(targets).flatten())
+    return F.cross_entropy(outputs[0].flatten(0, -2), _tokens(outputs, targets))
 
 
 def _mean_squared_error(outputs: Outputs, targets: Targets) -> Tensor:
@@ -124,6 +125,51 @@ LOSSES: Mapping[str, Loss] = {
     "sequence_cross_entropy": _sequence_cross_entropy,
     "mse": _mean_squared_error,
 }
+
+
+def class_numbers(logits: Tensor, target: Tensor, *, are_checked: bool = True) -> Tensor:
+    """Class numbers, int64, (batch, ...), from targets of any whole type and with axes of size one.
+
+    Args:
+        logits: (batch, classes, ...).
+        are_checked: Whether numbers outside the classes, but for -100, are refused.
+
+    Raises:
+        MetricError: The targets are not one class number for each position.
+    """
+    if logits.dim() < 2:
+        raise MetricError(
+            "task.data: class targets need logits (batch, classes, ...), got outputs of shape "
+            f"{tuple(logits.shape)}; for one figure for each row, take a metric and a loss of your own"
+        )
+    shape = (logits.shape[0], *logits.shape[2:])
+    got = f"got {str(target.dtype).removeprefix('torch.')} of shape {tuple(target.shape)}"
+    if [d for d in target.shape if d != 1] != [d for d in shape if d != 1]:
+        raise MetricError(
+            f"task.data: class targets must be class numbers of shape {shape}, {got}; from one-hot "
+            "rows they come by targets.argmax(1)"
+        )
+    if target.is_floating_point() or target.is_complex():
+        raise MetricError(
+            f"task.data: class targets must be whole numbers, {got}; give targets.long()"
+        )
+    numbers = target.reshape(shape).long()
+    classes = logits.shape[1]
+    outside = numbers[((numbers < 0) | (numbers >= classes)) & (numbers != IGNORED)]
+    if are_checked and len(outside):
+        remedy = "number the classes from 0"
+        if classes == 1:
+            remedy = "for one logit, take a metric and a loss of your own"
+        raise MetricError(
+            f"task.data: class numbers must be in 0..{classes - 1}, as many as the model has logits, got "
+            f"{int(outside[0])}; {remedy}"
+        )
+    return numbers
+
+
+def _tokens(outputs: Outputs, targets: Targets) -> Tensor:
+    """Token numbers, flat; logits (batch, time, classes)."""
+    return class_numbers(outputs[0].flatten(0, -2), _single(targets).flatten())
 
 
 def _shaped_like(output: Tensor, target: Tensor) -> Tensor:
@@ -138,12 +184,8 @@ def _shaped_like(output: Tensor, target: Tensor) -> Tensor:
 
 def _correct(outputs: Outputs, targets: Targets) -> Tensor:
     """Share of right classes per sample, (rows,); logits (batch, classes, ...)."""
-    predicted, target = outputs[0].argmax(1), _single(targets)
-    if predicted.shape != target.shape:
-        raise MetricError(
-            f"accuracy needs targets of shape {tuple(predicted.shape)}, got "
-            f"{tuple(target.shape)}; give class numbers, not one-hot rows"
-        )
+    target = class_numbers(outputs[0], _single(targets))
+    predicted = outputs[0].argmax(1)
     # A NaN's position is what argmax returns, so a broken model would be right by luck.
     right = (predicted == target) & ~outputs[0].isnan().any(1)
     return right.float().flatten(1).mean(1) if right.dim() > 1 else right.float()
@@ -156,8 +198,8 @@ def _squared_error(outputs: Outputs, targets: Targets) -> Tensor:
 
 def _overlaps(outputs: Outputs, targets: Targets) -> Tensor:
     """Intersection and union per class, (2, classes); logits (batch, classes, ...)."""
-    predicted, target = outputs[0].argmax(1), _single(targets)
-    classes = outputs[0].shape[1]
+    target = class_numbers(outputs[0], _single(targets), are_checked=False)
+    predicted, classes = outputs[0].argmax(1), outputs[0].shape[1]
     is_labelled = (target >= 0) & (target < classes)  # 255 and -100 mean "ignore"
     predicted, target = predicted[is_labelled], target[is_labelled]
     hits = torch.bincount(target[predicted == target], minlength=classes)
@@ -176,11 +218,10 @@ def _mean_iou(parts: Sequence[Tensor]) -> float:
 
 def _token_losses(outputs: Outputs, targets: Targets) -> Tensor:
     """Summed negative log-likelihood in nats and number of tokens, (2,)."""
-    target = _single(targets).flatten()
+    target = _tokens(outputs, targets)
     logits = outputs[0].flatten(0, -2).double()
     total = F.cross_entropy(logits, target, reduction="sum")
-    # -100 is cross_entropy's own "ignore".
-    return torch.stack([total, (target != -100).sum().double()])
+    return torch.stack([total, (target != IGNORED).sum().double()])
 
 
 def _perplexity(parts: Sequence[Tensor]) -> float:
@@ -200,30 +241,3 @@ _BUILT_IN: Mapping[
     "mean_iou": (_overlaps, _mean_iou, False),
     "perplexity": (_token_losses, _perplexity, False),
 }
-
-
-def _keep(outputs: Outputs, targets: Targets) -> tuple[Outputs, Targets]:
-    return outputs, targets
-
-
-@dataclass(frozen=True, kw_only=True)
-class _WholeSplit:
-    name: str
-    function: Callable[[Any, Any], Any]
-
-    def __call__(self, parts: Sequence[tuple[Outputs, Targets]]) -> float:
-        outputs = tuple(torch.cat(same) for same in zip(*(o for o, _ in parts), strict=True))
-        rows = [t if isinstance(t, tuple) else (t,) for _, t in parts]
-        targets = tuple(torch.cat(same) for same in zip(*rows, strict=True))
-        value = self.function(_alone(outputs), _alone(targets))
-        try:
-            return float(value)
-        except (TypeError, ValueError) as error:
-            raise MetricError(
-                f"metric {self.name!r} must return one number, got {type(value).__name__}; "
-                "return a float"
-            ) from error
-
-
-def _alone(tensors: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    return tensors[0] if len(tensors) == 1 else tensors

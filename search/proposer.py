@@ -79,6 +79,8 @@ class Proposer:
         adviser: Asked first each time; what it suggests outside the space is skipped. None leaves
             all to the sampler.
         refused_by: The metric whose hard bound a candidate's price breaks, or None.
+        within: A candidate within the hard bounds, near which others are sought where draws from
+            the whole space lie outside.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Proposer:
         sampler: BaseSampler,
         adviser: Adviser | None,
         refused_by: Callable[[Candidate], str | None],
+        within: Candidate | None = None,
     ) -> None:
         self._space = space
         self._goals = tuple(goals)
@@ -99,6 +102,7 @@ class Proposer:
         self._settings = math.prod(self._sizes.values())
         self._unseen = self._shuffled() if self._settings <= _SMALL else None
         self._swept: set[str] = set()
+        self._within = None if within is None else space.encode(within)
         self._adviser = adviser
         self._outside: set[str] = set()
         self._refused_by = refused_by
@@ -186,8 +190,15 @@ class Proposer:
             yield parameters
 
     def _at_random(self) -> Iterator[dict[str, int]]:
-        for _ in range(PATIENCE):
-            yield {name: self._random.randrange(size) for name, size in self._sizes.items()}
+        if self._within is not None:
+            yield self._within
+        for draw in range(PATIENCE):
+            drawn = {name: self._random.randrange(size) for name, size in self._sizes.items()}
+            if self._within is not None and draw % 2:
+                # From a step or two away to anywhere: how wide the bounds are is not known.
+                kept = self._random.random()
+                drawn |= {n: v for n, v in self._within.items() if self._random.random() < kept}
+            yield drawn
 
     def _why_exhausted(self) -> str:
         over = sum(self.over_bound.values())

@@ -14,7 +14,11 @@ import filelock
 import torch
 
 from paredown.hardware_models.whole_file import write_text_whole
-from paredown.search.bounds import absolute_goals
+from paredown.search.bounds import (
+    absolute_goals,
+    refuse_too_slow,
+    refuse_unreachable,
+)
 from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
 from paredown.search.evaluation import Evaluation
@@ -23,11 +27,14 @@ from paredown.search.journal import JournalError, hold
 from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
 from paredown.search.prediction import DamageTerms
+from paredown.search.rehearsal import rehearse
 from paredown.search.report import BundleCheck
 from paredown.search.run_record import BUNDLES, CONFIG, JOURNAL, LATENCY, RANKS, read_run
 from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore
-from paredown.search.workbench import Workbench, prepare
+from paredown.search.survey import survey
+from paredown.search.unmet import doubtful_bounds
+from paredown.search.workbench import Workbench, equip
 
 
 class Watcher(Protocol):
@@ -36,6 +43,8 @@ class Watcher(Protocol):
     def started(self, total: int) -> None: ...
 
     def stage(self, text: str) -> None: ...
+
+    def notice(self, text: str) -> None: ...
 
     def told(
         self, evaluation: Evaluation, front: Front, hypervolume: float, done: int
@@ -51,6 +60,9 @@ class Silent:
         return None
 
     def stage(self, text: str) -> None:
+        return None
+
+    def notice(self, text: str) -> None:
         return None
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
@@ -114,8 +126,7 @@ def _carry_out(
         check_cluster(config.search)
     torch.set_num_threads(config.search.threads_per_worker)
     started_s = time.monotonic()
-    watch.stage("reading the model, collecting statistics, timing sample networks")
-    workbench = prepare(config, folder / LATENCY, folder / RANKS)
+    workbench = _prepared(config, folder, watch)
     rows = _first_rows(workbench)
     # Relative bounds need it before the search starts.
     base = workbench.evaluate_uncompressed(rows)
@@ -144,6 +155,23 @@ def _carry_out(
     )
     watch.finished(result)
     return result
+
+
+def _prepared(config: Config, folder: Path, watch: Watcher) -> Workbench:
+    """The workbench, once all that can be refused cheaply has been looked at."""
+    watch.stage("reading the model")
+    surveyed = survey(config, folder / RANKS)
+    task = surveyed.task
+    for notice in task.notices:
+        watch.notice(notice)
+    refuse_unreachable(surveyed)
+    watch.stage("trying model, metric and loss on the search split")
+    for doubt in doubtful_bounds(config, task.metric.name, rehearse(config, task)):
+        watch.notice(doubt)
+    watch.stage("collecting statistics, timing sample networks")
+    workbench = equip(surveyed, folder / LATENCY)
+    refuse_too_slow(workbench)
+    return workbench
 
 
 class _Sitting:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from paredown.search.belief import believed_values, quality_models
-from paredown.search.bounds import refused_by
+from paredown.search.bounds import cheapest_within, refused_by
 from paredown.search.coordinator import Coordinator, Job
 from paredown.search.engine_local import run_local
 from paredown.search.engine_ray import ray_cluster, run_ray
@@ -87,6 +87,7 @@ def explore(
         make_sampler(section.sampler, section.seed, population),
         adviser,
         refused,
+        cheapest_within(workbench, ledger.goals),
     )
     references = _reference_jobs(workbench, rows)
     watch.started(max(section.evaluations, 1 + len(references)))

@@ -27,13 +27,15 @@ class Split:
     """Rows of data: `inputs` batch first as stored (uint8 images stay uint8), and their targets.
 
     `prepare` turns a batch of them into what the model takes. `names` are the arguments of forward
-    where the user gives inputs by name; else the inputs are in forward's order.
+    where the user gives inputs by name; else the inputs are in forward's order. `named` says where they
+    come from.
     """
 
     inputs: tuple[Tensor, ...]
     targets: Targets
     prepare: Prepare = as_they_are
     names: tuple[str, ...] = ()
+    named: str = "the data"
 
     def __post_init__(self) -> None:
         targets = self.targets if isinstance(self.targets, tuple) else (self.targets,)
@@ -53,9 +55,17 @@ class Split:
         for start in range(0, count, size):
             yield self.rows(start, min(start + size, count))
 
+    def as_prepared(self, start: int, stop: int) -> tuple[Tensor, ...]:
+        """Inputs of the rows start..stop-1, exactly as `prepare` gives them."""
+        return tuple(self.prepare(tuple(t[start:stop] for t in self.inputs)))
+
     def rows(self, start: int, stop: int) -> tuple[Inputs, Targets]:
-        """Prepared inputs and targets of the rows start..stop-1."""
-        inputs = self.prepare(tuple(t[start:stop] for t in self.inputs))
+        """Prepared inputs, floats in float32, and targets of the rows start..stop-1.
+
+        Raises:
+            DataError: An input holds NaN.
+        """
+        inputs = tuple(self._as_taken(x, start) for x in self.as_prepared(start, stop))
         if isinstance(self.targets, tuple):
             targets: Targets = tuple(t[start:stop] for t in self.targets)
         else:
@@ -63,6 +73,20 @@ class Split:
         if self.names:
             return dict(zip(self.names, inputs, strict=True)), targets
         return list(inputs), targets
+
+    def _as_taken(self, x: Tensor, start: int) -> Tensor:
+        """Inputs as a graph takes them; NumPy's float64 and half precision become float32."""
+        if not x.is_floating_point():
+            return x
+        if (bad := x.isnan()).any():
+            row = start + int(
+                bad.flatten(1).any(1).nonzero()[0] if x.dim() > 1 else bad.nonzero()[0]
+            )
+            raise DataError(
+                f"{self.named}: inputs must be numbers, got NaN in row {row}; drop such rows, or fill "
+                "them in the data factory"
+            )
+        return x.float()
 
     def take(self, index: Tensor) -> Split:
         """The rows that `index` (int64) names, copied, in its order."""

@@ -16,7 +16,7 @@ from paredown.search.collecting import Collected
 from paredown.search.found_ranks import FindRanks, FoundRanks, read_ranks
 from paredown.search.schema import Config
 from paredown.search.space_rules import build_space
-from paredown.search.tasks import Task, load_task
+from paredown.search.tasks import Task, TaskError, load_task
 from paredown.spaces.capabilities import Capabilities, joint
 from paredown.spaces.capture import Captured, capture
 from paredown.spaces.model_map import ModelMap
@@ -112,6 +112,12 @@ def _survey(
         if architectures is None or name == first or name in architectures
     }
     maps = {name: read_model_map(each) for name, each in captured.items()}
+    if not maps[first].layers:
+        reasons = "".join(f"; {each.what}: {each.reason}" for each in maps[first].left_out[:3])
+        raise TaskError(
+            "task.model: a network must have a layer to compress (Linear, Embedding or a convolution), "
+            f"got none in {type(task.module).__name__}{reasons}"
+        )
     offered = joint([capabilities(each) for each in (device, *also)])
     collected = Collected(config, task, captured, maps)
     ranks = FoundRanks(captured, collected, read_ranks(ranks_file))

@@ -5,10 +5,9 @@ Built-in tasks and the user's own come out as the same record, so the search kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,20 +22,27 @@ from paredown.search.metrics import (
     LOSSES,
     Loss,
     Metric,
+    labelled_cross_entropy,
     loss_named,
     metric_named,
     usual_loss,
-    whole_split_metric,
 )
+from paredown.search.output_form import OutputError, OutputForm, read_form
+from paredown.search.own_module import check_values, fit_module, without_wrappers
 from paredown.search.resnet import resnet
 from paredown.search.schema import Cifar10Task, Config, CustomTask, DigitsTask
 from paredown.search.schema_space import Architecture
 from paredown.search.splits import Inputs, Splits
 from paredown.search.user_code import call_factory, load_function
+from paredown.search.user_metrics import UserLoss, whole_split_metric
 
 
 class TaskError(ValueError):
     """The model or weights that a task names cannot be used."""
+
+
+_CLASS_METRICS = ("accuracy", "mean_iou", "perplexity")
+_CLASS_LOSSES = ("cross_entropy", "sequence_cross_entropy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +53,7 @@ class Task:
     the uncompressed reference, and its name is "" where there is only one. `example` holds the
     prepared inputs of one batch of `hardware.batch_size` rows. `loss(outputs, targets)` is a mean
     over the batch; `loss_name` is "cross_entropy", "sequence_cross_entropy", "mse" or an import
-    path.
+    path. `form` is what the modules return. `notices` says what was converted, one sentence each.
     """
 
     name: str
@@ -57,6 +63,8 @@ class Task:
     metric: Metric
     loss: Loss
     loss_name: str
+    form: OutputForm = field(default_factory=OutputForm)
+    notices: tuple[str, ...] = ()
 
     @property
     def module(self) -> nn.Module:
@@ -77,67 +85,95 @@ def load_task(config: Config) -> Task:
         splits = digits_splits(section.seed, section.calibration_images)
     else:
         splits = cifar10_splits(section)
-    return _assemble(config, splits, metric_named("accuracy"), loss_named("cross_entropy"))
-
-
-def load_modules(config: Config) -> dict[str, nn.Module]:
-    """The trained networks of the config's task alone, in eval mode; no data are read."""
-    architectures = config.space.architectures or {"": Architecture()}
-    return {name: _module(config.task, a, name) for name, a in architectures.items()}
-
-
-def _assemble(
-    config: Config,
-    splits: Splits,
-    metric: Metric,
-    loss: Loss,
-    loss_name: str = "cross_entropy",
-) -> Task:
     return Task(
-        name=config.task.name,
-        modules=load_modules(config),
+        name=section.name,
+        modules={name: _built_in(section, own) for name, own in _architectures(config).items()},
         example=_example(splits, config.hardware.batch_size),
         splits=splits,
-        metric=metric,
-        loss=loss,
-        loss_name=loss_name,
+        metric=metric_named("accuracy"),
+        loss=loss_named("cross_entropy"),
+        loss_name="cross_entropy",
     )
+
+
+def _architectures(config: Config) -> Mapping[str, Architecture]:
+    return config.space.architectures or {"": Architecture()}
 
 
 def _load_custom(section: CustomTask, config: Config) -> Task:
     data = call_factory(
         "task.data", section.data, section.code_folder, filled(section.data_kwargs)
     )
-    splits = read_splits(data, section.data, section.calibration_images, section.seed)
-    if ":" in section.metric:
-        goals = {goal.metric: goal.direction for goal in config.goals}
-        metric = whole_split_metric(
-            section.metric_name,
-            goals.get(section.metric_name, "maximize"),
-            load_function("task.metric", section.metric, section.code_folder),
-        )
-    else:
-        metric = metric_named(section.metric)
+    source = f"task.data: {section.data}"
+    splits = read_splits(data, source, section.calibration_images, section.seed)
+    notices = _notices(splits, section)
+    modules: dict[str, nn.Module] = {}
+    for name, own in _architectures(config).items():
+        modules[name], changed = _own_module(section, own, name)
+        notices += changed
+    example = _example(splits, config.hardware.batch_size)
+    # Rows that differ, which a repeated one of the example would not.
+    form = _common_form(modules, splits.calibration.rows(0, 2)[0], section)
     loss_name = section.loss or usual_loss(section.metric)
-    loss = _own_loss(section, loss_name)
-    return _assemble(config, splits, metric, loss, loss_name)
+    return Task(
+        name=section.name,
+        modules=modules,
+        example=example,
+        splits=splits,
+        metric=_metric(section, config, form),
+        loss=_loss(section, loss_name, form),
+        loss_name=loss_name,
+        form=form,
+        notices=tuple(dict.fromkeys(notices)),
+    )
 
 
-def _own_loss(section: CustomTask, loss_name: str) -> Loss:
+def _metric(section: CustomTask, config: Config, form: OutputForm) -> Metric:
+    if ":" not in section.metric:
+        return metric_named(section.metric)
+    directions = {goal.metric: goal.direction for goal in config.goals}
+    function = load_function("task.metric", section.metric, section.code_folder)
+    direction = directions.get(section.metric_name, "maximize")
+    return whole_split_metric(section.metric_name, direction, function, form)
+
+
+def _loss(section: CustomTask, loss_name: str, form: OutputForm) -> Loss:
     if loss_name in LOSSES:
-        return loss_named(loss_name)
-    function = load_function("task.loss", loss_name, section.code_folder)
-    return UserLoss(function)
+        is_labelled = section.metric == "mean_iou" and loss_name == "cross_entropy"
+        return labelled_cross_entropy if is_labelled else loss_named(loss_name)
+    return UserLoss(
+        name=loss_name,
+        function=load_function("task.loss", loss_name, section.code_folder),
+        form=form,
+    )
 
 
-@dataclass(frozen=True)
-class UserLoss:
-    """The user's `function(outputs, targets)`; one output is passed as a tensor, not a tuple."""
-
-    function: Callable[[Any, Any], torch.Tensor]
-
-    def __call__(self, outputs: tuple[torch.Tensor, ...], targets: Any) -> torch.Tensor:
-        return self.function(outputs[0] if len(outputs) == 1 else outputs, targets)
+def _notices(splits: Splits, section: CustomTask) -> list[str]:
+    """What of the data is converted where it is used."""
+    found = []
+    split = splits.search
+    floats = {
+        str(x.dtype).removeprefix("torch.")
+        for x in split.as_prepared(0, 1)
+        if x.is_floating_point()
+    }
+    if floats - {"float32"}:
+        found.append(
+            f"task.data: {section.data}: inputs of {' and '.join(sorted(floats))} are taken as float32"
+        )
+    loss = section.loss or usual_loss(section.metric)
+    target = split.targets
+    if isinstance(target, torch.Tensor) and (
+        section.metric in _CLASS_METRICS or loss in _CLASS_LOSSES
+    ):
+        if target.dtype != torch.int64 and not target.is_floating_point():
+            kind = str(target.dtype).removeprefix("torch.")
+            found.append(f"task.data: {section.data}: class targets of {kind} are taken as int64")
+        if target.dim() == 2 and target.shape[1] == 1:
+            found.append(
+                f"task.data: {section.data}: class targets of shape (rows, 1) are taken as (rows,)"
+            )
+    return found
 
 
 def _example(splits: Splits, batch_size: int) -> Inputs:
@@ -147,27 +183,40 @@ def _example(splits: Splits, batch_size: int) -> Inputs:
     return split.take(index).rows(0, batch_size)[0]
 
 
-def _module(
-    section: DigitsTask | Cifar10Task | CustomTask, own: Architecture, name: str
-) -> nn.Module:
+def _built_in(section: DigitsTask | Cifar10Task, own: Architecture) -> nn.Module:
     if isinstance(section, DigitsTask):
         return trained_digits(section.seed, **_digits_kwargs(own))
-    if isinstance(section, Cifar10Task):
-        module: nn.Module = resnet(own.model or section.model)
-        load_weights(module, own.weights or section.weights)
-        return module.eval()
+    module: nn.Module = resnet(own.model or section.model)
+    load_weights(module, own.weights or section.weights)
+    return module.eval()
+
+
+def _own_module(section: CustomTask, own: Architecture, name: str) -> tuple[nn.Module, list[str]]:
+    named = f"task.model{f' (architecture {name!r})' if name else ''}: {section.model}"
     arguments = filled({**section.kwargs, **own.kwargs})
     made = call_factory("task.model", section.model, section.code_folder, arguments)
-    if not isinstance(made, nn.Module):
-        where = f" (architecture {name!r})" if name else ""
-        raise TaskError(
-            f"task.model{where}: {section.model} must return an nn.Module, got "
-            f"{type(made).__name__}; return the network itself"
-        )
+    module, notices = fit_module(made, named)
     weights = own.weights or section.weights
     if weights is not None:
-        load_weights(made, weights)
-    return made.eval()
+        load_weights(module, weights)
+    check_values(module, named)
+    return module, notices
+
+
+def _common_form(
+    modules: Mapping[str, nn.Module], rows: Inputs, section: CustomTask
+) -> OutputForm:
+    """What all of the networks return."""
+    named = f"task.model: {section.model}"
+    forms = {name: read_form(module, rows, named) for name, module in modules.items()}
+    first = next(iter(forms.values()))
+    for name, form in forms.items():
+        if not form.agrees_with(first):
+            raise OutputError(
+                f"{named}: all architectures must return the same kinds of outputs, got "
+                f"{form.template} from {name!r} and {first.template} from {next(iter(forms))!r}"
+            )
+    return first
 
 
 def _digits_kwargs(own: Architecture) -> dict[str, int]:
@@ -194,6 +243,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
             f"weights must be a safetensors file, got {path}: {error}; "
             "write it with safetensors.torch.save_model"
         ) from error
+    tensors = without_wrappers(tensors, module.state_dict().keys())
     try:
         missing, unexpected = module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:

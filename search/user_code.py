@@ -11,14 +11,12 @@ from types import ModuleType
 from typing import Any
 
 from paredown.compressors.shelf import digest
+from paredown.search.user_calls import INSTALLED, UserCodeError, called
 
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
+__all__ = ["UserCodeError", "call_factory", "code_digest", "load_function"]
+
 _NOT_THEIRS = ("paredown", "__main__")
 """What may lie in the user's folder and is not what their functions are made of."""
-
-
-class UserCodeError(ValueError):
-    """Code that the config names cannot be imported or does not give what it should."""
 
 
 def load_function(key: str, import_path: str, folder: Path) -> Callable[..., Any]:
@@ -29,8 +27,8 @@ def load_function(key: str, import_path: str, folder: Path) -> Callable[..., Any
         folder: Put first on the import path for good, because the user's code may import late.
 
     Raises:
-        UserCodeError: No such module or attribute, another module of that name was imported
-            before, or the attribute cannot be called.
+        UserCodeError: No such module or attribute, the module raises, another one of that name was
+            imported before, or the attribute cannot be called.
     """
     module_name, _, attribute = import_path.partition(":")
     module = _import(module_name, f"{key}: {import_path!r}", folder)
@@ -52,7 +50,7 @@ def call_factory(key: str, import_path: str, folder: Path, arguments: Mapping[st
             with "task.data_kwargs".
 
     Raises:
-        UserCodeError: As `load_function`, or the factory does not take these arguments.
+        UserCodeError: As `load_function`, or the factory does not take these arguments, or raises.
     """
     factory = load_function(key, import_path, folder)
     try:
@@ -65,7 +63,8 @@ def call_factory(key: str, import_path: str, folder: Path, arguments: Mapping[st
         ) from None
     except ValueError:
         pass  # a built-in that does not tell its signature
-    return factory(**arguments)
+    with called(f"{key}: {import_path}"):
+        return factory(**arguments)
 
 
 def code_digest(import_path: str, folder: Path) -> str | None:
@@ -80,7 +79,7 @@ def code_digest(import_path: str, folder: Path) -> str | None:
     for name, module in sorted(sys.modules.items()):
         file = Path(getattr(module, "__file__", None) or "").resolve()
         top = name.partition(".")[0]
-        is_installed = top in _NOT_THEIRS or not _INSTALLED.isdisjoint(file.parts)
+        is_installed = top in _NOT_THEIRS or not INSTALLED.isdisjoint(file.parts)
         is_own = top == package or (file.is_relative_to(place) and not is_installed)
         if is_own and file.suffix == ".py" and file.is_file():
             files[name] = file
@@ -95,8 +94,12 @@ def _import(module_name: str, named: str, folder: Path) -> ModuleType:
         sys.path.insert(0, place)
         importlib.invalidate_caches()
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+        with called(f"{named}: importing {module_name}"):
+            module = importlib.import_module(module_name)
+    except UserCodeError as raised:
+        error = raised.__cause__
+        if not isinstance(error, ModuleNotFoundError):
+            raise
         missing = error.name or module_name
         is_own = module_name == missing or module_name.startswith(f"{missing}.")
         remedy = f"put it into {folder} or set task.code_folder" if is_own else "install it"

@@ -100,6 +100,8 @@ def _verify(verifier: Verifier, folder: Path) -> Verification:
     try:
         return verifier.verify(folder)
     except Exception as error:  # the boundary of one bundle: the others are still to be verified
+        if isinstance(error, ValueError) and type(error).__module__.startswith("paredown."):
+            return broken(folder, str(error)[:600])  # a sentence of ours says it all
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"
         return broken(folder, f"{type(error).__name__} at {place}: {str(error)[:600]}")

@@ -133,7 +133,11 @@ def prepare(
         LatencyError: `latency_file` holds no latency model, or that of another device or kind.
         RankFileError: `ranks_file` holds something else.
     """
-    surveyed = survey(config, ranks_file)
+    return equip(survey(config, ranks_file), latency_file)
+
+
+def equip(surveyed: Surveyed, latency_file: Path | None = None) -> Workbench:
+    """The workbench of a surveyed config, as `prepare`."""
     return _equip(surveyed, tuple(surveyed.captured), latency_file)
 
 

@@ -64,15 +64,15 @@ def capture(module: nn.Module, example: Any) -> Captured:
     Raises:
         CaptureError: Tracing fails, an operator is unknown, or a shape mixes with the batch size.
     """
-    args = _positional(module, example)
+    args, kwargs = _arguments(module, example)
     was_training = {name: m.training for name, m in module.named_modules()}
     module.eval()
     try:
-        program = _export(module, args)
+        program = _export(module, args, kwargs)
     finally:
         for name, m in module.named_modules():
             m.training = was_training[name]
-    leaves = pytree.tree_leaves(args)
+    leaves = pytree.tree_leaves((args, kwargs))
     graph, tensors = _read(program, leaves)
     graph, tensors, folded = fold_norms(prune_dead(_skip_identities(graph)), tensors)
     used = set(graph.tensor_names())
@@ -95,27 +95,37 @@ def as_inputs(graph: Graph, batch: Any) -> list[Tensor]:
     return list(pytree.tree_leaves(batch))
 
 
-def _positional(module: nn.Module, example: Any) -> tuple[Any, ...]:
+def _arguments(module: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The example as arguments of forward, by name only those that it takes in no other way."""
     if isinstance(example, Mapping):
         signature = inspect.signature(module.forward)
         try:
-            return tuple(signature.bind(**example).arguments.values())
+            bound = signature.bind(**example)
         except TypeError as error:
             raise CaptureError(
                 f"inputs must be named as the arguments of {type(module).__name__}.forward"
                 f"{signature}, got {', '.join(example)}: {error}; rename those of the data"
             ) from None
-    return tuple(example) if isinstance(example, tuple | list) else (example,)
+        if unnamed := bound.kwargs.keys() - signature.parameters.keys():
+            raise CaptureError(
+                f"{type(module).__name__}.forward{signature} must name its arguments, got "
+                f"{', '.join(sorted(unnamed))} for the ** one; write them out"
+            )
+        return bound.args, bound.kwargs
+    return (tuple(example) if isinstance(example, tuple | list) else (example,)), {}
 
 
-def _export(module: nn.Module, args: tuple[Any, ...]) -> Any:
+def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     # Tracing with a batch of one would specialise it, so the example is repeated to two.
-    args = pytree.tree_map_only(Tensor, _at_least_two, args)
-    shapes = pytree.tree_map_only(Tensor, lambda t: {0: torch.export.Dim.AUTO}, args)
+    args, kwargs = pytree.tree_map_only(Tensor, _at_least_two, (args, kwargs))
+    shapes = torch.export.ShapesCollection()
+    for tensor in pytree.tree_leaves((args, kwargs)):
+        if isinstance(tensor, Tensor):
+            shapes[tensor] = {0: torch.export.Dim.AUTO}
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            program = torch.export.export(module, args, dynamic_shapes=shapes)
+            program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
             return program.run_decompositions({})
     except Exception as error:  # torch.export raises many types for one fact: it cannot trace this
         raise CaptureError(
@@ -236,16 +246,32 @@ def _batch_multiple(symbol: torch.SymInt) -> Batch:
 def _read_outputs(
     program: Any, names: Mapping[str, str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    spec = program.call_spec.out_spec
-    values = [names[s] for s in program.graph_signature.user_outputs if s is not None]
-    tree = pytree.tree_unflatten(list(range(len(values))), spec)
-    if isinstance(tree, int):
-        return tuple(values), ("",)
+    """Outputs with the batch first, and their places in what the module returns.
+
+    Constants beside them (None, numbers, a parameter as it is) are no outputs of a graph.
+    """
+    nodes = {node.name: node for node in program.graph.nodes}
+    count = len(program.graph_signature.user_outputs)
+    tree = pytree.tree_unflatten(list(range(count)), program.call_spec.out_spec)
     leaves = pytree.tree_flatten_with_path(tree)[0]
-    keys = [
-        ".".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path) for path, _ in leaves
-    ]
-    return tuple(values), tuple(keys)
+    found: dict[str, str] = {}
+    for (path, _), name in zip(leaves, program.graph_signature.user_outputs, strict=True):
+        if _has_batch(nodes.get(name) if isinstance(name, str) else None):
+            keys = (str(getattr(k, "key", getattr(k, "idx", k))) for k in path)
+            found[".".join(keys)] = names[name]
+    if not found:
+        raise CaptureError(
+            "a network must return at least one tensor with the batch first; return the logits"
+        )
+    return tuple(found.values()), tuple(found)
+
+
+def _has_batch(fx_node: Any) -> bool:
+    """Whether a value's first size follows the batch."""
+    value = None if fx_node is None else _value(fx_node)
+    return (
+        isinstance(value, Tensor) and value.dim() > 0 and isinstance(value.shape[0], torch.SymInt)
+    )
 
 
 def _skip_identities(graph: Graph) -> Graph:

@@ -12,8 +12,9 @@ from paredown.search.metrics import (
     loss_named,
     metric_named,
     usual_loss,
-    whole_split_metric,
 )
+from paredown.search.output_form import OutputForm, Rows
+from paredown.search.user_metrics import whole_split_metric
 
 
 def in_batches(metric, outputs, targets, size):
@@ -95,7 +96,10 @@ def test_a_metric_of_the_users_own_sees_the_whole_split():
 
 def test_a_metric_of_the_users_own_gets_all_outputs_and_targets_of_a_model_with_two():
     metric = whole_split_metric(
-        "both", "maximize", lambda o, t: (o[0] == t[0]).float().sum() + len(o)
+        "both",
+        "maximize",
+        lambda o, t: (o[0] == t[0]).float().sum() + len(o),
+        OutputForm((Rows(0), Rows(1))),
     )
     tally = metric.tally()
     for _ in range(2):

@@ -33,6 +33,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.stages: list[str] = []
+        self.notices: list[str] = []
         self.counts: list[int] = []
         self.results: list[RunResult] = []
         self.total = 0
@@ -42,6 +43,9 @@ class Recorder:
 
     def stage(self, text: str) -> None:
         self.stages.append(text)
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
         self.counts.append(done)
