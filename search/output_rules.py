@@ -20,7 +20,7 @@ from paredown.compressors.export.kernels import session
 from paredown.search.bundle_rules import Findings
 from paredown.search.metrics import Metric, Tally
 from paredown.search.onnx_outputs import Outputs, both_outputs, simulated_outputs
-from paredown.search.splits import Split
+from paredown.search.splits import Split, Targets
 from paredown.spaces.functions import QUANTISERS
 
 RELATIVE_ERROR = 1e-4
@@ -209,7 +209,7 @@ class Rerun:
 
 
 def noise_effect(
-    metric: Metric, batches: Iterable[tuple[Outputs, object]], noise: Sequence[float]
+    metric: Metric, batches: Iterable[tuple[Outputs, Targets]], noise: Sequence[float]
 ) -> float:
     """Root mean square, over draws, of the metric's change under noise of these sizes in its outputs.
 

@@ -119,7 +119,7 @@ class Verifier:
         Raises:
             VerificationError: There is no complete card.
         """
-        card = _read_card(folder)
+        card = read_card(folder)
         found = Findings(folder=folder, card=card, predicted=dict(card["predicted"]))
         rules.check_files(found)
         opened = rules.open_bundle(found)
@@ -212,7 +212,12 @@ class Verifier:
         return self._tasks[name]
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of the bundle in `folder`.
+
+    Raises:
+        VerificationError: There is no complete card.
+    """
     path = folder / CARD_FILE
     if not path.is_file():
         raise VerificationError(f"{folder} must hold {CARD_FILE}; give the folder of a bundle")
