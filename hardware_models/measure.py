@@ -9,6 +9,7 @@ All models are measured interleaved: a slow second hits every one alike.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 
 from paredown.hardware_models.time_models import MeasureError as MeasureError
 from paredown.hardware_models.time_models import machine as _machine
-from paredown.hardware_models.time_models import time_interleaved
+from paredown.hardware_models.time_models import time_blocks, time_interleaved, warm_runners
 
 Model = bytes | Path
+
+_ROUNDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +77,26 @@ def measure_ratio(
     threads: int = 1,
     instances: int = 3,
     blocks: int = 100,
+    settled: float = 0.0,
 ) -> MeasuredRatio:
     """Latency of `candidate` over `baseline`, timed in turns on this machine.
 
     A pair is compared block by block, within milliseconds of each other: what slows or speeds the
     machine for longer cancels.
+
+    Args:
+        blocks: At most so many.
+        settled: Fewer blocks do, a fifth at least, once their scatter moves the ratio by no more
+            than this share of it (standard error).
     """
-    ours, theirs = time_interleaved((candidate, baseline), threads, instances, blocks)
+    runners = warm_runners((candidate, baseline), threads, instances)
+    timed_s = np.empty((2 * instances, 0))
+    while timed_s.shape[1] < blocks:
+        more = min(math.ceil(blocks / _ROUNDS), blocks - timed_s.shape[1])
+        timed_s = np.concatenate([timed_s, time_blocks(runners, more)], axis=1)
+        ours, theirs = timed_s.reshape(2, instances, -1)
+        if _relative_error(ours / theirs) <= settled:
+            break
     pairs = np.median(ours / theirs, axis=1)
     return MeasuredRatio(
         ratio=float(pairs.mean()),
@@ -89,6 +105,19 @@ def measure_ratio(
         candidate=_summary(ours),
         baseline=_summary(theirs),
     )
+
+
+def _relative_error(ratios: NDArray[np.float64]) -> float:
+    """Standard error of the mean of medians (instances, blocks), over that mean.
+
+    That of a median of n normal values is 1.2533 of their deviation over the root of n, and their
+    deviation the quartiles' distance over 1.349, which outliers do not move.
+    """
+    instances, blocks = ratios.shape
+    low, high = np.quantile(ratios, (0.25, 0.75), axis=1)
+    errors = 1.2533 * (high - low) / 1.349 / math.sqrt(blocks)
+    mean = np.median(ratios, axis=1).mean()
+    return float(np.sqrt(np.square(errors).sum()) / instances / mean)
 
 
 @functools.cache

@@ -127,16 +127,27 @@ def time_interleaved(
     models: Sequence[bytes | Path], threads: int, instances: int, blocks: int
 ) -> np.ndarray[Any, Any]:
     """Seconds per run (models, instances, blocks), each model in `instances` fresh sessions."""
+    runners = warm_runners(models, threads, instances)
+    return time_blocks(runners, blocks).reshape(len(models), instances, blocks)
+
+
+def warm_runners(models: Sequence[bytes | Path], threads: int, instances: int) -> list[Runner]:
+    """`instances` fresh sessions of every model, in the models' order, ready to be timed."""
     runners = [Runner(model, threads) for model in models for _ in range(instances)]
     for runner in runners:
         runner.warm()
+    return runners
+
+
+def time_blocks(runners: Sequence[Runner], blocks: int) -> np.ndarray[Any, Any]:
+    """Seconds per run (runners, blocks), timed in turns."""
     found = np.empty((len(runners), blocks))
     for block in range(blocks):
         order = range(len(runners))
         # Every other pass runs backwards: no model is always timed after the same neighbour.
         for index in order if block % 2 == 0 else reversed(order):
             found[index, block] = runners[index].block_s()
-    return found.reshape(len(models), instances, blocks)
+    return found
 
 
 def machine(threads: int) -> str:

@@ -1,7 +1,11 @@
-"""The rules a bundle must keep; each notes what it measured and how it was broken."""
+"""The rules on a bundle's files, kernels and latency; each notes what it measured and how it was broken.
+
+Those on its outputs are in `paredown.search.output_rules`.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,21 +21,15 @@ from paredown.compressors.export.kernels import fallbacks, integer_kernels, prom
 from paredown.compressors.export.loading import TENSORS_FILE, load_model
 from paredown.hardware_models.measure import MeasuredRatio, fingerprint, measure_ratio
 from paredown.search.exporting import BUNDLE_FILES, digest_of
-from paredown.search.onnx_outputs import Outputs, both_outputs, run_onnx
-from paredown.search.splits import Split
-from paredown.spaces.functions import QUANTISERS
+from paredown.search.onnx_outputs import run_onnx
 
-RELATIVE_ERROR = 1e-4
-TOP1_AGREEMENT = 0.995
-METRIC_TOLERANCE = 0.003
-_PARITY_ROWS = 256
-_SEED = 11
-_SHARES = ("accuracy", "mean_iou")
 _SIZES = {ONNX_FILE: "onnx_bytes", TENSORS_FILE: "packed_bytes"}
 # More sessions and blocks than a search takes: one bundle is judged, not many ranked.
 SESSIONS = 5
 BLOCKS = 100
-PATIENCE_S = 30.0
+SETTLED = 0.005
+"""A tenth of what sessions of one model differ by: more blocks would say nothing more."""
+PATIENCE_S = 10.0
 _PAUSE_S = 1.0
 
 
@@ -43,13 +41,20 @@ class Findings:
     card: Mapping[str, Any]
     predicted: dict[str, float]
     measured: dict[str, float] = field(default_factory=dict)
+    kernels: dict[str, int] = field(default_factory=dict)
     mismatches: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
     def expect(self, holds: bool, mismatch: str) -> None:
         """Notes the mismatch unless `holds`."""
         if not holds:
             self.mismatches.append(mismatch)
+
+    def note(self, name: str, value: float) -> None:
+        """Keeps a measured figure, if it is a number: files of figures hold no NaN."""
+        if math.isfinite(value):
+            self.measured[name] = value
 
     @property
     def onnx_path(self) -> Path:
@@ -117,74 +122,6 @@ def open_bundle(found: Findings) -> tuple[CompressedModel, ort.InferenceSession]
         return None
 
 
-def has_codes(model: CompressedModel) -> bool:
-    """Whether any activation is 8 bits wide."""
-    return any(node.op in QUANTISERS for node in model.blueprint.graph.nodes)
-
-
-def random_rows(model: CompressedModel) -> Split:
-    """Inputs made up by shape and type: normal floats, zeros and ones for integers."""
-    graph = model.blueprint.graph
-    generator = torch.Generator().manual_seed(_SEED)
-    inputs = []
-    for shape, dtype in zip(graph.input_shapes, graph.input_dtypes, strict=True):
-        size = (_PARITY_ROWS, *shape[1:])
-        kind = getattr(torch, dtype)
-        made = torch.randn(size, generator=generator)
-        inputs.append(made.to(kind) if kind.is_floating_point else (made > 0).to(kind))
-    return Split(inputs=tuple(inputs), targets=torch.zeros(_PARITY_ROWS))
-
-
-def check_parity(model: CompressedModel, test: Split, found: Findings) -> None:
-    """Rule `parity`: without 8-bit activations both runtimes agree up to rounding.
-
-    The largest difference over the largest magnitude, per output, on 256 inputs.
-    """
-    exact = session(found.onnx_path, exact=True)
-    off, size = 0.0, 0.0
-    for outputs, simulated, _ in both_outputs(exact, model, test, _PARITY_ROWS):
-        off = max(off, _largest_difference(outputs, simulated))
-        size = max(size, *(float(value.abs().max()) for value in simulated))
-    relative = off / size if size else off
-    found.measured["relative_error"] = relative
-    found.expect(
-        relative <= RELATIVE_ERROR,
-        f"parity: outputs are off by {relative:.2e} of the largest, at most {RELATIVE_ERROR:.0e}",
-    )
-
-
-def _largest_difference(outputs: Outputs, simulated: Outputs) -> float:
-    pairs = zip(outputs, simulated, strict=True)
-    worst = torch.stack([(a.double() - b.double()).abs().max() for a, b in pairs]).max()
-    # max() would drop a NaN, and a NaN is as wrong as can be.
-    return float("inf") if bool(worst.isnan()) else float(worst)
-
-
-def check_agreement(share: float, found: Findings) -> None:
-    """Rule `agreement`: with 8-bit activations both runtimes choose the same class."""
-    found.measured["top1_agreement"] = share
-    found.expect(
-        share >= TOP1_AGREEMENT,
-        f"agreement: ONNX Runtime and the simulation choose the same class for {share:.2%}, "
-        f"at least {TOP1_AGREEMENT:.1%}",
-    )
-
-
-def check_metric(name: str, value: float, simulated: float, found: Findings) -> None:
-    """Rule `metric`: through ONNX Runtime within 0.3 points of the simulation, on one split.
-
-    Metrics that are no shares may be off by 0.3 % of their value.
-    """
-    found.predicted[f"test_{name}"] = simulated
-    found.measured[f"test_{name}"] = value
-    allowed = METRIC_TOLERANCE * (1.0 if name in _SHARES else abs(simulated))
-    found.expect(
-        abs(value - simulated) <= allowed,
-        f"metric: {name} on the test split is {value:.4f} through ONNX Runtime, "
-        f"{simulated:.4f} +- {allowed:.2g} in the simulation",
-    )
-
-
 def check_kernels(model: CompressedModel, found: Findings) -> None:
     """Rule `kernels`: every layer has its promised integer kernel, and none is missing in number.
 
@@ -193,6 +130,7 @@ def check_kernels(model: CompressedModel, found: Findings) -> None:
     for fallback in fallbacks(found.onnx_path, promises(model.blueprint)):
         found.mismatches.append(f"kernels: {fallback}")
     got = integer_kernels(found.onnx_path)
+    found.kernels = dict(got)
     found.measured["integer_kernels"] = float(sum(got.values()))
     for kernel, count in sorted(found.card["integer_kernels"].items()):
         found.expect(
@@ -201,12 +139,13 @@ def check_kernels(model: CompressedModel, found: Findings) -> None:
 
 
 def check_latency(found: Findings, patience: Patience) -> None:
-    """Rule `latency`: over that of the uncompressed model within the predicted interval.
+    """Warns of a latency over that of the uncompressed model outside the predicted 95 % interval.
 
-    Both are measured in turns. Ratios hold for the machine as it was when latencies were predicted
-    (clocks and neighbours slow small networks more than large ones): where the uncompressed model
-    itself is outside its interval, both are measured again, as long as there is patience left, and
-    a mismatch says so after that.
+    One in twenty right predictions lies outside, so this is no mismatch. Both models are measured in
+    turns. Ratios hold for the machine as it was when latencies were predicted (clocks and neighbours
+    slow small networks more than large ones): where the uncompressed model itself is outside its
+    interval, both are measured again, as long as there is patience left, and the warning says so
+    after that.
     """
     hardware = found.card["hardware"]
     threads = int(hardware["threads"])
@@ -225,6 +164,7 @@ def check_latency(found: Findings, patience: Patience) -> None:
             threads=threads,
             instances=SESSIONS,
             blocks=BLOCKS,
+            settled=SETTLED,
         )
         # A preset knows no machine, so none is waited for.
         is_as_it_was = not hardware["is_timed"] or _is_as_it_was(measured, found)
@@ -242,7 +182,7 @@ def _is_as_it_was(measured: MeasuredRatio, found: Findings) -> bool:
 
 
 def check_ratio(measured: MeasuredRatio, found: Findings) -> None:
-    """The rule `latency` on what was measured."""
+    """Notes what was measured, with a warning where the interval does not hold it."""
     found.measured |= {
         "latency_s": measured.candidate.mean_s,
         "uncompressed_latency_s": measured.baseline.mean_s,
@@ -260,9 +200,9 @@ def check_ratio(measured: MeasuredRatio, found: Findings) -> None:
             f"{1e6 * baseline_s:.0f} us, {1e6 * calm[0]:.0f} to {1e6 * calm[1]:.0f} were "
             "predicted, so verify again when it is"
         )
-    found.expect(
-        low <= measured.ratio <= high,
-        f"latency: {measured.ratio:.3f} of the uncompressed model's "
-        f"({measured.low:.3f} to {measured.high:.3f} over sessions), predicted were "
-        f"{low:.3f} to {high:.3f}{remark}",
-    )
+    if not low <= measured.ratio <= high:
+        found.warnings.append(
+            f"latency: {measured.ratio:.3f} of the uncompressed model's was measured "
+            f"({measured.low:.3f} to {measured.high:.3f} over sessions), predicted with 95 % were "
+            f"{low:.3f} to {high:.3f}{remark}"
+        )

@@ -74,6 +74,7 @@ def search(
         console.print(f"[yellow]note: {escape(remark)}[/yellow]")
     quiet_optuna()
     from paredown.search.live import Display, summary
+    from paredown.search.measured import latencies_outside
     from paredown.search.running import run
 
     with Display(console) as display:
@@ -86,6 +87,8 @@ def search(
         again = f"paredown search {config}{settings} --resume"
         console.print(f"interrupted; go on with: {again}", markup=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
+    if outside := latencies_outside(result.bundles):
+        console.print(f"[yellow]note: {outside}[/yellow]", soft_wrap=True)
     broken = [bundle for bundle in result.bundles if bundle.mismatches]
     for bundle in broken:
         tell(f"bundle {bundle.key} does not hold: {'; '.join(bundle.mismatches)}")

@@ -59,7 +59,7 @@ def export(
             f"--mlflow-run alone, got {given} of them; see: paredown export --help"
         )
     quiet_optuna()
-    from paredown.search.delivering import deliver, find_mlflow_run
+    from paredown.search.delivering import announce_picked, deliver, find_mlflow_run
     from paredown.search.run_record import BUNDLES, read_run
 
     if mlflow_run is not None:
@@ -74,7 +74,11 @@ def export(
     if not chosen:
         tell(f"no model of {run} is on the front yet")
         raise typer.Exit(FAILED)
-    _conclude(deliver(record, chosen, out or run / BUNDLES, Console(highlight=False)))
+    console = Console(highlight=False)
+    found = deliver(record, chosen, out or run / BUNDLES, console)
+    if not whole_front:
+        announce_picked(record, found[0], console)
+    _conclude(found)
 
 
 def verify(
@@ -92,6 +96,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Re-open bundles in a fresh process and hold them against their cards.
+
+    A latency outside its 95 % interval is a warning: one in twenty right predictions is.
 
     Code that a card names runs only if the bundle lies in its run's folder, or with --trust.
     """

@@ -95,7 +95,7 @@ def filled(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def dump_config(config: Config) -> str:
     """YAML that `load_config` reads back as an equal config, from any folder."""
-    plain = config.model_dump(mode="json")
+    plain = config.model_dump(mode="json", by_alias=True)
     rules = plain["space"]["rules"]
     plain["space"]["rules"] = [{k: v for k, v in r.items() if v is not None} for r in rules]
     return _yaml({"name": plain.pop("name"), **plain})

@@ -165,7 +165,8 @@ def _either(listed: str) -> str:
 
 def _unknown_key(path: str, classes: Sequence[type[BaseModel]]) -> str:
     key = path.rpartition(".")[2]
-    known = sorted({name for c in classes for name in c.model_fields})
+    fields = [each for c in classes for each in c.model_fields.items()]
+    known = sorted({field.alias or name for name, field in fields})
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
     return f"is not a key of the config; {hint}"

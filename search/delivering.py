@@ -13,11 +13,13 @@ from rich.table import Table
 from paredown.compressors.export.bundle import CARD_FILE
 from paredown.search.display import show, title_of, unit_of
 from paredown.search.evaluation import Evaluation
+from paredown.search.measured import record_on_card
+from paredown.search.mlflow_models import PICKED, register_picked
 from paredown.search.mlflow_store import TrackingError, default_uri, find_run
 from paredown.search.run_record import BUNDLES, CONFIG, LATENCY, RunRecord
 from paredown.search.schema import Config
 from paredown.search.tables import plain_table
-from paredown.search.verification import Verification, VerificationError
+from paredown.search.verification import Verification, VerificationError, check_of
 
 _RUNS = Path("runs")
 
@@ -76,7 +78,35 @@ def deliver(
             waiting.append(evaluation)
     if waiting:
         _export(record, waiting, out, config, console)
-    return verify([out / evaluation.key for evaluation in chosen], console, config)
+    found = verify([out / evaluation.key for evaluation in chosen], console, config)
+    for verification in found:
+        record_on_card(verification.folder, check_of(verification))
+    return found
+
+
+def announce_picked(record: RunRecord, verification: Verification, console: Console) -> None:
+    """Gives the alias `picked` to a model taken out of a run that registers its models.
+
+    What keeps MLflow from it is said and ends nothing: the bundle is written.
+    """
+    from paredown.search.config import load_config, tracking_uri
+
+    config = load_config(record.folder / CONFIG)
+    name = config.tracking.register_as
+    if name is None or not verification.ok:
+        return
+    uri = tracking_uri(config) or default_uri(record.folder)
+    try:
+        version = register_picked(uri, name, record.folder, verification.key, verification.folder)
+    except (OSError, TrackingError) as error:
+        why = str(error).replace(uri, config.tracking.uri or uri)
+        console.print(f"MLflow did not take the model: {why}", markup=False, soft_wrap=True)
+        return
+    if version is None:
+        said = "has no run in MLflow, so it is not registered"
+    else:
+        said = f"is {name} version {version} in MLflow: models:/{name}@{PICKED}"
+    console.print(f"{verification.key} {said}", markup=False, soft_wrap=True)
 
 
 def _export(
@@ -150,6 +180,8 @@ def _print(verification: Verification, console: Console) -> None:
     console.print(measured_table(verification))
     for mismatch in verification.mismatches:
         console.print(f"  [red]✗ {escape(mismatch)}[/red]", soft_wrap=True)
+    for warning in verification.warnings:
+        console.print(f"  [yellow]warning: {escape(warning)}[/yellow]", soft_wrap=True)
     for unchecked in verification.unchecked:
         console.print(f"  [yellow]not checked: {escape(unchecked)}[/yellow]", soft_wrap=True)
     console.print()

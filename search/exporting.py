@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from paredown.compressors.export.bundle import (
     ONNX_FILE,
     copy_bundle,
     write_bundle,
+    write_card,
 )
 from paredown.compressors.export.kernels import promised_kernels
 from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE
@@ -103,11 +103,11 @@ def _write(workbench: Workbench, evaluation: Evaluation, base: Evaluation, folde
         "integer_kernels": dict(promised_kernels(model.blueprint))
     }
     written = write_bundle(folder / evaluation.key, model, evaluation.candidate, card)
-    # Not for the table of figures in README.md; a bundle without them is refused by `verify`.
+    # Known only now; a bundle without them is refused by `verify`.
     card["files"] = {name: digest_of(written / name) for name in BUNDLE_FILES}
     card["uncompressed"]["onnx_sha256"] = digest_of(folder / base.key / ONNX_FILE)
     card["config_yaml"] = card_config(workbench.config)
-    _replace(written / CARD_FILE, json.dumps(card, indent=2, allow_nan=False) + "\n")
+    write_card(written, card)
     return written
 
 
@@ -187,9 +187,3 @@ def is_written(folder: Path, config_yaml: str) -> bool:
         (folder / name).is_file() and digest_of(folder / name) == files.get(name)
         for name in BUNDLE_FILES
     )
-
-
-def _replace(path: Path, text: str) -> None:
-    written = path.with_suffix(".new")
-    written.write_text(text, encoding="utf-8")
-    os.replace(written, path)

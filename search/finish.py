@@ -16,6 +16,7 @@ from paredown.search.display import Outline
 from paredown.search.evaluation import UNCOMPRESSED, reference
 from paredown.search.exporting import export
 from paredown.search.ledger import Ledger
+from paredown.search.measured import logged_bundles, measured_front, member_json, record_on_card
 from paredown.search.pictures import decision_png, front_png, progress_png
 from paredown.search.plots import front_figure, parallel_figure, progress_figure, write_html
 from paredown.search.report import BundleCheck, RunSummary, write_report
@@ -40,7 +41,8 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
     ledger.tracker.drain()
     own = tuple(e for e in ledger.evaluations if e.rung == ledger.front.rung)
     base = reference(own, UNCOMPRESSED) or workbench.evaluate_uncompressed(rung=1)
-    written = []
+    register_as = workbench.config.tracking.register_as
+    written, failed = [], []
     for member in ledger.front.members:
         try:
             written.append(export(workbench, member, folder / BUNDLES, base))
@@ -49,16 +51,18 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
                 raise
             _log.exception("exporting %s failed", member.key)
             why = f"exporting it failed, {type(error).__name__}: {str(error)[:600]}"
-            yield _check(broken(folder / BUNDLES / member.key, why), folder)
-    whole = []
+            failed.append(_check(broken(folder / BUNDLES / member.key, why), folder))
+            yield failed[-1]
+    checks = list(failed)
     try:
         for verification in verify_each(written, TaskSource(config=workbench.config)):
-            if verification.ok:
-                whole.append(verification)
-            yield _check(verification, folder)
+            check = _check(verification, folder)
+            record_on_card(verification.folder, check)
+            checks.append(check)
+            yield check
     finally:
-        for verification in whole:
-            ledger.tracker.log_bundle(verification.key, verification.folder)
+        for bundle in logged_bundles(ledger.front, checks, folder, register_as):
+            ledger.tracker.log_bundle(bundle)
 
 
 def _check(verification: Verification, folder: Path) -> BundleCheck:
@@ -93,8 +97,10 @@ def write_pages(
     Args:
         told: Sentences for it beside its own.
     """
-    members = [member.to_json() for member in ledger.front.members]
-    write_text_whole(folder / "front.json", json.dumps(members, indent=1))
+    by_key = {check.key: check for check in checks}
+    measured = measured_front(ledger.goals, ledger.front.members, checks)
+    members = [member_json(m, by_key.get(m.key), measured) for m in ledger.front.members]
+    write_text_whole(folder / "front.json", json.dumps(members, indent=1, allow_nan=False))
     notes = [workbench.cost_models.latency_model.source, *workbench.caveats]
     notes += told
     if workbench.config.search.engine == "ray":

@@ -128,6 +128,12 @@ class Display:
         ):
             self._console.print(plain_line(progress, evaluation), soft_wrap=True)
 
+    def verified(self, check: object, done: int, total: int) -> None:
+        """The `done`-th of `total` models of the front was exported and verified."""
+        self._progress.stage = f"verified {done}/{total}"
+        if not self._console.is_terminal and (done % _PLAIN_EVERY == 0 or done == total):
+            self._console.print(f"{clock_text(self._progress.elapsed_s)}  verified {done}/{total}")
+
     def finished(self, result: Outcome) -> None:
         """The search is over; the panel goes, the caller prints the summary."""
         self._live.stop()

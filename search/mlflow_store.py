@@ -1,4 +1,4 @@
-"""MLflow's store of a run folder: connecting, finding a run again, serving the page, models."""
+"""MLflow's store of a run folder: connecting, finding a run again, serving the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +19,6 @@ from paredown.search.sqlite_store import make_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
 
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -145,61 +143,3 @@ def _check_is_free(port: int) -> None:
             raise TrackingError(
                 f"the port must be free, got {port}: {error.strerror}; take another with --port"
             ) from None
-
-
-def log_onnx_model(
-    client: MlflowClient, run_id: str, bundle: Path, key: str, register_as: str | None
-) -> str:
-    """Log `bundle`/model.onnx as an ONNX model of the run; its MLflow model id.
-
-    What `mlflow.onnx.log_model` does, but through a client with an explicit run, so that no global
-    state of MLflow is touched. Nothing is pickled: the flavour stores the ONNX file itself.
-    """
-    import mlflow.onnx
-    import onnx
-    import onnxruntime
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
-
-    experiment_id = client.get_run(run_id).info.experiment_id
-    # A run without a model may have the beginning of one: of a process that was killed meanwhile.
-    begun = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
-    logged = next(iter(begun), None) or client.create_logged_model(
-        experiment_id, name=f"paredown-{key}", source_run_id=run_id, tags={KEY_TAG: key}
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model"
-        mlflow.onnx.save_model(
-            onnx.load(bundle / "model.onnx"),
-            folder,
-            mlflow_model=Model(
-                artifact_path=logged.artifact_location,
-                model_uuid=logged.model_id,
-                run_id=run_id,
-                model_id=logged.model_id,
-            ),
-            # Named here, as MLflow would otherwise load the model in a new process to infer them.
-            pip_requirements=[
-                f"onnx=={onnx.__version__}",
-                f"onnxruntime=={onnxruntime.__version__}",
-            ],
-            onnx_execution_providers=["CPUExecutionProvider"],
-            save_as_external_data=False,
-        )
-        client.log_model_artifacts(logged.model_id, str(folder))
-    client.finalize_logged_model(logged.model_id, "READY")
-    if register_as is not None:
-        _register(client, register_as, logged, run_id)
-    # Last, as the run's having a model says that all of this is done.
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return str(logged.model_id)
-
-
-def _register(client: MlflowClient, name: str, logged: LoggedModel, run_id: str) -> None:
-    if not client.search_registered_models(filter_string=f"name = '{name}'"):
-        client.create_registered_model(name)
-    # A database looks a `models:/` source up in MLflow's global store, not in its own; a server
-    # takes nothing else for a local folder.
-    is_server = client.tracking_uri.startswith("http")
-    source = f"models:/{logged.model_id}" if is_server else logged.artifact_location
-    client.create_model_version(name, source=source, run_id=run_id, model_id=logged.model_id)

@@ -18,7 +18,7 @@ PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 
 # MLflow refuses longer tags (MAX_TAG_VAL_LENGTH in mlflow/utils/validation.py, 3.17).
-_LONGEST_TAG = 8000
+LONGEST_TAG = 8000
 
 
 def child_tags(evaluation: Evaluation, parent_run_id: str) -> dict[str, str]:
@@ -56,7 +56,7 @@ def child_note(evaluation: Evaluation, outline: Outline, run_id: str) -> str:
         lines += ["Failed:", "", "```", evaluation.error[:2000], "```"]
     else:
         lines += ["Export it:", "", "```", f"paredown export --mlflow-run {run_id}", "```"]
-    return "\n".join(lines)[:_LONGEST_TAG]
+    return "\n".join(lines)[:LONGEST_TAG]
 
 
 def parent_note(
@@ -85,7 +85,7 @@ def parent_note(
     kept: list[str] = []
     for row in rows:
         used += len(row) + 1
-        if used > _LONGEST_TAG:
+        if used > LONGEST_TAG:
             tail.insert(0, f"and {len(rows) - len(kept)} more")
             break
         kept.append(row)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from paredown.search.display import Outline, name_of
 from paredown.search.evaluation import Evaluation
-from paredown.search.mlflow_store import connect, experiment_id_of, log_onnx_model
+from paredown.search.mlflow_models import PICKED, LoggedBundle, log_onnx_model, register
+from paredown.search.mlflow_store import connect, experiment_id_of
 from paredown.search.mlflow_text import (
     FOLDER_TAG,
     KEY_TAG,
@@ -124,11 +126,29 @@ class MlflowWriter:
         for path in paths:
             self._client.log_artifact(self._parent, str(path))
 
-    def log_bundle(self, key: str, folder: Path, register_as: str | None) -> None:
-        run_id = self._child_of(key)
-        self._client.log_artifacts(run_id, str(folder), "bundle")
-        if not self._has_model(run_id):
-            log_onnx_model(self._client, run_id, folder, key, register_as)
+    def log_bundle(self, bundle: LoggedBundle) -> None:
+        from mlflow.entities import RunTag
+
+        run_id, model_id = self._child_of(bundle.key), None
+        if bundle.holds:
+            self._client.log_artifacts(run_id, str(bundle.folder), "bundle")
+            model_id = log_onnx_model(self._client, run_id, bundle.folder, bundle.key)
+            self._client.set_logged_model_tags(model_id, dict(bundle.tags))
+        # With the model's id they are the model's figures as well as the run's.
+        self._client.log_batch(
+            run_id,
+            metrics=_metrics(bundle.metrics, self._rung_of(bundle.key), model_id),
+            tags=[RunTag(name, value) for name, value in bundle.tags.items()],
+        )
+        if model_id is not None and bundle.register_as is not None:
+            tags = {KEY_TAG: bundle.key, **bundle.tags}
+            version = register(self._client, bundle.register_as, model_id, tags)
+            if bundle.is_picked:
+                name = bundle.register_as
+                self._client.set_registered_model_alias(name, PICKED, version)
+
+    def _rung_of(self, key: str) -> int:
+        return max(e.rung for e in self._evaluations.values() if e.key == key)
 
     def _child_of(self, key: str) -> str:
         """The run of a candidate, written now if it had none: above `max_children` most have not."""
@@ -137,10 +157,6 @@ class MlflowWriter:
                 max((e for e in self._evaluations.values() if e.key == key), key=lambda e: e.rung)
             )
         return self._children[key]
-
-    def _has_model(self, run_id: str) -> bool:
-        outputs = self._client.get_run(run_id).outputs
-        return outputs is not None and bool(outputs.model_outputs)
 
     def finish(self, status: Status) -> None:
         self.catch_up()
@@ -222,9 +238,11 @@ class MlflowWriter:
         return {"columns": columns, "data": rows}
 
 
-def _metrics(values: dict[str, float], step: int) -> list[Any]:
+def _metrics(values: Mapping[str, float], step: int, model_id: str | None = None) -> list[Any]:
     from mlflow.entities import Metric
 
     now_ms = int(time.time() * 1000)
     # MLflow refuses "@" in a name.
-    return [Metric(n.replace("@", "/"), v, now_ms, step) for n, v in values.items()]
+    return [
+        Metric(n.replace("@", "/"), v, now_ms, step, model_id=model_id) for n, v in values.items()
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import onnxruntime as ort
 import torch
@@ -29,16 +30,30 @@ def onnx_outputs(
         yield run_onnx(session, graph, as_inputs(graph, batch)), targets
 
 
+def simulated_outputs(
+    model: CompressedModel, split: Split, rows: int | None = None
+) -> Iterator[tuple[Outputs, Targets]]:
+    """As `onnx_outputs`, from our own run of the compressed model."""
+    for batch, targets in split.batches(_CHUNK_ROWS, rows):
+        yield _simulated(model, as_inputs(model.blueprint.graph, batch)), targets
+
+
 def both_outputs(
     session: ort.InferenceSession, model: CompressedModel, split: Split, rows: int | None = None
 ) -> Iterator[tuple[Outputs, Outputs, Targets]]:
-    """As `onnx_outputs`, with the simulation's outputs second."""
+    """As `onnx_outputs`, with the simulation's outputs second; the two run side by side."""
     graph = model.blueprint.graph
-    for batch, targets in split.batches(_CHUNK_ROWS, rows):
-        inputs = as_inputs(graph, batch)
-        with torch.no_grad():
-            simulated = model([channels_last(x) for x in inputs])
-        yield run_onnx(session, graph, inputs), simulated, targets
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        for batch, targets in split.batches(_CHUNK_ROWS, rows):
+            inputs = as_inputs(graph, batch)
+            through = beside.submit(run_onnx, session, graph, inputs)
+            simulated = _simulated(model, inputs)
+            yield through.result(), simulated, targets
+
+
+def _simulated(model: CompressedModel, inputs: Sequence[Tensor]) -> Outputs:
+    with torch.no_grad():
+        return model([channels_last(x) for x in inputs])
 
 
 def run_onnx(session: ort.InferenceSession, graph: Graph, inputs: Sequence[Tensor]) -> Outputs:

@@ -20,7 +20,8 @@ from paredown.spaces.model_map import LeftOut
 class BundleCheck:
     """What verifying one bundle found: metrics predicted and measured, and rules broken.
 
-    `unchecked` says which rules could not be checked, and why.
+    `warnings` say what does not keep to a prediction (a latency outside its interval), `unchecked`
+    which rules could not be checked, and why; `kernels` counts the runtime's integer kernels.
     """
 
     key: str
@@ -28,7 +29,9 @@ class BundleCheck:
     predicted: Mapping[str, float]
     measured: Mapping[str, float]
     mismatches: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+    kernels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:

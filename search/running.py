@@ -50,6 +50,8 @@ class Watcher(Protocol):
         self, evaluation: Evaluation, front: Front, hypervolume: float, done: int
     ) -> None: ...
 
+    def verified(self, check: BundleCheck, done: int, total: int) -> None: ...
+
     def finished(self, result: RunResult) -> None: ...
 
 
@@ -66,6 +68,9 @@ class Silent:
         return None
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
+        return None
+
+    def verified(self, check: BundleCheck, done: int, total: int) -> None:
         return None
 
     def finished(self, result: RunResult) -> None:
@@ -212,9 +217,11 @@ class _Sitting:
                 return stopped
             # Before the export: whatever befalls that, the search has its report.
             self._write_pages(stopped, ())
-            watch.stage(f"exporting and verifying {len(ledger.front.members)} models")
-            for check in export_front(workbench, ledger, self._folder):
+            total = len(ledger.front.members)
+            watch.stage(f"exporting and verifying {total} models")
+            for done, check in enumerate(export_front(workbench, ledger, self._folder), 1):
                 self.checks.append(check)
+                watch.verified(check, done, total)
         except KeyboardInterrupt:
             return INTERRUPTED
         return stopped

@@ -32,6 +32,15 @@ def _run_name(value: str) -> str:
     return value
 
 
+def _registered_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]*", value):
+        raise ValueError(
+            "must be letters, digits, spaces, '.', '_' and '-', and start with a letter or a digit: "
+            "it names a model in MLflow's registry"
+        )
+    return value
+
+
 class SearchSection(Section):
     """How candidates are proposed and evaluated."""
 
@@ -85,6 +94,13 @@ class TrackingSection(Section):
     experiment: str | None = Field(None, description="Experiment; null: the config's name.")
     max_children: int = Field(
         1000, ge=0, description="Above this only front, references and failures become runs."
+    )
+    # pydantic's classes have a method `register`.
+    register_as: Annotated[str, AfterValidator(_registered_name)] | None = Field(
+        None,
+        alias="register",
+        description="Registered model whose versions the models of the front become, with the alias "
+        "'picked' for one; null: none is registered.",
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from paredown.search.display import Outline
 from paredown.search.evaluation import Evaluation
+from paredown.search.mlflow_models import LoggedBundle
 from paredown.search.mlflow_store import default_uri, load_mlflow
 from paredown.search.mlflow_writer import MlflowWriter, Status, TrackingPlace
 from paredown.search.pareto import Front
@@ -66,9 +67,9 @@ class Tracker:
         """Attach files to the search's run, as they are when the writer comes to them."""
         self._submit("files", lambda: self._writer.log_files(tuple(paths)))
 
-    def log_bundle(self, key: str, folder: Path, register_as: str | None = None) -> None:
-        """Attach a bundle to its evaluation's run and log its ONNX file as a model."""
-        self._submit(f"bundle {key}", lambda: self._writer.log_bundle(key, folder, register_as))
+    def log_bundle(self, bundle: LoggedBundle) -> None:
+        """Attach what verifying found to the evaluation's run; a bundle that holds becomes a model."""
+        self._submit(f"bundle {bundle.key}", lambda: self._writer.log_bundle(bundle))
 
     def drain(self, timeout_s: float = 60.0) -> None:
         """Wait until all given so far is written or refused, MLflow is away, or time is up."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from paredown.compressors.export.bundle import CARD_FILE, ONNX_FILE
 from paredown.compressors.export.kernels import session
 from paredown.compressors.export.loading import load_model
 from paredown.search import bundle_rules as rules
+from paredown.search import output_rules
 from paredown.search.bundle_rules import Findings
 from paredown.search.bundle_task import NoTask, TaskSource
-from paredown.search.metrics import Tally
+from paredown.search.metrics import Metric, Tally
 from paredown.search.onnx_outputs import both_outputs, onnx_outputs
 from paredown.search.report import BundleCheck
 from paredown.search.splits import Split
@@ -51,9 +52,11 @@ class Verification:
 
     `measured` holds `test_<metric>` through ONNX Runtime, `uncompressed_test_<metric>`, for means
     over samples `test_difference` with its `test_difference_error` (standard error of the paired
-    difference), and costs by name; `predicted` is the card's, with `test_<metric>` as our own
-    simulation gives it. Every mismatch starts with its rule: files, bytes, content, loading,
-    parity, agreement, metric, kernels or latency. `unchecked` says what could not be, and why.
+    difference), and costs by name; `kernels` the integer kernels of the runtime's graph; `predicted`
+    is the card's, with `test_<metric>` as our own simulation gives it. Every mismatch starts with
+    its rule: files, bytes, content, loading, parity, agreement, metric or kernels. `warnings` say
+    what does not keep to a prediction and breaks no rule: a latency outside its 95 % interval.
+    `unchecked` says what could not be checked, and why.
     """
 
     folder: Path
@@ -61,7 +64,9 @@ class Verification:
     predicted: Mapping[str, float]
     measured: Mapping[str, float]
     mismatches: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+    kernels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -76,7 +81,7 @@ class Verification:
     def from_json(cls, plain: Mapping[str, Any]) -> Verification:
         """The verification that `to_json` wrote."""
         fields = {name: plain[name] for name in cls.__dataclass_fields__}
-        fields |= {name: tuple(fields[name]) for name in ("mismatches", "unchecked")}
+        fields |= {name: tuple(fields[name]) for name in ("mismatches", "warnings", "unchecked")}
         return cls(**(fields | {"folder": Path(plain["folder"])}))
 
 
@@ -88,7 +93,9 @@ def check_of(verification: Verification) -> BundleCheck:
         predicted=verification.predicted,
         measured=verification.measured,
         mismatches=verification.mismatches,
+        warnings=verification.warnings,
         unchecked=verification.unchecked,
+        kernels=verification.kernels,
     )
 
 
@@ -112,7 +119,7 @@ class Verifier:
         Raises:
             VerificationError: There is no complete card.
         """
-        card = _read_card(folder)
+        card = read_card(folder)
         found = Findings(folder=folder, card=card, predicted=dict(card["predicted"]))
         rules.check_files(found)
         opened = rules.open_bundle(found)
@@ -130,7 +137,9 @@ class Verifier:
             predicted=found.predicted,
             measured=found.measured,
             mismatches=tuple(found.mismatches),
+            warnings=tuple(found.warnings),
             unchecked=tuple(found.unchecked),
+            kernels=found.kernels,
         )
 
     def _check_outputs(
@@ -141,27 +150,32 @@ class Verifier:
             task, test = self._task(found)
         except NoTask as refusal:
             found.unchecked.append(f"metric: {refusal}")
-            if not rules.has_codes(model):
-                rules.check_parity(model, rules.random_rows(model), found)
+            output_rules.check_outputs(running, model, output_rules.random_rows(model), found)
             return None
-        metric = task.metric
-        through, simulation = metric.tally(), metric.tally()
+        return self._check_metric(running, model, task.metric, test, found)
+
+    def _check_metric(
+        self,
+        running: ort.InferenceSession,
+        model: CompressedModel,
+        metric: Metric,
+        test: Split,
+        found: Findings,
+    ) -> Tally:
+        through, simulation, gap = metric.tally(), metric.tally(), output_rules.OutputGap()
         agreed: list[Tensor] = []
         for outputs, simulated, targets in both_outputs(running, model, test, self._rows):
             through.add(outputs, targets)
             simulation.add(simulated, targets)
+            gap.add(outputs, simulated)
             if metric.name == "accuracy":
                 agreed.append((outputs[0].argmax(1) == simulated[0].argmax(1)).float().flatten())
-        if not rules.has_codes(model):
-            rules.check_parity(model, test, found)
-        elif agreed:
-            rules.check_agreement(float(torch.cat(agreed).mean()), found)
-        else:
-            found.unchecked.append(
-                f"agreement: is held where the metric is accuracy, here it is {metric.name}; with "
-                "8-bit activations that metric alone was compared"
-            )
-        rules.check_metric(metric.name, through.value(), simulation.value(), found)
+        if agreed:
+            found.note("top1_agreement", float(torch.cat(agreed).mean()))
+        output_rules.check_parity(model, test, found)
+        output_rules.check_agreement(gap, found)
+        rerun = output_rules.Rerun(model=model, split=test, rows=self._rows, noise=gap.noise)
+        output_rules.check_metric(through, simulation, rerun, found)
         return through
 
     def _compare(self, tally: Tally, found: Findings) -> None:
@@ -198,7 +212,12 @@ class Verifier:
         return self._tasks[name]
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of the bundle in `folder`.
+
+    Raises:
+        VerificationError: There is no complete card.
+    """
     path = folder / CARD_FILE
     if not path.is_file():
         raise VerificationError(f"{folder} must hold {CARD_FILE}; give the folder of a bundle")

@@ -30,6 +30,8 @@ CANDIDATE_FILE = "candidate.json"
 CARD_FILE = "card.json"
 README_FILE = "README.md"
 
+_FIGURES, _RUN = "## Figures\n\n", "\n\n## Run it\n"
+_NO_FIGURES = ("files", "config_yaml")
 _README = """# {title}
 
 {summary}
@@ -99,6 +101,24 @@ def _staged(target: Path) -> Iterator[Path]:
         _put_in_place(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Replaces the card of the bundle in `folder`, in one step, and the figures in its README."""
+    text = json.dumps(card, indent=2, allow_nan=False) + "\n"
+    _replace(folder / CARD_FILE, text)
+    readme = folder / README_FILE
+    if readme.is_file():
+        head, _, rest = readme.read_text(encoding="utf-8").partition(_FIGURES)
+        _, end, tail = rest.partition(_RUN)
+        figures = {name: entry for name, entry in card.items() if name not in _NO_FIGURES}
+        _replace(readme, f"{head}{_FIGURES}{_figures(figures)}{end}{tail}")
+
+
+def _replace(path: Path, text: str) -> None:
+    written = path.with_suffix(".new")
+    written.write_text(text, encoding="utf-8")
+    os.replace(written, path)
 
 
 def copy_bundle(source: Path, folder: Path) -> Path:
@@ -186,6 +206,8 @@ def _flat(card: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list):
+        return _shown("; ".join(map(str, value)) or "none")
     return str(value).replace("|", "\\|")
 
 

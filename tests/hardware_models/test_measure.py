@@ -79,11 +79,41 @@ def test_a_raised_clock_and_other_work_leave_latencies_as_they_are(monkeypatch):
         return sessions[:, :instances, None] * speed * delays
 
     monkeypatch.setattr(measure, "time_interleaved", interleaved)
+    monkeypatch.setattr(measure, "warm_runners", lambda *_: [])
+    monkeypatch.setattr(
+        measure, "time_blocks", lambda _, blocks: interleaved([0, 1], 1, 3, blocks).reshape(6, -1)
+    )
     found = measure_ratio(b"", b"", blocks=101)
     assert found.ratio == pytest.approx(0.525)
     assert (found.low, found.high) == pytest.approx((0.5, 0.55))
     (alone,) = measure_latencies([b""], blocks=101)
     assert alone.mean_s == pytest.approx(2.1e-3 * 1.2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("scatter", "settled", "fewest", "most"),
+    [
+        (0.0, 0.0, 20, 20),  # all blocks alike: more of them say nothing
+        (0.01, 0.0, 100, 100),
+        (0.01, 0.005, 20, 20),  # 0.01 x sqrt(2) x 1.2533 / sqrt(20 x 3) is 0.0023
+        (0.06, 0.005, 100, 100),  # 0.007 after 80 blocks
+        (0.03, 0.004, 40, 80),  # 0.0069 after 20 blocks, 0.0034 after 80
+    ],
+)
+def test_blocks_are_timed_until_they_change_nothing(monkeypatch, scatter, settled, fewest, most):
+    generator = np.random.default_rng(5)
+    timed = []
+
+    def time_blocks(runners, count):
+        timed.append(count)
+        noise = 1 + scatter * generator.standard_normal((6, count))
+        return np.array([[2e-3]] * 3 + [[4e-3]] * 3) * noise
+
+    monkeypatch.setattr(measure, "warm_runners", lambda *_: [])
+    monkeypatch.setattr(measure, "time_blocks", time_blocks)
+    found = measure_ratio(b"", b"", blocks=100, settled=settled)
+    assert fewest <= sum(timed) <= most
+    assert found.ratio == pytest.approx(0.5, rel=0.03)
 
 
 def test_the_fingerprint_tells_threads_apart():

@@ -1,4 +1,4 @@
-"""The rules a bundle must keep, on numbers made up by hand."""
+"""The latency of a bundle against its interval, on numbers made up by hand."""
 
 from __future__ import annotations
 
@@ -13,46 +13,17 @@ from paredown.search import bundle_rules
 from paredown.search.bundle_rules import (
     Findings,
     Patience,
-    check_agreement,
     check_latency,
-    check_metric,
     check_ratio,
 )
 
 
-@pytest.mark.parametrize(
-    ("name", "simulated", "value", "is_found"),
-    [
-        ("accuracy", 0.9, 0.9029, False),
-        ("accuracy", 0.9, 0.9031, True),
-        ("mse", 20.0, 20.05, False),
-        ("mse", 20.0, 20.07, True),
-        ("perplexity", 20.0, float("nan"), True),
-    ],
-)
-def test_a_metric_may_be_off_by_a_third_of_a_point(
-    name: str, simulated: float, value: float, is_found: bool
-) -> None:
-    found = Findings(folder=Path(), card={}, predicted={})
-
-    check_metric(name, value, simulated, found)
-
-    assert [mismatch.split(":")[0] for mismatch in found.mismatches] == ["metric"] * is_found
-
-
-def rules_broken(found: Findings) -> list[str]:
-    return [mismatch.split(":")[0] for mismatch in found.mismatches]
+def warned_of(found: Findings) -> list[str]:
+    return [warning.split(":")[0] for warning in found.warnings]
 
 
 PRICED = {"uncompressed": {"latency_s": 1.0, "latency_low_s": 0.9, "latency_high_s": 1.1}}
 """What a card says of an uncompressed model that takes a second."""
-
-
-@pytest.mark.parametrize(("share", "is_found"), [(1.0, False), (0.995, False), (0.9949, True)])
-def test_half_a_percent_of_the_classes_may_differ(share: float, is_found: bool) -> None:
-    found = Findings(folder=Path(), card={}, predicted={})
-    check_agreement(share, found)
-    assert rules_broken(found) == ["agreement"] * is_found
 
 
 @pytest.mark.parametrize(
@@ -65,7 +36,7 @@ def test_half_a_percent_of_the_classes_may_differ(share: float, is_found: bool) 
         (0.26, 0.28, 0.29, True),
     ],
 )
-def test_a_latency_is_wrong_where_its_mean_is_outside_the_interval(
+def test_a_latency_is_warned_of_where_its_mean_is_outside_the_interval(
     low: float, ratio: float, high: float, is_found: bool
 ) -> None:
     predicted = {"latency_ratio_low": 0.3, "latency_ratio_high": 0.7}
@@ -74,7 +45,9 @@ def test_a_latency_is_wrong_where_its_mean_is_outside_the_interval(
 
     check_ratio(MeasuredRatio(ratio=ratio, low=low, high=high, candidate=one, baseline=one), found)
 
-    assert rules_broken(found) == ["latency"] * is_found
+    assert found.mismatches == []
+    assert warned_of(found) == ["latency"] * is_found
+    assert all(f"{ratio:.3f} of the uncompressed" in warning for warning in found.warnings)
     assert found.measured["latency_ratio_high"] == high
 
 
@@ -82,7 +55,7 @@ def test_a_latency_is_wrong_where_its_mean_is_outside_the_interval(
     ("baseline_s", "ratio", "is_told"),
     [(1.5, 0.8, True), (0.5, 0.2, True), (1.1, 0.8, False), (0.9, 0.2, False)],
 )
-def test_a_wrong_latency_is_told_with_a_machine_that_is_not_as_it_was(
+def test_a_missed_latency_is_told_with_a_machine_that_is_not_as_it_was(
     baseline_s: float, ratio: float, is_told: bool
 ) -> None:
     predicted = {"latency_ratio_low": 0.3, "latency_ratio_high": 0.7}
@@ -92,8 +65,8 @@ def test_a_wrong_latency_is_told_with_a_machine_that_is_not_as_it_was(
     measured = MeasuredRatio(ratio=ratio, low=ratio, high=ratio, candidate=one, baseline=one)
     check_ratio(measured, found)
 
-    assert rules_broken(found) == ["latency"]
-    assert ("verify again" in found.mismatches[0]) == is_told
+    assert warned_of(found) == ["latency"]
+    assert ("verify again" in found.warnings[0]) == is_told
 
 
 @pytest.mark.parametrize(
@@ -136,4 +109,4 @@ def test_a_latency_is_measured_again_until_the_machine_is_as_it_was(
 
     assert len(baselines_s) - len(waiting) == measured_times
     assert found.measured["uncompressed_latency_s"] == baselines_s[measured_times - 1]
-    assert rules_broken(found) == []
+    assert found.mismatches == found.warnings == []

@@ -41,10 +41,11 @@ def exported(monkeypatch, tmp_path, goals, make_evaluations):
         front = front_of(evaluations, goals)
         tracker = SimpleNamespace(
             drain=lambda: written.append("all before"),
-            log_bundle=lambda key, folder: written.append(key),
+            log_bundle=written.append,
         )
         ledger = SimpleNamespace(evaluations=list(evaluations), front=front, tracker=tracker)
-        workbench = SimpleNamespace(config=None)
+        tracking = SimpleNamespace(register_as="digits")
+        workbench = SimpleNamespace(config=SimpleNamespace(tracking=tracking))
         checks = list(export_front(workbench, ledger, tmp_path))
         return front, checks, written[1:], bases
 
@@ -69,7 +70,15 @@ def test_a_member_that_cannot_be_exported_is_told_and_the_others_are_verified(
     assert broken.key == victim
     assert broken.folder == f"bundles/{victim}"
     assert broken.mismatches == ("error: exporting it failed, ZeroDivisionError: no lowering",)
-    assert set(logged) == front.keys - {victim}
+    assert {bundle.key for bundle in logged if bundle.holds} == front.keys - {victim}
+    (lost,) = [bundle for bundle in logged if not bundle.holds]
+    assert lost.key == victim
+    assert lost.tags["measured.verdict"] == "mismatch"
+    assert "no lowering" in lost.tags["measured.mismatches"]
+    (picked,) = [bundle for bundle in logged if bundle.is_picked]
+    sound = [member for member in front.members if member.key != victim]
+    assert picked.key == max(sound, key=lambda member: member.metrics["accuracy"]).key
+    assert picked.register_as == "digits"
 
 
 def test_the_uncompressed_model_of_the_cards_is_one_that_was_scored(exported, make_evaluations):

@@ -13,6 +13,7 @@ from paredown.search.evaluation import Evaluation
 from paredown.search.mlflow_store import connect, default_uri
 from paredown.search.mlflow_text import PARENT_TAG
 from paredown.search.pareto import Front
+from paredown.search.report import BundleCheck
 from paredown.search.running import RunResult, run
 
 CONFIG = """\
@@ -36,6 +37,7 @@ class Recorder:
         self.notices: list[str] = []
         self.counts: list[int] = []
         self.results: list[RunResult] = []
+        self.verified_counts: list[tuple[int, int]] = []
         self.total = 0
 
     def started(self, total: int) -> None:
@@ -49,6 +51,9 @@ class Recorder:
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
         self.counts.append(done)
+
+    def verified(self, check: BundleCheck, done: int, total: int) -> None:
+        self.verified_counts.append((done, total))
 
     def finished(self, result: RunResult) -> None:
         self.results.append(result)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from paredown.search.display import Outline
 from paredown.search.evaluation import Evaluation, Goal
@@ -69,3 +72,30 @@ def children_of() -> Callable[..., list[Run]]:
         return list(client.search_runs(experiments, filter_string=text, max_results=5000))
 
     return find
+
+
+@pytest.fixture
+def write_bundle() -> Callable[..., Path]:
+    """(folder, names of the inputs) -> a bundle whose model adds its inputs up, times two."""
+
+    def write(folder: Path, inputs: Sequence[str] = ("x",)) -> Path:
+        folder.mkdir(parents=True)
+        twice = numpy_helper.from_array(2 * np.eye(3, dtype=np.float32), "twice")
+        graph = helper.make_graph(
+            [
+                helper.make_node("Sum", list(inputs), ["sum"]),
+                helper.make_node("MatMul", ["sum", "twice"], ["y"]),
+            ],
+            "double",
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3]) for n in inputs],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+            [twice],
+        )
+        opsets = [helper.make_opsetid("", 21)]
+        onnx.save(
+            helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / "model.onnx"
+        )
+        (folder / "card.json").write_text("{}")
+        return folder
+
+    return write

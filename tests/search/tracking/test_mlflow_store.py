@@ -8,11 +8,9 @@ import sys
 import time
 import urllib.request
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
+from paredown.search.mlflow_models import LoggedBundle
 from paredown.search.mlflow_store import (
     TrackingError,
     connect,
@@ -25,7 +23,7 @@ from paredown.search.pareto import front_of
 
 
 def test_a_bundle_of_a_candidate_without_a_run_makes_it_one(
-    run_folder, goals, make_evaluations, tmp_path, track, children_of
+    run_folder, goals, make_evaluations, tmp_path, track, children_of, write_bundle
 ):
     evaluations = make_evaluations(30)
     fronts = [front_of(evaluations[: n + 1], goals).keys for n in range(30)]
@@ -35,7 +33,7 @@ def test_a_bundle_of_a_candidate_without_a_run_makes_it_one(
     place = TrackingPlace(run_folder=run_folder, search_id="s", max_children=3)
 
     def more(tracker):
-        tracker.log_bundle(bare.key, tmp_path / "bundle")
+        tracker.log_bundle(of_bundle(bare.key, tmp_path / "bundle"))
 
     tracker = track(place, evaluations, more=more)
     assert tracker.problems == ()
@@ -43,50 +41,9 @@ def test_a_bundle_of_a_candidate_without_a_run_makes_it_one(
     assert bare.key in {r.data.tags["paredown.key"] for r in runs}
 
 
-def write_bundle(folder):
-    folder.mkdir(parents=True)
-    weight = numpy_helper.from_array(np.eye(3, dtype=np.float32), "weight")
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "weight"], ["y"])],
-        "identity",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
-        [weight],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    onnx.save(model, folder / "model.onnx")
-    (folder / "card.json").write_text("{}")
-
-
-def test_a_bundle_is_logged_registered_and_loads_again(
-    run_folder, make_evaluations, tmp_path, track, children_of
-):
-    evaluations = make_evaluations(4)
-    key = evaluations[3].key
-    bundle = tmp_path / "bundles" / key
-    write_bundle(bundle)
-    place = TrackingPlace(run_folder=run_folder, search_id="s")
-    tracker = track(place, evaluations, more=lambda t: t.log_bundle(key, bundle, "digits"))
-    assert tracker.problems == ()
-    client = connect(tracker.uri)
-    run = next(
-        r for r in children_of(client, tracker.parent_run_id) if r.data.tags["paredown.key"] == key
-    )
-    names = {file.path for file in client.list_artifacts(run.info.run_id, "bundle")}
-    assert names == {"bundle/model.onnx", "bundle/card.json"}
-    version = client.search_model_versions("name = 'digits'")[0]
-    assert version.run_id == run.info.run_id
-    (logged,) = client.get_run(run.info.run_id).outputs.model_outputs
-    model = client.get_logged_model(logged.model_id)
-    assert model.status == "READY"
-    assert version.source == model.artifact_location
-    folder = model.artifact_location.removeprefix("file://")
-    assert onnx.load(f"{folder}/model.onnx") == onnx.load(bundle / "model.onnx")
-
-
 @pytest.mark.parametrize("dies_in", ["finalize_logged_model", "log_outputs"])
 def test_a_model_that_was_begun_is_finished_and_not_logged_twice(
-    run_folder, make_evaluations, tmp_path, track, monkeypatch, dies_in
+    run_folder, make_evaluations, tmp_path, track, monkeypatch, dies_in, write_bundle
 ):
     evaluations = make_evaluations(1)
     bundle = tmp_path / "bundle"
@@ -94,7 +51,7 @@ def test_a_model_that_was_begun_is_finished_and_not_logged_twice(
     place = TrackingPlace(run_folder=run_folder, search_id="s")
 
     def more(tracker):
-        tracker.log_bundle(evaluations[0].key, bundle)
+        tracker.log_bundle(of_bundle(evaluations[0].key, bundle))
 
     def dies(*_):
         raise ZeroDivisionError
@@ -134,7 +91,7 @@ def test_a_damaged_database_is_told_once(tmp_path, make_evaluations, track):
 
 
 def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
-    run_folder, make_evaluations, tmp_path, track, children_of
+    run_folder, make_evaluations, tmp_path, track, children_of, write_bundle
 ):
     evaluations = make_evaluations(6)
     bundle = tmp_path / "bundle"
@@ -148,7 +105,7 @@ def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
     command = [sys.executable, "-uc", script, default_uri(run_folder), str(port)]
 
     def more(tracker):
-        tracker.log_bundle(evaluations[0].key, bundle, "digits")
+        tracker.log_bundle(of_bundle(evaluations[0].key, bundle, register_as="digits"))
 
     with subprocess.Popen(command, cwd=run_folder, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -169,6 +126,10 @@ def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
 def test_a_server_cannot_be_served_again():
     with pytest.raises(TrackingError, match="open http://"):
         server_command("http://127.0.0.1:5000", 5001)
+
+
+def of_bundle(key, folder, **more):
+    return LoggedBundle(key=key, folder=folder, holds=True, **more)
 
 
 def free_port():
