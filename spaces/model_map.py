@@ -104,7 +104,8 @@ class ModelMap:
     `tensor_parts` maps (tensor name, dimension) to its channels as parts, in order; `value_parts` maps a
     value (node or input) to its channel dimension and parts. Only groups in `groups` appear in parts.
     `tensor_shapes` holds the shape of every tensor the graph reads, `batch_places` the linear layers (by
-    node) that read values whose batch is not in front, and where it is.
+    node) that read values whose batch is not in front, and where it is. `masked` are sums with a mask,
+    which are never 8-bit codes.
     """
 
     graph: Graph
@@ -117,6 +118,7 @@ class ModelMap:
     left_out: tuple[LeftOut, ...]
     tensor_shapes: Mapping[str, tuple[int, ...]]
     batch_places: Mapping[str, BatchPlace] = field(default_factory=dict)
+    masked: frozenset[str] = frozenset()
 
     @functools.cached_property
     def layer_by_name(self) -> Mapping[str, Layer]:
