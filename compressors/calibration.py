@@ -14,6 +14,7 @@ from paredown.compressors.shelf import Record, Shelf, code_version, digest
 from paredown.compressors.statistics import LayerStatistics, Loss, collect_statistics
 from paredown.spaces.graph import Graph, to_json
 from paredown.spaces.model_map import Layer
+from paredown.spaces.side_values import uncoded_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def calibrate(
 def _collect(
     graph: Graph, tensors: Mapping[str, Tensor], layers: Sequence[Layer], data: CalibrationData
 ) -> Calibration:
-    ranges = RangeCollector()
+    ranges = RangeCollector(uncoded_values(graph, tensors))
     statistics = collect_statistics(
         graph,
         tensors,

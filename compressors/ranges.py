@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from paredown.compressors.statistics import StatisticsError
 from paredown.spaces.functions import quantize_dequantize
 from paredown.spaces.graph import Graph, Node, run
+from paredown.spaces.side_values import uncoded_values
 
 _CODES = 255
 _SAMPLE = 8192
@@ -52,7 +53,9 @@ class RangeCollector:
     8-bit codes on an even subsample of each batch, in whose tails every value counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, masked: Collection[str] = ()) -> None:
+        """`masked` values get no range: they may be infinite, and are never codes."""
+        self._masked = frozenset(masked)
         self._seen: dict[str, tuple[float, float]] = {}
         self._samples: dict[str, list[_Sample]] = {}
 
@@ -62,7 +65,8 @@ class RangeCollector:
         Raises:
             StatisticsError: The value is infinite or not a number.
         """
-        if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
+        is_float = isinstance(value, Tensor) and value.is_floating_point()
+        if not is_float or not value.numel() or name in self._masked:
             return
         value = value.detach()
         low, high = (float(v) for v in torch.aminmax(value))
@@ -89,7 +93,7 @@ def collect_ranges(
     Raises:
         StatisticsError: There is no batch, or a value is infinite or not a number.
     """
-    collector = RangeCollector()
+    collector = RangeCollector(uncoded_values(graph, tensors))
 
     def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
         collector.note(node.name, output)

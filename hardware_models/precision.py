@@ -13,10 +13,17 @@ from dataclasses import dataclass
 
 from paredown.hardware_models.kinds import Kind, kind_of, weight_name
 from paredown.spaces.blueprint import Blueprint
+from paredown.spaces.code_kernels import (
+    CLAMPS,
+    FLOAT_GEMM_TAKES,
+    INTEGER_OPERATORS,
+    MAX_POOLS,
+    is_global_pool,
+    reads_values_alone,
+)
 from paredown.spaces.dynamic_values import reads_own_range
 from paredown.spaces.functions import DYNAMIC_QDQ, GETITEM, QDQ, QUANTISERS
 from paredown.spaces.graph import Graph, Node
-from paredown.spaces.quantized_values import FLOAT_GEMM_TAKES
 
 Codes = tuple[float, int] | str
 """Scale and zero point of a tensor of 8-bit codes; the name of the node that finds them in every run."""
@@ -25,30 +32,13 @@ Codes = tuple[float, int] | str
 # embeddings, norms or attention: they run in float between a DequantizeLinear and a
 # QuantizeLinear.
 _INTEGER_LAYERS = frozenset({"conv", "depthwise_conv", "linear", "matmul"})
-_INTEGER_OPERATORS = frozenset(
-    f"aten.{name}"
-    for name in (
-        "add.Tensor",
-        "mul.Tensor",
-        "cat.default",
-        "avg_pool1d.default",
-        "avg_pool2d.default",
-        "adaptive_avg_pool1d.default",
-        "adaptive_avg_pool2d.default",
-        "sigmoid.default",
-        "leaky_relu.default",
-    )
-)
 # Layers whose float weights ONNX Runtime 1.31 rounds to 8 bits itself where codes come and go: it
 # then runs an integer kernel (QGemm of two dimensions, QLinearConv).
 _ROUNDED_BY_RUNTIME = frozenset({"conv", "depthwise_conv", "linear"})
 # Matrix products also have kernels that take codes and give floats (QGemm, MatMulIntegerToFloat).
 _FLOAT_RESULT_KINDS = frozenset({"linear", "matmul"})
-# Activations that become a clamp of the codes.
-_CLAMPS = frozenset({"aten.relu.default", "aten.relu6.default", "aten.hardtanh.default"})
-_MAX_POOLS = frozenset({"aten.max_pool1d.default", "aten.max_pool2d.default"})
 # What runtimes compute inside the kernel before it, and the kernels that do so.
-_FUSABLE = _CLAMPS | {
+_FUSABLE = CLAMPS | {
     f"aten.{name}.default" for name in ("clamp", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
 }
 _FUSES_ACTIVATION = frozenset({"conv", "depthwise_conv", "linear"})
@@ -176,7 +166,7 @@ def _fused(
         ]
         if kind == "activation":
             # An integer kernel takes a clamp with it, any other activation of codes is its own.
-            if node.name in integer and node.op not in _CLAMPS:
+            if node.name in integer and node.op not in CLAMPS:
                 continue
             into = any(
                 (
@@ -214,7 +204,7 @@ def _wanted_codes(
         for user in readers:
             if user.op == QDQ:
                 asked.add((user.args[1], user.args[2]))
-            elif _hands_codes_through(user, kinds) or (user.op in _CLAMPS and len(readers) == 1):
+            elif _hands_codes_through(user, kinds) or (user.op in CLAMPS and len(readers) == 1):
                 asked.add(wanted.get(user.name))
             else:
                 asked.add(None)
@@ -229,12 +219,15 @@ def _hands_codes_through(node: Node, kinds: Mapping[str, Kind]) -> bool:
     kind = kinds.get(node.name)
     return (
         kind in (None, "move", "reshape") and node.op not in QUANTISERS
-    ) or node.op in _MAX_POOLS
+    ) or node.op in MAX_POOLS
 
 
 def _has_integer_kernel(node: Node, kind: Kind, blueprint: Blueprint) -> bool:
     if kind not in _INTEGER_LAYERS:
-        return node.op in _CLAMPS | _INTEGER_OPERATORS or _is_global_pool(node)
+        has_one = node.op in CLAMPS | INTEGER_OPERATORS or is_global_pool(node)
+        return has_one and reads_values_alone(blueprint.graph, node)
+    if kind == "matmul":
+        return reads_values_alone(blueprint.graph, node)
     storage = blueprint.storage.get(weight_name(node, kind))
     return storage is None or storage.fits_integer_kernels
 
@@ -245,12 +238,3 @@ def _is_rounded_by_runtime(node: Node, kind: Kind, blueprint: Blueprint) -> bool
     if storage is not None and storage.stays_float:
         return False
     return kind in _ROUNDED_BY_RUNTIME and (kind != "linear" or len(node.shape) == 2)
-
-
-def _is_global_pool(node: Node) -> bool:
-    """Whether a mean is written as a global pooling: over all positions, dimensions kept."""
-    if node.op != "aten.mean.dim" or not node.args[2]:
-        return False
-    rank = len(node.shape)
-    axes = sorted(axis % rank for axis in node.args[1] or ())
-    return rank in (3, 4) and axes == list(range(2, rank))

@@ -66,7 +66,12 @@ def draft(
         operators[layer.node] = _operators(layer, segment, chain)
         for operator, link in zip(operators[layer.node], chain, strict=True):
             storage[operator.weight] = _weight_storage(layer, choice, segment, link.shape)
-    graph = mark_quantized(graph, lambda name: _is_static(model_map, candidate, name), parameters)
+    graph = mark_quantized(
+        graph,
+        lambda name: _is_static(model_map, candidate, name),
+        parameters,
+        model_map.masked,
+    )
     ordered = tuple(op for node in graph.nodes for op in operators.get(node.name, ()))
     dynamic = (op.node for op in ordered if op.ranges == "dynamic")
     places = model_map.batch_places

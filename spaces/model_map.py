@@ -104,7 +104,9 @@ class ModelMap:
     `tensor_parts` maps (tensor name, dimension) to its channels as parts, in order; `value_parts` maps a
     value (node or input) to its channel dimension and parts. Only groups in `groups` appear in parts.
     `tensor_shapes` holds the shape of every tensor the graph reads, `tensor_dtypes` the type of those
-    that are not float32 by its torch name, `batch_places` the linear layers (by node) that read values whose batch is not in front, and where it is.
+    that are not float32 by its torch name, `batch_places` the linear layers (by node) that read values
+    whose batch is not in front, and where it is. `masked` are sums with a mask, which are never 8-bit
+    codes.
     """
 
     graph: Graph
@@ -118,6 +120,7 @@ class ModelMap:
     tensor_shapes: Mapping[str, tuple[int, ...]]
     batch_places: Mapping[str, BatchPlace] = field(default_factory=dict)
     tensor_dtypes: Mapping[str, str] = field(default_factory=dict)
+    masked: frozenset[str] = frozenset()
 
     @functools.cached_property
     def layer_by_name(self) -> Mapping[str, Layer]:

@@ -11,6 +11,7 @@ from paredown.spaces.dynamic_values import batch_places
 from paredown.spaces.layers import read_layers
 from paredown.spaces.model_map import ModelMap
 from paredown.spaces.segments import read_segments
+from paredown.spaces.side_values import masked_values
 from paredown.spaces.verify import verified
 
 
@@ -48,6 +49,7 @@ def read_model_map(captured: Captured) -> ModelMap:
             for name, t in captured.tensors.items()
             if t.dtype != torch.float32
         },
+        masked=masked_values(captured.graph, captured.tensors),
     )
     with torch.no_grad():
         return verified(model_map, captured.tensors, captured.example)

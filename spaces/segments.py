@@ -1,7 +1,8 @@
 """Splits the graph into runs of operators that compute at one activation precision.
 
 Precision may change only where a single value crosses, so that both branches of a residual block
-and its shortcut always agree.
+and its shortcut always agree. Masks and constants do not count: they stay float in any case, and a
+mask that every attention reads would make one segment of a whole transformer.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from paredown.spaces.blocks import module_path
 from paredown.spaces.graph import Graph
 from paredown.spaces.model_map import Layer, Segment
+from paredown.spaces.side_values import side_values
 
 
 def read_segments(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Segment, ...]:
@@ -35,10 +37,11 @@ def read_segments(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Segment, ...
 def _runs(graph: Graph) -> list[list[str]]:
     """The node sequence cut wherever at most one value is still to be read."""
     position_of = {node.name: position for position, node in enumerate(graph.nodes)}
+    crossing = graph.values - side_values(graph)
     last_use = {
         name: position_of[users[-1].name]
         for name, users in graph.users.items()
-        if name in graph.values
+        if name in crossing
     }
     runs: list[list[str]] = [[]]
     # An input is alive from the first operator on, whether or not it was read yet.

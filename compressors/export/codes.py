@@ -13,9 +13,9 @@ import torch
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Operator
+from paredown.spaces.code_kernels import FLOAT_GEMM_TAKES, MOVES_DATA
 from paredown.spaces.functions import GETITEM, QDQ
 from paredown.spaces.graph import Graph, Node, Ref, rename_value
-from paredown.spaces.quantized_values import FLOAT_GEMM_TAKES, MOVES_DATA
 
 _PADS = {"aten.pad.default": 3, "aten.constant_pad_nd.default": 2}  # position of the fill value
 _SEVERAL_OUTPUTS = ("aten.split", "aten.chunk", "aten.unbind")
