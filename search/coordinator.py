@@ -7,7 +7,7 @@ many workers carry it out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from paredown.search.evaluation import Evaluation, Kind, Score
@@ -112,13 +112,31 @@ class Coordinator:
         self._outcomes[job.name] = outcome
         self._flush()
 
+    def replay(self, earlier: Iterable[Evaluation]) -> bool:
+        """Ask for what an earlier sitting evaluated, and take each evaluation as it was recorded.
+
+        Afterwards proposer and batch stand where that sitting stood, jobs of the last batch that
+        it did not finish are next. False where something else is asked for: settings changed in
+        between, or another engine asked earlier. This coordinator and its proposer are then of no
+        more use.
+        """
+        for evaluation in earlier:
+            job = self.next()
+            if job is None or (job.candidate.key, job.rung) != (evaluation.key, evaluation.rung):
+                return False
+            self._order.remove(job)
+            self._settle(evaluation)
+        return True
+
     def _flush(self) -> None:
         while self._order and self._order[0].name in self._outcomes:
             job = self._order.pop(0)
-            evaluation = self.tell(job, self._outcomes.pop(job.name))
-            self.told += 1
-            if self.proposer is not None:
-                self.proposer.tell(evaluation)
+            self._settle(self.tell(job, self._outcomes.pop(job.name)))
+
+    def _settle(self, evaluation: Evaluation) -> None:
+        self.told += 1
+        if self.proposer is not None:
+            self.proposer.tell(evaluation)
 
     @property
     def _out(self) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from paredown.search.belief import believed_values, quality_models
@@ -72,48 +73,94 @@ def explore(
 ) -> str | None:
     """The first rung: candidates proposed and scored on `rows` rows; why it stopped early, or None."""
     section = workbench.config.search
-    adviser = None
-
-    def refused(candidate: Candidate) -> str | None:
-        return refused_by(workbench, ledger.goals, candidate)
-
-    if section.sampler == "ladder":
-        watch.stage("predicting damage for the warm start")
-        adviser = Refiner.of(workbench, ledger.goals, base, terms, refused)
-    population = max(8, min(50, section.evaluations // 4))
-    proposer = Proposer(
-        workbench.space,
-        ledger.goals,
-        make_sampler(section.sampler, section.seed, population),
-        adviser,
-        refused,
-        cheapest_within(workbench, ledger.goals),
-    )
-    references = _reference_jobs(workbench, rows)
-    watch.started(max(section.evaluations, 1 + len(references)))
-    told = ledger.settled(rung=0)
-    for evaluation in told.values():
-        proposer.tell(evaluation)
-    first = [job for job in references if job.candidate.key not in told]
-    first += [
-        Job(candidate=e.candidate, kind=e.kind, label=e.label, rows=rows)
-        for e in ledger.lost(rung=0).values()
-    ]
-    deadline = section.time_budget_s
-    coordinator = Coordinator(
-        proposer=proposer,
-        first=first,
-        evaluations=section.evaluations,
-        batch=section.batch,
+    watch.started(max(section.evaluations, 1 + len(_reference_jobs(workbench, rows))))
+    watch.stage("predicting damage for the warm start")
+    budget_s = section.time_budget_s
+    first_rung = _FirstRung(
+        workbench=workbench,
+        ledger=ledger,
+        base=base,
+        terms=terms,
         rows=rows,
-        tell=ledger.tell,
-        told=len(told),
-        deadline_s=None if deadline is None else time.monotonic() + deadline,
+        deadline_s=None if budget_s is None else time.monotonic() + budget_s,
     )
+    coordinator = first_rung.replayed()
+    if coordinator is None:
+        watch.stage("going on with what is known: an uninterrupted search would ask otherwise")
+        coordinator = first_rung.informed()
     watch.stage("searching")
     _work(engine, coordinator)
-    ledger.over_bound = sum(proposer.over_bound.values())
+    assert coordinator.proposer is not None
+    ledger.over_bound = sum(coordinator.proposer.over_bound.values())
     return coordinator.stopped
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FirstRung:
+    """Makes the coordinator of the first rung, behind whatever earlier sittings evaluated."""
+
+    workbench: Workbench
+    ledger: Ledger
+    base: Evaluation
+    terms: DamageTerms
+    rows: int | None
+    deadline_s: float | None
+
+    def replayed(self) -> Coordinator | None:
+        """The coordinator exactly where the earlier sitting stood, all of its questions asked again.
+
+        None where that cannot be: what Ray asks depends on what finishes first, lost candidates
+        are asked again out of turn, and other settings ask for other candidates.
+        """
+        uncompressed, *earlier = [e for e in self.ledger.evaluations if e.rung == 0]
+        section = self.workbench.config.search
+        is_over = len(earlier) + 1 >= section.evaluations
+        is_exact = section.engine == "local" and not any(e.is_lost for e in earlier)
+        if earlier and (is_over or not is_exact):
+            return None
+        references = _reference_jobs(self.workbench, self.rows)
+        coordinator = self._coordinator([uncompressed], references)
+        return coordinator if coordinator.replay(earlier) else None
+
+    def informed(self) -> Coordinator:
+        """A coordinator that begins anew, its proposer told of all that was evaluated."""
+        told = self.ledger.settled(rung=0)
+        references = _reference_jobs(self.workbench, self.rows)
+        first = [job for job in references if job.candidate.key not in told]
+        first += [
+            Job(candidate=e.candidate, kind=e.kind, label=e.label, rows=self.rows)
+            for e in self.ledger.lost(rung=0).values()
+        ]
+        return self._coordinator(told.values(), first)
+
+    def _coordinator(self, told: Collection[Evaluation], first: list[Job]) -> Coordinator:
+        proposer = self._proposer()
+        for evaluation in told:
+            proposer.tell(evaluation)
+        section = self.workbench.config.search
+        return Coordinator(
+            proposer=proposer,
+            first=first,
+            evaluations=section.evaluations,
+            batch=section.batch,
+            rows=self.rows,
+            tell=self.ledger.tell,
+            told=len(told),
+            deadline_s=self.deadline_s,
+        )
+
+    def _proposer(self) -> Proposer:
+        section, goals = self.workbench.config.search, self.ledger.goals
+        adviser = None
+
+        def refused(candidate: Candidate) -> str | None:
+            return refused_by(self.workbench, goals, candidate)
+
+        if section.sampler == "ladder":
+            adviser = Refiner.of(self.workbench, goals, self.base, self.terms, refused)
+        population = max(8, min(50, section.evaluations // 4))
+        sampler = make_sampler(section.sampler, section.seed, population)
+        return Proposer(self.workbench.space, goals, sampler, adviser, refused)
 
 
 def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:

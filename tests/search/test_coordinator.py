@@ -295,3 +295,31 @@ def test_without_a_proposer_the_given_jobs_are_all():
     carry_out(coordinate(None, told, first=list(given), evaluations=3), workers=2)
     assert told == given
     assert coordinate(None, Kept(), evaluations=0).is_done
+
+
+def recorded(job, number):
+    key = job.candidate.key
+    return Evaluation(number=number, key=key, candidate=job.candidate, rung=job.rung)
+
+
+def test_a_replay_stands_where_the_earlier_sitting_was_killed_in_mid_batch():
+    whole, jobs = Counting(), Kept()
+    carry_out(coordinate(whole, jobs), workers=1)
+    for count in range(len(jobs)):
+        proposer, told = Counting(), Kept()
+        again = coordinate(proposer, told)
+        assert again.replay(recorded(job, i) for i, job in enumerate(jobs[:count]))
+        assert proposer.heard == whole.heard[:count]
+        assert not told, "what is recorded already is not recorded again"
+        carry_out(again, workers=2)
+        assert told == jobs[count:]
+        assert proposer.heard == whole.heard
+
+
+def test_a_replay_of_what_is_not_asked_is_refused():
+    jobs = Kept()
+    carry_out(coordinate(Counting(), jobs), workers=1)
+    swapped = [recorded(jobs[i], i) for i in (0, 2, 1)]
+    assert not coordinate(Counting(), Kept()).replay(swapped)
+    beyond = [recorded(job, i) for i, job in enumerate(jobs)]
+    assert not coordinate(Counting(), Kept(), evaluations=11).replay(beyond)

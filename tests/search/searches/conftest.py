@@ -101,7 +101,7 @@ def search(config_file: Path, empty_store: Path) -> Callable[..., RunResult]:
     def carry_out(folder: Path, *overrides: str, resume: bool = False) -> RunResult:
         store = folder / "toy" / empty_store.name
         if not store.exists():
-            store.parent.mkdir(exist_ok=True)
+            store.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(empty_store, store)
         overrides = (f"output.folder={folder}", *overrides)
         return run(config_file, overrides=overrides, resume=resume)
