@@ -124,6 +124,9 @@ class MlflowWriter:
         for path in paths:
             self._client.log_artifact(self._parent, str(path))
 
+    def log_text(self, name: str, text: str) -> None:
+        self._client.log_text(self._parent, text, name)
+
     def log_bundle(self, key: str, folder: Path, register_as: str | None) -> None:
         run_id = self._child_of(key)
         self._client.log_artifacts(run_id, str(folder), "bundle")

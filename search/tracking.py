@@ -66,6 +66,10 @@ class Tracker:
         """Attach files to the search's run, as they are when the writer comes to them."""
         self._submit("files", lambda: self._writer.log_files(tuple(paths)))
 
+    def log_text(self, name: str, text: str) -> None:
+        """Attach a file of that name and text to the search's run."""
+        self._submit(name, lambda: self._writer.log_text(name, text))
+
     def log_bundle(self, key: str, folder: Path, register_as: str | None = None) -> None:
         """Attach a bundle to its evaluation's run and log its ONNX file as a model."""
         self._submit(f"bundle {key}", lambda: self._writer.log_bundle(key, folder, register_as))
