@@ -69,7 +69,7 @@ def _add_bits(
         # Plotly leaves a gap where a value is missing.
         z=[[None if math.isnan(code) else code for code in row] for row in codes],
         x=columns,
-        y=list(layers),
+        y=[escape(layer) for layer in layers],
         zmin=-0.5,
         zmax=len(widths) - 0.5,
         colorscale=bands,
@@ -102,7 +102,7 @@ def _add_absent(
         return
     figure.add_scatter(
         x=[column for column, _, _ in cells],
-        y=[layer for _, layer, _ in cells],
+        y=[escape(layer) for _, layer, _ in cells],
         mode="text",
         text=["–"] * len(cells),
         textfont={"color": style.QUIET},

@@ -90,7 +90,7 @@ def parent_note(
     for row in rows:
         used += len(row) + 1
         if used > _LONGEST_TAG:
-            tail.insert(0, f"and {len(rows) - len(kept)} more")
+            tail.insert(1, f"and {len(rows) - len(kept)} more")
             break
         kept.append(row)
     return "\n".join((*head, *kept, *tail)).rstrip()
