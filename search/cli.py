@@ -112,7 +112,7 @@ def front(
     ] = False,
 ) -> None:
     """Print the models that no other beats, the best first."""
-    from paredown.search.live import references_of
+    from paredown.search.front_rows import references_of
     from paredown.search.run_record import read_run
     from paredown.search.tables import front_table
 

@@ -24,6 +24,7 @@ _LADDERS = (
     ("macs", _COUNTS),
     ("bops", _COUNTS),
 )
+_ACCURACIES = ("accuracy", "test_accuracy", "uncompressed_test_accuracy")
 _NAMES = {
     "onnx_bytes": "ONNX file",
     "packed_bytes": "packed file",
@@ -123,9 +124,9 @@ class Summary:
 
 def unit_of(metric: str, largest: float) -> Unit:
     """The unit in which values of `metric` up to `largest` (SI) read best."""
-    if metric == "accuracy":
-        return Unit(100.0, "%")
     kind, _, _ = metric.partition("@")
+    if kind in _ACCURACIES:
+        return Unit(100.0, "%")
     ladder = next((steps for ending, steps in _LADDERS if kind.endswith(ending)), _PLAIN)
     size, symbol = next((step for step in ladder if largest >= step[0]), ladder[-1])
     return Unit(1 / size, symbol)
@@ -185,14 +186,13 @@ def describe(candidate: Candidate, outline: Outline) -> str:
 
     >>> outline = Outline(layer_weights={"a": 10, "b": 30}, widths={})
     >>> describe(Candidate(), outline)
-    'weights 32 bit (32 × 2)'
+    'weights 32 bit (all 2 layers)'
     """
     summary = summarize(candidate, outline)
     left = outline.of_candidate(candidate)
     bits = Counter(candidate.layer(name).weight_bits for name in left.layer_weights)
-    ladder = ", ".join(f"{width} × {bits[width]}" for width in sorted(bits))
     parts = [candidate.architecture] if candidate.architecture else []
-    parts.append(f"weights {summary.weight_bits:.3g} bit ({ladder})")
+    parts.append(f"weights {summary.weight_bits:.3g} bit{_ladder(bits)}")
     if summary.int8_share:
         parts.append(f"8-bit activations in {summary.int8_share:.0%} of segments")
     if summary.sparsity >= 0.005:
@@ -206,6 +206,21 @@ def describe(candidate: Candidate, outline: Outline) -> str:
     if candidate.dropped:
         parts.append(f"without {', '.join(candidate.dropped)}")
     return "; ".join(parts)
+
+
+def _ladder(layers_by_bits: Mapping[int, int]) -> str:
+    """How many layers have which width: " on average (5 layers at 4, 2 at 8)", " (all 7 layers)"."""
+    widths = sorted(layers_by_bits)
+    if len(widths) <= 1:
+        return "".join(f" (all {_layers(layers_by_bits[width])})" for width in widths)
+    first, *others = widths
+    counts = [f"{_layers(layers_by_bits[first])} at {first}"]
+    counts += [f"{layers_by_bits[width]} at {width}" for width in others]
+    return f" on average ({', '.join(counts)})"
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'' if count == 1 else 's'}"
 
 
 def shares_text(share: float, written: float | None) -> str:

@@ -10,17 +10,22 @@ from pathlib import Path
 
 from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search.bundle_task import TaskSource
-from paredown.search.decisions import decision_figure
 from paredown.search.disk import is_disk_full
 from paredown.search.display import Outline
 from paredown.search.evaluation import UNCOMPRESSED, reference
 from paredown.search.exporting import export
 from paredown.search.ledger import Ledger
 from paredown.search.measured import logged_bundles, measured_front, member_json, record_on_card
+from paredown.search.pages import whole_page, write_page
 from paredown.search.pictures import decision_png, front_png, progress_png
-from paredown.search.plots import front_figure, parallel_figure, progress_figure, write_html
-from paredown.search.report import BundleCheck, RunSummary, write_report
-from paredown.search.run_record import BUNDLES, CONFIG
+from paredown.search.report import BundleCheck, RunSummary, report_page, write_report
+from paredown.search.run_record import BUNDLES, bundle_places
+from paredown.search.sections import (
+    decisions_section,
+    front_section,
+    parallel_section,
+    progress_section,
+)
 from paredown.search.style import Picture
 from paredown.search.verification import Verification, check_of
 from paredown.search.verifying import broken, verify_each
@@ -71,17 +76,20 @@ def _check(verification: Verification, folder: Path) -> BundleCheck:
 
 
 def write_figures(workbench: Workbench, ledger: Ledger, folder: Path) -> list[Path]:
-    """The figures one by one, written to the folder; those that MLflow keeps."""
+    """The pictures one by one, written to the folder; those that MLflow keeps."""
     picture = _picture(workbench, ledger)
-    write_html(front_figure(picture), folder / "front.html")
-    write_html(parallel_figure(picture), folder / "parallel.html")
-    write_html(decision_figure(picture), folder / "decisions.html")
-    write_html(progress_figure(picture), folder / "progress.html")
-    front_png(picture, folder / "front.png")
-    decision_png(picture, folder / "decisions.png")
-    progress_png(picture, folder / "progress.png")
-    names = ("front.html", "parallel.html", "decisions.html", "progress.html", "front.png")
-    return [folder / name for name in (*names, "decisions.png")]
+    sections = {
+        "front": front_section(picture, bundle_places(folder, ledger.front.keys)),
+        "parallel": parallel_section(picture),
+        "decisions": decisions_section(picture),
+        "progress": progress_section(picture),
+    }
+    for name, section in sections.items():
+        write_page(folder / f"{name}.html", picture.title, section)
+    drawings = {"front": front_png, "decisions": decision_png, "progress": progress_png}
+    for name, draw in drawings.items():
+        draw(picture, folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in drawings]
 
 
 def write_pages(
@@ -91,8 +99,8 @@ def write_pages(
     checks: tuple[BundleCheck, ...],
     duration_s: float,
     told: Sequence[str] = (),
-) -> list[Path]:
-    """front.json and the report with all figures in it, written to the folder; the config beside them.
+) -> RunSummary:
+    """front.json and the report with all figures in it, written to the folder; what the report says.
 
     Args:
         told: Sentences for it beside its own.
@@ -105,20 +113,27 @@ def write_pages(
     notes += told
     if workbench.config.search.engine == "ray":
         notes.append("carried out on Ray: exact repetition is by the journal alone")
-    report = write_report(
-        folder,
-        RunSummary(
-            model=workbench.config.task.name,
-            device=workbench.device.name,
-            picture=_picture(workbench, ledger),
-            duration_s=duration_s,
-            bundles=checks,
-            left_out=workbench.space.left_out,
-            over_bound=ledger.over_bound,
-            notes=tuple(notes),
-        ),
+    summary = RunSummary(
+        model=workbench.config.task.name,
+        device=workbench.device.name,
+        picture=_picture(workbench, ledger),
+        duration_s=duration_s,
+        bundles=checks,
+        left_out=workbench.space.left_out,
+        over_bound=ledger.over_bound,
+        notes=tuple(notes),
     )
-    return [folder / "front.json", folder / CONFIG, report]
+    write_report(folder, summary, bundle_places(folder, ledger.front.keys))
+    return summary
+
+
+def tracked_pages(summary: RunSummary) -> dict[str, str]:
+    """Pages for MLflow by their names: each needs nothing else, and links to nothing."""
+    picture = summary.picture
+    return {
+        "report.html": report_page(summary),
+        "front.html": whole_page(picture.title, front_section(picture, {})),
+    }
 
 
 def _picture(workbench: Workbench, ledger: Ledger) -> Picture:

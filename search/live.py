@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +18,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from paredown.search.display import name_of, show, title_of
-from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT, Evaluation, Goal, reference
+from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, reference
+from paredown.search.front_rows import against, references_of
 from paredown.search.pareto import Front
-from paredown.search.tables import against, front_table, plain_table
+from paredown.search.tables import front_table, plain_table
 
 _LAST = 5
 _PLAIN_EVERY = 10
@@ -261,14 +262,6 @@ def _best_members(front: Front) -> list[tuple[Goal, Evaluation]]:
         return min(front.members, key=lambda member: goal.loss(member.metrics[goal.metric]))
 
     return [(goal, best(goal)) for goal in front.goals] if front.members else []
-
-
-def references_of(evaluations: Sequence[Evaluation], rung: int) -> list[Evaluation]:
-    """The uncompressed and the uniform 8-bit model at `rung`; empty without the former."""
-    same_rung = tuple(e for e in evaluations if e.rung == rung)
-    found = [reference(same_rung, label) for label in (UNCOMPRESSED, UNIFORM_8_BIT)]
-    # Ratios are to the first, so without the uncompressed model there are none.
-    return [e for e in found if e is not None] if found[0] is not None else []
 
 
 def _reason(evaluation: Evaluation) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from paredown.search.display import Outline, describe, name_of, show, summarize, title_of
-from paredown.search.evaluation import Evaluation, Goal, reference
+from paredown.search.display import Outline, describe, name_of, summarize
+from paredown.search.evaluation import Evaluation
+from paredown.search.front_rows import RATIO_NOTE, FrontRow, front_rows, references_of
 from paredown.search.pareto import Front
 
 KEY_TAG = "paredown.key"
@@ -68,47 +69,39 @@ def parent_note(
 ) -> str:
     """Markdown: the front as a table whose keys link to their runs, cut to what MLflow keeps."""
     failures = sum(e.is_failed for e in evaluations)
+    references = references_of(evaluations, front.rung)
+    found = front_rows(front.members, front.goals, references)
     head = [
         f"**{len(front.members)} models on the front** of {len(evaluations)} evaluations"
         + (f", {failures} failed" if failures else "")
-        + '. In the runs table, filter by `tags.pareto = "true"` and open the search\'s row.',
+        + ". In the runs table, filter by `tags.pareto = \"true\"` and open the search's row. A model's "
+        "name leads to its run, which has its bundle.",
         "",
-        "| model | " + " | ".join(title_of(goal.metric) for goal in front.goals) + " |",
+        "| model | " + " | ".join(found.titles) + " |",
         "|---|" + "---|" * len(front.goals),
     ]
-    first = front.goals[0]
-    ordered = sorted(front.members, key=lambda m: first.loss(m.metrics[first.metric]))
-    base = reference(tuple(evaluations), "uncompressed")
-    rows = [_row(member, front.goals, base, children, experiment_id) for member in ordered]
-    tail = ["", *problems]
+    rows = [_row(row, children, experiment_id) for row in found.rows]
+    legend = (
+        f"{RATIO_NOTE}. The first {len(references)} rows are references; " if references else ""
+    )
+    tail = ["", f"{legend}`report.html` among the artifacts explains everything.", *problems]
     used = sum(len(line) + 1 for line in (*head, *tail)) + 40
     kept: list[str] = []
     for row in rows:
         used += len(row) + 1
         if used > LONGEST_TAG:
-            tail.insert(0, f"and {len(rows) - len(kept)} more")
+            tail.insert(1, f"and {len(rows) - len(kept)} more")
             break
         kept.append(row)
     return "\n".join((*head, *kept, *tail)).rstrip()
 
 
-def _row(
-    member: Evaluation,
-    goals: Sequence[Goal],
-    base: Evaluation | None,
-    children: Mapping[str, str],
-    experiment_id: str,
-) -> str:
-    name = name_of(member)
-    run_id = children.get(member.key)
+def _row(row: FrontRow, children: Mapping[str, str], experiment_id: str) -> str:
+    name = name_of(row.evaluation)
+    run_id = children.get(row.evaluation.key)
     link = f"[{name}](#/experiments/{experiment_id}/runs/{run_id})" if run_id else name
-    cells = [_cell(member, goal, base) for goal in goals]
+    cells = [
+        f"{value} ({comparison})" if comparison else value
+        for value, comparison in zip(row.values, row.comparisons, strict=True)
+    ]
     return f"| {link} | " + " | ".join(cells) + " |"
-
-
-def _cell(member: Evaluation, goal: Goal, base: Evaluation | None) -> str:
-    value = member.metrics[goal.metric]
-    text = show(goal.metric, value)
-    whole = base.metrics.get(goal.metric, 0.0) if base else 0.0
-    is_ratio = whole > 0 and goal.direction == "minimize" and base is not member
-    return f"{text} ({value / whole:.3g}x)" if is_ratio else text

@@ -126,6 +126,9 @@ class MlflowWriter:
         for path in paths:
             self._client.log_artifact(self._parent, str(path))
 
+    def log_text(self, name: str, text: str) -> None:
+        self._client.log_text(self._parent, text, name)
+
     def log_bundle(self, bundle: LoggedBundle) -> None:
         from mlflow.entities import RunTag
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def decision_png(picture: Picture, path: Path) -> None:
     palette = ListedColormap(list(style.BITS_COLOURS.values()))
     norm = BoundaryNorm([w - 0.5 for w in range(len(widths) + 1)], len(widths))
     image = axes.pcolormesh(codes, cmap=palette, norm=norm, edgecolors="white", linewidth=1.5)
+    _write_bits(axes, codes, [str(width) for width in widths])
     axes.invert_yaxis()
     axes.set_yticks([i + 0.5 for i in range(len(layers))], layers, fontsize=8)
     goal = picture.goals[0].metric
@@ -57,6 +59,17 @@ def decision_png(picture: Picture, path: Path) -> None:
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, which="both")
     _save(figure, "Decisions on the front: weight bits per layer, largest first", path)
+
+
+def _write_bits(axes: Axes, codes: np.ndarray, names: Sequence[str]) -> None:
+    """Each cell's bits, and a dash where a model has no such layer."""
+    for (row, column), code in np.ma.ndenumerate(codes, compressed=False):
+        is_absent = np.ma.is_masked(code)
+        # The widths before the middle of the scale are the dark ones.
+        colour = style.QUIET if is_absent else style.INK if code > 1 else "white"
+        text = "–" if is_absent else names[int(code)]
+        place = (column + 0.5, row + 0.5)
+        axes.text(*place, text, color=colour, fontsize=7, ha="center", va="center")
 
 
 def progress_png(picture: Picture, path: Path) -> None:
@@ -107,7 +120,7 @@ def _draw_panel(axes: Axes, picture: Picture, across: Axis, up: Axis) -> None:
 
 
 def _name_references(axes: Axes, picture: Picture, across: Axis, up: Axis) -> None:
-    corners = style.name_corners(picture.references, across, up)
+    corners = style.name_corners(picture.references, across, up, picture.front.members)
     for evaluation, (side, rise) in zip(picture.references, corners, strict=True):
         x, y = across.values([evaluation])[0], up.values([evaluation])[0]
         if not (across.low <= x <= across.high and up.low <= y <= up.high):

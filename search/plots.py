@@ -3,96 +3,54 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import astuple
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from paredown.search import style
-from paredown.search.display import summarize, title_of, unit_of
+from paredown.search.display import Summary, summarize, title_of
 from paredown.search.evaluation import Evaluation
+from paredown.search.hovers import hovers
 from paredown.search.style import Axis, Picture
 
 _SUMMARY_TITLES = (
     "weight bits",
-    "sparsity",
-    "rank kept",
-    "scales by group",
-    "8-bit segments",
-    "width kept",
-    "blocks dropped",
+    "zeros (%)",
+    "rank kept (%)",
+    "scales by group (%)",
+    "8-bit activations (%)",
+    "width kept (%)",
+    (_COUNT := "blocks dropped"),
 )
 
 
-_PANEL_PX = 380
-"""Narrowest panel whose axis titles and names of references keep clear of each other."""
+def front_panels(picture: Picture, places: Mapping[str, str] | None = None) -> list[go.Figure]:
+    """A figure per pair of goals; front and references stand out, the dominated are faint.
 
-
-def write_html(figure: go.Figure, path: Path) -> None:
-    """One file that needs nothing else: works offline and in MLflow's sandboxed frame.
-
-    In a narrow frame, as MLflow's is, panels side by side keep their width, and the frame scrolls.
+    Args:
+        places: By key what a click on a member of the front opens.
     """
-    columns = len({axis.domain for axis in figure.select_xaxes()})
-    figure.write_html(
-        path,
-        include_plotlyjs=True,
-        full_html=True,
-        default_width=f"max(100%, {_PANEL_PX * columns}px)",
-        config={"displaylogo": False},
-    )
+    texts = hovers(picture)
+    return [
+        _panel(picture, style.axis_of(picture, across), style.axis_of(picture, up), texts, places)
+        for across, up in style.panels(picture.goals)
+    ]
 
 
-def fragment(figure: go.Figure, *, with_library: bool) -> str:
-    """`figure` as HTML to put into a page; one figure of the page brings plotly.js along."""
-    text: str = figure.to_html(
-        full_html=False, include_plotlyjs=with_library, config={"displaylogo": False}
-    )
-    return text
-
-
-def front_figure(picture: Picture) -> go.Figure:
-    """One panel per pair of goals; front and references stand out, the dominated are faint."""
-    pairs = style.panels(picture.goals)
-    columns = min(3, len(pairs))
-    rows = -(-len(pairs) // columns)
-    figure = make_subplots(
-        rows=rows, cols=columns, horizontal_spacing=0.075, vertical_spacing=0.16
-    )
-    for index, (across, up) in enumerate(pairs):
-        cell = (index // columns + 1, index % columns + 1)
-        axes = style.axis_of(picture, across), style.axis_of(picture, up)
-        _add_panel(figure, picture, *axes, cell, is_first=index == 0)
-    title = f"<b>{picture.name or 'Pareto front'}</b>   {picture.headline}"
-    dress(figure, title, height=470 * rows + 90)
-    figure.update_layout(hovermode="closest")
-    return figure
-
-
-def _add_panel(
-    figure: go.Figure,
+def _panel(
     picture: Picture,
     across: Axis,
     up: Axis,
-    cell: tuple[int, int],
-    *,
-    is_first: bool,
-) -> None:
-    place = {"row": cell[0], "col": cell[1]}
+    texts: Mapping[int, str],
+    places: Mapping[str, str] | None,
+) -> go.Figure:
+    figure = go.Figure()
     xs, ys = style.staircase(picture.front.members, across, up)
-    figure.add_scatter(
-        x=xs,
-        y=ys,
-        mode="lines",
-        line={"color": style.FRONT_LINE, "width": 2},
-        hoverinfo="skip",
-        showlegend=False,
-        **place,
-    )
+    line = {"color": style.FRONT_LINE, "width": 2}
+    figure.add_scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip")
     look = {
-        "dominated": {"color": style.DOMINATED, "size": 6, "opacity": 0.45},
+        "dominated": {"color": style.DOMINATED, "size": 6, "opacity": 0.55},
         "front": {"color": style.FRONT, "size": 9, "line": {"color": "white", "width": 1}},
         "reference": {"color": style.REFERENCE, "size": 11, "symbol": "diamond"},
     }
@@ -103,36 +61,44 @@ def _add_panel(
     }
     for name, members in groups.items():
         is_named = name == "reference"
+        opened = [(places or {}).get(e.key) for e in members]
         figure.add_scatter(
             x=across.values(members),
             y=up.values(members),
             mode="markers+text" if is_named else "markers",
-            text=[e.label for e in members] if is_named else None,
-            textposition=_text_positions(members, across, up) if is_named else None,
+            text=[escape(e.label) for e in members] if is_named else None,
+            textposition=_text_positions(picture, across, up) if is_named else None,
             textfont={"color": style.REFERENCE, "size": 12},
             marker=look[name],
             name=name,
-            legendgroup=name,
-            showlegend=is_first,
-            hovertext=[style.hover(e, picture) for e in members],
+            # A name that passes the edge of the panel is still read.
+            cliponaxis=not is_named,
+            customdata=opened,
+            hovertext=[
+                texts[e.number] + ("<br><i>a click opens its bundle</i>" if place else "")
+                for e, place in zip(members, opened, strict=True)
+            ],
             hoverinfo="text",
-            **place,
         )
-    _set_axis(figure.update_xaxes, across, place)
-    _set_axis(figure.update_yaxes, up, place)
+    dress(figure, height=400)
+    figure.update_layout(hovermode="closest", showlegend=False, margin={"l": 64, "r": 16})
+    _set_axis(figure.update_xaxes, across)
+    _set_axis(figure.update_yaxes, up)
+    return figure
 
 
-def _text_positions(members: Sequence[Evaluation], across: Axis, up: Axis) -> list[str]:
-    return [f"{rise} {side}" for side, rise in style.name_corners(members, across, up)]
+def _text_positions(picture: Picture, across: Axis, up: Axis) -> list[str]:
+    corners = style.name_corners(picture.references, across, up, picture.front.members)
+    return [f"{rise} {side}" for side, rise in corners]
 
 
-def _set_axis(update: Callable[..., object], axis: Axis, place: dict[str, int]) -> None:
+def _set_axis(update: Callable[..., object], axis: Axis) -> None:
     low, high = axis.low, axis.high
     span = [math.log10(low), math.log10(high)] if axis.is_log else [low, high]
     kind: dict[str, object] = {"type": "log" if axis.is_log else "linear"}
     if axis.is_log:
         kind |= {"tickvals": axis.ticks, "ticktext": [f"{tick:g}" for tick in axis.ticks]}
-    update(title_text=axis.title, range=span, **kind, **place)
+    update(title_text=axis.title, range=span, **kind)
 
 
 def parallel_figure(picture: Picture) -> go.Figure:
@@ -173,30 +139,39 @@ def parallel_figure(picture: Picture) -> go.Figure:
             rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
         )
     )
-    dress(figure, "<b>Goals and knobs</b>   drag along an axis to filter; front coloured", 520)
-    figure.update_layout(margin={"l": 80, "r": 60, "t": 120, "b": 40})
+    dress(figure, height=480)
+    figure.update_layout(margin={"l": 70, "r": 20, "t": 60, "b": 30})
     return figure
 
 
 def _dimensions(picture: Picture, lines: Sequence[Evaluation]) -> list[dict[str, object]]:
     dimensions: list[dict[str, object]] = []
     for goal in picture.goals:
-        values = [e.metrics[goal.metric] for e in lines]
-        unit = unit_of(goal.metric, max(values, default=1.0))
-        dimensions.append(
-            {
-                "label": title_of(goal.metric, unit),
-                "values": [value * unit.factor for value in values],
-            }
-        )
-    summaries = [astuple(summarize(e.candidate, picture.outline)) for e in lines]
+        axis = style.axis_of(picture, goal)
+        label = title_of(goal.metric, axis.unit)
+        dimensions.append({"label": escape(label), "values": axis.values(lines)})
+    summaries = [_summary_values(summarize(e.candidate, picture.outline)) for e in lines]
     # A search that was interrupted at once has no lines, and still a page.
     columns = list(zip(*summaries, strict=True)) or [()] * len(_SUMMARY_TITLES)
     for title, column in zip(_SUMMARY_TITLES, columns, strict=True):
         # A knob that nothing turned would be a bare line.
         if len(set(column)) > 1:
-            dimensions.append({"label": title, "values": list(column)})
+            marks = {"tickvals": sorted(set(column))} if title == _COUNT else {}
+            dimensions.append({"label": title, "values": list(column), **marks})
     return dimensions
+
+
+def _summary_values(summary: Summary) -> tuple[float, ...]:
+    """The values of `_SUMMARY_TITLES`."""
+    return (
+        summary.weight_bits,
+        100 * summary.sparsity,
+        100 * summary.rank_fraction,
+        100 * summary.grouped_share,
+        100 * summary.int8_share,
+        100 * summary.width_share,
+        summary.dropped,
+    )
 
 
 def progress_figure(picture: Picture) -> go.Figure:
@@ -222,30 +197,42 @@ def progress_figure(picture: Picture) -> go.Figure:
             marker={"symbol": "x", "size": 9, "color": style.FAILED},
             name="failed",
             cliponaxis=False,
-            hovertext=[f"{e.key}<br>{(e.error or '')[:120]}" for e in failed],
+            hovertext=[f"{e.key}<br>{escape((e.error or '')[:120])}" for e in failed],
             hoverinfo="text",
         )
-    dress(figure, f"<b>Progress</b>   {picture.headline}", height=420)
+    dress(figure, height=360)
     figure.update_xaxes(title_text="evaluation")
     figure.update_yaxes(title_text="hypervolume", rangemode="tozero")
     return figure
 
 
-def dress(figure: go.Figure, title: str, height: int) -> None:
-    """Give `figure` the looks that all share: title on the left, quiet axes, white ground."""
+def dress(figure: go.Figure, height: int) -> None:
+    """Give `figure` the looks that all share: quiet axes, no ground, hover texts in ink."""
     figure.update_layout(
-        title={"text": title, "x": 0.01, "xanchor": "left", "font": {"size": 17}},
         font={"family": style.FONT, "color": style.INK, "size": 13},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
+        # The text under the mouse may reach over the next figure.
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
         height=height,
-        margin={"l": 70, "r": 30, "t": 90, "b": 70},
+        margin={"l": 64, "r": 24, "t": 34, "b": 56},
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
-        hoverlabel={"bgcolor": "white", "bordercolor": style.GRID, "align": "left"},
+        modebar={"bgcolor": "white", "color": style.DOMINATED, "activecolor": style.QUIET},
+        hoverlabel={
+            "bgcolor": "white",
+            "bordercolor": style.QUIET,
+            "align": "left",
+            # Without one plotly takes what contrasts with the border, not with the ground.
+            "font": {"family": style.FONT, "color": style.INK, "size": 12},
+        },
     )
-    figure.update_xaxes(
-        gridcolor=style.GRID, zeroline=False, linecolor=style.QUIET, ticks="outside"
-    )
-    figure.update_yaxes(
-        gridcolor=style.GRID, zeroline=False, linecolor=style.QUIET, ticks="outside"
-    )
+    axes = {
+        "gridcolor": style.GRID,
+        "zeroline": False,
+        "linecolor": style.QUIET,
+        "ticks": "outside",
+        # Long names of layers and models make room for themselves.
+        "automargin": True,
+        "title_standoff": 8,
+    }
+    figure.update_xaxes(axes)
+    figure.update_yaxes(axes)

@@ -1,4 +1,4 @@
-"""The report of a search: one page that needs nothing else, for people."""
+"""The report of a search: one page for people who never saw one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from paredown.search import style
-from paredown.search.decisions import decision_figure
-from paredown.search.display import Unit, describe, name_of, show, title_of
-from paredown.search.evaluation import Evaluation, Goal, reference
-from paredown.search.plots import fragment, front_figure, parallel_figure, progress_figure
+from paredown.search.display import describe, name_of, show, title_of
+from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, is_cost, reference
+from paredown.search.front_rows import RATIO_NOTE, against, front_rows, references_of
+from paredown.search.pages import table, whole_page, write_page
+from paredown.search.sections import (
+    decisions_section,
+    front_section,
+    parallel_section,
+    progress_section,
+)
 from paredown.search.style import Picture
 from paredown.spaces.model_map import LeftOut
 
@@ -58,44 +63,100 @@ class RunSummary:
     notes: tuple[str, ...] = field(default=())
 
 
-def write_report(run_folder: Path, summary: RunSummary) -> Path:
-    """Path of the written `report.html`; links in it are relative to `run_folder`."""
+def write_report(run_folder: Path, summary: RunSummary, places: Mapping[str, str]) -> Path:
+    """Path of the written `report.html`, which needs plotly.js beside it.
+
+    Args:
+        places: By key where a bundle lies, as a link from `run_folder`.
+    """
+    return write_page(run_folder / "report.html", summary.picture.title, _body(summary, places))
+
+
+def report_page(summary: RunSummary) -> str:
+    """The same page for MLflow: it needs nothing else and links to nothing."""
+    return whole_page(summary.picture.title, _body(summary, {}))
+
+
+def _body(summary: RunSummary, places: Mapping[str, str]) -> str:
     picture = summary.picture
     sections = [
         _opening(summary),
-        fragment(front_figure(picture), with_library=True),
-        "<h2>The front</h2>" + _front_table(summary),
-        _bundles(summary),
-        "<h2>What was decided</h2>" + fragment(decision_figure(picture), with_library=False),
-        fragment(parallel_figure(picture), with_library=False),
-        fragment(progress_figure(picture), with_library=False) if picture.hypervolumes else "",
+        front_section(picture, places),
+        _front_table(summary, places),
+        _bundles(summary, places),
+        decisions_section(picture),
+        parallel_section(picture),
+        progress_section(picture) if picture.hypervolumes else "",
         _failures(picture.evaluations),
         _left_out(summary.left_out),
+        _notes(summary),
     ]
-    title = f"paredown: {escape(picture.name or summary.model)}"
-    path = run_folder / "report.html"
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_CSS}</style>'
-        f"<main><h1>{title}</h1>{''.join(sections)}</main></html>",
-        encoding="utf-8",
-    )
-    return path
+    return "".join(sections)
 
 
 def _opening(summary: RunSummary) -> str:
     picture = summary.picture
-    goals = ", ".join(_goal(goal) for goal in picture.goals)
+    goals = "".join(f"<li>{escape(_goal(goal))}</li>" for goal in picture.goals)
     sentences = [
-        f"{summary.model} on {summary.device}: {goals}.",
+        f"{summary.model} was compressed for {summary.device}, in many ways at once: fewer bits, zeros, "
+        "lower ranks, fewer channels, fewer blocks, as far as the config allows. "
         f"{picture.headline}, in {_duration(summary.duration_s)}.",
     ]
     if summary.over_bound:
         sentences.append(f"{summary.over_bound} candidates were over a hard bound, not evaluated.")
     if summary.bundles:
         sentences.append(_verdict(summary.bundles))
+    text = escape(" ".join(sentences))
+    return f"<p>{text}</p><p>What was asked for:</p><ul>{goals}</ul>{_short(picture)}"
+
+
+def _short(picture: Picture) -> str:
+    """The front in a few lines: the least of each cost for nothing, and at all."""
+    base, aim = reference(picture.shown, UNCOMPRESSED), picture.goals[0]
+    members = [m for m in picture.ordered if m is not base]
+    costs = [goal for goal in picture.goals if is_cost(goal.metric)]
+    if base is None or is_cost(aim.metric) or not members or not costs:
+        return ""
+    whole = aim.loss(base.metrics[aim.metric])
+    free = [m for m in members if aim.loss(m.metrics[aim.metric]) <= whole]
+    said: dict[str, list[str]] = {}
+    for among, condition in ((free, f" with no {title_of(aim.metric)} lost"), (members, "")):
+        for cost in costs if among else ():
+            best = min(among, key=lambda m: cost.loss(m.metrics[cost.metric]))
+            said.setdefault(best.key, []).append(f"least {title_of(cost.metric)}{condition}")
+    named = {member.key: member for member in members}
+    lines = [
+        f"<li><b>{escape(', '.join(texts))}</b>: {escape(_figures(named[key], picture, base))}</li>"
+        for key, texts in said.items()
+    ]
+    return f"<p>In short:</p><ul>{''.join(lines)}</ul>"
+
+
+def _figures(member: Evaluation, picture: Picture, base: Evaluation) -> str:
+    figures = ", ".join(_figure(goal, member, base) for goal in picture.goals)
+    return f"{name_of(member)}, {figures}"
+
+
+def _figure(goal: Goal, member: Evaluation, base: Evaluation) -> str:
+    value = show(goal.metric, member.metrics[goal.metric])
+    return f"{title_of(goal.metric)} {value} ({against(goal, member, base)})"
+
+
+def _notes(summary: RunSummary) -> str:
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in summary.notes)
-    return f"<p>{escape(' '.join(sentences))}</p>{notes}"
+    return f"<h2>Notes</h2>{notes}{_WORDS}" if notes else _WORDS
+
+
+_WORDS = """<h2>Words</h2><dl>
+<dt>candidate, model</dt><dd>one way to compress the network, named by a key of twelve digits</dd>
+<dt>front</dt><dd>the candidates that no other beats in every goal: each is the best at its trade-off</dd>
+<dt>reference</dt><dd>a model for comparison: uncompressed, or with all layers at one width</dd>
+<dt>predicted, measured</dt><dd>what the search believed of a model (latency by a model of the device),
+and what its exported file showed when it was opened again in a fresh process</dd>
+<dt>bundle</dt><dd>the folder of an exported model: the ONNX file to run, the packed tensors, its card
+and a README with the lines that run it</dd>
+<dt>segment</dt><dd>a part of the network that computes in one precision</dd>
+</dl>"""
 
 
 def _verdict(bundles: Sequence[BundleCheck]) -> str:
@@ -124,48 +185,36 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def _front_table(summary: RunSummary) -> str:
+def _front_table(summary: RunSummary, places: Mapping[str, str]) -> str:
     picture = summary.picture
-    base = reference(picture.evaluations, "uncompressed")
-    folders = {bundle.key: bundle for bundle in summary.bundles}
-    head = ["model", *(title_of(goal.metric) for goal in picture.goals), "candidate", "bundle"]
-    # One unit down a column, so that it can be compared by eye.
-    units = {g.metric: style.axis_of(picture, g).unit for g in picture.goals}
+    checks = {bundle.key: bundle for bundle in summary.bundles}
+    references = references_of(picture.evaluations, picture.front.rung)
+    found = front_rows(picture.front.members, picture.goals, references)
     rows = []
-    for member in picture.ordered:
-        cells = [f"<b>{escape(name_of(member))}</b>"]
+    for row in found.rows:
+        key = row.evaluation.key
+        cells = [f"<b>{escape(name_of(row.evaluation))}</b>"]
         cells += [
-            f'<span class="number">{_value(member, goal, units[goal.metric], base)}</span>'
-            for goal in picture.goals
+            f'<span class="number">{value} <span class="quiet">{comparison}</span></span>'
+            for value, comparison in zip(row.values, row.comparisons, strict=True)
         ]
-        cells.append(f'<span class="quiet">{escape(_candidate(member, picture))}</span>')
-        cells.append(_bundle_link(folders.get(member.key)))
+        said = escape(describe(row.evaluation.candidate, picture.outline))
+        cells.append(f'<span class="quiet wide">{said}</span>')
+        cells.append(_bundle_link(checks.get(key), places) if row.is_member else "")
         rows.append(cells)
-    return _table(head, rows)
+    faint = [index for index, row in enumerate(found.rows) if not row.is_member]
+    head = ["model", *found.titles, "what was done", "bundle"]
+    caption = f"{RATIO_NOTE}. Faint rows are references that are not on the front."
+    return f'<h2>The front</h2><p class="caption">{caption}</p>{table(head, rows, faint)}'
 
 
-def _candidate(member: Evaluation, picture: Picture) -> str:
-    return describe(member.candidate, picture.outline)
-
-
-def _value(member: Evaluation, goal: Goal, unit: Unit, base: Evaluation | None) -> str:
-    value = member.metrics[goal.metric]
-    text = show(goal.metric, value, unit)
-    if base is None or base is member or goal.metric not in base.metrics:
-        return text
-    whole = base.metrics[goal.metric]
-    if goal.metric == "accuracy":
-        return f'{text} <span class="quiet">{100 * (value - whole):+.2f}</span>'
-    if value > 0 and goal.direction == "minimize":
-        return f'{text} <span class="quiet">1/{whole / value:.2f}</span>'
-    return text
-
-
-def _bundle_link(bundle: BundleCheck | None) -> str:
+def _bundle_link(bundle: BundleCheck | None, places: Mapping[str, str]) -> str:
     if bundle is None:
         return ""
     kind = bundle.verdict.replace(" ", "-")
-    return f'<a class="{kind}" href="{escape(bundle.folder)}">{bundle.verdict}</a>'
+    place = places.get(bundle.key)
+    where = f' href="{escape(place)}"' if place else ""
+    return f'<a class="{kind}"{where}>{bundle.verdict}</a>'
 
 
 _INTERVALS = {
@@ -175,7 +224,7 @@ _INTERVALS = {
 """Figures that are predicted with an interval, and what its ends are called."""
 
 
-def _bundles(summary: RunSummary) -> str:
+def _bundles(summary: RunSummary, places: Mapping[str, str]) -> str:
     if not summary.bundles:
         return ""
     both = [n for b in summary.bundles for n in b.predicted if n in b.measured]
@@ -183,14 +232,20 @@ def _bundles(summary: RunSummary) -> str:
     names = [name for name in dict.fromkeys(both) if name not in ends]
     head = ["model", *(f"{title_of(n)}: predicted → measured" for n in names), "verdict"]
     rows = []
-    for bundle in summary.bundles:
+    order = {member.key: place for place, member in enumerate(summary.picture.ordered)}
+    for bundle in sorted(summary.bundles, key=lambda b: order.get(b.key, len(order))):
         cells = [f"<b>{escape(bundle.key)}</b>"]
         cells += [_pair(bundle, name) for name in names]
         told = [*bundle.mismatches, *(f"not checked: {text}" for text in bundle.unchecked)]
-        link = [] if bundle.mismatches else [_bundle_link(bundle)]
+        link = [] if bundle.mismatches else [_bundle_link(bundle, places)]
         cells.append("<br>".join([*link, *map(escape, told)]))
         rows.append(cells)
-    return "<h2>Predicted against measured</h2>" + _table(head, rows)
+    caption = (
+        "What the search predicted, what the exported file showed, and by how much they differ."
+    )
+    return (
+        f'<h2>Predicted against measured</h2><p class="caption">{caption}</p>{table(head, rows)}'
+    )
 
 
 def _pair(bundle: BundleCheck, name: str) -> str:
@@ -209,35 +264,11 @@ def _failures(evaluations: Sequence[Evaluation]) -> str:
     if not failed:
         return ""
     rows = [[str(e.number), f"<b>{e.key}</b>", escape((e.error or "")[:300])] for e in failed]
-    return "<h2>Failed evaluations</h2>" + _table(["number", "candidate", "reason"], rows)
+    return "<h2>Failed evaluations</h2>" + table(["number", "candidate", "reason"], rows)
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> str:
     if not left_out:
         return ""
     rows = [[f"<b>{escape(item.what)}</b>", escape(item.reason)] for item in left_out]
-    return "<h2>Left out</h2>" + _table(["what", "why"], rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{top}</tr>{body}</table></div>'
-
-
-_CSS = f"""
-body {{ margin: 0; color: {style.INK}; background: white; font: 15px/1.5 {style.FONT}; }}
-main {{ max-width: 1320px; margin: 0 auto; padding: 28px 32px 80px; }}
-h1 {{ font-size: 26px; margin: 0 0 8px; }}
-h2 {{ font-size: 19px; margin: 44px 0 10px; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th {{ text-align: left; font-weight: 600; color: {style.QUIET}; font-size: 13px; }}
-th, td {{ padding: 6px 14px 6px 0; border-bottom: 1px solid {style.GRID}; vertical-align: top; }}
-.number {{ white-space: nowrap; }}
-.scroll {{ overflow-x: auto; }}
-.quiet {{ color: {style.QUIET}; font-size: 13px; }}
-.note {{ border-left: 3px solid {style.REFERENCE}; padding-left: 12px; }}
-.verified {{ color: {style.FRONT}; }}
-.partly-checked {{ color: {style.QUIET}; }}
-.mismatch {{ color: {style.FAILED}; }}
-"""
+    return "<h2>Left out</h2>" + table(["what", "why"], rows)

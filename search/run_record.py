@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,3 +118,8 @@ def check_is_run(folder: Path) -> None:
             f"a run folder holds {JOURNAL}, got {folder} without; give the folder that "
             "`paredown search` named, such as runs/digits"
         )
+
+
+def bundle_places(folder: Path, keys: Collection[str]) -> dict[str, str]:
+    """By key where a bundle lies, as a link from the run's folder; without those not written yet."""
+    return {key: f"{BUNDLES}/{key}/" for key in keys if (folder / BUNDLES / key).is_dir()}

@@ -22,13 +22,13 @@ from paredown.search.bounds import (
 from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
 from paredown.search.evaluation import Evaluation
-from paredown.search.finish import export_front, write_figures, write_pages
+from paredown.search.finish import export_front, tracked_pages, write_figures, write_pages
 from paredown.search.journal import JournalError, hold
 from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
 from paredown.search.prediction import DamageTerms
 from paredown.search.rehearsal import rehearse
-from paredown.search.report import BundleCheck
+from paredown.search.report import BundleCheck, RunSummary
 from paredown.search.run_record import BUNDLES, CONFIG, JOURNAL, LATENCY, RANKS, read_run
 from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore
@@ -232,10 +232,13 @@ class _Sitting:
         tracker = self._ledger.tracker
         # What is merely on its way to MLflow is not told as missing there.
         tracker.drain()
-        pages = self._write_pages(stopped, tracker.problems)
-        tracker.log_files([*write_figures(self._workbench, self._ledger, self._folder), *pages])
+        summary = self._write_pages(stopped, tracker.problems)
+        pictures = write_figures(self._workbench, self._ledger, self._folder)
+        tracker.log_files([*pictures, self._folder / "front.json", self._folder / CONFIG])
+        for name, page in tracked_pages(summary).items():
+            tracker.log_text(name, page)
 
-    def _write_pages(self, stopped: str | None, problems: tuple[str, ...]) -> list[Path]:
+    def _write_pages(self, stopped: str | None, problems: tuple[str, ...]) -> RunSummary:
         # A resumed run that is interrupted again keeps the front it had: `paredown front` shows it.
         rung = read_run(self._folder).front.rung
         if self._ledger.front.rung != rung:

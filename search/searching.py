@@ -160,7 +160,8 @@ class _FirstRung:
             adviser = Refiner.of(self.workbench, goals, self.base, self.terms, refused)
         population = max(8, min(50, section.evaluations // 4))
         sampler = make_sampler(section.sampler, section.seed, population)
-        return Proposer(self.workbench.space, goals, sampler, adviser, refused)
+        cheapest = cheapest_within(self.workbench, goals)
+        return Proposer(self.workbench.space, goals, sampler, adviser, refused, cheapest)
 
 
 def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from paredown.search.display import Outline, Unit, describe, show, title_of, unit_of
+from paredown.search.display import Outline, Unit, title_of, unit_of
 from paredown.search.evaluation import Evaluation, Goal, is_cost
 from paredown.search.pareto import Front
 
@@ -22,7 +22,8 @@ QUIET = "#5f6b7a"
 GRID = "#e8ecf1"
 FONT = "Inter, Segoe UI, Helvetica Neue, Arial, DejaVu Sans, sans-serif"
 
-# Few bits are warm and dark, many are pale: what is compressed hard stands out.
+# Few bits are warm and dark, many are pale: what is compressed hard stands out. White is left for
+# cells of layers that a model has not.
 BITS_COLOURS = {
     2: "#7a1f3d",
     3: "#b5423c",
@@ -30,7 +31,7 @@ BITS_COLOURS = {
     5: "#efb354",
     6: "#f3dc8c",
     8: "#a9cfe3",
-    32: "#eef2f6",
+    32: "#d5dbe2",
 }
 
 
@@ -46,6 +47,10 @@ class Picture:
     outline: Outline
     hypervolumes: tuple[float, ...] = ()
     name: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"paredown: {self.name}" if self.name else "paredown"
 
     @property
     def goals(self) -> tuple[Goal, ...]:
@@ -183,18 +188,21 @@ _LETTER, _LINE = 0.022, 0.05
 """Width and height of text as shares of a panel, roughly."""
 
 
-def name_corners(references: Sequence[Evaluation], across: Axis, up: Axis) -> list[Corner]:
+def name_corners(
+    references: Sequence[Evaluation], across: Axis, up: Axis, members: Sequence[Evaluation] = ()
+) -> list[Corner]:
     """Beside which corner of its point each reference is named, so that no two names overlap.
 
-    Names lie towards the middle where they can, inside the panel, and not beside another's point; what
-    finds no such corner takes the one that is least wrong.
+    Names lie towards the middle where they can, inside the panel, and beside neither another's point nor
+    one of `members`; what finds no such corner takes the one that is least wrong.
     """
     points = list(zip(across.shares(references), up.shares(references), strict=True))
+    drawn = list(zip(across.shares(members), up.shares(members), strict=True))
     taken: list[_Box] = []
     found = []
     for reference, (x, y) in zip(references, points, strict=True):
         # A name above or below another's point would be read as that one's.
-        others = [(a, a, b) for a, b in points if (a, b) != (x, y)]
+        others = [(a, a, b) for a, b in (*points, *drawn) if (a, b) != (x, y)]
         order = _CORNERS if x > 0.5 else (_CORNERS[1], _CORNERS[3], _CORNERS[0], _CORNERS[2])
         boxes = {corner: _box(reference.label, x, y, corner) for corner in order}
         corner = min(order, key=lambda each: _wrongs(boxes[each], taken, others))
@@ -219,19 +227,6 @@ def _wrongs(box: _Box, names: Sequence[_Box], points: Sequence[_Box]) -> tuple[i
 def _overlap(one: _Box, other: _Box) -> bool:
     """Whether two texts share room."""
     return one[0] < other[1] and other[0] < one[1] and abs(one[2] - other[2]) < _LINE
-
-
-def hover(evaluation: Evaluation, picture: Picture) -> str:
-    """HTML for a point: key, label, every metric and the candidate in short."""
-    known = [goal.metric for goal in picture.goals]
-    others = sorted(name for name in evaluation.metrics if name not in known)
-    lines = [f"<b>{evaluation.label or evaluation.key}</b>  #{evaluation.number}"]
-    if evaluation.label:
-        lines.append(evaluation.key)
-    for name in (*known, *others):
-        lines.append(f"{title_of(name)}: {show(name, evaluation.metrics[name])}")
-    lines += describe(evaluation.candidate, picture.outline).split("; ")
-    return "<br>".join(lines)
 
 
 def layers_by_size(picture: Picture) -> list[str]:

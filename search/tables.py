@@ -10,8 +10,9 @@ from rich.table import Table
 
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.gains import Gain
-from paredown.search.display import Unit, name_of, show, title_of, unit_of
-from paredown.search.evaluation import Evaluation, Goal, is_cost
+from paredown.search.display import name_of, show
+from paredown.search.evaluation import Evaluation, Goal
+from paredown.search.front_rows import front_rows
 
 _KNOBS = {
     "bits_32": "32-bit weights and activations",
@@ -46,44 +47,20 @@ def front_table(
     it compares with the first of `references`: costs as a ratio (4.0× is a quarter), accuracy in
     points, other qualities as a difference.
     """
-    base = references[0] if references else None
-    on_front = {member.key for member in members}
-    named = {reference.key for reference in references}
-    others = [member for member in members if member.key not in named]
-    aim = goals[0]
-    shown = [*references, *sorted(others, key=lambda m: aim.loss(m.metrics[aim.metric]))]
-    units = {goal.metric: _unit(goal.metric, shown) for goal in goals}
-    columns = [
-        text
-        for goal in goals
-        for text in (title_of(goal.metric, units[goal.metric]), *([""] if base else []))
-    ]
-    has_several = len({evaluation.candidate.architecture for evaluation in shown}) > 1
+    found = front_rows(members, goals, references)
+    has_base = bool(references)
+    columns = [text for title in found.titles for text in (title, *([""] if has_base else []))]
+    has_several = len({row.evaluation.candidate.architecture for row in found.rows}) > 1
     table = plain_table("model", *(["architecture"] if has_several else []), *columns)
     table.columns[1].no_wrap = has_several
-    for evaluation in shown:
-        cells = [name_of(evaluation)]
+    for row in found.rows:
+        cells = [name_of(row.evaluation)]
         if has_several:
-            cells.append(escape(evaluation.candidate.architecture))
-        for goal in goals:
-            cells.append(_number(goal.metric, evaluation, units[goal.metric]))
-            if base is not None:
-                cells.append(f"[dim]{against(goal, evaluation, base)}[/dim]")
-        table.add_row(*cells, style=None if evaluation.key in on_front else "dim")
+            cells.append(escape(row.evaluation.candidate.architecture))
+        for value, comparison in zip(row.values, row.comparisons, strict=True):
+            cells += [value, f"[dim]{comparison}[/dim]"] if has_base else [value]
+        table.add_row(*cells, style=None if row.is_member else "dim")
     return table
-
-
-def against(goal: Goal, evaluation: Evaluation, base: Evaluation) -> str:
-    """How `evaluation` stands to `base` in one goal: "4.00×", "-0.30", "" where there is none."""
-    value = evaluation.metrics.get(goal.metric)
-    whole = base.metrics.get(goal.metric)
-    if value is None or whole is None:
-        return ""
-    if is_cost(goal.metric):
-        return f"{whole / value:.2f}×" if value else "∞×"
-    if goal.metric == "accuracy":
-        return f"{100 * (value - whole):+.2f}"
-    return f"{value - whole:+.3g}"
 
 
 def device_table(devices: Sequence[Device], host: str | None) -> Table:
@@ -175,17 +152,6 @@ def _effect(gain: Gain) -> str:
         return "bytes, slower"
     speed = "–".join(f"{factor:g}" for factor in gain.speedup)
     return f"speed {speed}×" if gain.effect == "faster" else f"bytes, speed {speed}×"
-
-
-def _unit(metric: str, shown: Sequence[Evaluation]) -> Unit:
-    values = [abs(e.metrics[metric]) for e in shown if metric in e.metrics]
-    return unit_of(metric, max(values, default=1.0))
-
-
-def _number(metric: str, evaluation: Evaluation, unit: Unit) -> str:
-    if metric not in evaluation.metrics:
-        return "–"
-    return show(metric, evaluation.metrics[metric], unit).removesuffix(unit.symbol).rstrip()
 
 
 def _listed(values: Sequence[object]) -> str:

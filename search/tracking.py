@@ -67,6 +67,10 @@ class Tracker:
         """Attach files to the search's run, as they are when the writer comes to them."""
         self._submit("files", lambda: self._writer.log_files(tuple(paths)))
 
+    def log_text(self, name: str, text: str) -> None:
+        """Attach a file of that name and text to the search's run."""
+        self._submit(name, lambda: self._writer.log_text(name, text))
+
     def log_bundle(self, bundle: LoggedBundle) -> None:
         """Attach what verifying found to the evaluation's run; a bundle that holds becomes a model."""
         self._submit(f"bundle {bundle.key}", lambda: self._writer.log_bundle(bundle))

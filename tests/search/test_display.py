@@ -56,13 +56,13 @@ def test_a_summary_weighs_layers_by_their_weights():
     assert (summary.int8_share, summary.width_share, summary.dropped) == (0.5, 0.5, 1)
     text = describe(candidate, OUTLINE)
     assert text == (
-        "weights 5 bit (4 × 1, 8 × 1); 8-bit activations in 50% of segments; 38% sparse; "
-        "width 50%; without block"
+        "weights 5 bit on average (1 layer at 4, 1 at 8); 8-bit activations in 50% of segments; "
+        "38% sparse; width 50%; without block"
     )
 
 
 def test_the_identity_is_plain():
-    assert describe(Candidate(), OUTLINE) == "weights 32 bit (32 × 2)"
+    assert describe(Candidate(), OUTLINE) == "weights 32 bit (all 2 layers)"
 
 
 def test_what_goes_with_a_block_does_not_count():
@@ -78,7 +78,8 @@ def test_what_goes_with_a_block_does_not_count():
         dropped=("block",),
     )
     assert describe(candidate, outline) == (
-        "weights 6 bit (4 × 1, 8 × 1); 8-bit activations in 100% of segments; without block"
+        "weights 6 bit on average (1 layer at 4, 1 at 8); 8-bit activations in 100% of "
+        "segments; without block"
     )
 
 
@@ -111,6 +112,6 @@ def test_a_candidate_of_another_architecture_is_told_by_its_own_layers(mapped):
         layers = {layer: LayerChoice(weight_bits=4) for layer in own.layer_weights}
         candidate = Candidate.of(architecture=name, layers=layers)
         told = describe(candidate, both)
-        assert told == f"{name}; weights 4 bit (4 × {len(layers)})"
+        assert told == f"{name}; weights 4 bit (all {len(layers)} layers)"
         assert summarize(candidate, both) == summarize(candidate, own)
         assert own.layer_weights.items() <= both.layer_weights.items()

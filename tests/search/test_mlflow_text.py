@@ -22,14 +22,14 @@ def test_the_parents_description_fits_and_says_what_it_leaves_out(goals, make_ev
     assert len(text) <= 8000
     shown = text.count("(#/experiments/1/runs/")
     assert 20 < shown < len(alive)
-    assert text.endswith(f"and {len(alive) - shown} more")
+    assert f"\n\nand {len(alive) - shown} more\n" in text, "below the table, not a row of it"
 
 
 def test_costs_stand_beside_their_ratio_to_the_uncompressed_model(goals, make_evaluations):
     evaluations = make_evaluations(3)
     text = parent_note(front_of(evaluations, goals), evaluations, {}, "1")
     base, eight = (e.metrics["onnx_bytes"] for e in evaluations[:2])
-    assert f"({eight / base:.3g}x)" in text
+    assert f"{eight / 1e3:.1f} ({base / eight:.2f}×)" in text
 
 
 def test_a_failure_tells_its_reason_and_nothing_to_copy(make_evaluations, outline):

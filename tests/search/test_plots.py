@@ -1,17 +1,22 @@
 """Pictures: what is in them, and that files come out whole."""
 
+import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
+from plotly.graph_objects import Scatter
 
+from paredown.search import style
 from paredown.search.decisions import decision_figure, structure_rows
 from paredown.search.display import Outline
 from paredown.search.evaluation import Goal
 from paredown.search.pareto import Front, front_of, hypervolume, reference_point
 from paredown.search.pictures import decision_png, front_png, progress_png
-from paredown.search.plots import front_figure, parallel_figure, progress_figure, write_html
+from paredown.search.plots import front_panels, parallel_figure, progress_figure
 from paredown.search.style import Picture, axis_of, name_corners, panels, staircase
 from paredown.spaces.candidate import Candidate, LayerChoice
 
@@ -46,22 +51,60 @@ def test_every_pair_of_goals_has_a_panel_with_the_cost_across(goals):
     ]
 
 
-def test_every_evaluation_is_drawn_once_a_panel_and_failures_are_counted(picture):
-    figure = front_figure(picture)
-    points = [trace for trace in figure.data if trace.mode and "markers" in trace.mode]
-    first = points[:3]
+def test_every_evaluation_is_drawn_once_a_panel(picture):
+    panels = front_panels(picture)
+    assert len(panels) == 3
     alive = [e for e in picture.evaluations if not e.is_failed]
     on_front_and_reference = [e for e in picture.front.members if e.kind == "reference"]
-    assert sum(len(t.x) for t in first) == len(alive) + len(on_front_and_reference)
-    assert f"{picture.failures} failed" in figure.layout.title.text
+    for panel in panels:
+        points = [trace for trace in panel.data if "markers" in trace.mode]
+        assert sum(len(t.x) for t in points) == len(alive) + len(on_front_and_reference)
 
 
-def test_hover_shows_key_and_candidate(picture):
-    figure = front_figure(picture)
-    trace = next(t for t in figure.data if t.name == "front")
-    keys = [m.label or m.key for m in picture.front.members]
-    assert all(key in text for key, text in zip(keys, trace.hovertext, strict=True))
-    assert all("weights" in text for text in trace.hovertext)
+def test_only_members_with_a_place_open_it_and_say_so(picture):
+    first, *others = picture.front.members
+    panel = front_panels(picture, {first.key: f"bundles/{first.key}/"})[0]
+    front = next(t for t in panel.data if t.name == "front")
+    assert list(front.customdata) == [f"bundles/{first.key}/"] + [None] * len(others)
+    assert ["click" in text for text in front.hovertext] == [True] + [False] * len(others)
+
+
+@pytest.mark.parametrize("draw", [parallel_figure, decision_figure, progress_figure])
+def test_hover_texts_contrast_with_their_ground(picture, draw):
+    """At least 4.5 to 1, as WCAG 2.2 asks of text; the border is no ground."""
+    for figure in (draw(picture), *front_panels(picture)):
+        label = figure.layout.hoverlabel
+        assert contrast(label.font.color, label.bgcolor) >= 4.5
+        own = [t.hoverlabel.bgcolor for t in figure.data if "hoverlabel" in t]
+        assert set(own) <= {None}, "no trace has colours of its own"
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour):
+    """Relative luminance, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_no_two_widths_look_alike_nor_like_an_empty_cell():
+    """Colours that differ by less than 10 (CIE76 in CIELAB is about 2.3 for just noticeable)."""
+    colours = [*style.BITS_COLOURS.values(), "white"]
+    for one, other in itertools.combinations(colours, 2):
+        assert math.dist(lab(one), lab(other)) > 10, (one, other)
+
+
+def lab(colour):
+    """CIELAB for D65, https://www.w3.org/TR/css-color-4/#color-conversion-code."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    x, y, z = np.cbrt(to_xyz @ linear / [0.9505, 1.0, 1.089])
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
 
 
 def test_the_staircase_bounds_what_the_front_dominates(picture, goals):
@@ -101,10 +144,28 @@ def test_a_cell_tells_how_zeros_lie_and_which_form_a_lower_rank_takes(picture):
         written_fraction=0.6,
     )  # fmt: skip
     member = replace(picture.front.members[0], candidate=Candidate.of(layers={"conv1": choice}))
-    figure = decision_figure(replace(picture, front=front_of([member], picture.goals)))
-    said = {name: row[0] for name, row in zip(figure.data[0].y, figure.data[0].text, strict=True)}
+    bits = decision_figure(replace(picture, front=front_of([member], picture.goals))).data[0]
+    said = {name: row[0] for name, row in zip(bits.y, bits.customdata, strict=True)}
     assert said.pop("conv1") == "4 bit, 50% block zeros, tucker rank 40% × 60%"
     assert set(said.values()) == {"32 bit, no zeros, whole"}
+    written = {name: row[0] for name, row in zip(bits.y, bits.text, strict=True)}
+    assert written.pop("conv1") == 4
+    assert set(written.values()) == {32}
+
+
+def test_a_cell_of_a_dropped_layer_says_that_it_is_gone(picture):
+    figure = decision_figure(picture)
+    bits = figure.data[0]
+    absent = next(t for t in figure.data if isinstance(t, Scatter))
+    dropped = [m for m in picture.ordered if m.candidate.dropped]
+    assert dropped
+    # Both layers of the block, in every model without it.
+    assert len(absent.x) == 2 * len(dropped)
+    assert set(absent.y) == {"layer1.1.conv1", "layer1.1.conv2"}
+    assert all("gone with block layer1.1" in text for text in absent.hovertext)
+    assert bits.hoverongaps is False
+    gaps = zip(np.ravel(bits.z), np.ravel(bits.text), strict=True)
+    assert {text for code, text in gaps if code is None} == {""}
 
 
 def test_the_decision_chart_of_two_architectures_leaves_gaps_where_one_has_no_layer(
@@ -142,17 +203,6 @@ def test_structure_that_no_model_changes_is_not_drawn(picture, goals, make_evalu
     assert len(decision_figure(plain).data) == 1
 
 
-def test_html_files_need_no_network(picture, tmp_path):
-    figures = (front_figure, parallel_figure, decision_figure, progress_figure)
-    for number, draw in enumerate(figures):
-        path = tmp_path / f"{number}.html"
-        write_html(draw(picture), path)
-        text = path.read_text()
-        assert "Plotly.newPlot" in text
-        assert '<script src="http' not in text
-        assert "<link" not in text.split("<body>")[0]
-
-
 @pytest.mark.parametrize("draw", [front_png, decision_png, progress_png])
 def test_png_files_hold_a_picture(picture, tmp_path, draw):
     draw(picture, tmp_path / "a.png")
@@ -167,7 +217,7 @@ def test_an_empty_front_and_two_goals_can_be_drawn(make_evaluations, picture, tm
         Goal(metric="onnx_bytes", direction="minimize"),
     )
     bare = Picture(evaluations=make_evaluations(5), front=Front(goals), outline=picture.outline)
-    for draw in (front_figure, parallel_figure, decision_figure, progress_figure):
+    for draw in (front_panels, parallel_figure, decision_figure, progress_figure):
         draw(bare)
     front_png(bare, tmp_path / "a.png")
     decision_png(bare, tmp_path / "b.png")
@@ -190,7 +240,10 @@ def test_names_of_references_do_not_overlap(picture, goals):
     assert len(set(name_corners(here, across, up))) == 2
     apart = [named("uniform 4-bit", 0.9, 0.9), named("uncompressed", 0.9, 0.2)]
     assert name_corners(apart, across, up) == [("left", "top")] * 2
-    assert name_corners([named("uniform 8-bit", 0.1, 0.5)], across, up) == [("right", "bottom")]
+    alone = [named("uniform 8-bit", 0.1, 0.5)]
+    assert name_corners(alone, across, up) == [("right", "bottom")]
+    # Nor does a name lie on a point of the front.
+    assert name_corners(alone, across, up, [named("", 0.2, 0.465)]) == [("right", "top")]
 
 
 def test_names_of_neighbours_do_not_overlap_where_no_corner_is_free(picture, goals):

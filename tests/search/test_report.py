@@ -4,10 +4,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from paredown.search.display import Outline
 from paredown.search.pareto import front_of
-from paredown.search.report import BundleCheck, RunSummary, write_report
+from paredown.search.report import BundleCheck, RunSummary, report_page, write_report
 from paredown.search.style import Picture
 from paredown.spaces.model_map import LeftOut
 
@@ -67,14 +68,25 @@ def written(evaluations, front, layer_weights, tmp_path, bundles):
         left_out=(LeftOut(what="embedding", reason="no kernel for it"),),
         over_bound=12,
     )
-    return write_report(tmp_path, summary).read_text(), summary
+    places = {bundle.key: f"bundles/{bundle.key}/" for bundle in bundles}
+    return write_report(tmp_path, summary, places).read_text(), summary
 
 
-def test_the_page_needs_nothing_else_and_carries_one_library(page):
+def test_the_page_of_a_folder_has_its_library_beside_it(page, tmp_path):
     text, _ = page
-    assert '<script src="http' not in text
-    assert len(re.findall(r"plotly\.js v\d", text)) == 1
+    assert re.findall(r'<script src="([^"]*)"', text) == ["plotly.min.js"]
+    assert (tmp_path / "plotly.min.js").read_text() == get_plotlyjs()
+    assert len(text) < 1_000_000
     assert "resnet20 &lt;script&gt;" in text
+
+
+def test_the_page_for_mlflow_needs_nothing_else_and_links_to_nothing(page):
+    text = report_page(page[1])
+    assert "<script src" not in text
+    assert text.count(get_plotlyjs()) == 1
+    body = text.replace(get_plotlyjs(), "")
+    assert "href" not in body
+    assert "bundles/" not in body
 
 
 def test_the_front_table_has_each_model_with_its_ratio(page):
@@ -82,12 +94,33 @@ def test_the_front_table_has_each_model_with_its_ratio(page):
     reader = Cells()
     reader.feed(text.split("<h2>The front</h2>")[1].split("<h2>")[0])
     base = summary.picture.evaluations[0].metrics["onnx_bytes"]
-    assert len(reader.rows) == 1 + len(summary.picture.front.members)
-    for row, member in zip(reader.rows[1:], summary.picture.ordered, strict=True):
-        assert row[0] == (member.label or member.key)
-        if member.label != "uncompressed":
-            assert f"1/{base / member.metrics['onnx_bytes']:.2f}" in row[3]
-    assert set(reader.links) == {bundle.folder for bundle in summary.bundles}
+    head, *rows = reader.rows
+    assert head[1:4] == ["accuracy (%)", "latency (ms)", "ONNX file (kB)"]
+    assert [row[0] for row in rows[:2]] == ["uncompressed", "uniform 8-bit"]
+    shown = {row[0]: row for row in rows}
+    named = {member.label or member.key: member for member in summary.picture.ordered}
+    assert set(shown) == {*named, "uncompressed", "uniform 8-bit"}
+    for name, member in named.items():
+        size = member.metrics["onnx_bytes"]
+        value, ratio = shown[name][3].split()
+        assert float(value) == pytest.approx(size / 1e3, rel=1e-3)
+        assert ratio == f"{base / size:.2f}×"
+    assert set(reader.links) == {f"{bundle.folder}/" for bundle in summary.bundles}
+
+
+def test_the_least_of_each_cost_is_named_for_nothing_and_at_all(page):
+    text, summary = page
+    said = text.split("In short:")[1].split("</ul>")[0]
+    base, *_ = summary.picture.evaluations
+    others = [m for m in summary.picture.front.members if m is not base]
+    for cost in ("latency_s", "onnx_bytes"):
+        for among in (
+            others,
+            [m for m in others if m.metrics["accuracy"] >= base.metrics["accuracy"]],
+        ):
+            best = min((m for m in among), key=lambda m: m.metrics[cost], default=None)
+            assert best is None or (best.label or best.key) in said
+    assert "least latency" in said
 
 
 def test_mismatches_failures_and_what_was_left_out_are_told(page):
