@@ -121,7 +121,8 @@ def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
+            by_argument = shapes.dynamic_shapes(module, args, kwargs)
+            program = torch.export.export(module, args, kwargs, dynamic_shapes=by_argument)
             return program.run_decompositions({})
     except Exception as error:  # torch.export raises many types for one fact: it cannot trace this
         raise CaptureError(
