@@ -53,7 +53,8 @@ SETTINGS = {
     "a store without driver": ("tracking.uri=mysql+none_such://me:pw@host/db", "tracking.uri.*mysql"),
     "unreachable bytes": ("goals[1].at_most=10", r"onnx_bytes <= 10.0 B; the nearest has \d+"),
     "unreachable share": (
-        "goals[1]={metric: macs, at_most: 1.0e-9, relative: true}", "macs <= .* the nearest has"),
+        "goals[1]={metric: onnx_bytes, at_most: 1.0e-6, relative: true}",
+        "onnx_bytes <= .* the nearest has"),
 }  # fmt: skip
 FILES = {
     "no file": (None, "must be a readable text file"),
