@@ -64,6 +64,8 @@ def read_mistakes(
         path, classes = _walk(detail["loc"], raw, model)
         context = detail.get("ctx", {})
         path = context.get("path", path)
+        if detail["type"] == "at_key":
+            path = join(path, context["key"])
         if detail["type"] == "union_tag_invalid":
             path = join(path, context["discriminator"].strip("'"))
         text = _explain(detail, path, classes)
@@ -145,6 +147,8 @@ def _explain(detail: Any, path: str, classes: Sequence[type[BaseModel]]) -> str:
         return f"must be {_either(context['expected_tags'])}, got {_show(context['tag'])}"
     if kind == "missing":
         return f"is required; {_REMEDIES[kind]}{_described(path, classes)}"
+    if kind == "at_key":
+        return str(context["rule"])
     if kind == "at_path":
         return f"{context['rule']}, got {_show(context['value'])}"
     got = f", got {_show(detail['input'])}"

@@ -6,6 +6,7 @@ import errno
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNUSABLE = (
+    *(errno.ENOENT, errno.ELOOP),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
 )

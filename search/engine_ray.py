@@ -16,7 +16,7 @@ from typing import Any
 from paredown.search.coordinator import Coordinator, Job, Outcome
 from paredown.search.engine_local import carry_out
 from paredown.search.evaluation import LOST, Score
-from paredown.search.ray_resources import RayFailed, check_resources, cpus_per_worker
+from paredown.search.ray_resources import RayFailed, check_client, check_resources, cpus_per_worker
 from paredown.search.schema import SearchSection
 from paredown.search.scoring import Evaluator
 
@@ -116,6 +116,7 @@ def ray_cluster(section: SearchSection, code_path: str = "") -> Iterator[None]:
 
     import ray
 
+    check_client(section.ray_address)
     environment = {"env_vars": {**_QUIET, "OMP_NUM_THREADS": str(section.threads_per_worker)}}
     if code_path:
         environment["env_vars"]["PYTHONPATH"] = code_path
@@ -134,7 +135,7 @@ def ray_cluster(section: SearchSection, code_path: str = "") -> Iterator[None]:
                 logging_level=logging.ERROR,
                 **local,
             )
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, ValueError) as error:
         if own:
             raise
         raise RayFailed(

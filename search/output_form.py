@@ -98,7 +98,8 @@ def read_form(module: nn.Module, inputs: Inputs, named: str) -> OutputForm:
     found: list[Any] = []
     for value, for_one_row in zip(leaves, others, strict=True):
         position = sum(isinstance(leaf, Rows) for leaf in found)
-        found.append(Rows(position) if _is_of_rows(value, for_one_row, named) else value)
+        constant = value.detach().clone() if isinstance(value, Tensor) else value
+        found.append(Rows(position) if _is_of_rows(value, for_one_row, named) else constant)
     if not any(isinstance(leaf, Rows) for leaf in found):
         raise OutputError(
             f"{named} must return at least one tensor with the batch first, got "

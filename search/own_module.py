@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
@@ -89,9 +88,10 @@ def _unwrapped(module: nn.Module) -> tuple[nn.Module, list[str]]:
         if isinstance(module, DataParallel | DistributedDataParallel):
             kinds.append(type(module).__name__)
             module = module.module
-        elif isinstance(module, OptimizedModule):
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            # Known by its attribute: importing its class would load the whole compiler.
             kinds.append("torch.compile")
-            module = module._orig_mod
+            module = inner
         else:
             return module, kinds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
 from paredown.search.schema import SearchSection
 
@@ -17,6 +18,20 @@ def cpus_per_worker(section: SearchSection) -> float:
     if section.ray_address is None:
         return max(1, math.ceil(section.cpus_per_worker))
     return section.cpus_per_worker
+
+
+def check_client(address: str | None) -> None:
+    """Refuses an address of Ray's client where that is not installed: Ray itself comes without it.
+
+    Raises:
+        RayFailed: As said.
+    """
+    if (address or "").startswith("ray://") and find_spec("grpc") is None:
+        raise RayFailed(
+            f"search.ray_address: {address} needs Ray's client, which is not installed; run "
+            "`pip install 'paredown[client]'`, or start the search on a node of the cluster with "
+            "ray_address: auto"
+        )
 
 
 def check_resources(section: SearchSection, nodes: Sequence[Mapping[str, float]]) -> None:

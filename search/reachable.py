@@ -74,11 +74,7 @@ def nearest(space: Space, goals: Sequence[Goal], price: Price) -> Nearest | None
     def priced(candidate: Candidate) -> Nearest | None:
         if candidate.key not in known:
             values = price(candidate, names)
-            known[candidate.key] = values and Nearest(
-                candidate=candidate,
-                values=values,
-                excess=max(values[g.held_metric] / (g.at_most or 1) for g in goals),
-            )
+            known[candidate.key] = None if values is None else _nearest(candidate, values, goals)
         return known[candidate.key]
 
     best: Nearest | None = None
@@ -87,6 +83,11 @@ def nearest(space: Space, goals: Sequence[Goal], price: Price) -> Nearest | None
         if best is not None and best.excess <= 1:
             break
     return best
+
+
+def _nearest(candidate: Candidate, values: Mapping[str, float], goals: Sequence[Goal]) -> Nearest:
+    excess = max(values[goal.held_metric] / (goal.at_most or 1) for goal in goals)
+    return Nearest(candidate=candidate, values=values, excess=excess)
 
 
 def _starts(space: Space) -> Iterator[dict[str, int]]:

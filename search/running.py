@@ -32,6 +32,7 @@ from paredown.search.report import BundleCheck, RunSummary
 from paredown.search.run_record import BUNDLES, CONFIG, JOURNAL, LATENCY, RANKS, read_run
 from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore
+from paredown.search.store_uri import check_store
 from paredown.search.survey import survey
 from paredown.search.unmet import doubtful_bounds
 from paredown.search.workbench import Workbench, equip
@@ -127,6 +128,7 @@ def _carry_out(
     config: Config, folder: Path, lock: filelock.BaseFileLock, resume: bool, watch: Watcher
 ) -> RunResult:
     """The search in `folder`, whose journal `lock` holds."""
+    check_store(config)
     if config.search.engine == "ray":
         check_cluster(config.search)
     torch.set_num_threads(config.search.threads_per_worker)

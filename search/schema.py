@@ -11,12 +11,12 @@ from pydantic_core import PydanticCustomError
 
 from paredown.search.schema_goals import COSTS, QUALITIES, Direction, GoalSection
 from paredown.search.schema_hardware import HardwareSection
+from paredown.search.schema_section import Section, resolved
 from paredown.search.schema_space import SpaceSection
 from paredown.search.schema_task import (
     Cifar10Task,
     CustomTask,
     DigitsTask,
-    Section,
     TaskSection,
 )
 
@@ -76,7 +76,8 @@ class SearchSection(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the sampler and the statistics.")
     ray_address: str | None = Field(
         None,
-        description="Cluster to join (auto or ray://host:port); null starts a local one. One of "
+        description="Cluster to join: auto, host:port, or ray://host:port, which needs the extra "
+        "`client`; null starts a local one. One of "
         "its nodes must have what a worker asks for when the search begins.",
     )
     rung_images: int = Field(
@@ -90,7 +91,9 @@ class SearchSection(Section):
 class TrackingSection(Section):
     """Where MLflow writes."""
 
-    uri: str | None = Field(None, description="Tracking URI; null: SQLite in the run's folder.")
+    uri: str | None = Field(
+        None, description="URI of a database or server; null: SQLite in the run's folder."
+    )
     experiment: str | None = Field(None, description="Experiment; null: the config's name.")
     max_children: int = Field(
         1000, ge=0, description="Above this only front, references and failures become runs."
@@ -105,7 +108,7 @@ class TrackingSection(Section):
 
 
 def _output_folder(path: Path) -> Path:
-    return path.expanduser().resolve()
+    return resolved(path)
 
 
 class OutputSection(Section):

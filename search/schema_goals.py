@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from paredown.search.schema_hardware import LATENCY_ON
-from paredown.search.schema_task import Section
+from paredown.search.schema_section import Section
 
 Direction = Literal["maximize", "minimize"]
 

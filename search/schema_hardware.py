@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from paredown.search.schema_task import Section
+from paredown.search.schema_section import Section, resolved
 
 LATENCY_ON = "latency_s@"
 LATENCY_MODELS = ("roofline", "calibrated", "measured")
@@ -16,7 +16,7 @@ LATENCY_MODELS = ("roofline", "calibrated", "measured")
 def _device(value: str, info: ValidationInfo) -> str:
     if not value.endswith((".yaml", ".yml")):
         return value
-    path = ((info.context or {}).get("folder", Path()) / Path(value).expanduser()).resolve()
+    path = resolved(Path(value), (info.context or {}).get("folder", Path()))
     if not path.is_file():
         raise ValueError(f"must be a device's name or a file that exists; there is none at {path}")
     return str(path)
@@ -30,7 +30,7 @@ def _latency(value: str, info: ValidationInfo) -> str:
             f"must be one of {', '.join(LATENCY_MODELS)}, or a calibration file (.json) that "
             "`paredown calibrate` wrote"
         )
-    path = ((info.context or {}).get("folder", Path()) / Path(value).expanduser()).resolve()
+    path = resolved(Path(value), (info.context or {}).get("folder", Path()))
     if not path.is_file():
         raise ValueError(
             f"must be a calibration file that exists; there is none at {path}; write it with "

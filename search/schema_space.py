@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from paredown.search.schema_task import ExistingFile, Section
+from paredown.search.schema_section import Section
+from paredown.search.schema_task import ExistingFile
 from paredown.spaces.candidate import (
     Container,
     Decomposition,

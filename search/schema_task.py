@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -17,20 +15,15 @@ from pydantic import (
     model_validator,
 )
 
+from paredown.search.schema_section import Section, resolved
+
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 QUALITY_METRICS = ("accuracy", "mean_iou", "mse", "perplexity")
 LOSSES = ("cross_entropy", "sequence_cross_entropy", "mse")
 
 
-class Section(BaseModel):
-    """One frozen part of the config; a key that it does not know is a mistake."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 def _resolve(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get("folder", Path())
-    return (folder / path.expanduser()).resolve()
+    return resolved(path, (info.context or {}).get("folder", Path()))
 
 
 def _existing_file(path: Path, info: ValidationInfo) -> Path:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from paredown.spaces.captured_outputs import read_outputs
 from paredown.spaces.fold import NORM, fold_norms
 from paredown.spaces.functions import CONVERT, FUNCTIONS, GETITEM
 from paredown.spaces.graph import Arg, Batch, Graph, Node, Ref, prune_dead, rename_value, run
@@ -125,7 +126,8 @@ def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
+            by_argument = shapes.dynamic_shapes(module, args, kwargs)
+            program = torch.export.export(module, args, kwargs, dynamic_shapes=by_argument)
             return program.run_decompositions({})
     except Exception as error:  # torch.export raises many types for one fact: it cannot trace this
         raise CaptureError(
@@ -163,7 +165,11 @@ def _read(program: Any, example: list[Tensor]) -> tuple[Graph, dict[str, Tensor]
         elif fx_node.op == "call_function" and isinstance(_value(fx_node), Tensor | tuple | list):
             names[fx_node.name] = fx_node.name
             nodes.append(_read_node(fx_node, names))
-    outputs, keys = _read_outputs(program, names)
+    outputs, keys = read_outputs(program, names)
+    if not outputs:
+        raise CaptureError(
+            "a network must return at least one tensor with the batch first; return the logits"
+        )
     graph = Graph(
         nodes=tuple(nodes),
         inputs=tuple(inputs),
@@ -241,37 +247,6 @@ def _batch_multiple(symbol: torch.SymInt) -> Batch:
             "be kept: reshape with -1 or with fixed sizes instead"
         )
     return Batch(int(times))
-
-
-def _read_outputs(
-    program: Any, names: Mapping[str, str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Outputs with the batch first, and their places in what the module returns.
-
-    Constants beside them (None, numbers, a parameter as it is) are no outputs of a graph.
-    """
-    nodes = {node.name: node for node in program.graph.nodes}
-    count = len(program.graph_signature.user_outputs)
-    tree = pytree.tree_unflatten(list(range(count)), program.call_spec.out_spec)
-    leaves = pytree.tree_flatten_with_path(tree)[0]
-    found: dict[str, str] = {}
-    for (path, _), name in zip(leaves, program.graph_signature.user_outputs, strict=True):
-        if _has_batch(nodes.get(name) if isinstance(name, str) else None):
-            keys = (str(getattr(k, "key", getattr(k, "idx", k))) for k in path)
-            found[".".join(keys)] = names[name]
-    if not found:
-        raise CaptureError(
-            "a network must return at least one tensor with the batch first; return the logits"
-        )
-    return tuple(found.values()), tuple(found)
-
-
-def _has_batch(fx_node: Any) -> bool:
-    """Whether a value's first size follows the batch."""
-    value = None if fx_node is None else _value(fx_node)
-    return (
-        isinstance(value, Tensor) and value.dim() > 0 and isinstance(value.shape[0], torch.SymInt)
-    )
 
 
 def _skip_identities(graph: Graph) -> Graph:

@@ -109,7 +109,7 @@ def test_a_metric_of_the_users_own_gets_all_outputs_and_targets_of_a_model_with_
 
 def test_a_metric_that_returns_no_number_is_named():
     metric = whole_split_metric("odd", "maximize", lambda outputs, targets: "x")
-    with pytest.raises(MetricError, match="'odd' must return one number"):
+    with pytest.raises(MetricError, match=r"task\.metric: odd must return one number"):
         in_batches(metric, torch.ones(2), torch.ones(2), 2).value()
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from paredown.search.config import load_config
+from paredown.search.own_module import ModuleError
 from paredown.search.tasks import TaskError, load_task, load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ def test_a_factory_that_returns_no_module_is_named(tmp_path, clean_imports):
         "task: {name: custom, model: 'mine:model', data: 'mine:data'}\n"
         "goals: [{metric: accuracy}, {metric: macs}]\n"
     )
-    with pytest.raises(TaskError, match=r"must return an nn\.Module, got int"):
+    with pytest.raises(ModuleError, match=r"must return an nn\.Module, got int"):
         load_task(load_config(path))
 
 

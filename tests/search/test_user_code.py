@@ -90,9 +90,9 @@ def test_arguments_that_a_factory_does_not_take_are_told(
         call_factory(key, "losses:mine", tmp_path, arguments)
 
 
-def test_a_mistake_inside_a_factory_keeps_its_own_error(tmp_path, digest_of):
+def test_a_mistake_inside_a_factory_is_told_with_its_place(tmp_path, digest_of):
     digest_of(losses="def mine(rows):\n    return rows + 'a'\n")
-    with pytest.raises(TypeError, match="unsupported operand"):
+    with pytest.raises(UserCodeError, match=r"TypeError: unsupported(.|\n)*losses\.py:2, in mine"):
         call_factory("task.data", "losses:mine", tmp_path, {"rows": 3})
 
 
