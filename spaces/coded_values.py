@@ -65,9 +65,7 @@ def read_coding(graph: Graph, masked: Collection[str] = ()) -> Coding:
     values = given | wanted
     # A float kernel's result, and the product of a matrix, exist as floats beside their codes.
     follows = {n.name for n in graph.nodes if n.name in readers and not _multiplies(n)}
-    return Coding(
-        values=values, written=given | (values & follows), readers=frozenset(readers)
-    )
+    return Coding(values=values, written=given | (values & follows), readers=frozenset(readers))
 
 
 def _given(graph: Graph, may_be: frozenset[str]) -> frozenset[str]:
@@ -79,7 +77,9 @@ def _given(graph: Graph, may_be: frozenset[str]) -> frozenset[str]:
         if _must_write(graph, node):
             if node.args[0].name in may_be:
                 found.add(node.name)
-        elif _follows(node) and reads_values_alone(graph, node) and found.issuperset(_read_by(node)):
+        elif (
+            _follows(node) and reads_values_alone(graph, node) and found.issuperset(_read_by(node))
+        ):
             found.add(node.name)
     return frozenset(found)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from paredown.spaces.functions import QDQ
 from paredown.spaces.code_kernels import KNOWN_CODES, MOVES_DATA
 from paredown.spaces.coded_values import read_coding
+from paredown.spaces.functions import QDQ
 from paredown.spaces.quantized_values import code_source, mark_quantized
 
 COMPUTES = ("aten.conv2d.default", "aten.linear.default", "aten.add.Tensor", "aten.cat.default")
@@ -47,7 +47,9 @@ def test_moved_values_share_the_codes_of_their_source(zoo_name, mapped) -> None:
             known = KNOWN_CODES.get(graph.by_name[source].op) if source in graph.by_name else None
             assert node.args[1:3] == (known or parameters[source])
             moved = value in graph.by_name and graph.by_name[value].op in MOVES_DATA
-            moves_codes = moved and found.by_name[graph.by_name[value].name].inputs[0].endswith(".q")
+            moves_codes = moved and found.by_name[graph.by_name[value].name].inputs[0].endswith(
+                ".q"
+            )
             assert (source != value) == moves_codes
 
 
