@@ -72,7 +72,7 @@ SHAPES = (
     (1, 4, 196, 196),
     (2, 2, 3, 4, 5),
 )
-SPREADS = ((1.0, 0.0), (8.0, 0.0), (0.05, 0.02), (3.0, 4.0), (3.0, -4.0))
+SPREADS = ((1.0, 0.0), (8.0, 0.0), (0.05, 0.02), (3.0, -4.0))
 """Standard deviation and mean of the inputs."""
 
 
@@ -220,12 +220,11 @@ def _moves(graph: Graph, value: str) -> bool:
 def _shifted(
     own: tuple[float, int], moved: tuple[float, int] | None
 ) -> tuple[tuple[float, int], ...]:
-    """Codes that clip, coarse ones, and other zero points."""
+    """Codes that clip, and another zero point."""
     if moved is not None:
         return ()
     scale, zero_point = own
-    halved, doubled = float(np.float32(scale / 2)), float(np.float32(scale * 2))
-    return (halved, zero_point), (doubled, zero_point), (scale, 0), (scale, 128), (scale, 255)
+    return (float(np.float32(scale / 2)), zero_point), (scale, 128)
 
 
 def _model(graph: Graph, tensors: Mapping[str, Tensor]) -> CompressedModel:
