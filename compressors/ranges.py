@@ -54,8 +54,9 @@ class RangeCollector:
     """
 
     def __init__(self, masked: Collection[str] = ()) -> None:
-        """`masked` values get no range: they may be infinite, and are never codes."""
+        """`masked` values are never codes, so they may be infinite, and have no range then."""
         self._masked = frozenset(masked)
+        self._infinite: set[str] = set()
         self._seen: dict[str, tuple[float, float]] = {}
         self._samples: dict[str, list[_Sample]] = {}
 
@@ -66,11 +67,14 @@ class RangeCollector:
             StatisticsError: The value is infinite or not a number.
         """
         is_float = isinstance(value, Tensor) and value.is_floating_point()
-        if not is_float or not value.numel() or name in self._masked:
+        if not is_float or not value.numel():
             return
         value = value.detach()
         low, high = (float(v) for v in torch.aminmax(value))
         if not np.isfinite([low, high]).all():
+            if name in self._masked and not np.isnan([low, high]).any():
+                self._infinite.add(name)
+                return
             raise StatisticsError(
                 f"value {name!r} must be finite on the calibration data, got {low}..{high}; "
                 "check the data and the weights"
@@ -82,7 +86,8 @@ class RangeCollector:
     def found(self) -> dict[str, Range]:
         """The ranges, each fitted to the samples of all its batches."""
         together = {name: _Sample.together(parts) for name, parts in self._samples.items()}
-        return {name: _fit(*ends, together[name]) for name, ends in self._seen.items()}
+        finite = (name for name in self._seen if name not in self._infinite)
+        return {name: _fit(*self._seen[name], together[name]) for name in finite}
 
 
 def collect_ranges(

@@ -20,6 +20,7 @@ from paredown.search.splits import Split
 from paredown.search.user_code import code_digest
 from paredown.search.workbench import Workbench
 from paredown.spaces.graph import to_json
+from paredown.spaces.quantized_values import mark_quantized
 
 
 def problem(workbench: Workbench) -> dict[str, str]:
@@ -29,6 +30,7 @@ def problem(workbench: Workbench) -> dict[str, str]:
     metric = task.metric if isinstance(task, CustomTask) else task.metric_name
     return {
         "network or weights": _networks(workbench),
+        "segments or rules of 8-bit values": _segments(workbench),
         "search split": digest(*_rows(splits.search)),
         "calibration split": digest(*_rows(splits.calibration)),
         "metric": _function(config, metric),
@@ -49,6 +51,16 @@ def _networks(workbench: Workbench) -> str:
         parts += [name, json.dumps(to_json(database.model_map.graph))]
         for tensor in sorted(database.tensors):
             parts += [tensor, database.tensors[tensor]]
+    return digest(*parts)
+
+
+def _segments(workbench: Workbench) -> str:
+    """What segments there are, and where their values are codes if all compute in 8 bits."""
+    parts: list[str] = []
+    for name, database in workbench.databases.items():
+        model_map = database.model_map
+        marked = mark_quantized(model_map.graph, lambda _: True, None, model_map.masked)
+        parts += [name, repr(model_map.segments), json.dumps(to_json(marked))]
     return digest(*parts)
 
 

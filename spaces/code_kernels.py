@@ -1,4 +1,4 @@
-"""Operators by what ONNX Runtime's kernels do with 8-bit codes: move them, compute on them, clamp them."""
+"""Operators by what ONNX Runtime does with 8-bit codes: moves them, computes on them, clamps them."""
 
 from __future__ import annotations
 

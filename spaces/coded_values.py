@@ -88,8 +88,10 @@ def _must_write(graph: Graph, node: Node) -> bool:
     if node.op.startswith(_CONVOLUTIONS):
         return True
     users = graph.users.get(node.name, ())
-    is_gemm = node.op == _LINEAR and len(node.shape) == 2
-    return is_gemm and len(users) == 1 and users[0].op in FLOAT_GEMM_TAKES
+    if node.op != _LINEAR or len(node.shape) != 2 or len(users) != 1:
+        return False
+    is_left_float = users[0].op in CLAMPS and users[0].name in graph.outputs
+    return users[0].op in FLOAT_GEMM_TAKES and not is_left_float
 
 
 def _reads(graph: Graph, node: Node, may_be: frozenset[str], is_coded: bool) -> bool:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 # This file is loaded by its path, so it has no package: as one of its own it finds its neighbours.
 __path__ = [str(Path(__file__).parent)]
-_plain, _residual, _branched = (
-    import_module(f"{__name__}.zoo_{family}") for family in ("plain", "residual", "branched")
+_plain, _residual, _branched, _attention = (
+    import_module(f"{__name__}.zoo_{family}")
+    for family in ("plain", "residual", "branched", "attention")
 )
 
 
@@ -47,6 +48,11 @@ def _ids(batch: int) -> Tensor:
     return torch.randint(50, (batch, 9), generator=torch.Generator().manual_seed(7))
 
 
+def _sentences(batch: int) -> dict[str, Tensor]:
+    lengths = torch.arange(batch)[:, None] % 4 + 3
+    return {"ids": _ids(batch)[:, :6].clone(), "real": (torch.arange(6)[None] < lengths).float()}
+
+
 _BUILDERS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any]]] = {
     "lenet": (_plain.LeNet, _floats(1, 20, 20)),
     "vgg": (_plain.Vgg, _floats(3, 16, 16)),
@@ -67,9 +73,10 @@ _BUILDERS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any]]] = {
     "conv1d": (_plain.Conv1dNet, _floats(4, 16)),
     "words": (_plain.Words, _ids),
     "decoder": (_plain.Decoder, _floats(3, 12, 12)),
+    "encoder": (_attention.Encoder, _sentences),
 }
 
-CNNS = tuple(name for name in _BUILDERS if name not in ("mlp", "words"))
+CNNS = tuple(name for name in _BUILDERS if name not in ("mlp", "words", "encoder"))
 
 
 def _factory(name: str, seed: int) -> Callable[[], nn.Module]:

@@ -111,3 +111,26 @@ def test_values_that_are_not_finite_and_missing_data_are_refused() -> None:
     captured = _graph_of(3)
     with pytest.raises(StatisticsError, match="at least one batch"):
         collect_ranges(captured.graph, captured.tensors, [])
+
+
+class Causal(nn.Module):
+    """Scores of which the later ones are hidden by infinity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("future", torch.full((4, 4), -math.inf).triu(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.softmax(self.score(x) + self.future, -1))
+
+
+def test_infinity_that_masks_scores_has_no_range_and_is_refused_anywhere_else() -> None:
+    module, x = Causal().eval(), torch.randn(2, 4, 4)
+    captured = capture(module, x)
+    ranges = collect_ranges(captured.graph, captured.tensors, [[x]])
+    (total,) = (node.name for node in captured.graph.nodes if node.op == "aten.add.Tensor")
+    assert total not in ranges
+    assert 0.0 < ranges[next(n for n in ranges if "softmax" in n)].maximum <= 1.0
+    with pytest.raises(StatisticsError, match=r"'x' must be finite"):
+        collect_ranges(captured.graph, captured.tensors, [[torch.full((2, 4, 4), math.inf)]])

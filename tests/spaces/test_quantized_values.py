@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from paredown.spaces.code_kernels import KNOWN_CODES, MOVES_DATA
+from paredown.spaces.coded_values import read_coding
 from paredown.spaces.functions import QDQ
-from paredown.spaces.quantized_values import MOVES_DATA, code_source, mark_quantized
+from paredown.spaces.quantized_values import code_source, mark_quantized
 
 COMPUTES = ("aten.conv2d.default", "aten.linear.default", "aten.add.Tensor", "aten.cat.default")
 
@@ -36,12 +38,19 @@ def test_moved_values_share_the_codes_of_their_source(zoo_name, mapped) -> None:
     graph = mapped(zoo_name).graph
     names = [*graph.inputs, *graph.by_name]
     parameters = {name: (0.5 + position, 0) for position, name in enumerate(names)}
-    for node in mark_quantized(graph, lambda name: True, parameters).nodes:
+    coding = read_coding(graph)
+    found = mark_quantized(graph, lambda name: True, parameters)
+    for node in found.nodes:
         if node.op == QDQ:
             value = node.inputs[0]
-            assert node.args[1:3] == parameters[code_source(graph, value)]
+            source = code_source(graph, value, coding)
+            known = KNOWN_CODES.get(graph.by_name[source].op) if source in graph.by_name else None
+            assert node.args[1:3] == (known or parameters[source])
             moved = value in graph.by_name and graph.by_name[value].op in MOVES_DATA
-            assert (code_source(graph, value) != value) == moved
+            moves_codes = moved and found.by_name[graph.by_name[value].name].inputs[0].endswith(
+                ".q"
+            )
+            assert (source != value) == moves_codes
 
 
 def test_float_segments_are_left_alone(zoo_name, mapped) -> None:

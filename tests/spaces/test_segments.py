@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from paredown.spaces.model_map import ModelMap
+from paredown.spaces.side_values import side_values
 
 Maps = Callable[[str], ModelMap]
 
@@ -26,7 +27,7 @@ def test_every_segment_has_a_layer_and_a_name_of_its_own(mapped: Maps, zoo_name:
     assert layers == [layer.name for layer in mapped(zoo_name).layers]
 
 
-def test_at_most_one_value_crosses_a_segment_border(mapped: Maps, zoo_name: str) -> None:
+def test_at_most_one_value_but_masks_crosses_a_segment_border(mapped: Maps, zoo_name: str) -> None:
     model_map = mapped(zoo_name)
     graph, segment_of = model_map.graph, model_map.segment_of_node
     order = [segment.name for segment in model_map.segments]
@@ -35,7 +36,7 @@ def test_at_most_one_value_crosses_a_segment_border(mapped: Maps, zoo_name: str)
         crossing = {
             name
             for name, users in graph.users.items()
-            if name in graph.by_name
+            if name in graph.by_name.keys() - side_values(graph)
             and segment_of[name] in before
             and any(segment_of[user.name] in after for user in users)
         }
@@ -69,3 +70,12 @@ def test_what_comes_before_the_first_layer_joins_it(mapped: Maps) -> None:
 def test_a_graph_without_layers_is_one_segment(read: Callable[..., ModelMap]) -> None:
     model_map = read(nn.Sequential(nn.ReLU(), nn.Tanh()), torch.randn(2, 4))
     assert [(s.name, len(s.nodes), s.layers) for s in model_map.segments] == [("all", 2, ())]
+
+
+def test_a_mask_that_every_attention_reads_keeps_no_transformer_in_one_segment(
+    mapped: Maps,
+) -> None:
+    block = ("query..layers.{}.proj", "up..layers.{}.down")
+    blocks = [f"layers.{i}.{part.format(i)}" for i in range(2) for part in block]
+    segments = mapped("encoder").segments
+    assert [segment.name for segment in segments] == ["word", *blocks, "head"]

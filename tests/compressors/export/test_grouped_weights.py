@@ -130,7 +130,10 @@ def test_elsewhere_they_are_floats_once_loaded(
 
 
 class Mixed(nn.Module):
-    """Linear layers around one whose rows have several scales; a ReLU may follow it."""
+    """Linear layers around one whose rows have several scales; a ReLU may follow it.
+
+    The first has a ReLU, so that its result is codes for the middle one too, whatever that reads.
+    """
 
     def __init__(self, columns: int, is_rectified: bool) -> None:
         super().__init__()
@@ -140,7 +143,7 @@ class Mixed(nn.Module):
         self.between = nn.ReLU() if is_rectified else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.between(self.middle(self.first(x))))
+        return self.last(self.between(self.middle(self.first(x).relu())))
 
 
 @functools.cache
