@@ -10,6 +10,7 @@ from paredown.compressors.export.sizes import file_sizes
 from paredown.hardware_models.costs import CostModels
 from paredown.hardware_models.latency import LatencyModel, RooflineLatency
 from paredown.hardware_models.workload import read_work
+from paredown.search.holding import check_files
 from paredown.search.latency_source import latency_model
 from paredown.search.survey import Surveyed
 from paredown.spaces.candidate import Candidate
@@ -64,6 +65,7 @@ def baseline_of(surveyed: Surveyed) -> Baseline:
         further=file_sizes(),
     )
     try:
+        check_files(surveyed.captured, surveyed.space, surveyed.task.splits.search)
         told = costs.price(blueprint)
     except ExportError as error:
         return Baseline(

@@ -19,6 +19,7 @@ from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
 from paredown.search.evaluation import Evaluation
 from paredown.search.finish import export_front, write_figures, write_pages
+from paredown.search.holding import check_metric
 from paredown.search.journal import JournalError, hold
 from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
@@ -119,6 +120,7 @@ def _carry_out(
     rows = _first_rows(workbench)
     # Relative bounds need it before the search starts.
     base = workbench.evaluate_uncompressed(rows)
+    check_metric(workbench.task, base.metrics[workbench.task.metric.name], rows)
     goals = absolute_goals(config.goals, base.metrics)
     ledger = Ledger.open(workbench, goals, folder, watch, resume=resume, lock=lock)
     # Only now: a refused resumption leaves the earlier config as it was.

@@ -35,7 +35,6 @@ ITEM_BYTES: Mapping[str, int] = {
 """Bytes of one value, by every type that a stored tensor may have."""
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Storage:
     """How one tensor is kept: exact enough to count its bytes without its values.

@@ -104,7 +104,8 @@ class ModelMap:
     `tensor_parts` maps (tensor name, dimension) to its channels as parts, in order; `value_parts` maps a
     value (node or input) to its channel dimension and parts. Only groups in `groups` appear in parts.
     `tensor_shapes` holds the shape of every tensor the graph reads, `tensor_dtypes` the type of those
-    that are not float32 by its torch name, `batch_places` the linear layers (by node) that read values whose batch is not in front, and where it is.
+    that are not float32 by its torch name, `batch_places` the linear layers (by node) that read values
+    whose batch is not in front, and where it is.
     """
 
     graph: Graph

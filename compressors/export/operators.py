@@ -29,7 +29,7 @@ _COMPUTED_AS = {"int8": "int32", "uint8": "int32", "int16": "int32", "bfloat16":
 
 
 def _binary(op_type: str) -> Lowering:
-    """Two operands, in the type that torch gives the result; a third argument, alpha, scales the second."""
+    """Two operands, in the type that torch gives the result; alpha, if given, scales the second."""
 
     def lower(e: Emitter, node: Node) -> None:
         first, second, *alpha = node.args

@@ -57,7 +57,9 @@ def onnx_type(dtype: str) -> int:
         ExportError: ONNX has none, or ONNX Runtime computes nothing with it.
     """
     if dtype not in _TYPES:
-        raise ExportError(f"values of type {dtype} have no ONNX type; use one of {', '.join(_TYPES)}")
+        raise ExportError(
+            f"values of type {dtype} have no ONNX type; use one of {', '.join(_TYPES)}"
+        )
     return _TYPES[dtype]
 
 
@@ -175,9 +177,7 @@ class PlanBuilder:
         data = tensor_bytes(torch.tensor(value, dtype=getattr(torch, dtype)))
         return self._constant(onnx_type(dtype), (), data)
 
-    def _constant(
-        self, data_type: int, dims: tuple[int, ...], values: np.ndarray | bytes
-    ) -> str:
+    def _constant(self, data_type: int, dims: tuple[int, ...], values: np.ndarray | bytes) -> str:
         data = values if isinstance(values, bytes) else values.tobytes()
         key = (data_type, dims, data)
         if key not in self._constants:
