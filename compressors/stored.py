@@ -16,8 +16,8 @@ class StoredTensor:
     """Values in the format that `storage` describes.
 
     `values` has the dense shape: int8 codes for fewer than 32 bits, `storage.dtype` otherwise; what is
-    not kept is zero. `scale` is float32 of `storage.scale_shape` for codes, None for floats. `mask` is the boolean
-    dense shape of kept values where the storage has an index, None otherwise.
+    not kept is zero. `scale` is float32 of `storage.scale_shape` for codes, None without. `mask` is the
+    boolean dense shape of kept values where the storage has an index, None otherwise.
     """
 
     storage: Storage

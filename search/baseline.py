@@ -11,6 +11,7 @@ from paredown.hardware_models.costs import CostModels
 from paredown.hardware_models.elsewhere import latencies_elsewhere
 from paredown.hardware_models.latency import LatencyModel, RooflineLatency
 from paredown.hardware_models.workload import read_work
+from paredown.search.holding import check_files
 from paredown.search.latency_source import latency_model
 from paredown.search.survey import Surveyed
 from paredown.spaces.blueprint import Blueprint
@@ -80,6 +81,7 @@ def baseline_of(surveyed: Surveyed) -> Baseline:
     model = costs.latency_model
     is_preset = surveyed.config.hardware.latency in _TIMED
     try:
+        check_files(surveyed.captured, surveyed.space, surveyed.task.splits.search)
         told = costs.price(blueprint)
     except ExportError as error:
         return Baseline(

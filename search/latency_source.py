@@ -278,7 +278,8 @@ def imagine(blueprint: Blueprint, seed: int) -> CompressedModel:
 
 def _random(storage: Storage, generator: torch.Generator) -> StoredTensor:
     if storage.bits == 32:
-        # Positive: a variance of a standing batch norm must have a root. Of whole numbers, zeros: indices.
+        # Positive: a variance of a standing batch norm must have a root. Whole numbers become zeros,
+        # which are indices of anything.
         values = torch.rand(storage.shape, generator=generator) * 0.1 + 0.01
         values = values.to(getattr(torch, storage.dtype))
         return StoredTensor(storage=storage, values=values)

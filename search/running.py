@@ -21,8 +21,9 @@ from paredown.search.bounds import (
 )
 from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
-from paredown.search.evaluation import Evaluation
+from paredown.search.evaluation import Evaluation, Score
 from paredown.search.finish import export_front, tracked_pages, write_figures, write_pages
+from paredown.search.holding import check_metric
 from paredown.search.journal import JournalError, hold
 from paredown.search.ledger import Ledger
 from paredown.search.pareto import Front
@@ -133,10 +134,13 @@ def _carry_out(
         check_cluster(config.search)
     torch.set_num_threads(config.search.threads_per_worker)
     started_s = time.monotonic()
-    workbench = _prepared(config, folder, watch)
+    workbench, own = _prepared(config, folder, watch)
     rows = _first_rows(workbench)
     # Relative bounds need it before the search starts.
     base = workbench.evaluate_uncompressed(rows)
+    task = workbench.task
+    tried = rows or len(task.splits.search)
+    check_metric(task, base.metrics[task.metric.name], own.metric, tried)
     goals = absolute_goals(config.goals, base.metrics)
     ledger = Ledger.open(workbench, goals, folder, watch, resume=resume, lock=lock)
     # Only now: a refused resumption leaves the earlier config as it was.
@@ -164,8 +168,8 @@ def _carry_out(
     return result
 
 
-def _prepared(config: Config, folder: Path, watch: Watcher) -> Workbench:
-    """The workbench, once all that can be refused cheaply has been looked at."""
+def _prepared(config: Config, folder: Path, watch: Watcher) -> tuple[Workbench, Score]:
+    """The workbench, once all that can be refused cheaply has been looked at, and the module's score."""
     watch.stage("reading the model")
     surveyed = survey(config, folder / RANKS)
     task = surveyed.task
@@ -173,12 +177,13 @@ def _prepared(config: Config, folder: Path, watch: Watcher) -> Workbench:
         watch.notice(notice)
     refuse_unreachable(surveyed)
     watch.stage("trying model, metric and loss on the search split")
-    for doubt in doubtful_bounds(config, task.metric.name, rehearse(config, task)):
+    own = rehearse(config, task)
+    for doubt in doubtful_bounds(config, task.metric.name, own):
         watch.notice(doubt)
     watch.stage("collecting statistics, timing sample networks")
     workbench = equip(surveyed, folder / LATENCY)
     refuse_too_slow(workbench)
-    return workbench
+    return workbench, own
 
 
 class _Sitting:

@@ -1,6 +1,7 @@
 """What a config names, read before a search: networks, device and space.
 
-No data is run through a network unless a rule asks for ranks by their error.
+Some rows are run through each network and its graph, to hold one against the other; the calibration
+split only where a rule asks for ranks by their error.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from paredown.hardware_models.costs import WEIGHT_MEMORY, has_weight_memory
 from paredown.hardware_models.device import Device, DeviceError, load_device
 from paredown.hardware_models.offered import capabilities
 from paredown.search.collecting import Collected
 from paredown.search.found_ranks import FindRanks, FoundRanks, read_ranks
+from paredown.search.holding import held_rows
 from paredown.search.schema import Config
 from paredown.search.space_rules import build_space
 from paredown.search.tasks import Task, TaskError, load_task
 from paredown.spaces.capabilities import Capabilities, joint
 from paredown.spaces.capture import Captured, capture
+from paredown.spaces.hold import check_graph, check_repeatable
 from paredown.spaces.model_map import ModelMap
 from paredown.spaces.read import read_model_map
 from paredown.spaces.space import Architecture, Space
@@ -95,6 +100,15 @@ def _check_goals(config: Config, device: Device) -> None:
             )
 
 
+def _held(module: nn.Module, task: Task) -> Captured:
+    """The module's graph, which gives on real rows what the module gives."""
+    rows = held_rows(task)
+    check_repeatable(module, rows)
+    captured = capture(module, task.example)
+    check_graph(module, captured, rows, task.form.tensors)
+    return captured
+
+
 def _survey(
     config: Config,
     architectures: Collection[str] | None,
@@ -107,7 +121,7 @@ def _survey(
     also = tuple(_further_device(name) for name in config.hardware.also)
     first = next(iter(task.modules))
     captured = {
-        name: capture(module, task.example)
+        name: _held(module, task)
         for name, module in task.modules.items()
         if architectures is None or name == first or name in architectures
     }

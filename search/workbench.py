@@ -25,6 +25,7 @@ from paredown.search.cache import cache_folder
 from paredown.search.collecting import RESTORED_ROWS
 from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Score
 from paredown.search.found_ranks import FoundRanks
+from paredown.search.holding import check_files
 from paredown.search.latency_source import kept_latency_model
 from paredown.search.schema import Config
 from paredown.search.scoring import Evaluator, channels_last, score
@@ -132,12 +133,14 @@ def prepare(
     Raises:
         LatencyError: `latency_file` holds no latency model, or that of another device or kind.
         RankFileError: `ranks_file` holds something else.
+        ExportError: A network cannot be written to ONNX, or the file gives something else.
     """
     return equip(survey(config, ranks_file), latency_file)
 
 
 def equip(surveyed: Surveyed, latency_file: Path | None = None) -> Workbench:
     """The workbench of a surveyed config, as `prepare`."""
+    check_files(surveyed.captured, surveyed.space, surveyed.task.splits.search)
     return _equip(surveyed, tuple(surveyed.captured), latency_file)
 
 

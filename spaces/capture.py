@@ -7,10 +7,11 @@ is what every inference runtime computes and therefore what has to be quantised.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,8 +45,9 @@ class CaptureError(ValueError):
 class Captured:
     """A traced module: its graph, the tensors it reads, and the norms that were folded.
 
-    `example` holds the inputs it was traced with, in the graph's order. `folded` maps a layer's weight name to the standard deviation and mean, each (out,), that its
-    output had in training: the target that statistics repair restores.
+    `example` holds the inputs it was traced with, in the graph's order. `folded` maps a layer's weight
+    name to the standard deviation and mean, each (out,), that its output had in training: the target that
+    statistics repair restores.
     """
 
     graph: Graph
@@ -66,13 +68,8 @@ def capture(module: nn.Module, example: Any) -> Captured:
         CaptureError: Tracing fails, an operator is unknown, or a shape mixes with the batch size.
     """
     args, kwargs = _arguments(module, example)
-    was_training = {name: m.training for name, m in module.named_modules()}
-    module.eval()
-    try:
+    with evaluating(module):
         program = _export(module, args, kwargs)
-    finally:
-        for name, m in module.named_modules():
-            m.training = was_training[name]
     leaves = pytree.tree_leaves((args, kwargs))
     graph, tensors = _read(program, leaves)
     graph, tensors, folded = fold_norms(prune_dead(_skip_identities(graph)), tensors)
@@ -83,6 +80,18 @@ def capture(module: nn.Module, example: Any) -> Captured:
         example=tuple(leaves),
         folded=folded,
     )
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in eval mode, and as it was afterwards."""
+    was_training = {name: m.training for name, m in module.named_modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for name, m in module.named_modules():
+            m.training = was_training[name]
 
 
 def as_inputs(graph: Graph, batch: Any) -> list[Tensor]:

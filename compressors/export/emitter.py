@@ -8,15 +8,13 @@ from typing import Literal
 
 import numpy as np
 from onnx import TensorProto
-from torch import Tensor
 
 from paredown.compressors.export.codes import codes_source, ends_in_codes
 from paredown.compressors.export.grouped_weights import folded_groups, narrow_groups, narrow_rows
-from paredown.compressors.export.packing import pack_codes, tensor_bytes
+from paredown.compressors.export.payloads import code_bytes, dense_bytes, scale_bytes, scales_of
 from paredown.compressors.export.plan import (
     ExportError,
     OnnxNode,
-    Payload,
     PlanBuilder,
     onnx_type,
 )
@@ -194,7 +192,7 @@ class Emitter:
         dims = self.storage[bias.name].shape
 
         def scale(stored: Mapping[str, StoredTensor]) -> np.ndarray:
-            return np.asarray(input_scale * _scale(stored[weight.name]), "<f4")
+            return np.asarray(input_scale * scales_of(stored[weight.name]), "<f4")
 
         def codes(stored: Mapping[str, StoredTensor]) -> bytes:
             values = stored[bias.name].dense().numpy().astype(np.float64)
@@ -209,11 +207,11 @@ class Emitter:
     def scales(self, name: str) -> str:
         """The scales of a stored tensor that has one for each row."""
         dims = self.storage[name].scale_shape
-        return self.plan.initialiser(TensorProto.FLOAT, dims, _scale_bytes(name))
+        return self.plan.initialiser(TensorProto.FLOAT, dims, scale_bytes(name))
 
     def reshaped(self, arg: Ref, dims: tuple[int, ...]) -> str:
         """A stored float tensor under another shape."""
-        return self.plan.initialiser(TensorProto.FLOAT, dims, _dense_bytes(arg.name, False))
+        return self.plan.initialiser(TensorProto.FLOAT, dims, dense_bytes(arg.name, False))
 
     def names(self, name: str) -> frozenset[str]:
         """ONNX names that hold a value or stored tensor: floats, codes, and what they are read from.
@@ -241,24 +239,24 @@ class Emitter:
             axis = {len(dims) - 1: len(dims) - 2, len(dims) - 2: len(dims) - 1}.get(axis, axis)
         if storage.bits == 32 or storage.onnx_type == "float32":
             kind = onnx_type(storage.dtype)
-            return self.plan.initialiser(kind, dims, _dense_bytes(name, transposed))
+            return self.plan.initialiser(kind, dims, dense_bytes(name, transposed))
         kind = _TENSOR_TYPES[storage.onnx_type]
         bits = _CONTAINER_BITS[storage.onnx_type]
         _check_container(name, storage, bits)
-        codes = self.plan.initialiser(kind, dims, _code_bytes(name, transposed, bits))
+        codes = self.plan.initialiser(kind, dims, code_bytes(name, transposed, bits))
         if storage.group_size:
-            scales = _scale_bytes(name, transposed)
+            scales = scale_bytes(name, transposed)
             if reading == "narrow":
                 return narrow_groups(self.plan, storage, codes, scales)
             return folded_groups(self.plan, storage, codes, scales, transposed)
         count = storage.shape[storage.axis]
         if reading == "folded":
             spread = (count, *(1,) * (len(dims) - 1 - axis))
-            scale = self.plan.initialiser(TensorProto.FLOAT, spread, _scale_bytes(name))
+            scale = self.plan.initialiser(TensorProto.FLOAT, spread, scale_bytes(name))
             floats = self.plan.emit("Cast", codes, to=int(TensorProto.FLOAT))
             return self.plan.emit("Mul", floats, scale)
         if reading == "narrow":
-            return narrow_rows(self.plan, storage, codes, _scale_bytes(name))
+            return narrow_rows(self.plan, storage, codes, scale_bytes(name))
         if kind != TensorProto.INT8:
             codes = self.plan.emit("Cast", codes, to=int(TensorProto.INT8))
         if reading == "bare":
@@ -293,30 +291,3 @@ def _check_container(name: str, storage: Storage, bits: int) -> None:
             f"tensor {name!r}: codes of {storage.bits} bits do not fit into {storage.onnx_type}; "
             "choose a wider container"
         )
-
-
-def _dense_bytes(name: str, transposed: bool) -> Payload:
-    return lambda stored: tensor_bytes(_turned(stored[name].dense(), transposed))
-
-
-def _code_bytes(name: str, transposed: bool, bits: int) -> Payload:
-    return lambda stored: pack_codes(_turned(stored[name].values, transposed), bits)
-
-
-def _scale_bytes(name: str, transposed: bool = False) -> Payload:
-    def payload(stored: Mapping[str, StoredTensor]) -> bytes:
-        scale = _scale(stored[name]).astype("<f4")
-        return (scale.T if transposed else scale).tobytes()
-
-    return payload
-
-
-def _scale(stored: StoredTensor) -> np.ndarray:
-    if stored.scale is None:
-        raise ExportError("a tensor of integer codes has no scale")
-    return stored.scale.detach().numpy()
-
-
-def _turned(tensor: Tensor, transposed: bool) -> Tensor:
-    tensor = tensor.detach()
-    return (tensor.transpose(-1, -2) if transposed else tensor).contiguous()

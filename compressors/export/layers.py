@@ -20,8 +20,9 @@ import numpy as np
 from paredown.compressors.export.codes import codes_source, gives_activated_floats
 from paredown.compressors.export.dynamic_codes import find_range, lower_by_range
 from paredown.compressors.export.emitter import Emitter, Reading
-from paredown.compressors.export.operators import Lowering, unsupported, window, window_attributes
+from paredown.compressors.export.operators import Lowering, unsupported
 from paredown.compressors.export.plan import Attribute
+from paredown.compressors.export.pools import window, window_attributes
 from paredown.spaces.dynamic_values import reads_own_range
 from paredown.spaces.functions import DYNAMIC_QDQ
 from paredown.spaces.graph import Arg, Node, Ref
@@ -45,10 +46,17 @@ def _conv_transpose(e: Emitter, node: Node) -> None:
     x, weight, bias, stride, padding, output_padding, groups, dilation = node.args
     kernel = e.shape(weight)[2:]
     rank = len(kernel)
-    attributes = _conv_attributes(kernel, window(stride, rank), window(padding, rank))
+    steps, pads, more = (window(each, rank) for each in (stride, padding, output_padding))
+    # ONNX Runtime extends the output by less than a step; leaving out padding at the end is the same.
+    if any(m >= s for m, s in zip(more, steps, strict=True)):
+        ends = tuple(p - m for p, m in zip(pads, more, strict=True))
+        if min(ends) < 0:
+            raise unsupported(node, f"output_padding={more} of steps {steps} and padding {pads}")
+        pads, more = (*pads, *ends), (0,) * rank
+    attributes = _conv_attributes(kernel, steps, pads)
     _set_spread(attributes, window(dilation, rank), groups)
-    if any(window(output_padding, rank)):
-        attributes["output_padding"] = window(output_padding, rank)
+    if any(more):
+        attributes["output_padding"] = more
     inputs = (e.value(x), e.convolved(node), *_bias(e, bias))
     e.put(node, e.plan.emit("ConvTranspose", *inputs, **attributes))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from paredown.compressors.export.codes import is_layout
 from paredown.compressors.export.emitter import Emitter
 from paredown.compressors.export.operators import Lowering, unsupported
 from paredown.compressors.export.plan import Attribute
-from paredown.spaces.functions import GETITEM, QDQ
+from paredown.spaces.functions import FUNCTIONS, GETITEM, QDQ
 from paredown.spaces.graph import Node
 
 
@@ -135,10 +136,45 @@ def _unbind(e: Emitter, node: Node) -> None:
 
 
 def _upsample_nearest(e: Emitter, node: Node) -> None:
+    """One Resize where it picks the pixels that torch picks; else they are picked one by one.
+
+    Torch divides by the factor that was given, Resize by the ratio of the sizes that came of it: they
+    differ wherever a factor does not divide.
+    """
     x, codes = e.moved(node.args[0])
-    sizes = e.plan.integers(node.shape)
-    modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    e.put(node, e.plan.emit("Resize", x, "", "", sizes, **modes), codes)
+    sizes = e.shape(node.args[0])
+    picked = _picked_pixels(node, sizes)
+    if all(_resize_picks(size, index) for size, index in zip(sizes[2:], picked, strict=True)):
+        modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        e.put(node, e.plan.emit("Resize", x, "", "", e.plan.integers(node.shape), **modes), codes)
+        return
+    for axis, index in enumerate(picked, start=2):
+        if index != tuple(range(sizes[axis])):
+            x = e.plan.emit("Gather", x, e.plan.integers(index), axis=axis)
+    e.put(node, x, codes)
+
+
+def _picked_pixels(node: Node, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Of each spatial dimension, the input's place that every output pixel is taken from.
+
+    Torch itself says so, by what it makes of an image of places.
+    """
+    found = []
+    for axis in range(2, len(shape)):
+        place = [1] * len(shape)
+        place[axis] = -1
+        image = torch.arange(shape[axis]).float().view(place).expand(1, 1, *shape[2:]).contiguous()
+        made = FUNCTIONS[node.op](image, *node.args[1:])
+        line = made.movedim(axis, -1).reshape(-1, made.shape[axis])[0]
+        found.append(tuple(int(i) for i in line))
+    return tuple(found)
+
+
+def _resize_picks(size: int, index: tuple[int, ...]) -> bool:
+    """Whether a Resize to so many pixels, in single precision, takes the same ones."""
+    ratio = np.float32(len(index)) / np.float32(size)
+    taken = np.floor(np.arange(len(index), dtype=np.float32) / ratio).clip(0, size - 1)
+    return tuple(int(i) for i in taken) == index
 
 
 def _upsample_bilinear(e: Emitter, node: Node) -> None:

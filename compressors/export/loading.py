@@ -25,8 +25,8 @@ class BundleError(ValueError):
 class CompressedModule(nn.Module):
     """Runs a stored graph: takes and returns what the original model did.
 
-    Tensors are buffers, dense and of the original types, so `.to(device)` moves them. Outputs nested in several
-    containers come back as one dict with dotted keys.
+    Tensors are buffers, dense and of the original types, so `.to(device)` moves them. Outputs nested
+    in several containers come back as one dict with dotted keys.
     """
 
     def __init__(self, model: CompressedModel) -> None:

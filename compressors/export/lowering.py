@@ -25,10 +25,11 @@ from paredown.compressors.export.plan import (
     Value,
     onnx_type,
 )
+from paredown.compressors.export.pools import POOLS
 from paredown.spaces.blueprint import Blueprint
 from paredown.spaces.graph import Graph, Ref
 
-LOWERINGS = OPERATORS | LAYOUTS | LAYERS
+LOWERINGS = OPERATORS | POOLS | LAYOUTS | LAYERS
 
 
 def unsupported_operators(graph: Graph) -> tuple[str, ...]:
