@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 from paredown.search import style
 from paredown.search.display import summarize, title_of, unit_of
 from paredown.search.evaluation import Evaluation
+from paredown.search.measured_trace import measured_traces
 from paredown.search.style import Axis, Picture
 
 _SUMMARY_TITLES = (
@@ -118,6 +119,9 @@ def _add_panel(
             hoverinfo="text",
             **place,
         )
+    for trace in measured_traces(picture, across, up):
+        trace.showlegend = trace.showlegend is not False and is_first
+        figure.add_trace(trace, **place)
     _set_axis(figure.update_xaxes, across, place)
     _set_axis(figure.update_yaxes, up, place)
 

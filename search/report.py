@@ -11,6 +11,7 @@ from paredown.search import style
 from paredown.search.decisions import decision_figure
 from paredown.search.display import Unit, describe, name_of, show, title_of
 from paredown.search.evaluation import Evaluation, Goal, reference
+from paredown.search.measured_front import is_timed
 from paredown.search.plots import fragment, front_figure, parallel_figure, progress_figure
 from paredown.search.style import Picture
 from paredown.spaces.model_map import LeftOut
@@ -107,6 +108,11 @@ def _verdict(bundles: Sequence[BundleCheck]) -> str:
     if partly:
         rules = dict.fromkeys(text.split(":")[0] for bundle in partly for text in bundle.unchecked)
         told += f", {len(partly)} could not be checked in everything ({', '.join(rules)})"
+    timed = [bundle for bundle in bundles if is_timed(bundle)]
+    outside = sum(bool(bundle.warnings) for bundle in timed)
+    if timed:
+        told += f". {outside} of {len(timed)} measured latencies lie outside their 95 % intervals"
+        told += "; of twenty right predictions one does" if outside else ""
     return f"{told}."
 
 
@@ -186,7 +192,8 @@ def _bundles(summary: RunSummary) -> str:
     for bundle in summary.bundles:
         cells = [f"<b>{escape(bundle.key)}</b>"]
         cells += [_pair(bundle, name) for name in names]
-        told = [*bundle.mismatches, *(f"not checked: {text}" for text in bundle.unchecked)]
+        told = [*bundle.mismatches, *(f"warning: {text}" for text in bundle.warnings)]
+        told += [f"not checked: {text}" for text in bundle.unchecked]
         link = [] if bundle.mismatches else [_bundle_link(bundle)]
         cells.append("<br>".join([*link, *map(escape, told)]))
         rows.append(cells)

@@ -205,7 +205,8 @@ class _Sitting:
         # What is merely on its way to MLflow is not told as missing there.
         tracker.drain()
         pages = self._write_pages(stopped, tracker.problems)
-        tracker.log_files([*write_figures(self._workbench, self._ledger, self._folder), *pages])
+        figures = write_figures(self._workbench, self._ledger, self._folder, self.checks)
+        tracker.log_files([*figures, *pages])
 
     def _write_pages(self, stopped: str | None, problems: tuple[str, ...]) -> list[Path]:
         # A resumed run that is interrupted again keeps the front it had: `paredown front` shows it.
