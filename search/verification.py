@@ -176,6 +176,9 @@ class Verifier:
         output_rules.check_agreement(gap, found)
         rerun = output_rules.Rerun(model=model, split=test, rows=self._rows, noise=gap.noise)
         output_rules.check_metric(through, simulation, rerun, found)
+        if found.baseline.resolve() == found.folder.resolve():
+            # Others are compared with it: its outputs need not be computed for them again.
+            self._baselines[found.folder.resolve()] = through.value(), through.per_sample()
         return through
 
     def _compare(self, tally: Tally, found: Findings) -> None:
