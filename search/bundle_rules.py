@@ -28,7 +28,7 @@ _SIZES = {ONNX_FILE: "onnx_bytes", TENSORS_FILE: "packed_bytes"}
 SESSIONS = 5
 BLOCKS = 100
 SETTLED = 0.01
-"""What fresh sessions of one model differ by moves their mean by more; intervals are ten times as wide."""
+"""Fresh sessions of one model differ by more than this; intervals are ten times as wide."""
 PATIENCE_S = 10.0
 _PAUSE_S = 1.0
 
