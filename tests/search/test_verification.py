@@ -173,8 +173,8 @@ def test_a_metric_near_zero_does_not_refuse_a_bundle(
     """The error against the network's own outputs is rounding alone, whose 0.3 % nobody keeps."""
     config = tmp_path / "own.yaml"
     body = "rows = (images, model()(images).detach()); return dict.fromkeys(SPLITS, rows)"
-    text = own_code("teacher", body.replace("SPLITS", "('train', 'search', 'test')"))
-    text = text.replace("teacher:data", "teacher:data, metric: mse")
+    text = own_code(f"teacher_{name}", body.replace("SPLITS", "('train', 'search', 'test')"))
+    text = text.replace(f"teacher_{name}:data", f"teacher_{name}:data, metric: mse")
     config.write_text(text.replace("metric: accuracy", "metric: mse"))
 
     found = Verifier(TaskSource(config=load_config(config))).verify(bundles[name])
