@@ -27,8 +27,8 @@ _SIZES = {ONNX_FILE: "onnx_bytes", TENSORS_FILE: "packed_bytes"}
 # More sessions and blocks than a search takes: one bundle is judged, not many ranked.
 SESSIONS = 5
 BLOCKS = 100
-SETTLED = 0.005
-"""A tenth of what sessions of one model differ by: more blocks would say nothing more."""
+SETTLED = 0.01
+"""Fresh sessions of one model differ by more than this; intervals are ten times as wide."""
 PATIENCE_S = 10.0
 _PAUSE_S = 1.0
 

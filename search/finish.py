@@ -15,7 +15,8 @@ from paredown.search.display import Outline
 from paredown.search.evaluation import UNCOMPRESSED, reference
 from paredown.search.exporting import export
 from paredown.search.ledger import Ledger
-from paredown.search.measured import logged_bundles, measured_front, member_json, record_on_card
+from paredown.search.measured import logged_bundles, member_json, record_on_card
+from paredown.search.measured_front import measured_front
 from paredown.search.pages import whole_page, write_page
 from paredown.search.pictures import decision_png, front_png, progress_png
 from paredown.search.report import BundleCheck, RunSummary, report_page, write_report
@@ -75,9 +76,11 @@ def _check(verification: Verification, folder: Path) -> BundleCheck:
     return replace(check_of(verification), folder=str(relative))
 
 
-def write_figures(workbench: Workbench, ledger: Ledger, folder: Path) -> list[Path]:
+def write_figures(
+    workbench: Workbench, ledger: Ledger, folder: Path, checks: Sequence[BundleCheck]
+) -> list[Path]:
     """The pictures one by one, written to the folder; those that MLflow keeps."""
-    picture = _picture(workbench, ledger)
+    picture = _picture(workbench, ledger, checks)
     sections = {
         "front": front_section(picture, bundle_places(folder, ledger.front.keys)),
         "parallel": parallel_section(picture),
@@ -106,8 +109,9 @@ def write_pages(
         told: Sentences for it beside its own.
     """
     by_key = {check.key: check for check in checks}
-    measured = measured_front(ledger.goals, ledger.front.members, checks)
-    members = [member_json(m, by_key.get(m.key), measured) for m in ledger.front.members]
+    picture = _picture(workbench, ledger, checks)
+    front = ledger.front.members
+    members = [member_json(m, by_key.get(m.key), picture.measured) for m in front]
     write_text_whole(folder / "front.json", json.dumps(members, indent=1, allow_nan=False))
     notes = [workbench.cost_models.latency_model.source, *workbench.caveats]
     notes += told
@@ -116,7 +120,7 @@ def write_pages(
     summary = RunSummary(
         model=workbench.config.task.name,
         device=workbench.device.name,
-        picture=_picture(workbench, ledger),
+        picture=picture,
         duration_s=duration_s,
         bundles=checks,
         left_out=workbench.space.left_out,
@@ -136,11 +140,12 @@ def tracked_pages(summary: RunSummary) -> dict[str, str]:
     }
 
 
-def _picture(workbench: Workbench, ledger: Ledger) -> Picture:
+def _picture(workbench: Workbench, ledger: Ledger, checks: Sequence[BundleCheck]) -> Picture:
     return Picture(
         evaluations=tuple(ledger.evaluations),
         front=ledger.front,
         outline=Outline.of_space(workbench.space),
         hypervolumes=tuple(ledger.hypervolumes),
         name=workbench.config.name,
+        measured=measured_front(ledger.front.goals, ledger.front.members, checks),
     )

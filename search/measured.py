@@ -1,21 +1,17 @@
-"""What verifying found, as data: for cards, `front.json` and MLflow, and the front of measured values.
-
-The front of a search is that of predicted costs and of scores on the search split: it is the same for the
-same seed. What was measured stands beside it, and says which of its models are still on the front.
-"""
+"""What verifying found, as data: for cards, `front.json` and MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from paredown.compressors.export.bundle import write_card
 from paredown.search.evaluation import Evaluation, Goal
+from paredown.search.measured_front import MeasuredFront, is_timed, measured_front
 from paredown.search.mlflow_models import LoggedBundle
 from paredown.search.mlflow_text import LONGEST_TAG
-from paredown.search.pareto import Front, front_of, losses
+from paredown.search.pareto import Front, losses
 from paredown.search.report import BundleCheck
 from paredown.search.verification import VerificationError, read_card
 
@@ -49,7 +45,7 @@ def record_on_card(folder: Path, check: BundleCheck) -> None:
 
 def latencies_outside(checks: Sequence[BundleCheck]) -> str:
     """How many measured latencies lie outside their intervals, in a sentence; "" where none does."""
-    timed = [check for check in checks if _timed(check)]
+    timed = [check for check in checks if is_timed(check)]
     outside = [check.key for check in timed if check.warnings]
     if not outside:
         return ""
@@ -57,69 +53,6 @@ def latencies_outside(checks: Sequence[BundleCheck]) -> str:
         f"the measured latency of {len(outside)} of {len(timed)} models lies outside its predicted 95 % "
         f"interval ({', '.join(outside)}); of twenty right predictions one does"
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuredFront:
-    """Members of a front by what was measured of them.
-
-    `values` holds each goal's value by key, `members` the keys of those that no other beats. A model
-    that is broken, or lacks a figure that others have, is in neither.
-    """
-
-    values: Mapping[str, Mapping[str, float]]
-    members: frozenset[str]
-
-    def holds(self, key: str) -> bool | None:
-        """Whether a model is on the front of measured values; None where that is not known."""
-        return key in self.members if key in self.values else None
-
-
-def measured_front(
-    goals: Sequence[Goal], members: Sequence[Evaluation], checks: Sequence[BundleCheck]
-) -> MeasuredFront:
-    """The front's members compared by what was measured.
-
-    A quality is that of the test split. A latency is the measured ratio to the uncompressed model,
-    times the mean of what that model took: bundles are measured minutes apart, and their ratios
-    compare where seconds do not. A goal that nothing here measures (MACs, energy, the latency on
-    another device) keeps its predicted value.
-    """
-    sound = {check.key: check for check in checks if not check.mismatches}
-    whole_s = _mean([c.measured["uncompressed_latency_s"] for c in sound.values() if _timed(c)])
-    found: dict[str, dict[str, float]] = {}
-    for goal in goals:
-        known = {
-            k: v for k, c in sound.items() if (v := _value(goal.metric, c, whole_s)) is not None
-        }
-        for member in members:
-            if member.key not in sound:
-                continue
-            value = known.get(member.key) if known else member.metrics[goal.metric]
-            if value is not None:
-                found.setdefault(member.key, {})[goal.metric] = value
-    values = {key: each for key, each in found.items() if len(each) == len(goals)}
-    unbound = tuple(Goal(metric=g.metric, direction=g.direction) for g in goals)
-    compared = [
-        Evaluation(number=m.number, key=m.key, candidate=m.candidate, metrics=values[m.key])
-        for m in members
-        if m.key in values
-    ]
-    return MeasuredFront(values=values, members=front_of(compared, unbound).keys)
-
-
-def _timed(check: BundleCheck) -> bool:
-    return {"latency_ratio", "uncompressed_latency_s"} <= check.measured.keys()
-
-
-def _value(metric: str, check: BundleCheck, whole_s: float) -> float | None:
-    if metric == "latency_s":
-        return check.measured["latency_ratio"] * whole_s if _timed(check) else None
-    return check.measured.get(f"test_{metric}", check.measured.get(metric))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
 
 
 def member_json(

@@ -132,6 +132,7 @@ class MlflowWriter:
     def log_bundle(self, bundle: LoggedBundle) -> None:
         from mlflow.entities import RunTag
 
+        evaluation = self._evaluation_of(bundle.key)
         run_id, model_id = self._child_of(bundle.key), None
         if bundle.holds:
             self._client.log_artifacts(run_id, str(bundle.folder), "bundle")
@@ -140,7 +141,7 @@ class MlflowWriter:
         # With the model's id they are the model's figures as well as the run's.
         self._client.log_batch(
             run_id,
-            metrics=_metrics(bundle.metrics, self._rung_of(bundle.key), model_id),
+            metrics=_metrics({**evaluation.metrics, **bundle.metrics}, evaluation.rung, model_id),
             tags=[RunTag(name, value) for name, value in bundle.tags.items()],
         )
         if model_id is not None and bundle.register_as is not None:
@@ -150,15 +151,15 @@ class MlflowWriter:
                 name = bundle.register_as
                 self._client.set_registered_model_alias(name, PICKED, version)
 
-    def _rung_of(self, key: str) -> int:
-        return max(e.rung for e in self._evaluations.values() if e.key == key)
+    def _evaluation_of(self, key: str) -> Evaluation:
+        """The evaluation of a candidate at its highest rung."""
+        same = (e for e in self._evaluations.values() if e.key == key)
+        return max(same, key=lambda evaluation: evaluation.rung)
 
     def _child_of(self, key: str) -> str:
         """The run of a candidate, written now if it had none: above `max_children` most have not."""
         if key not in self._children:
-            self._write_child(
-                max((e for e in self._evaluations.values() if e.key == key), key=lambda e: e.rung)
-            )
+            self._write_child(self._evaluation_of(key))
         return self._children[key]
 
     def finish(self, status: Status) -> None:

@@ -12,6 +12,7 @@ from paredown.search import style
 from paredown.search.display import Summary, summarize, title_of
 from paredown.search.evaluation import Evaluation
 from paredown.search.hovers import hovers
+from paredown.search.measured_trace import measured_traces
 from paredown.search.style import Axis, Picture
 
 _SUMMARY_TITLES = (
@@ -80,6 +81,8 @@ def _panel(
             ],
             hoverinfo="text",
         )
+    for trace in measured_traces(picture, across, up):
+        figure.add_trace(trace)
     dress(figure, height=400)
     figure.update_layout(hovermode="closest", showlegend=False, margin={"l": 64, "r": 16})
     _set_axis(figure.update_xaxes, across)

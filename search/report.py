@@ -10,6 +10,7 @@ from pathlib import Path
 from paredown.search.display import describe, name_of, show, title_of
 from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, is_cost, reference
 from paredown.search.front_rows import RATIO_NOTE, against, front_rows, references_of
+from paredown.search.measured_front import is_timed
 from paredown.search.pages import table, whole_page, write_page
 from paredown.search.sections import (
     decisions_section,
@@ -168,6 +169,11 @@ def _verdict(bundles: Sequence[BundleCheck]) -> str:
     if partly:
         rules = dict.fromkeys(text.split(":")[0] for bundle in partly for text in bundle.unchecked)
         told += f", {len(partly)} could not be checked in everything ({', '.join(rules)})"
+    timed = [bundle for bundle in bundles if is_timed(bundle)]
+    outside = sum(bool(bundle.warnings) for bundle in timed)
+    if timed:
+        told += f". {outside} of {len(timed)} measured latencies lie outside their 95 % intervals"
+        told += "; of twenty right predictions one does" if outside else ""
     return f"{told}."
 
 
@@ -236,7 +242,8 @@ def _bundles(summary: RunSummary, places: Mapping[str, str]) -> str:
     for bundle in sorted(summary.bundles, key=lambda b: order.get(b.key, len(order))):
         cells = [f"<b>{escape(bundle.key)}</b>"]
         cells += [_pair(bundle, name) for name in names]
-        told = [*bundle.mismatches, *(f"not checked: {text}" for text in bundle.unchecked)]
+        told = [*bundle.mismatches, *(f"warning: {text}" for text in bundle.warnings)]
+        told += [f"not checked: {text}" for text in bundle.unchecked]
         link = [] if bundle.mismatches else [_bundle_link(bundle, places)]
         cells.append("<br>".join([*link, *map(escape, told)]))
         rows.append(cells)

@@ -240,7 +240,7 @@ class _Sitting:
         # What is merely on its way to MLflow is not told as missing there.
         tracker.drain()
         summary = self._write_pages(stopped, tracker.problems)
-        pictures = write_figures(self._workbench, self._ledger, self._folder)
+        pictures = write_figures(self._workbench, self._ledger, self._folder, self.checks)
         tracker.log_files([*pictures, self._folder / "front.json", self._folder / CONFIG])
         for name, page in tracked_pages(summary).items():
             tracker.log_text(name, page)

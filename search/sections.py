@@ -8,6 +8,7 @@ from html import escape
 from paredown.search import style
 from paredown.search.decisions import decision_figure, decision_width_px
 from paredown.search.display import title_of
+from paredown.search.measured_trace import MEASURED
 from paredown.search.pages import drawn, side_by_side
 from paredown.search.plots import front_panels, parallel_figure, progress_figure
 from paredown.search.style import Picture
@@ -26,6 +27,7 @@ _LEGEND = "".join(
         ("●", style.FRONT, "on the front"),
         ("●", style.DOMINATED, "beaten by one of them"),
         ("◆", style.REFERENCE, "reference: the uncompressed model, or all layers at 8 or 4 bits"),
+        ("○", MEASURED, "as measured, tied to what was predicted"),
     )
 )
 _PARALLEL_AXIS_PX = 96

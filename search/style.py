@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from paredown.search.display import Outline, Unit, title_of, unit_of
 from paredown.search.evaluation import Evaluation, Goal, is_cost
+from paredown.search.measured_front import MeasuredFront
 from paredown.search.pareto import Front
 
 FRONT = "#1f4e9c"
@@ -39,7 +40,8 @@ BITS_COLOURS = {
 class Picture:
     """The evaluations of one search, as every picture takes them.
 
-    `hypervolumes` has one value for each evaluation, in order, and may be empty.
+    `hypervolumes` has one value for each evaluation, in order, and may be empty; `measured` is what
+    verifying the front found.
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -47,6 +49,7 @@ class Picture:
     outline: Outline
     hypervolumes: tuple[float, ...] = ()
     name: str = ""
+    measured: MeasuredFront = field(default_factory=MeasuredFront)
 
     @property
     def title(self) -> str:

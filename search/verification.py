@@ -176,18 +176,21 @@ class Verifier:
         output_rules.check_agreement(gap, found)
         rerun = output_rules.Rerun(model=model, split=test, rows=self._rows, noise=gap.noise)
         output_rules.check_metric(through, simulation, rerun, found)
+        if found.baseline.resolve() == found.folder.resolve():
+            # Others are compared with it: its outputs need not be computed for them again.
+            self._baselines[found.folder.resolve()] = through.value(), through.per_sample()
         return through
 
     def _compare(self, tally: Tally, found: Findings) -> None:
         """Notes how the candidate does against the uncompressed model, sample by sample."""
         value, theirs = self._baseline(found)
-        found.measured[f"uncompressed_test_{tally.metric.name}"] = value
+        found.note(f"uncompressed_test_{tally.metric.name}", value)
         ours = tally.per_sample()
         if ours is not None and theirs is not None and len(ours) > 1:
             difference = (ours - theirs).double()
             error = float(difference.std()) / math.sqrt(len(difference))
-            found.measured["test_difference"] = float(difference.mean())
-            found.measured["test_difference_error"] = error
+            found.note("test_difference", float(difference.mean()))
+            found.note("test_difference_error", error)
 
     def _baseline(self, found: Findings) -> tuple[float, Tensor | None]:
         place = found.baseline.resolve()

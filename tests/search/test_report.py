@@ -168,3 +168,26 @@ def test_what_was_not_checked_is_told_and_every_measured_column_is_there(
         f"partly checkednot checked: {reason}",
         "verified",
     ]
+
+
+def test_latencies_outside_their_intervals_are_counted_and_no_failures(
+    goals, make_evaluations, layer_weights, tmp_path
+):
+    evaluations = make_evaluations(20)
+    front = front_of(evaluations, goals)
+    timed = {"latency_ratio": 0.5, "uncompressed_latency_s": 2e-5}
+    warnings = ("latency: 0.9 of the uncompressed model's was measured",)
+    bundles = tuple(
+        BundleCheck(
+            key=member.key,
+            folder="a",
+            predicted={},
+            measured=timed,
+            warnings=warnings if position == 1 else (),
+        )
+        for position, member in enumerate(front.members[:3])
+    )
+    text, _ = written(evaluations, front, layer_weights, tmp_path, bundles)
+    assert "3 models were exported, reloaded and checked; all hold." in text
+    assert "1 of 3 measured latencies lie outside their 95 % intervals" in text
+    assert "warning: latency: 0.9 of the uncompressed" in text

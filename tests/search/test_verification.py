@@ -164,3 +164,21 @@ def test_outputs_in_integers_are_held_whatever_the_metric_is(
     assert found.unchecked == ()
     assert {"test_mean_iou", "output_error", "latency_ratio"} <= found.measured.keys()
     assert found.kernels["QLinearConv"] > 0
+
+
+@pytest.mark.parametrize("name", ["uncompressed", "weights", "integers"])
+def test_a_metric_near_zero_does_not_refuse_a_bundle(
+    bundles: dict[str, Path], own_code: Callable[..., str], tmp_path: Path, name: str
+) -> None:
+    """The error against the network's own outputs is rounding alone, whose 0.3 % nobody keeps."""
+    config = tmp_path / "own.yaml"
+    body = "rows = (images, model()(images).detach()); return dict.fromkeys(SPLITS, rows)"
+    text = own_code(f"teacher_{name}", body.replace("SPLITS", "('train', 'search', 'test')"))
+    text = text.replace(f"teacher_{name}:data", f"teacher_{name}:data, metric: mse")
+    config.write_text(text.replace("metric: accuracy", "metric: mse"))
+
+    found = Verifier(TaskSource(config=load_config(config))).verify(bundles[name])
+
+    assert found.mismatches == ()
+    if name == "uncompressed":
+        assert found.measured["test_mse"] < 1e-9

@@ -8,6 +8,7 @@ from paredown.search import running
 from paredown.search.config import load_config
 from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT
 from paredown.search.journal import JournalError, read_journal
+from paredown.search.mlflow_store import connect, default_uri
 from paredown.search.run_record import read_run
 from paredown.search.running import run
 from paredown.search.scoring import Evaluator
@@ -56,6 +57,29 @@ def test_every_point_of_the_front_is_exported_and_verified(finished):
         assert check.mismatches == ()
         size = (result.folder / check.folder / "model.onnx").stat().st_size
         assert size == by_key[check.key].metrics["onnx_bytes"] == check.measured["onnx_bytes"]
+
+
+def test_what_was_measured_is_on_the_cards_in_the_front_and_in_mlflow(finished):
+    result, recorder = finished
+    total = len(result.front.members)
+    assert recorder.verified_counts == [(done, total) for done in range(1, total + 1)]
+    written = {m["key"]: m for m in json.loads((result.folder / "front.json").read_text())}
+    client = connect(default_uri(result.folder))
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    for check in result.bundles:
+        card = json.loads((result.folder / check.folder / "card.json").read_text())
+        measured = written[check.key]["measured"]
+        assert card["measured"]["metrics"] == measured["metrics"] == dict(check.measured)
+        assert measured["metrics"]["test_accuracy"] > 0.5
+        assert measured["verdict"] == "verified"
+        assert measured["on_front"] in (True, False)
+        readme = (result.folder / check.folder / "README.md").read_text()
+        assert "| measured.verdict | verified |" in readme
+        (run,) = client.search_runs(experiments, f"tags.`paredown.key` = '{check.key}'")
+        kept = run.data.metrics["measured/test_accuracy"]
+        assert kept == pytest.approx(check.measured["test_accuracy"])
+        assert run.data.tags["measured.verdict"] == "verified"
+    assert any(member["measured"]["on_front"] for member in written.values())
 
 
 def test_a_second_search_in_the_folder_is_refused_before_anything_is_loaded(
