@@ -51,7 +51,7 @@ SETTINGS = {
     "a folder as store": ("tracking.uri=runs/mlruns", "tracking.uri.*got a path"),
     "SQLite without a file": ("tracking.uri=sqlite:///", "must name the file"),
     "a store without driver": ("tracking.uri=mysql+none_such://me:pw@host/db", "tracking.uri.*mysql"),
-    "unreachable bytes": ("goals[1].at_most=10", r"onnx_bytes <= 10.0 B; the nearest has \d+"),
+    "unreachable bytes": ("goals[1].at_most=10", r"onnx_bytes <= 10.00 B; the nearest has \d+"),
     "unreachable share": (
         "goals[1]={metric: onnx_bytes, at_most: 1.0e-6, relative: true}",
         "onnx_bytes <= .* the nearest has"),
