@@ -14,9 +14,9 @@ import torch
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.export.bundle import ONNX_FILE
 from paredown.compressors.export.kernels import fallbacks, integer_kernels, promises, session
-from paredown.compressors.export.loading import TENSORS_FILE, load_model
+from paredown.compressors.export.loading import TENSORS_FILE, digest_of, load_model
 from paredown.hardware_models.measure import MeasuredRatio, fingerprint, measure_ratio
-from paredown.search.exporting import BUNDLE_FILES, digest_of
+from paredown.search.exporting import BUNDLE_FILES
 from paredown.search.onnx_outputs import Outputs, both_outputs, run_onnx
 from paredown.search.splits import Split
 from paredown.spaces.functions import QUANTISERS

@@ -10,12 +10,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from paredown.search.config import ConfigError, card_config, load_config
 from paredown.search.run_record import CONFIG
 from paredown.search.schema import Config, CustomTask
 from paredown.search.tasks import Task, load_task
+from paredown.spaces.files.bounded import parse_yaml
 
 
 class NoTask(ValueError):
@@ -83,4 +82,5 @@ def _is_of_its_run(folder: Path, config_yaml: str) -> bool:
         own = card_config(load_config(path))
     except ConfigError:
         return False
-    return bool(yaml.safe_load(own) == yaml.safe_load(config_yaml))
+    # The config on the card has been read within bounds, or its task would be none.
+    return bool(parse_yaml(own) == parse_yaml(config_yaml))

@@ -19,15 +19,15 @@ from typing import Any
 
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.export.codes import fit_biases
-from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE, BundleError
+from paredown.compressors.export.loading import CARD_FILE, GRAPH_FILE, TENSORS_FILE, BundleError
 from paredown.compressors.export.lowering import lower, output_names
 from paredown.compressors.export.packing import write_packed
 from paredown.spaces.candidate import Candidate
+from paredown.spaces.files.sealed import write_sealed
 from paredown.spaces.graph import to_json
 
 ONNX_FILE = "model.onnx"
 CANDIDATE_FILE = "candidate.json"
-CARD_FILE = "card.json"
 README_FILE = "README.md"
 
 _README = """# {title}
@@ -101,6 +101,11 @@ def _staged(target: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Replaces the card of the bundle in `folder`, in one step."""
+    write_sealed(folder / CARD_FILE, card, indent=2)
+
+
 def copy_bundle(source: Path, folder: Path) -> Path:
     """A copy of the bundle in `source`, under `folder` in one step; an older one is replaced.
 
@@ -123,7 +128,7 @@ def _write_files(
     graph = {"graph": to_json(model.blueprint.graph), "operators": operators}
     _write_json(folder / GRAPH_FILE, graph, indent=None)
     _write_json(folder / CANDIDATE_FILE, candidate.to_json(), indent=2)
-    _write_json(folder / CARD_FILE, card, indent=2)
+    write_card(folder, card)
     text = _readme(folder, model, candidate, card, proto.opset_import[0].version)
     (folder / README_FILE).write_text(text, encoding="utf-8")
 
@@ -193,7 +198,3 @@ def _write_json(path: Path, data: Any, indent: int | None) -> None:
     separators = (",", ":") if indent is None else None
     text = json.dumps(data, indent=indent, separators=separators, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
