@@ -128,7 +128,11 @@ class Verifier:
             task, test = self._task(found)
         except NoTask as refusal:
             found.unchecked.append(f"metric: {refusal}")
-            if not rules.has_codes(model):
+            if rules.has_codes(model):
+                found.mismatches.append(
+                    "agreement: nothing of what the model gives could be compared without its task"
+                )
+            else:
                 rules.check_parity(model, rules.random_rows(model), found)
             return None
         metric = task.metric

@@ -7,9 +7,10 @@ the number of values that aliases stand for, and by the length of its numbers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -89,16 +90,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text, see `compose_yaml`.
-
-    Raises:
-        UnreadableText: As `compose_yaml`.
-    """
-    return compose_yaml(text)[1]
-
-
-def compose_yaml(text: str) -> tuple[yaml.Node | None, Any]:
-    """The nodes of a YAML text, which know their lines, and its value; None for an empty text.
+    """The value of a YAML text, None for an empty one.
 
     At most 64 levels and 100,000 values, aliases counted as what they stand for, and numbers of at
     most 40 characters.
@@ -106,17 +98,41 @@ def compose_yaml(text: str) -> tuple[yaml.Node | None, Any]:
     Raises:
         UnreadableText: It is something else.
 
-    >>> compose_yaml("a: [1, 2.5]")[1]
+    >>> parse_yaml("a: [1, 2.5]")
     {'a': [1, 2.5]}
     """
+    with _refusals():
+        loader, node = _compose(text)
+        return None if node is None else loader.construct_document(node)
+
+
+def compose_yaml(text: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes of a YAML text, which know their lines, and its value; see `parse_yaml`.
+
+    Raises:
+        UnreadableText: As `parse_yaml`.
+    """
+    with _refusals():
+        _, node = _compose(text)
+    # From nodes of their own: making the value writes merge keys out.
+    return node, parse_yaml(text)
+
+
+def _compose(text: str) -> tuple[yaml.SafeLoader, yaml.Node | None]:
     if len(text.encode("utf-8", "surrogatepass")) > YAML_BYTES:
         raise UnreadableText(f"YAML must have at most {YAML_BYTES:,} bytes, got more")
+    loader = yaml.SafeLoader(text)
+    node = loader.get_single_node()
+    if node is not None:
+        _measure(node, {}, 1)
+    return loader, node
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Whatever PyYAML raises, as one error."""
     try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        if node is not None:
-            _measure(node, {}, 1)
-        return node, None if node is None else loader.construct_document(node)
+        yield
     except UnreadableText:
         raise
     except RecursionError:
