@@ -114,10 +114,12 @@ def read_record(path: Path, key: str) -> Record:
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
-        metadata = parse_json(data[8 : 8 + length])["__metadata__"]
-        facts, checksum = metadata["facts"], metadata["checksum"]
-    except (SafetensorError, UnreadableText, KeyError, TypeError) as error:
-        raise DamagedFile(f"no record: {type(error).__name__} {error}") from error
+        metadata = parse_json(data[8 : 8 + length]).get("__metadata__", {})
+        facts, checksum = metadata.get("facts", ""), metadata.get("checksum")
+    except (SafetensorError, UnreadableText, AttributeError) as error:
+        raise DamagedFile(str(error)) from error
+    if checksum is None:
+        raise DamagedFile("it has no checksum")
     if checksum != _checksum(key, facts, tensors):
         raise DamagedFile("its content does not match its checksum")
     return Record(tensors=tensors, facts=json.loads(facts))

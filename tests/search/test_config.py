@@ -220,10 +220,13 @@ def test_a_variable_that_has_gone_is_told_where_it_is_used(monkeypatch):
         filled({"tracking": {"uri": "${PAREDOWN_SECRET}"}})
 
 
+ALIASES = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)), "alias"),
+        (ALIASES, "aliases"),
         ("task: " + "[" * 5000, "64 levels"),
         ("task: {name: digits}\nsearch: {seed: " + "9" * 6000 + "}", "40 characters, .* in line 2"),
         ("task: {name: digits, seed: !!int x}", "does not fit"),
