@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
@@ -105,8 +107,8 @@ def check_model(model: CompressedModel) -> None:
     graph = model.blueprint.graph
     _check_names(graph, model.stored)
     for operator in model.blueprint.operators:
-        tensors = {operator.weight, operator.bias} - {None}
-        if operator.node not in graph.by_name or not tensors <= model.stored.keys():
+        reads = {operator.weight, operator.bias} - {None}
+        if operator.node not in graph.by_name or not reads <= model.stored.keys():
             raise GraphError(f"graph: layer {operator.layer!r} has no node or no tensor")
     inputs = [
         _meta(shape, getattr(torch, dtype))
@@ -114,6 +116,29 @@ def check_model(model: CompressedModel) -> None:
     ]
     tensors = {name: _meta(t.storage.shape, _dense_type(t)) for name, t in model.stored.items()}
     run(graph, tensors, inputs, after=_check_output, compute=_compute)
+
+
+def check_onnx(path: Path) -> None:
+    """Nothing, if the ONNX file holds all its tensors itself: a bundle's never names other files.
+
+    Raises:
+        CheckError: A tensor lies in another file.
+    """
+    model = onnx.load(path, load_external_data=False)
+    for tensor in _onnx_tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise CheckError(f"tensors must lie in the file itself, {tensor.name!r} is elsewhere")
+
+
+def _onnx_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Initialisers and constants, those of graphs in nodes too."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _onnx_tensors(inner)
 
 
 def _check_names(graph: Graph, stored: Mapping[str, StoredTensor]) -> None:

@@ -102,6 +102,21 @@ def test_a_file_with_other_inputs_does_not_load(
     assert _rules(verify(folder)) == {"content", "loading"}
 
 
+def test_an_onnx_file_that_names_another_file_is_not_opened(
+    planted: Callable[[str], Path], verify: Verify
+) -> None:
+    folder = planted("weights")
+    model = onnx.load(folder / "model.onnx")
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../etc/passwd")
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+    (reason,) = [m for m in verify(folder).mismatches if m.startswith("loading")]
+    assert "must lie in the file itself" in reason
+
+
 def test_a_latency_outside_its_interval_is_found(
     planted: Callable[[str], Path], verify: Verify
 ) -> None:
