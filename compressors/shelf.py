@@ -25,15 +25,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from paredown.spaces.files.bounded import UnreadableText, parse_json
+from paredown.spaces.files.sealed import DamagedFile
+
 _log = logging.getLogger(__name__)
 
 _SUFFIX, _UNFINISHED = ".safetensors", ".part"
 _SHARE_BETWEEN_LOOKS = 16
 """A process looks at the folder's size after writing 1/16 of the limit: listing is not free."""
-
-
-class DamagedFile(ValueError):
-    """A file does not hold what was once written to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +85,44 @@ def _sources(folder: Traversable) -> Iterator[Traversable]:
             yield item
 
 
-def write_whole(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file that appears whole or not at all, whoever else is writing it."""
+def write_record(path: Path, key: str, record: Record) -> None:
+    """The record as a safetensors file that appears whole or not at all, whoever else is writing it.
+
+    Its metadata hold the facts, and a checksum of all of it and of `key`.
+    """
+    facts = json.dumps(dict(record.facts), separators=(",", ":"))
+    metadata = {"facts": facts, "checksum": _checksum(key, facts, record.tensors)}
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_UNFINISHED)
     os.close(handle)
     try:
-        save_file({k: t.cpu().contiguous() for k, t in tensors.items()}, temporary, metadata)
+        tensors = {k: t.cpu().contiguous() for k, t in record.tensors.items()}
+        save_file(tensors, temporary, metadata)
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def read_record(path: Path, key: str) -> Record:
+    """The record that `write_record` wrote under `key`.
+
+    Raises:
+        DamagedFile: The file holds something else.
+        OSError: It cannot be read.
+    """
+    data = path.read_bytes()
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = parse_json(data[8 : 8 + length]).get("__metadata__", {})
+        facts, checksum = metadata.get("facts", ""), metadata.get("checksum")
+    except (SafetensorError, UnreadableText, AttributeError) as error:
+        raise DamagedFile(str(error)) from error
+    if checksum is None:
+        raise DamagedFile("it has no checksum")
+    if checksum != _checksum(key, facts, tensors):
+        raise DamagedFile("its content does not match its checksum")
+    return Record(tensors=tensors, facts=json.loads(facts))
 
 
 class Shelf:
@@ -115,7 +142,7 @@ class Shelf:
         """The record under `key`, or None; a damaged file is told in the log and deleted."""
         path = self.folder / f"{key}{_SUFFIX}"
         try:
-            record = _read(key, path.read_bytes())
+            record = read_record(path, key)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -133,10 +160,8 @@ class Shelf:
     def put(self, key: str, record: Record) -> None:
         """Keeps the record; a folder that cannot be written is told in the log, not fatal."""
         path = self.folder / f"{key}{_SUFFIX}"
-        facts = json.dumps(dict(record.facts), separators=(",", ":"))
-        metadata = {"facts": facts, "checksum": _checksum(key, facts, record.tensors)}
         try:
-            write_whole(path, record.tensors, metadata)
+            write_record(path, key, record)
             self._unseen_bytes += path.stat().st_size
             if self._unseen_bytes * _SHARE_BETWEEN_LOOKS > self.capacity_bytes:
                 self._unseen_bytes = 0
@@ -164,19 +189,6 @@ def _files(folder: Path) -> Iterable[tuple[float, int, Path]]:
                 except FileNotFoundError:
                     continue  # another process made room
                 yield state.st_mtime, state.st_size, Path(entry.path)
-
-
-def _read(key: str, data: bytes) -> Record:
-    try:
-        tensors = load(data)
-        length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-        facts, checksum = metadata["facts"], metadata["checksum"]
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise DamagedFile(f"no record: {type(error).__name__} {error}") from error
-    if checksum != _checksum(key, facts, tensors):
-        raise DamagedFile("its content does not match its checksum")
-    return Record(tensors=tensors, facts=json.loads(facts))
 
 
 def _checksum(key: str, facts: str, tensors: Mapping[str, Tensor]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from paredown.hardware_models.device import Device
 from paredown.hardware_models.latency import RooflineLatency
 from paredown.hardware_models.learned import LearnedLatency
 from paredown.hardware_models.table import TableLatency
-from paredown.hardware_models.whole_file import write_text_whole
+from paredown.spaces.files.sealed import DamagedFile, read_sealed, write_sealed
 
 SCHEMA_VERSION = 1
 StoredLatency = (
@@ -63,7 +62,7 @@ def model_from_json(data: Mapping[str, Any]) -> StoredLatency:
 def write_calibration(path: Path, model: StoredLatency, report: Mapping[str, Any]) -> None:
     """Writes a model with the report of its calibration, in one step."""
     record = {"schema_version": SCHEMA_VERSION, "model": model.to_json(), "report": dict(report)}
-    write_text_whole(path, json.dumps(record, indent=1))
+    write_sealed(path, record)
 
 
 def read_calibration(path: Path) -> tuple[StoredLatency, Mapping[str, Any]]:
@@ -73,13 +72,13 @@ def read_calibration(path: Path) -> tuple[StoredLatency, Mapping[str, Any]]:
         CalibrationError: There is no such file, or it is no calibration.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = read_sealed(path)
+    except (OSError, DamagedFile) as error:
         raise CalibrationError(
             f"a calibration is a JSON file written by `paredown calibrate`, {path} is none: "
             f"{error}; calibrate again"
         ) from error
-    if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
+    if data.get("schema_version") != SCHEMA_VERSION:
         raise CalibrationError(
             f"{path.name} must be a calibration of schema_version {SCHEMA_VERSION}; write it with "
             "`paredown calibrate`"

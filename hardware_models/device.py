@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from paredown.hardware_models.caches import cache_bytes
 from paredown.hardware_models.figures import Confidence, Overhead, Rate, Record
 from paredown.hardware_models.gains import WEIGHT_BITS, Energy, Gains, Kernel, Offers
+from paredown.spaces.files.bounded import YAML_BYTES, UnreadableText, parse_yaml, read_text
 
 DEVICES = Path(__file__).parent / "devices"
 HOST = "host"
@@ -199,15 +199,15 @@ def load_device(name_or_path: str | Path) -> Device:
             f"shipped: {', '.join(list_devices())}"
         )
     try:
-        return _read(path.read_text(encoding="utf-8"))
-    except (ValidationError, yaml.YAMLError) as error:
+        return _read(read_text(path, YAML_BYTES))
+    except (ValidationError, UnreadableText) as error:
         raise DeviceError(f"{path.name} is not a device file: {error}") from error
 
 
 @functools.lru_cache(maxsize=64)
 def _read(text: str) -> Device:
     """The device in a file's text; kept, because finding the host reads all that ship."""
-    return Device.model_validate(yaml.safe_load(text))
+    return Device.model_validate(parse_yaml(text))
 
 
 def list_devices() -> tuple[str, ...]:

@@ -12,9 +12,9 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Record(BaseModel):
-    """A frozen part of a device file; unknown keys are errors."""
+    """A frozen part of a device file; unknown keys are errors, and so are numbers without end."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Rate(Record):

@@ -8,7 +8,7 @@ take is that ratio times the reference's seconds, which were settled once.
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,10 @@ from paredown.hardware_models.estimate import Estimate, Estimates
 from paredown.hardware_models.intervals import Ratio, bound_95, symmetric
 from paredown.hardware_models.latency import Array, LatencyError
 from paredown.hardware_models.measure import Measured, fingerprint, measure_latencies
-from paredown.hardware_models.whole_file import write_text_whole
 from paredown.hardware_models.workload import Work
+from paredown.spaces.files.sealed import DamagedFile, read_sealed, write_sealed
+
+_log = logging.getLogger(__name__)
 
 Export = Callable[[Work], bytes]
 """From a work to the bytes of its ONNX file."""
@@ -105,7 +107,7 @@ class MeasuredLatency:
             for path, measured in zip(missing, found, strict=True):
                 known[path] = measured.mean_s / base.mean_s
                 # Many processes share the folder; whoever writes last is as right as the first.
-                write_text_whole(path, json.dumps({"ratio": known[path]}))
+                write_sealed(path, {"ratio": known[path]})
         return np.array([known[path] for path in paths], dtype=np.float64)
 
     def _path(self, model: bytes) -> Path:
@@ -206,8 +208,11 @@ def _exported(work: Work, export: Export) -> bytes:
 
 
 def _kept_ratio(path: Path) -> float | None:
-    """The ratio that was kept at `path`; None where there is none, or no number can be read."""
+    """The ratio that was kept at `path`; None where there is none, or the file is damaged."""
     try:
-        return float(json.loads(path.read_text("utf-8"))["ratio"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(read_sealed(path, needs_digest=True)["ratio"])
+    except FileNotFoundError:
+        return None
+    except (OSError, DamagedFile) as error:
+        _log.warning("%s is damaged (%s); its model is timed again", path, error)
         return None

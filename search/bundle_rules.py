@@ -17,10 +17,11 @@ import torch
 
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.export.bundle import ONNX_FILE
+from paredown.compressors.export.checking import check_onnx
 from paredown.compressors.export.kernels import fallbacks, integer_kernels, promises, session
-from paredown.compressors.export.loading import TENSORS_FILE, load_model
+from paredown.compressors.export.loading import TENSORS_FILE, digest_of, load_model
 from paredown.hardware_models.measure import MeasuredRatio, fingerprint, measure_ratio
-from paredown.search.exporting import BUNDLE_FILES, digest_of
+from paredown.search.exporting import BUNDLE_FILES
 from paredown.search.onnx_outputs import run_onnx
 
 _SIZES = {ONNX_FILE: "onnx_bytes", TENSORS_FILE: "packed_bytes"}
@@ -108,6 +109,7 @@ def open_bundle(found: Findings) -> tuple[CompressedModel, ort.InferenceSession]
     if not all((found.folder / name).is_file() for name in BUNDLE_FILES):
         return None
     try:
+        check_onnx(found.onnx_path)
         model, running = load_model(found.folder), session(found.onnx_path)
         graph = model.blueprint.graph
         zeros = [

@@ -1,7 +1,8 @@
 """The task that a bundle is checked on, and whether the code that its card names may run.
 
-A card is a file that may have come from anywhere, and the import paths on it are code to run. So
-they are followed only where someone on this machine vouches for them.
+A card is a file that may have come from anywhere. The import paths on it are code to run, and the id of
+a data set is a request to a hub. So both are followed only where someone on this machine vouches for
+them.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from paredown.search.config import ConfigError, card_config, load_config
 from paredown.search.run_record import CONFIG
-from paredown.search.schema import Config, CustomTask
+from paredown.search.schema import Cifar10Task, Config, CustomTask
 from paredown.search.tasks import Task, load_task
+from paredown.spaces.files.bounded import parse_yaml
 
 
 class NoTask(ValueError):
@@ -26,7 +26,7 @@ class NoTask(ValueError):
 class TaskSource:
     """Where tasks come from: `config`, the user's own, or else each bundle's card.
 
-    `trusts_cards` lets code run that a card alone names.
+    `trusts_cards` lets code run, and a hub be asked, that a card alone names.
     """
 
     config: Config | None = None
@@ -44,8 +44,8 @@ class TaskSource:
             return load_task(self.config)
         try:
             config = _read(config_yaml)
-            if isinstance(config.task, CustomTask):
-                self._check_vouched(folder, config_yaml, config.task)
+            if (asked := _beyond_built_in(config)) is not None:
+                self._check_vouched(folder, config_yaml, asked)
             return load_task(config)
         except NoTask:
             raise
@@ -56,14 +56,24 @@ class TaskSource:
                 "give its config with --config FILE, and paths of this machine with --set"
             ) from error
 
-    def _check_vouched(self, folder: Path, config_yaml: str, task: CustomTask) -> None:
+    def _check_vouched(self, folder: Path, config_yaml: str, asked: str) -> None:
         if self.trusts_cards or _is_of_its_run(folder, config_yaml):
             return
         raise NoTask(
-            f"the card names code to run ({task.data}, {task.model} from {task.code_folder}), and "
+            f"the card names {asked}, and "
             "no run folder around the bundle has this config; give your own with --config FILE, "
             "or --trust if you know where the bundle is from"
         )
+
+
+def _beyond_built_in(config: Config) -> str | None:
+    """What the task needs beyond paredown and files of this machine: code of a user's, or a hub."""
+    task = config.task
+    if isinstance(task, CustomTask):
+        return f"code to run ({task.data}, {task.model} from {task.code_folder})"
+    if isinstance(task, Cifar10Task) and isinstance(task.dataset, str):
+        return f"a data set to get from a hub ({task.dataset})"
+    return None
 
 
 def _read(config_yaml: str) -> Config:
@@ -83,4 +93,5 @@ def _is_of_its_run(folder: Path, config_yaml: str) -> bool:
         own = card_config(load_config(path))
     except ConfigError:
         return False
-    return bool(yaml.safe_load(own) == yaml.safe_load(config_yaml))
+    # The config on the card has been read within bounds, or its task would be none.
+    return bool(parse_yaml(own) == parse_yaml(config_yaml))

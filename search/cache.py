@@ -7,12 +7,11 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
+from paredown.compressors.shelf import Record, read_record, write_record
 from paredown.compressors.shelf import digest as digest
-from paredown.compressors.shelf import write_whole
+from paredown.spaces.files.sealed import DamagedFile
 
 _log = logging.getLogger(__name__)
 
@@ -28,25 +27,20 @@ def cache_folder() -> Path:
 def cached_file(name: str, make: Callable[[], Mapping[str, Tensor]]) -> Path:
     """The safetensors file `name` of the cache, made by `make` if it is not there yet, or damaged.
 
-    The file appears whole or not at all, so any number of processes may ask for it at once.
+    The file appears whole or not at all, so any number of processes may ask for it at once. One that a
+    version without checksums wrote counts as damaged.
     """
     path = cache_folder() / f"{name}.safetensors"
-    if not _is_whole(path):
-        write_whole(path, make(), {})
-    return path
-
-
-def _is_whole(path: Path) -> bool:
     try:
-        with safe_open(path, "pt"):
-            return True
+        read_record(path, name)
     except FileNotFoundError:
-        return False
-    except SafetensorError as error:
+        write_record(path, name, Record(tensors=make(), facts={}))
+    except DamagedFile as error:
         _log.warning("%s is damaged (%s); what it held is made again", path, error)
-        return False
+        write_record(path, name, Record(tensors=make(), facts={}))
+    return path
 
 
 def cached_tensors(name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors of `cached_file`."""
-    return load_file(cached_file(name, make))
+    return dict(read_record(cached_file(name, make), name).tensors)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from paredown.hardware_models import time_models
 from paredown.hardware_models.calibrated import CalibrationError
 from paredown.search.calibrating import Network
 from paredown.spaces.candidate import Candidate
+from paredown.spaces.files.sealed import DamagedFile, read_sealed, write_sealed
 
 SCHEMA_VERSION = 1
 MANIFEST, TIMINGS, SCRIPT = "manifest.json", "timings.csv", "time_models.py"
@@ -60,7 +60,7 @@ def write_folder(
         "threads": threads,
         "networks": rows,
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    write_sealed(folder / MANIFEST, manifest)
     shutil.copyfile(Path(time_models.__file__), folder / SCRIPT)
     return tuple(sorted(folder.iterdir()))
 
@@ -72,8 +72,8 @@ def read_manifest(folder: Path, device: str) -> Mapping[str, Any]:
         CalibrationError: There is none that this version reads, or it is for another device.
     """
     try:
-        data: Mapping[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data: Mapping[str, Any] = read_sealed(folder / MANIFEST)
+    except (OSError, DamagedFile) as error:
         raise CalibrationError(
             f"{folder} must hold the {MANIFEST} that --write made: {error}; write it again"
         ) from error

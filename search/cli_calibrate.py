@@ -45,7 +45,8 @@ def calibrate(
         int, typer.Option(min=5, max=5000, help="Networks to measure; 100 and more learn most.")
     ] = 200,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads; by default hardware.threads, or 1.")
+        int | None,
+        typer.Option(min=1, max=1024, help="Threads; by default hardware.threads, or 1."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The calibration; by default NAME.calibration.json.")

@@ -56,9 +56,9 @@ def init(
         raise mistake(
             f"init writes a new config, got {output}, which exists; give another --output"
         )
-    from paredown.hardware_models.whole_file import write_text_whole
     from paredown.search.config import load_config
     from paredown.search.starting_config import commented_config
+    from paredown.spaces.files.whole_file import write_text_whole
 
     beginning, missing = _beginning(model, data, metric, loss, weights, output)
     write_text_whole(output, commented_config(beginning))

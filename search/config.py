@@ -20,6 +20,13 @@ from paredown.search.config_errors import (
     read_mistakes,
 )
 from paredown.search.schema import Config
+from paredown.spaces.files.bounded import (
+    YAML_BYTES,
+    UnreadableText,
+    compose_yaml,
+    parse_yaml,
+    read_text,
+)
 
 __all__ = [
     "Config",
@@ -145,17 +152,16 @@ def remarks(config: Config) -> tuple[str, ...]:
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, YAML_BYTES)
+    except (OSError, UnreadableText) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
             f"the config must be a readable text file, got {path}: {reason}; give the path of a "
             "YAML file, such as examples/digits.yaml"
         ) from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        node, raw = compose_yaml(text)
+    except UnreadableText as error:
         raise ConfigError(f"{path.name} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(
@@ -196,8 +202,8 @@ def _set(raw: dict[str, Any], override: str) -> str:
     if not equals or "" in steps:
         raise ConfigError(f"--set must be a.b=value, got {override!r}; write search.seed=3")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = parse_yaml(text)
+    except UnreadableText as error:
         raise ConfigError(f"the value of --set {override!r} is not valid YAML: {error}") from None
     inside: Any = raw
     for position, step in enumerate(steps[:-1]):

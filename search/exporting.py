@@ -6,8 +6,6 @@ model, measured in the same minute.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,14 @@ from paredown.compressors.export.bundle import (
     write_card,
 )
 from paredown.compressors.export.kernels import promised_kernels
-from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE
+from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE, digest_of
 from paredown.hardware_models.device import DeviceError, host_device
 from paredown.hardware_models.measure import fingerprint
 from paredown.hardware_models.workload import read_work
 from paredown.search.config import card_config
 from paredown.search.evaluation import Evaluation
 from paredown.search.workbench import Workbench
+from paredown.spaces.files.sealed import DamagedFile, read_sealed
 
 BUNDLE_FILES = (ONNX_FILE, TENSORS_FILE, GRAPH_FILE, CANDIDATE_FILE)
 """Files whose content the card pins down."""
@@ -75,7 +74,7 @@ def take_written(
         if not _is_of(source / base.key, base, config_yaml):
             return False
         copy_bundle(source / base.key, folder / base.key)
-    card = json.loads((source / evaluation.key / CARD_FILE).read_text(encoding="utf-8"))
+    card = read_sealed(source / evaluation.key / CARD_FILE)
     if card["uncompressed"]["onnx_sha256"] != digest_of(folder / base.key / ONNX_FILE):
         return False
     if (source / evaluation.key).resolve() != (folder / evaluation.key).resolve():
@@ -87,14 +86,8 @@ def _is_of(folder: Path, evaluation: Evaluation, config_yaml: str) -> bool:
     """Whether a whole bundle of this very evaluation, at the rung it was scored at, is there."""
     if not is_written(folder, config_yaml):
         return False
-    predicted = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))["predicted"]
+    predicted = read_sealed(folder / CARD_FILE)["predicted"]
     return all(predicted.get(name) == value for name, value in evaluation.metrics.items())
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(workbench: Workbench, evaluation: Evaluation, base: Evaluation, folder: Path) -> Path:
@@ -177,10 +170,8 @@ def _only(values: Mapping[str, float], names: tuple[str, ...]) -> dict[str, floa
 def is_written(folder: Path, config_yaml: str) -> bool:
     """Whether a complete bundle made from the same config is there, as it was written."""
     try:
-        card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none, or damaged
-        return False
-    if not isinstance(card, dict):
+        card = read_sealed(folder / CARD_FILE)
+    except (OSError, DamagedFile):
         return False
     files = card.get("files", {})
     return card.get("config_yaml") == config_yaml and all(

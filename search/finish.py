@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search.bundle_task import TaskSource
 from paredown.search.disk import is_disk_full
 from paredown.search.display import Outline
@@ -31,6 +30,7 @@ from paredown.search.style import Picture
 from paredown.search.verification import Verification, check_of
 from paredown.search.verifying import broken, verify_each
 from paredown.search.workbench import Workbench
+from paredown.spaces.files.whole_file import write_text_whole
 
 _log = logging.getLogger(__name__)
 

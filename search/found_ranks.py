@@ -7,7 +7,6 @@ all they were made from.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,8 @@ from paredown.search.cache import cache_folder
 from paredown.search.collecting import Collected
 from paredown.spaces.candidate import Decomposition
 from paredown.spaces.capture import Captured
+from paredown.spaces.files.bounded import read_json
+from paredown.spaces.files.sealed import unseal, write_sealed
 from paredown.spaces.model_map import Layer
 
 _SHELF_BYTES = 2**26
@@ -137,8 +138,13 @@ def _answer(ranks: Sequence[int] | None, lost: float | None) -> Found | None:
     return Found(ranks=tuple(ranks), lost=lost)
 
 
+def write_ranks(file: Path, ranks: FoundRanks) -> None:
+    """Keeps all that is known, for `read_ranks`."""
+    write_sealed(file, {"ranks": ranks.to_json()})
+
+
 def read_ranks(file: Path | None) -> dict[Question, Found | None]:
-    """What `FoundRanks.to_json` wrote to `file`; nothing where there is none.
+    """What `write_ranks` wrote to `file`; nothing where there is none.
 
     Raises:
         RankFileError: It holds something else.
@@ -147,7 +153,7 @@ def read_ranks(file: Path | None) -> dict[Question, Found | None]:
         return {}
     try:
         found = {}
-        for entry in json.loads(file.read_text("utf-8")):
+        for entry in _entries(file):
             answer = _answer(entry.pop("ranks"), entry.pop("lost"))
             found[Question(**entry)] = answer
         return found
@@ -156,3 +162,11 @@ def read_ranks(file: Path | None) -> dict[Question, Found | None]:
             f"{file} must hold the ranks that the run was begun with, got {type(error).__name__} "
             f"({error}); others would give its knobs other values, so start a new run"
         ) from error
+
+
+def _entries(file: Path) -> list[dict[str, Any]]:
+    data = read_json(file)
+    if isinstance(data, list):  # as earlier versions wrote it, without a digest
+        return data
+    entries: list[dict[str, Any]] = unseal(data)["ranks"]
+    return entries

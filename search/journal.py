@@ -15,11 +15,11 @@ import filelock
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from paredown.search.evaluation import Evaluation, Goal, require_goals
+from paredown.search.record_file import RecordFile
 from paredown.search.torn_tail import cut_torn_tail
 
 _GOALS = "goals"
@@ -184,19 +184,6 @@ def read_journal(path: Path) -> Record:
     )
 
 
-class _Held:
-    """Optuna's lock protocol, always granted: `Journal` holds the file for its whole life.
-
-    Optuna's own locks are files that a killed process leaves behind; the next one then waits 30 s.
-    """
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        return None
-
-
 def hold(path: Path) -> filelock.BaseFileLock:
     """The journal at `path`, made or not, for this process alone until the lock is released.
 
@@ -217,14 +204,23 @@ def hold(path: Path) -> filelock.BaseFileLock:
 
 
 def _storage(path: Path) -> JournalStorage:
-    backend = JournalFileBackend(str(path), lock_obj=_Held())  # type: ignore[arg-type]
+    records = RecordFile(path, _check)
     try:
-        return JournalStorage(backend)
-    except (LookupError, TypeError, ValueError) as error:
+        return JournalStorage(records)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise JournalError(
-            f"{path} must hold the records that a search wrote, got one that cannot be read "
-            f"({type(error).__name__}: {error}); restore the file, or start a new run"
+            f"{path} must hold the records that a search wrote, got one in line {records.line} that "
+            f"cannot be read ({type(error).__name__}: {error}); restore the file, delete the line to "
+            "go on without what it says, or start a new run"
         ) from error
+
+
+def _check(record: Mapping[str, Any]) -> None:
+    """Nothing, where what we wrote into a record of Optuna's can be read."""
+    if "user_attrs" in record or "distributions" in record:
+        Evaluation.from_json(record["user_attrs"][_EVALUATION])
+    for goal in (record.get("user_attr") or {}).get(_GOALS, ()):
+        Goal(**goal)
 
 
 def _study_at(path: Path, goals: tuple[Goal, ...]) -> Study:

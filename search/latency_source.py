@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,12 +25,12 @@ from paredown.hardware_models.learned import LearnedLatency, fit_best
 from paredown.hardware_models.measure import fingerprint, measure_latencies
 from paredown.hardware_models.measured import MeasuredLatency, start_measuring
 from paredown.hardware_models.time_models import why_not_timed
-from paredown.hardware_models.whole_file import write_text_whole
 from paredown.hardware_models.workload import Work, read_work
 from paredown.search.cache import cache_folder
 from paredown.spaces.blueprint import Blueprint, Storage
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.draft import draft
+from paredown.spaces.files.sealed import DamagedFile, read_sealed, write_sealed
 from paredown.spaces.space import Space, canonical
 
 _log = logging.getLogger(__name__)
@@ -97,21 +96,18 @@ def kept_latency_model(
     stored = _read(file) if file is not None and file.exists() else None
     model, written = latency_model(kind, device, threads, space, stored)
     if file is not None and stored is None and written is not None:
-        write_text_whole(file, json.dumps(written, indent=1))
+        write_sealed(file, written)
     return model
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        stored = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        stored = error
-    if not isinstance(stored, dict):
+        return read_sealed(file)
+    except DamagedFile as error:
         raise LatencyError(
-            f"{file} must hold the latency model that the run was begun with, got {stored}; "
-            "a new one would give its models other costs, so start a new run"
-        )
-    return stored
+            f"{file} must hold the latency model that the run was begun with, but {error}; "
+            "a new one would give its models other costs, so restore it or start a new run"
+        ) from error
 
 
 def _kept(

@@ -13,8 +13,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search import style
+from paredown.spaces.files.whole_file import write_text_whole
 
 LIBRARY = "plotly.min.js"
 """The file that the pages of a folder share."""

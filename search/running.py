@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from typing import Protocol
 import filelock
 import torch
 
-from paredown.hardware_models.whole_file import write_text_whole
 from paredown.search.bounds import (
     absolute_goals,
     refuse_too_slow,
@@ -23,6 +21,7 @@ from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
 from paredown.search.evaluation import Evaluation, Score
 from paredown.search.finish import export_front, tracked_pages, write_figures, write_pages
+from paredown.search.found_ranks import write_ranks
 from paredown.search.holding import check_metric
 from paredown.search.journal import JournalError, hold
 from paredown.search.ledger import Ledger
@@ -37,6 +36,7 @@ from paredown.search.store_uri import check_store
 from paredown.search.survey import survey
 from paredown.search.unmet import doubtful_bounds
 from paredown.search.workbench import Workbench, equip
+from paredown.spaces.files.whole_file import write_text_whole
 
 
 class Watcher(Protocol):
@@ -145,8 +145,8 @@ def _carry_out(
     ledger = Ledger.open(workbench, goals, folder, watch, resume=resume, lock=lock)
     # Only now: a refused resumption leaves the earlier config as it was.
     write_text_whole(folder / CONFIG, dump_config(config))
-    if ranks := workbench.ranks.to_json():
-        write_text_whole(folder / RANKS, json.dumps(ranks, indent=1))
+    if workbench.ranks.to_json():
+        write_ranks(folder / RANKS, workbench.ranks)
     sitting = _Sitting(workbench, ledger, folder, watch, started_s)
     try:
         ledger.start(base)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import re
 from pathlib import Path
 
+from paredown.spaces.files.bounded import UnreadableText, parse_json
+from paredown.spaces.files.sealed import SEAL, carries_seal
+
 _log = logging.getLogger(__name__)
+
+_SEALED = re.compile(SEAL + rb"\}.\Z", re.DOTALL)
+"""A record that was written to its end, but that its last character is no end of a line any more."""
 
 
 def cut_torn_tail(path: Path) -> int:
@@ -20,8 +26,10 @@ def cut_torn_tail(path: Path) -> int:
         return 0
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
+    if not is_torn(data[len(whole) :]):
+        return 0
     last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
-    if last and not _is_json(last):
+    if is_torn(last):
         whole = whole[: -len(last)]
     torn = len(data) - len(whole)
     if torn:
@@ -33,9 +41,19 @@ def cut_torn_tail(path: Path) -> int:
     return torn
 
 
+def is_torn(last: bytes) -> bool:
+    """Whether the last record, with its line's end if it has one, was never written to its end.
+
+    A record that carries its digest was: if it cannot be read, it was damaged later.
+    """
+    if not last.endswith(b"\n"):
+        return _SEALED.search(last) is None
+    return not (carries_seal(last) or _is_json(last))
+
+
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
-    except ValueError:
+        parse_json(line, finite=False)
+    except UnreadableText:
         return False
     return True

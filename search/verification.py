@@ -6,7 +6,6 @@ its own.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,32 +17,20 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.compressed import CompressedModel
-from paredown.compressors.export.bundle import CARD_FILE, ONNX_FILE
+from paredown.compressors.export.bundle import ONNX_FILE
 from paredown.compressors.export.kernels import session
 from paredown.compressors.export.loading import load_model
 from paredown.search import bundle_rules as rules
 from paredown.search import output_rules
 from paredown.search.bundle_rules import Findings
 from paredown.search.bundle_task import NoTask, TaskSource
+from paredown.search.card import VerificationError as VerificationError
+from paredown.search.card import read_card
 from paredown.search.metrics import Metric, Tally
 from paredown.search.onnx_outputs import both_outputs, onnx_outputs
 from paredown.search.report import BundleCheck
 from paredown.search.splits import Split
 from paredown.search.tasks import Task
-
-_CARD_ENTRIES = (
-    "key",
-    "predicted",
-    "integer_kernels",
-    "uncompressed",
-    "hardware",
-    "files",
-    "config_yaml",
-)
-
-
-class VerificationError(ValueError):
-    """A bundle cannot be held against anything: it has no complete card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,26 +200,3 @@ class Verifier:
             task = self._source.load(found.folder, config_yaml)
             self._tasks[name] = task, task.splits.open_test()
         return self._tasks[name]
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """The card of the bundle in `folder`.
-
-    Raises:
-        VerificationError: There is no complete card.
-    """
-    path = folder / CARD_FILE
-    if not path.is_file():
-        raise VerificationError(f"{folder} must hold {CARD_FILE}; give the folder of a bundle")
-    try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise VerificationError(
-            f"{path} must be the JSON that was written, got {error}; export the model again"
-        ) from None
-    missing = [n for n in _CARD_ENTRIES if not isinstance(card, dict) or n not in card]
-    if missing:
-        raise VerificationError(
-            f"{path} must be complete, got none of {', '.join(missing)}; export the model again"
-        )
-    return card

@@ -19,15 +19,16 @@ from typing import Any
 
 from paredown.compressors.compressed import CompressedModel
 from paredown.compressors.export.codes import fit_biases
-from paredown.compressors.export.loading import GRAPH_FILE, TENSORS_FILE, BundleError
+from paredown.compressors.export.loading import CARD_FILE, GRAPH_FILE, TENSORS_FILE, BundleError
 from paredown.compressors.export.lowering import lower, output_names
 from paredown.compressors.export.packing import write_packed
 from paredown.spaces.candidate import Candidate
+from paredown.spaces.files.sealed import write_sealed
+from paredown.spaces.files.whole_file import write_text_whole
 from paredown.spaces.graph import to_json
 
 ONNX_FILE = "model.onnx"
 CANDIDATE_FILE = "candidate.json"
-CARD_FILE = "card.json"
 README_FILE = "README.md"
 
 _FIGURES, _RUN = "## Figures\n\n", "\n\n## Run it\n"
@@ -105,20 +106,13 @@ def _staged(target: Path) -> Iterator[Path]:
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     """Replaces the card of the bundle in `folder`, in one step, and the figures in its README."""
-    text = json.dumps(card, indent=2, allow_nan=False) + "\n"
-    _replace(folder / CARD_FILE, text)
+    write_sealed(folder / CARD_FILE, card, indent=2)
     readme = folder / README_FILE
     if readme.is_file():
         head, _, rest = readme.read_text(encoding="utf-8").partition(_FIGURES)
         _, end, tail = rest.partition(_RUN)
         figures = {name: entry for name, entry in card.items() if name not in _NO_FIGURES}
-        _replace(readme, f"{head}{_FIGURES}{_figures(figures)}{end}{tail}")
-
-
-def _replace(path: Path, text: str) -> None:
-    written = path.with_suffix(".new")
-    written.write_text(text, encoding="utf-8")
-    os.replace(written, path)
+        write_text_whole(readme, f"{head}{_FIGURES}{_figures(figures)}{end}{tail}")
 
 
 def copy_bundle(source: Path, folder: Path) -> Path:
@@ -143,7 +137,7 @@ def _write_files(
     graph = {"graph": to_json(model.blueprint.graph), "operators": operators}
     _write_json(folder / GRAPH_FILE, graph, indent=None)
     _write_json(folder / CANDIDATE_FILE, candidate.to_json(), indent=2)
-    _write_json(folder / CARD_FILE, card, indent=2)
+    write_card(folder, card)
     text = _readme(folder, model, candidate, card, proto.opset_import[0].version)
     (folder / README_FILE).write_text(text, encoding="utf-8")
 
@@ -215,7 +209,3 @@ def _write_json(path: Path, data: Any, indent: int | None) -> None:
     separators = (",", ":") if indent is None else None
     text = json.dumps(data, indent=indent, separators=separators, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from paredown.compressors.compressed import CompressedModel
+from paredown.compressors.export.checking import check_model, read_operators
 from paredown.compressors.export.packing import read_packed
-from paredown.spaces.blueprint import Blueprint, Operator
+from paredown.spaces.blueprint import Blueprint
+from paredown.spaces.files.bounded import read_json
+from paredown.spaces.files.sealed import read_sealed
 from paredown.spaces.graph import Graph, from_json, run
 
 GRAPH_FILE = "graph.json"
 TENSORS_FILE = "model.safetensors"
+CARD_FILE = "card.json"
 
 
 class BundleError(ValueError):
@@ -62,8 +67,7 @@ def load(folder: Path | str) -> CompressedModule:
     """The bundle's model as a module in eval mode.
 
     Raises:
-        BundleError: The folder holds no bundle.
-        GraphError: The graph names an operator that is not allowed.
+        BundleError: The folder holds no bundle, or one that is damaged or cannot be run.
     """
     return CompressedModule(load_model(folder)).eval()
 
@@ -72,25 +76,55 @@ def load_model(folder: Path | str) -> CompressedModel:
     """The bundle's model with its codes, scales and storage, as it was exported.
 
     Raises:
-        BundleError: The folder holds no bundle.
-        GraphError: The graph names an operator that is not allowed.
+        BundleError: The folder holds no bundle, or one that is damaged or cannot be run.
     """
     path = Path(folder)
     if not (path / GRAPH_FILE).is_file() or not (path / TENSORS_FILE).is_file():
         raise BundleError(
             f"{path} must hold {GRAPH_FILE} and {TENSORS_FILE}; give a bundle's folder"
         )
-    data = json.loads((path / GRAPH_FILE).read_text(encoding="utf-8"))
+    try:
+        _check_digests(path)
+        return _read(path)
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # What parts of the wrong kind raise where they are first used, beside our own errors.
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        raise BundleError(
+            f"{path} must hold the graph and tensors that were exported, but {reason}; copy the "
+            "bundle again"
+        ) from error
+
+
+def _read(path: Path) -> CompressedModel:
+    data = read_json(path / GRAPH_FILE)
     stored = read_packed(path / TENSORS_FILE)
     blueprint = Blueprint(
         graph=from_json(data["graph"]),
-        operators=tuple(Operator(**operator) for operator in data["operators"]),
+        operators=read_operators(data["operators"]),
         storage={name: tensor.storage for name, tensor in stored.items()},
     )
     missing = [n for n in blueprint.graph.tensor_names() if n not in stored]
     if missing:
-        raise BundleError(f"{path / TENSORS_FILE} lacks the tensors {', '.join(missing)}")
-    return CompressedModel(blueprint=blueprint, stored=stored)
+        raise BundleError(f"{TENSORS_FILE} lacks the tensors {', '.join(map(str, missing))}")
+    model = CompressedModel(blueprint=blueprint, stored=stored)
+    check_model(model)
+    return model
+
+
+def _check_digests(path: Path) -> None:
+    """Holds both files against the card beside them; there may be none."""
+    if not (path / CARD_FILE).is_file():
+        return
+    files = read_sealed(path / CARD_FILE).get("files", {})
+    for name in (GRAPH_FILE, TENSORS_FILE):
+        if name in files and digest_of(path / name) != files[name]:
+            raise BundleError(f"{name} is another file than the one that {CARD_FILE} describes")
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _assemble(keys: tuple[str, ...], values: tuple[Tensor, ...]) -> Any:

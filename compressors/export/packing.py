@@ -10,13 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from paredown.compressors.export.checking import check_values, read_storage
 from paredown.compressors.export.indices import INDICES, PackingError
 from paredown.compressors.stored import StoredTensor
 from paredown.spaces.blueprint import Storage
@@ -121,22 +123,36 @@ def read_packed(path: Path) -> dict[str, StoredTensor]:
     """The tensors that `write_packed` wrote, bit for bit.
 
     Raises:
-        PackingError: The file was not written by `write_packed`.
+        PackingError: The file was not written by `write_packed`, or is damaged.
+        OSError: It cannot be read.
     """
-    with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get(METADATA_KEY)
-        if text is None:
-            raise PackingError(
-                f"{path} holds no paredown tensors; read it with safetensors itself"
-            )
-        storage = {
-            name: Storage(**{**brief, "shape": tuple(brief["shape"])})
-            for name, brief in json.loads(text).items()
-        }
-        return {
-            name: _stored(s, {key: file.get_tensor(key) for key in entries(name, s)}, name)
-            for name, s in storage.items()
-        }
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+            if text is None:
+                raise PackingError(
+                    f"{path} holds no paredown tensors; read it with safetensors itself"
+                )
+            storage = read_storage(text, path.stat().st_size)
+            found = {name: _stored(s, _read(file, name, s), name) for name, s in storage.items()}
+    # What torch raises of an index that is no index.
+    except (SafetensorError, ValueError, LookupError, RuntimeError) as error:
+        raise PackingError(f"{path.name}: {error}") from error
+    for name, tensor in found.items():
+        check_values(name, tensor)
+    return found
+
+
+def _read(file: Any, name: str, storage: Storage) -> dict[str, Tensor]:
+    """The entries of one tensor, each of the type and shape that its storage gives it."""
+    found = {}
+    for key, (kind, shape) in entries(name, storage).items():
+        entry = file.get_slice(key)
+        declared = entry.get_dtype(), tuple(entry.get_shape())
+        if declared != (kind, shape):
+            raise PackingError(f"{key!r} must be {kind} of {shape}, got {declared}")
+        found[key] = file.get_tensor(key)
+    return found
 
 
 def _brief(storage: Storage) -> dict[str, object]:

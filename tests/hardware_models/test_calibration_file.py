@@ -14,7 +14,7 @@ from paredown.hardware_models.latency import RooflineLatency
     ("text", "rule"),
     [
         ("no json", "written by `paredown calibrate`"),
-        ("[]", "schema_version 1"),
+        ("[]", "must hold a mapping"),
         ('{"schema_version": 1, "report": {}, "model": {"kind": "oracle"}}', "got 'oracle'"),
         (
             '{"schema_version": 1, "report": {}, "model": {"kind": "calibrated"}}',

@@ -101,3 +101,32 @@ def test_a_device_file_of_ones_own_loads(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(data))
     assert load_device(path).name == "mine"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(
+            ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))]
+        ),
+        "[" * 5000,
+        "schema_version: " + "9" * 6000,
+        "name: \0",
+        "name: !!bool perhaps",
+    ],
+)
+def test_a_device_file_that_would_not_end_is_refused(text, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(DeviceError, match=r"mine\.yaml is not a device file"):
+        load_device(path)
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), 10**400])
+def test_a_rate_without_an_end_is_refused(rate, tmp_path):
+    data = _shipped()
+    data["float32"]["conv_macs_per_s"]["value"] = rate
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(DeviceError, match=r"conv_macs_per_s\.value|40 characters"):
+        load_device(path)

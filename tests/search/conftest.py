@@ -30,6 +30,7 @@ from paredown.search.verification import Verification, Verifier
 from paredown.search.workbench import Workbench, prepare
 from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.capture import Captured, capture
+from paredown.spaces.files.sealed import write_sealed
 
 
 def _load(name: str) -> ModuleType:
@@ -202,7 +203,7 @@ def edit_card() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
     def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
         card = json.loads((folder / "card.json").read_text())
         change(card)
-        (folder / "card.json").write_text(json.dumps(card))
+        write_sealed(folder / "card.json", card)
 
     return edit
 

@@ -9,6 +9,7 @@ import pytest
 
 from paredown.search.bundle_task import NoTask, TaskSource
 from paredown.search.config import card_config, load_config
+from paredown.search.splits import DataError
 
 DIGITS = "task: {name: digits}\ngoals: [{metric: accuracy}, {metric: onnx_bytes}]\n"
 
@@ -33,6 +34,49 @@ def test_code_that_a_card_alone_names_runs_only_on_the_users_word(
     assert not ran.exists()
     TaskSource(trusts_cards=True).load(bundle, card)
     assert ran.exists()
+
+
+def test_a_card_alone_sends_nobody_to_a_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def hub(source: object, part: str) -> None:
+        asked.append(source)
+        raise DataError("no such data set")
+
+    monkeypatch.setattr("paredown.search.cifar10.hub_rows", hub)
+    weights = tmp_path / "weights.safetensors"
+    weights.touch()
+    card = (
+        f"task: {{name: cifar10, dataset: someone/sends-it-home, weights: {weights}}}\n"
+        "goals: [{metric: accuracy}, {metric: onnx_bytes}]\n"
+    )
+
+    with pytest.raises(NoTask, match=r"hub \(someone/sends-it-home\).* --trust"):
+        TaskSource().load(tmp_path / "bundle", card)
+    assert asked == []
+    with pytest.raises(NoTask, match="no such data set"):
+        TaskSource(trusts_cards=True).load(tmp_path / "bundle", card)
+    assert asked == ["someone/sends-it-home"]
+
+
+@pytest.mark.parametrize(
+    "config_yaml",
+    [
+        "a0: &a0 [x, x]\n"
+        + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)),
+        "task: " + "[" * 5000,
+        "search: {workers: " + "9" * 6000 + "}",
+        "\0",
+        DIGITS + "hardware: {threads: 1000000}\n",
+    ],
+)
+def test_a_config_on_a_card_that_would_not_end_is_no_task(
+    tmp_path: Path, config_yaml: str
+) -> None:
+    with pytest.raises(NoTask, match="cannot be loaded here"):
+        TaskSource().load(tmp_path / "bundle", config_yaml)
 
 
 def test_code_in_the_config_of_the_run_around_a_bundle_may_run(

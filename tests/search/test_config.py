@@ -218,3 +218,42 @@ def test_a_variable_that_has_gone_is_told_where_it_is_used(monkeypatch):
     monkeypatch.delenv("PAREDOWN_SECRET", raising=False)
     with pytest.raises(ConfigError, match=r"arguments\.tracking\.uri: names .*PAREDOWN_SECRET"):
         filled({"tracking": {"uri": "${PAREDOWN_SECRET}"}})
+
+
+ALIASES = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (ALIASES, "aliases"),
+        ("task: " + "[" * 5000, "64 levels"),
+        ("task: {name: digits}\nsearch: {seed: " + "9" * 6000 + "}", "40 characters, .* in line 2"),
+        ("task: {name: digits, seed: !!int x}", "does not fit"),
+        ("x: " + "a" * 2**20, "1,048,576 bytes"),
+    ],
+)  # fmt: skip
+def test_a_config_that_would_not_end_is_refused(write_config, text, reason):
+    with pytest.raises(ConfigError, match=reason):
+        load_config(write_config(text))
+
+
+@pytest.mark.parametrize("value", ["[" * 5000, "9" * 6000, "&a [*a]"])
+def test_a_setting_that_would_not_end_is_refused(write_config, value):
+    path = write_config("task: {name: digits}\ngoals: [{metric: accuracy}]\n")
+    with pytest.raises(ConfigError, match="the value of --set"):
+        load_config(path, [f"search.seed={value}"])
+
+
+def test_aliases_and_merge_keys_are_read_as_what_they_stand_for(write_config):
+    text = """\
+task: {name: digits}
+goals: [{metric: accuracy}, {metric: onnx_bytes}]
+space:
+  rules:
+    - &first {layers: conv1, weight_bits: [4, 8]}
+    - {<<: *first, layers: linear}
+"""
+    first, second = load_config(write_config(text)).space.rules
+    assert first.weight_bits == second.weight_bits == (4, 8)
+    assert first.layers != second.layers

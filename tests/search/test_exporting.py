@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from paredown.compressors.export.loading import BundleError
+from paredown.compressors.export.loading import BundleError, digest_of
 from paredown.hardware_models.device import DeviceError
 from paredown.search import exporting
 from paredown.search.config import card_config, dump_config, load_config
 from paredown.search.evaluation import Evaluation
-from paredown.search.exporting import BUNDLE_FILES, digest_of, export, is_written, take_written
+from paredown.search.exporting import BUNDLE_FILES, export, is_written, take_written
 from paredown.search.workbench import Workbench
 from paredown.spaces.candidate import Candidate, LayerChoice
 

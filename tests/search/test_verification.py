@@ -13,6 +13,7 @@ import pytest
 from paredown.search.bundle_task import TaskSource
 from paredown.search.config import load_config
 from paredown.search.verification import Verification, VerificationError, Verifier, check_of
+from paredown.spaces.files.sealed import write_sealed
 
 Edit = Callable[[dict[str, Any]], None]
 Verify = Callable[..., Verification]
@@ -21,7 +22,7 @@ Verify = Callable[..., Verification]
 def _edit_card(folder: Path, edit: Edit) -> None:
     card = json.loads((folder / "card.json").read_text())
     edit(card)
-    (folder / "card.json").write_text(json.dumps(card))
+    write_sealed(folder / "card.json", card)
 
 
 def _rules(verification: Verification) -> set[str]:
@@ -101,6 +102,21 @@ def test_a_file_with_other_inputs_does_not_load(
     assert _rules(verify(folder)) == {"content", "loading"}
 
 
+def test_an_onnx_file_that_names_another_file_is_not_opened(
+    planted: Callable[[str], Path], verify: Verify
+) -> None:
+    folder = planted("weights")
+    model = onnx.load(folder / "model.onnx")
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../etc/passwd")
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+    (reason,) = [m for m in verify(folder).mismatches if m.startswith("loading")]
+    assert "must lie in the file itself" in reason
+
+
 def test_a_latency_outside_its_interval_is_a_warning_with_what_was_measured(
     planted: Callable[[str], Path], verify: Verify
 ) -> None:
@@ -139,14 +155,16 @@ def test_a_folder_without_a_card_is_refused(tmp_path: Path, verify: Verify) -> N
 
 def test_a_damaged_card_is_refused(tmp_path: Path, verify: Verify) -> None:
     (tmp_path / "card.json").write_text('{"key": ')
-    with pytest.raises(VerificationError, match=r"must be the JSON .*export the model again"):
+    with pytest.raises(VerificationError, match=r"must be the card .*export the model again"):
         verify(tmp_path)
 
 
 @pytest.mark.parametrize("card", ["3", "[]", '{"key": "a"}'])
 def test_a_card_without_its_entries_is_refused(card: str, tmp_path: Path, verify: Verify) -> None:
     (tmp_path / "card.json").write_text(card)
-    with pytest.raises(VerificationError, match=r"must be complete, .*predicted"):
+    with pytest.raises(
+        VerificationError, match=r"(must be complete, .*predicted|must hold a mapping)"
+    ):
         verify(tmp_path)
 
 

@@ -12,8 +12,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from paredown.search.exporting import digest_of
+from paredown.compressors.export.loading import digest_of
 from paredown.search.verification import Verification
+from paredown.spaces.files.sealed import write_sealed
 
 Verify = Callable[..., Verification]
 
@@ -21,7 +22,7 @@ Verify = Callable[..., Verification]
 def _edit_card(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     card = json.loads((folder / "card.json").read_text())
     edit(card)
-    (folder / "card.json").write_text(json.dumps(card))
+    write_sealed(folder / "card.json", card)
 
 
 def _edit_onnx(folder: Path, edit: Callable[[onnx.ModelProto], None]) -> None:

@@ -16,7 +16,7 @@ from paredown.compressors.export.codes import fit_biases
 from paredown.compressors.export.loading import BundleError, load, load_model
 from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.spaces.candidate import Candidate, LayerChoice
-from paredown.spaces.graph import GraphError
+from paredown.spaces.files.sealed import read_sealed
 
 CANDIDATE = Candidate.of(layers={"linear": LayerChoice(weight_bits=8)})
 CARD = {"accuracy": 0.91, "predicted": {"latency_s": 0.00123}, "device": "a|b"}
@@ -38,7 +38,7 @@ class Pair(nn.Module):
 
 
 def card_in(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "card.json").read_text())
+    return read_sealed(folder / "card.json", needs_digest=True)
 
 
 def test_a_bundle_holds_what_was_written(
@@ -109,7 +109,7 @@ def test_an_operator_that_is_not_allowed_is_refused(tmp_path: Path, identity) ->
     data = json.loads((folder / "graph.json").read_text())
     data["graph"]["nodes"][0]["op"] = "os.system"
     (folder / "graph.json").write_text(json.dumps(data))
-    with pytest.raises(GraphError, match=r"os\.system"):
+    with pytest.raises(BundleError, match=r"os\.system"):
         load(folder)
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from paredown.hardware_models.whole_file import write_text_whole
+from paredown.spaces.files.whole_file import write_text_whole
 
 
 def test_the_last_text_stands_with_the_usual_rights_and_nothing_beside_it(tmp_path):
