@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.gains import Gain
 from paredown.search.display import Unit, name_of, show, title_of, unit_of
 from paredown.search.evaluation import Evaluation, Goal, is_cost
+from paredown.search.terminal import styled
 
 _KNOBS = {
     "bits_32": "32-bit weights and activations",
@@ -62,13 +63,13 @@ def front_table(
     table = plain_table("model", *(["architecture"] if has_several else []), *columns)
     table.columns[1].no_wrap = has_several
     for evaluation in shown:
-        cells = [name_of(evaluation)]
+        cells: list[RenderableType] = [name_of(evaluation)]
         if has_several:
-            cells.append(escape(evaluation.candidate.architecture))
+            cells.append(evaluation.candidate.architecture)
         for goal in goals:
             cells.append(_number(goal.metric, evaluation, units[goal.metric]))
             if base is not None:
-                cells.append(f"[dim]{against(goal, evaluation, base)}[/dim]")
+                cells.append(styled(against(goal, evaluation, base), "dim"))
         table.add_row(*cells, style=None if evaluation.key in on_front else "dim")
     return table
 
@@ -109,9 +110,9 @@ def device_table(devices: Sequence[Device], host: str | None) -> Table:
 
 def device_details(device: Device) -> Group:
     """What each knob buys on `device`, the kernels behind it, and the rest of its file in short."""
-    parts: list[RenderableType] = [f"[bold]{device.name}[/bold]: {device.title}"]
+    parts: list[RenderableType] = [Text.assemble((device.name, "bold"), f": {device.title}")]
     if device.caveat:
-        parts.append(f"[yellow]{device.caveat}[/yellow]")
+        parts.append(styled(device.caveat, "yellow"))
     return Group(*parts, "", _facts(device), "", _gains(device), "", _kernels(device))
 
 
@@ -138,7 +139,7 @@ def _facts(device: Device) -> Table:
     table.show_header = False
     table.columns[1].justify = "left"
     for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/bold]", value)
+        table.add_row(styled(name, "bold"), value)
     return table
 
 
@@ -147,7 +148,7 @@ def _gains(device: Device) -> Table:
     for name, title in _KNOBS.items():
         gain: Gain = getattr(device.gains, name)
         why = f"{gain.source}; {gain.note}" if gain.note else gain.source
-        table.add_row(title, _effect(gain), gain.confidence, escape(why))
+        table.add_row(title, _effect(gain), gain.confidence, why)
     for column in table.columns[1:]:
         column.justify = "left"
     return table
