@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from paredown.search.cli_app import FAILED, AsJson, mistake, quiet_optuna, tell, tell_json
+from paredown.search.cli_app import FAILED, AsJson, mistake, results, tell, tell_json
 
 if TYPE_CHECKING:
     from paredown.search.evaluation import Evaluation
@@ -58,7 +57,6 @@ def export(
             "export takes a run folder and one of --pick, --candidate, --front, or else "
             f"--mlflow-run alone, got {given} of them; see: paredown export --help"
         )
-    quiet_optuna()
     from paredown.search.delivering import deliver, find_mlflow_run
     from paredown.search.run_record import BUNDLES, read_run
 
@@ -74,7 +72,7 @@ def export(
     if not chosen:
         tell(f"no model of {run} is on the front yet")
         raise typer.Exit(FAILED)
-    _conclude(deliver(record, chosen, out or run / BUNDLES, Console(highlight=False)))
+    _conclude(deliver(record, chosen, out or run / BUNDLES, results()))
 
 
 def verify(
@@ -102,7 +100,7 @@ def verify(
     own = None if config is None else load_config(config, overrides or ())
     from paredown.search.delivering import verify as verify_bundles
 
-    console = Console(highlight=False, quiet=as_json)
+    console = results(hidden=as_json)
     found = verify_bundles(bundles, console, own, trusts_cards=trust)
     if as_json:
         tell_json([verification.to_json() for verification in found])

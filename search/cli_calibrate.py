@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from paredown.search.cli_app import progress
+
 if TYPE_CHECKING:
     from paredown.hardware_models.device import Device
     from paredown.hardware_models.workload import Work
@@ -71,7 +74,7 @@ def calibrate(
     from paredown.hardware_models.device import load_device
     from paredown.search.config import load_config
 
-    console = Console(highlight=False)
+    console = progress()
     checked = None if config is None else load_config(config, overrides or ())
     device = load_device((target_device or "host") if checked is None else checked.hardware.device)
     used = threads or (1 if checked is None else checked.hardware.threads)

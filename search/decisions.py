@@ -13,6 +13,7 @@ from paredown.search.display import name_of, shares_text, show, summarize, title
 from paredown.search.plots import dress
 from paredown.search.style import Picture
 from paredown.spaces.candidate import LayerChoice
+from paredown.spaces.foreign_text import as_html
 
 
 def decision_figure(picture: Picture) -> go.Figure:
@@ -28,11 +29,11 @@ def decision_figure(picture: Picture) -> go.Figure:
         row_heights=[len(layers), len(structure) or 0.01],
     )
     goal = picture.goals[0].metric
-    columns = [f"{name_of(m)}<br>{show(goal, m.metrics[goal])}" for m in members]
+    columns = [f"{as_html(name_of(m))}<br>{show(goal, m.metrics[goal])}" for m in members]
     _add_bits(figure, picture, layers, columns)
     if structure:
-        names = list(structure)
-        shares = [structure[name] for name in names]
+        names = [as_html(name) for name in structure]
+        shares = list(structure.values())
         figure.add_heatmap(
             z=shares,
             x=columns,
@@ -53,7 +54,7 @@ def decision_figure(picture: Picture) -> go.Figure:
     dress(
         figure,
         "<b>Decisions on the front</b>   weight bits per layer, largest layer first; "
-        f"best {title_of(goal)} on the left",
+        f"best {as_html(title_of(goal))} on the left",
         height=190 + 26 * (len(layers) + len(structure)),
     )
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
@@ -78,7 +79,7 @@ def _add_bits(
         # Plotly leaves a gap where a value is missing.
         z=[[None if math.isnan(z) else z for z in row] for row in style.bits_codes(picture)],
         x=columns,
-        y=list(layers),
+        y=[as_html(layer) for layer in layers],
         zmin=-0.5,
         zmax=len(widths) - 0.5,
         colorscale=bands,

@@ -23,6 +23,7 @@ from paredown.search.problem import problem
 from paredown.search.run_record import END, JOURNAL, RUNG
 from paredown.search.tracking import Tracker
 from paredown.search.workbench import Workbench
+from paredown.spaces.foreign_text import without_passwords
 
 
 class Listener(Protocol):
@@ -126,7 +127,7 @@ class Ledger:
             label=job.label,
             rung=job.rung,
             metrics=metrics if error is None else {},
-            error=error,
+            error=error and without_passwords(error),
             duration_s=outcome.duration_s,
         )
         self._keep(evaluation)

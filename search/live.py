@@ -157,7 +157,8 @@ def summary(result: Outcome, duration_s: float) -> Group:
     head = Text.assemble(
         (f"{len(front.members)} models on the front", "bold"),
         f" of {len(result.evaluations)} evaluations in {clock_text(duration_s)}",
-        *([", ", (f"{failed} failed", "red")] if failed else []),
+        ", " if failed else "",
+        (f"{failed} failed" if failed else "", "red"),
     )
     folder = _short(result.folder)
     aim = front.goals[0]

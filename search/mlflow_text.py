@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from paredown.search.display import Outline, describe, name_of, show, summarize, title_of
 from paredown.search.evaluation import Evaluation, Goal, reference
 from paredown.search.pareto import Front
+from paredown.spaces.foreign_text import as_code, as_code_block, as_markdown
 
 KEY_TAG = "paredown.key"
 KIND_TAG = "paredown.kind"
@@ -51,12 +52,13 @@ def child_params(evaluation: Evaluation, outline: Outline) -> dict[str, str]:
 def child_note(evaluation: Evaluation, outline: Outline, run_id: str) -> str:
     """Markdown: the candidate in a line and the command that exports it."""
     title = evaluation.label or "candidate"
-    lines = [f"**{title}** `{evaluation.key}`", "", describe(evaluation.candidate, outline), ""]
+    described = as_markdown(describe(evaluation.candidate, outline)[: _LONGEST_TAG // 4])
+    lines = [f"**{as_markdown(title)}** {as_code(evaluation.key)}", "", described, ""]
     if evaluation.error is not None:
-        lines += ["Failed:", "", "```", evaluation.error[:2000], "```"]
+        lines += ["Failed:", "", as_code_block(evaluation.error[:2000])]
     else:
-        lines += ["Export it:", "", "```", f"paredown export --mlflow-run {run_id}", "```"]
-    return "\n".join(lines)[:_LONGEST_TAG]
+        lines += ["Export it:", "", as_code_block(f"paredown export --mlflow-run {run_id}")]
+    return "\n".join(lines)
 
 
 def parent_note(
@@ -73,14 +75,14 @@ def parent_note(
         + (f", {failures} failed" if failures else "")
         + '. In the runs table, filter by `tags.pareto = "true"` and open the search\'s row.',
         "",
-        "| model | " + " | ".join(title_of(goal.metric) for goal in front.goals) + " |",
+        "| model | " + " | ".join(as_markdown(title_of(g.metric)) for g in front.goals) + " |",
         "|---|" + "---|" * len(front.goals),
     ]
     first = front.goals[0]
     ordered = sorted(front.members, key=lambda m: first.loss(m.metrics[first.metric]))
     base = reference(tuple(evaluations), "uncompressed")
     rows = [_row(member, front.goals, base, children, experiment_id) for member in ordered]
-    tail = ["", *problems]
+    tail = ["", *map(as_markdown, problems)]
     used = sum(len(line) + 1 for line in (*head, *tail)) + 40
     kept: list[str] = []
     for row in rows:
@@ -99,7 +101,7 @@ def _row(
     children: Mapping[str, str],
     experiment_id: str,
 ) -> str:
-    name = name_of(member)
+    name = as_markdown(name_of(member))
     run_id = children.get(member.key)
     link = f"[{name}](#/experiments/{experiment_id}/runs/{run_id})" if run_id else name
     cells = [_cell(member, goal, base) for goal in goals]

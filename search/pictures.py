@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import NullLocator
 
 from paredown.search import style
@@ -151,6 +152,9 @@ def _dress(axes: Axes) -> None:
 
 def _save(figure: Figure, title: str, path: Path) -> None:
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=style.INK, fontweight="bold")
+    # Names from outside may hold dollar signs, which would be read as mathematics.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     # Its own canvas: pyplot's global state is neither needed nor touched.
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=_DPI, facecolor="white")

@@ -14,6 +14,7 @@ from paredown.search import style
 from paredown.search.display import summarize, title_of, unit_of
 from paredown.search.evaluation import Evaluation
 from paredown.search.style import Axis, Picture
+from paredown.spaces.foreign_text import as_html
 
 _SUMMARY_TITLES = (
     "weight bits",
@@ -65,7 +66,7 @@ def front_figure(picture: Picture) -> go.Figure:
         cell = (index // columns + 1, index % columns + 1)
         axes = style.axis_of(picture, across), style.axis_of(picture, up)
         _add_panel(figure, picture, *axes, cell, is_first=index == 0)
-    title = f"<b>{picture.name or 'Pareto front'}</b>   {picture.headline}"
+    title = f"<b>{as_html(picture.name or 'Pareto front')}</b>   {picture.headline}"
     dress(figure, title, height=470 * rows + 90)
     figure.update_layout(hovermode="closest")
     return figure
@@ -107,7 +108,7 @@ def _add_panel(
             x=across.values(members),
             y=up.values(members),
             mode="markers+text" if is_named else "markers",
-            text=[e.label for e in members] if is_named else None,
+            text=[as_html(e.label) for e in members] if is_named else None,
             textposition=_text_positions(members, across, up) if is_named else None,
             textfont={"color": style.REFERENCE, "size": 12},
             marker=look[name],
@@ -132,7 +133,7 @@ def _set_axis(update: Callable[..., object], axis: Axis, place: dict[str, int]) 
     kind: dict[str, object] = {"type": "log" if axis.is_log else "linear"}
     if axis.is_log:
         kind |= {"tickvals": axis.ticks, "ticktext": [f"{tick:g}" for tick in axis.ticks]}
-    update(title_text=axis.title, range=span, **kind, **place)
+    update(title_text=as_html(axis.title), range=span, **kind, **place)
 
 
 def parallel_figure(picture: Picture) -> go.Figure:
@@ -166,7 +167,10 @@ def parallel_figure(picture: Picture) -> go.Figure:
                     [1, style.FRONT],
                 ],
                 "showscale": True,
-                "colorbar": {"title": title_of(first.goal.metric, first.unit), "thickness": 12},
+                "colorbar": {
+                    "title": as_html(title_of(first.goal.metric, first.unit)),
+                    "thickness": 12,
+                },
             },
             labelfont={"size": 13, "color": style.INK},
             tickfont={"size": 11, "color": style.QUIET},
@@ -185,7 +189,7 @@ def _dimensions(picture: Picture, lines: Sequence[Evaluation]) -> list[dict[str,
         unit = unit_of(goal.metric, max(values, default=1.0))
         dimensions.append(
             {
-                "label": title_of(goal.metric, unit),
+                "label": as_html(title_of(goal.metric, unit)),
                 "values": [value * unit.factor for value in values],
             }
         )
@@ -222,7 +226,7 @@ def progress_figure(picture: Picture) -> go.Figure:
             marker={"symbol": "x", "size": 9, "color": style.FAILED},
             name="failed",
             cliponaxis=False,
-            hovertext=[f"{e.key}<br>{(e.error or '')[:120]}" for e in failed],
+            hovertext=[f"{as_html(e.key)}<br>{as_html((e.error or '')[:120])}" for e in failed],
             hoverinfo="text",
         )
     dress(figure, f"<b>Progress</b>   {picture.headline}", height=420)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 
 from paredown.search import style
@@ -13,6 +12,7 @@ from paredown.search.display import Unit, describe, name_of, show, title_of
 from paredown.search.evaluation import Evaluation, Goal, reference
 from paredown.search.plots import fragment, front_figure, parallel_figure, progress_figure
 from paredown.search.style import Picture
+from paredown.spaces.foreign_text import as_html
 from paredown.spaces.model_map import LeftOut
 
 
@@ -69,7 +69,7 @@ def write_report(run_folder: Path, summary: RunSummary) -> Path:
         _failures(picture.evaluations),
         _left_out(summary.left_out),
     ]
-    title = f"paredown: {escape(picture.name or summary.model)}"
+    title = f"paredown: {as_html(picture.name or summary.model)}"
     path = run_folder / "report.html"
     path.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
@@ -91,8 +91,8 @@ def _opening(summary: RunSummary) -> str:
         sentences.append(f"{summary.over_bound} candidates were over a hard bound, not evaluated.")
     if summary.bundles:
         sentences.append(_verdict(summary.bundles))
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in summary.notes)
-    return f"<p>{escape(' '.join(sentences))}</p>{notes}"
+    notes = "".join(f'<p class="note">{as_html(note)}</p>' for note in summary.notes)
+    return f"<p>{as_html(' '.join(sentences))}</p>{notes}"
 
 
 def _verdict(bundles: Sequence[BundleCheck]) -> str:
@@ -130,12 +130,12 @@ def _front_table(summary: RunSummary) -> str:
     units = {g.metric: style.axis_of(picture, g).unit for g in picture.goals}
     rows = []
     for member in picture.ordered:
-        cells = [f"<b>{escape(name_of(member))}</b>"]
+        cells = [f"<b>{as_html(name_of(member))}</b>"]
         cells += [
             f'<span class="number">{_value(member, goal, units[goal.metric], base)}</span>'
             for goal in picture.goals
         ]
-        cells.append(f'<span class="quiet">{escape(_candidate(member, picture))}</span>')
+        cells.append(f'<span class="quiet">{as_html(_candidate(member, picture))}</span>')
         cells.append(_bundle_link(folders.get(member.key)))
         rows.append(cells)
     return _table(head, rows)
@@ -162,7 +162,7 @@ def _bundle_link(bundle: BundleCheck | None) -> str:
     if bundle is None:
         return ""
     kind = bundle.verdict.replace(" ", "-")
-    return f'<a class="{kind}" href="{escape(bundle.folder)}">{bundle.verdict}</a>'
+    return f'<a class="{kind}" href="{as_html(bundle.folder)}">{bundle.verdict}</a>'
 
 
 _INTERVALS = {
@@ -181,11 +181,11 @@ def _bundles(summary: RunSummary) -> str:
     head = ["model", *(f"{title_of(n)}: predicted → measured" for n in names), "verdict"]
     rows = []
     for bundle in summary.bundles:
-        cells = [f"<b>{escape(bundle.key)}</b>"]
+        cells = [f"<b>{as_html(bundle.key)}</b>"]
         cells += [_pair(bundle, name) for name in names]
         told = [*bundle.mismatches, *(f"not checked: {text}" for text in bundle.unchecked)]
         link = [] if bundle.mismatches else [_bundle_link(bundle)]
-        cells.append("<br>".join([*link, *map(escape, told)]))
+        cells.append("<br>".join([*link, *map(as_html, told)]))
         rows.append(cells)
     return "<h2>Predicted against measured</h2>" + _table(head, rows)
 
@@ -205,19 +205,21 @@ def _failures(evaluations: Sequence[Evaluation]) -> str:
     failed = [e for e in evaluations if e.error is not None]
     if not failed:
         return ""
-    rows = [[str(e.number), f"<b>{e.key}</b>", escape((e.error or "")[:300])] for e in failed]
+    rows = [
+        [str(e.number), f"<b>{as_html(e.key)}</b>", as_html((e.error or "")[:300])] for e in failed
+    ]
     return "<h2>Failed evaluations</h2>" + _table(["number", "candidate", "reason"], rows)
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> str:
     if not left_out:
         return ""
-    rows = [[f"<b>{escape(item.what)}</b>", escape(item.reason)] for item in left_out]
+    rows = [[f"<b>{as_html(item.what)}</b>", as_html(item.reason)] for item in left_out]
     return "<h2>Left out</h2>" + _table(["what", "why"], rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    top = "".join(f"<th>{as_html(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{top}</tr>{body}</table></div>'
 

@@ -21,6 +21,7 @@ from paredown.search.evaluation import Evaluation
 from paredown.search.finish import export_front, write_figures, write_pages
 from paredown.search.journal import JournalError, hold
 from paredown.search.ledger import Ledger
+from paredown.search.optuna_log import quiet_optuna
 from paredown.search.pareto import Front
 from paredown.search.prediction import DamageTerms
 from paredown.search.report import BundleCheck
@@ -101,7 +102,8 @@ def run(
     lock = hold(folder / JOURNAL)
     try:
         _claim(folder, resume)
-        return _carry_out(config, folder, lock, resume, watch)
+        with quiet_optuna():
+            return _carry_out(config, folder, lock, resume, watch)
     finally:
         lock.release()
 

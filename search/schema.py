@@ -19,6 +19,7 @@ from paredown.search.schema_task import (
     Section,
     TaskSection,
 )
+from paredown.spaces.foreign_text import without_passwords
 
 _RESNETS = ("resnet20", "resnet56")
 
@@ -81,11 +82,26 @@ class SearchSection(Section):
 class TrackingSection(Section):
     """Where MLflow writes."""
 
-    uri: str | None = Field(None, description="Tracking URI; null: SQLite in the run's folder.")
+    uri: str | None = Field(
+        None,
+        description="Tracking URI; null: SQLite in the run's folder. A password stands in it as "
+        "${NAME}, a variable of the environment.",
+    )
     experiment: str | None = Field(None, description="Experiment; null: the config's name.")
     max_children: int = Field(
         1000, ge=0, description="Above this only front, references and failures become runs."
     )
+
+    @field_validator("uri")
+    @classmethod
+    def _has_no_password(cls, uri: str | None) -> str | None:
+        masked = uri and without_passwords(uri)
+        if masked != uri:
+            raise ValueError(
+                "must hold its password as ${NAME}, as the config is written to the run's folder and "
+                f"to MLflow, got {masked}; export the password and write ${{ITS_NAME}} here"
+            )
+        return uri
 
 
 def _output_folder(path: Path) -> Path:

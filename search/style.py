@@ -11,6 +11,7 @@ from typing import Literal
 from paredown.search.display import Outline, Unit, describe, show, title_of, unit_of
 from paredown.search.evaluation import Evaluation, Goal, is_cost
 from paredown.search.pareto import Front
+from paredown.spaces.foreign_text import as_html
 
 FRONT = "#1f4e9c"
 FRONT_LINE = "#8fb0de"
@@ -225,13 +226,12 @@ def hover(evaluation: Evaluation, picture: Picture) -> str:
     """HTML for a point: key, label, every metric and the candidate in short."""
     known = [goal.metric for goal in picture.goals]
     others = sorted(name for name in evaluation.metrics if name not in known)
-    lines = [f"<b>{evaluation.label or evaluation.key}</b>  #{evaluation.number}"]
-    if evaluation.label:
-        lines.append(evaluation.key)
+    head = f"<b>{as_html(evaluation.label or evaluation.key)}</b>  #{evaluation.number}"
+    lines = [evaluation.key] if evaluation.label else []
     for name in (*known, *others):
         lines.append(f"{title_of(name)}: {show(name, evaluation.metrics[name])}")
     lines += describe(evaluation.candidate, picture.outline).split("; ")
-    return "<br>".join(lines)
+    return "<br>".join([head, *map(as_html, lines)])
 
 
 def layers_by_size(picture: Picture) -> list[str]:

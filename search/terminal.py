@@ -1,7 +1,8 @@
 """The terminal as everything of ours is printed on it: text is text, whatever stands in it.
 
-A string is never read as markup: what is ours takes its style from `styled` or `Text.assemble`. Characters
-that would steer the terminal are written out, wherever they come from.
+A string is never read as markup: what is ours takes its style from `styled` or `Text.assemble`.
+Characters that would steer the terminal are written out, and passwords of URLs left out, wherever they
+come from.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from paredown.spaces.foreign_text import visible
+from paredown.spaces.foreign_text import shown
 
 
 class Terminal(Console):
-    """rich's console without markup, emoji names and highlighting, and with `visible` text alone."""
+    """rich's console without markup, emoji names and highlighting, and with `shown` text alone."""
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False, **more: Any) -> None:
         super().__init__(
@@ -30,10 +31,10 @@ class Terminal(Console):
     ) -> Iterable[Segment]:
         """What is written: every segment but rich's own control codes passes here."""
         # Before the layout, so that a character written out has its width.
-        clean = visible(renderable) if isinstance(renderable, str) else renderable
+        clean = shown(renderable) if isinstance(renderable, str) else renderable
         for segment in super().render(clean, options):
             text, style, control = segment
-            yield segment if control else Segment(visible(text), style)
+            yield segment if control else Segment(shown(text), style)
 
     @contextmanager
     def working(self, text: str) -> Iterator[Callable[[str], None]]:
@@ -44,7 +45,7 @@ class Terminal(Console):
 
 def styled(text: str, style: str) -> Text:
     """`text`, whatever stands in it, in one style."""
-    return Text(visible(text), style)
+    return Text(shown(text), style)
 
 
 def plain_text(renderable: RenderableType, width: int = 200, file: IO[str] | None = None) -> str:
