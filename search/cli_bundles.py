@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from paredown.search.verification import Verification
 
 EXPORT_EXAMPLES = (
-    'paredown export runs/digits --pick "latency_s <= 0.002, max accuracy"',
+    'paredown export runs/digits --pick "onnx_bytes <= 10kB, latency <= 20us"',
     "paredown export runs/digits --candidate 3f2a --out model",
     "paredown export runs/digits --front",
     "paredown export --mlflow-run 5cceb83f4e684d8694cd515740ec27b9",
@@ -29,7 +29,8 @@ VERIFY_EXAMPLES = (
 def export(
     run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run folder.")] = None,
     pick: Annotated[
-        str | None, typer.Option(help="Conditions and one aim; 0.25x is against uncompressed.")
+        str | None,
+        typer.Option(help="Conditions, and what decides among the models that meet them."),
     ] = None,
     candidate: Annotated[
         str | None, typer.Option(metavar="KEY", help="A model by its key, or how the key begins.")

@@ -81,7 +81,7 @@ def _plain(architecture: Architecture) -> dict[str, Any]:
             {
                 "kind": knob.kind,
                 "targets": list(knob.targets),
-                "values": [_value(knob, value) for value in knob.domain],
+                "values": [value_text(knob, value) for value in knob.domain],
             }
             for knob in architecture.knobs
         ],
@@ -102,7 +102,7 @@ def _baseline(baseline: Baseline) -> list[RenderableType]:
 
 def domain_text(knob: Knob) -> str:
     """A knob's values, from the one that harms least to the one that compresses most."""
-    return ", ".join(_value(knob, value) for value in knob.domain)
+    return ", ".join(value_text(knob, value) for value in knob.domain)
 
 
 def _architecture(architecture: Architecture, offered: Capabilities) -> list[RenderableType]:
@@ -206,7 +206,8 @@ def _left_out(everything: Iterable[LeftOut]) -> RenderableType:
     return table
 
 
-def _value(knob: Knob, value: object) -> str:
+def value_text(knob: Knob, value: object) -> str:
+    """One value of a knob's domain as people read it."""
     if isinstance(value, SegmentChoice):
         ranges = " dynamic" if value.ranges == "dynamic" else ""
         return f"{value.activation_bits} bit{ranges} {value.container}"
