@@ -13,6 +13,7 @@ from paredown.hardware_models.gains import Gain
 from paredown.search.display import Unit, name_of, show, title_of, unit_of
 from paredown.search.evaluation import Evaluation, Goal, is_cost
 from paredown.search.terminal import styled
+from paredown.spaces.foreign_text import shown
 
 _KNOBS = {
     "bits_32": "32-bit weights and activations",
@@ -88,23 +89,24 @@ def against(goal: Goal, evaluation: Evaluation, base: Evaluation) -> str:
 
 
 def device_table(devices: Sequence[Device], host: str | None) -> Table:
-    """A row per device; `host` names the one that describes this machine.
+    """Two lines a device: what it is, and how much faster or smaller knobs make a layer there.
 
-    A knob's column is the range of speed-ups of a layer, or why there is none.
+    Made for 80 columns. `host` names the device that describes this machine.
     """
     short = {"bits_8": "8 bits", "bits_4": "4 bits", "width": "width", "pattern_2_4": "2:4"}
-    table = plain_table("device", "what it is", *short.values(), "figures", "")
+    table = plain_table("device", "what it is, and what knobs buy")
+    table.columns[1].justify = "left"
     for device in devices:
-        gains = [getattr(device.gains, name) for name in short]
+        effects = ", ".join(f"{t}: {_effect(getattr(device.gains, n))}" for n, t in short.items())
         (most, _), *_ = device.confidences.most_common()
         table.add_row(
-            device.name,
-            device.title,
-            *(_effect(gain) for gain in gains),
-            f"mostly {most}",
-            "this machine" if device.name == host else "",
+            styled(device.name, "bold"),
+            Text.assemble(
+                shown(device.title),
+                (" (this machine)" if device.name == host else "", "green"),
+                (f"\n{effects}; figures mostly {most}", "dim"),
+            ),
         )
-    table.columns[1].justify = "left"
     return table
 
 

@@ -27,7 +27,8 @@ def in_a_table(text):
 
 
 @pytest.mark.parametrize(
-    "make", [str, Text, lambda t: styled(t, "red"), lambda t: Text.assemble((t, "bold")), in_a_table]
+    "make",
+    [str, Text, lambda t: styled(t, "red"), lambda t: Text.assemble((t, "bold")), in_a_table],
 )
 def test_text_is_printed_as_it_is_in_everything_that_holds_text(make):
     told = plain_text(make(HOSTILE))
@@ -47,7 +48,9 @@ def test_a_failure_whose_message_looks_like_markup_ends_no_search(
 ):
     first, *_ = make_evaluations(1)
     failed = replace(first, number=1, label="", kind="search", metrics={}, error=f"E: {HOSTILE}")
-    terminal = Terminal(file=io.StringIO(), width=250, force_terminal=is_terminal, color_system=None)
+    terminal = Terminal(
+        file=io.StringIO(), width=250, force_terminal=is_terminal, color_system=None
+    )
     with Display(terminal) as display:
         display.started(2)
         front = front_of([first], goals)
