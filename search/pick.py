@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from paredown.search.display import units_of
-from paredown.search.evaluation import Evaluation, Goal
+from paredown.search.evaluation import Direction, Evaluation, Goal
 
 _METRIC = r"[A-Za-z_]\w*(?:@[\w.-]+)?"
 _CONDITION = re.compile(
@@ -87,7 +87,7 @@ def _parse(
     conditions, aims = [], []
     for term in filter(None, (part.strip() for part in expression.split(","))):
         if aim := _AIM.fullmatch(term):
-            direction = "maximize" if aim[1] == "max" else "minimize"
+            direction: Direction = "maximize" if aim[1] == "max" else "minimize"
             aims.append(Goal(metric=_metric(aim[2], known), direction=direction))
         elif found := _CONDITION.fullmatch(term):
             conditions.append(_condition(term, found, known, uncompressed))
