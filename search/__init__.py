@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from paredown.spaces.telemetry import switch_off
+
 if TYPE_CHECKING:
     from paredown.compressors.export.loading import load
     from paredown.search.running import run
 
 __all__ = ["load", "run"]
+
+switch_off()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,15 +5,17 @@ Commands import what they need when they run, so that help and mistakes are told
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
+import sys
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from paredown.search.cli_app import (
     FAILED,
@@ -22,7 +24,9 @@ from paredown.search.cli_app import (
     RunFolder,
     app,
     command,
-    quiet_optuna,
+    is_verbose,
+    progress,
+    results,
     tell,
     tell_json,
 )
@@ -37,12 +41,11 @@ from paredown.search.cli_files import (
     init,
     runs,
 )
+from paredown.search.terminal import Terminal
 
 _ENVIRONMENT = {
     # Workers run side by side; a pool of threads in each would fight for the same cores.
     "OMP_NUM_THREADS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The search as one YAML file.")]
@@ -69,26 +72,25 @@ def search(
     from paredown.search.config import load_config, remarks
 
     checked = load_config(config, overrides or ())
-    console = Console(highlight=False)
+    console = progress()
     for remark in remarks(checked):
-        console.print(f"[yellow]note: {escape(remark)}[/yellow]")
-    quiet_optuna()
+        console.print(f"note: {remark}", style="yellow")
     from paredown.search.live import Display, summary
     from paredown.search.measured import latencies_outside
     from paredown.search.running import run
 
-    with Display(console) as display:
+    with Display(console, is_verbose=is_verbose()) as display:
         result = run(checked, resume=resume, watch=display)
     console.print(summary(result, display.elapsed_s))
     for problem in result.problems:
-        console.print(f"[yellow]note: {escape(problem)}[/yellow]", soft_wrap=True)
+        console.print(f"note: {problem}", style="yellow", soft_wrap=True)
     if result.interrupted:
         settings = "".join(f" --set {shlex.quote(each)}" for each in overrides or ())
         again = f"paredown search {config}{settings} --resume"
-        console.print(f"interrupted; go on with: {again}", markup=False, soft_wrap=True)
+        console.print(f"interrupted; go on with: {again}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if outside := latencies_outside(result.bundles):
-        console.print(f"[yellow]note: {outside}[/yellow]", soft_wrap=True)
+        console.print(f"note: {outside}", style="yellow", soft_wrap=True)
     broken = [bundle for bundle in result.bundles if bundle.mismatches]
     for bundle in broken:
         tell(f"bundle {bundle.key} does not hold: {'; '.join(bundle.mismatches)}")
@@ -122,7 +124,7 @@ def front(
     else:
         members = record.front.members
         references = references_of(record.evaluations, record.front.rung)
-        Console(highlight=False).print(front_table(members, record.goals, references))
+        results().print(front_table(members, record.goals, references))
     if not record.front.members:
         tell(f"no model of {run} is on the front yet")
         raise typer.Exit(FAILED)
@@ -142,12 +144,12 @@ def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = F
     from paredown.search.inspection import inspection, inspection_json
     from paredown.search.survey import survey
 
-    console = Console(highlight=False, quiet=as_json)
-    with console.status("reading the model"):
+    console = results(hidden=as_json)
+    with progress(hidden=as_json).working("reading the model"):
         surveyed = survey(checked)
         baseline = baseline_of(surveyed)
     for notice in surveyed.task.notices:
-        console.print(f"[yellow]note: {escape(notice)}[/yellow]", soft_wrap=True)
+        console.print(f"note: {notice}", style="yellow", soft_wrap=True)
     if as_json:
         tell_json(
             inspection_json(surveyed.space, surveyed.offered, baseline, surveyed.ranks.asked)
@@ -156,7 +158,7 @@ def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = F
     console.print(inspection(surveyed.space, surveyed.offered, baseline, surveyed.ranks.asked))
     for device in (surveyed.device, *surveyed.also):
         if device.caveat:
-            console.print(f"\n[yellow]{device.caveat}[/yellow]")
+            console.print(f"\n{device.caveat}", style="yellow")
 
 
 command("export", *EXPORT_EXAMPLES)(export)
@@ -178,7 +180,7 @@ def compare(
     if as_json:
         tell_json(comparison_json(found, (str(run), str(other))))
         return
-    Console(highlight=False).print(comparison_view(found, (str(run), str(other))))
+    results().print(comparison_view(found, (str(run), str(other))))
 
 
 @command("ui", "paredown ui runs/digits", "paredown ui runs/digits --port 8080")
@@ -186,17 +188,30 @@ def ui(
     run: RunFolder,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
-    """Open MLflow's page on a run, on this machine only, until Ctrl-C."""
+    """Serve MLflow's page on a run, on this machine only, until Ctrl-C; prints its address."""
     from paredown.search.config import load_config, tracking_uri
-    from paredown.search.mlflow_store import default_uri, serve
-    from paredown.search.run_record import CONFIG, check_is_run
+    from paredown.search.journal import read_journal
+    from paredown.search.mlflow_page import serve
+    from paredown.search.mlflow_store import default_uri, is_server, run_address
+    from paredown.search.run_record import CONFIG, JOURNAL, check_is_run
 
     check_is_run(run)
     uri = tracking_uri(load_config(run / CONFIG)) or default_uri(run)
-    console = Console(highlight=False)
-    status = serve(uri, port, lambda address: console.print(f"open {address}  (Ctrl-C ends)"))
+    search_id = read_journal(run / JOURNAL).search_id
+
+    def address_of(server: str) -> str:
+        return run_address(uri, search_id, server) or server
+
+    def announce(address: str) -> None:
+        results().print(f"open {address}", soft_wrap=True)
+
+    if is_server(uri):
+        announce(address_of(uri))
+        return
+    progress().print("starting the server; Ctrl-C ends it")
+    status = serve(uri, port, address_of, announce)
     if status:
-        tell(f"MLflow's server ended with exit code {status}; its words are above")
+        tell(f"MLflow's server ended with exit code {status}; its messages are above")
         raise typer.Exit(FAILED)
 
 
@@ -217,7 +232,7 @@ def devices(
         if as_json:
             tell_json(device.model_dump(mode="json"))
         else:
-            Console(highlight=False).print(device_details(device))
+            results().print(device_details(device))
         return
     try:
         host = known.host_device().name
@@ -228,7 +243,7 @@ def devices(
         listed = [{"name": d.name, "title": d.title, "is_host": d.name == host} for d in found]
         tell_json(listed)
     else:
-        Console(highlight=False).print(device_table(found, host))
+        results().print(device_table(found, host))
 
 
 command("calibrate", *CALIBRATE_EXAMPLES)(calibrate)
@@ -245,9 +260,22 @@ def schema() -> None:
 
 def main() -> None:
     """The script's entry: settles the environment before anything heavy is imported."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
+    sys.excepthook = _print_traceback
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    app()
+    # Typer's own call would put a hook of its own in place of ours.
+    typer.main.get_command(app)()
+
+
+def _print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Prints what is not a mistake of the user: a traceback, in which text is text as well."""
+    told = "".join(traceback.format_exception(kind, error, trace))
+    Terminal(stderr=True).print(told, soft_wrap=True, end="")
 
 
 if __name__ == "__main__":

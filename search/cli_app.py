@@ -7,16 +7,23 @@ Exit codes: 0 done; 1 a bundle does not hold, or nothing was found; 2 a mistake 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
+import inspect
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.highlighter import NullHighlighter
+from rich.logging import RichHandler
 from rich.markup import escape
 
 from paredown.search.disk import is_disk_full, is_unusable
+from paredown.search.terminal import Terminal
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
@@ -37,12 +44,43 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    pretty_exceptions_show_locals=False,
+    # `main` prints what is not a mistake of the user, so that it passes the terminal's fence.
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Plain values for a program.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as runs/digits.")]
+
+
+_LOUDNESS: ContextVar[int] = ContextVar("loudness", default=0)
+"""Below 0 quiet, above 0 verbose; `command` sets it for the command that runs."""
+_LOUDNESS_OPTIONS = {
+    "quiet": Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print results and errors, no progress.")
+    ],
+    "verbose": Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print every evaluation and details.")
+    ],
+}
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"paredown {importlib.metadata.version('paredown')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options of `paredown` itself."""
 
 
 def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -51,8 +89,12 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
     def register(action: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(action)
         def guarded(**arguments: Any) -> None:
+            quiet, verbose = arguments.pop("quiet"), arguments.pop("verbose")
+            if quiet and verbose:
+                raise mistake("a command is quiet or verbose, got --quiet and --verbose; drop one")
             try:
-                action(**arguments)
+                with _loudness(verbose - quiet):
+                    action(**arguments)
             except KeyboardInterrupt:
                 raise typer.Exit(INTERRUPTED) from None
             except ValueError as error:
@@ -74,10 +116,58 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
                     f"{error.strerror}; make room, then a search goes on with --resume"
                 ) from error
 
+        own = inspect.signature(action, eval_str=True)
+        common = [
+            inspect.Parameter(
+                option, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation
+            )
+            for option, annotation in _LOUDNESS_OPTIONS.items()
+        ]
+        signature = own.replace(parameters=[*own.parameters.values(), *common])
+        guarded.__signature__ = signature  # type: ignore[attr-defined]
         app.command(name, epilog=_epilog(*examples))(guarded)
         return guarded
 
     return register
+
+
+@contextmanager
+def _loudness(level: int) -> Iterator[None]:
+    """What a command prints beside its results, and which log records are shown with it."""
+    handler = RichHandler(
+        console=Terminal(stderr=True),
+        show_time=False,
+        show_path=False,
+        highlighter=NullHighlighter(),
+        keywords=[],
+    )
+    handler.setLevel({-1: logging.ERROR, 0: logging.WARNING}.get(level, logging.INFO))
+    ours, everyone = logging.getLogger("paredown"), logging.getLogger()
+    before = ours.level
+    token = _LOUDNESS.set(level)
+    everyone.addHandler(handler)
+    ours.setLevel(logging.INFO if level > 0 else logging.WARNING)
+    try:
+        yield
+    finally:
+        everyone.removeHandler(handler)
+        ours.setLevel(before)
+        _LOUDNESS.reset(token)
+
+
+def is_verbose() -> bool:
+    """Whether every detail was asked for."""
+    return _LOUDNESS.get() > 0
+
+
+def results(*, hidden: bool = False) -> Terminal:
+    """Where what was asked for is printed, unless `hidden` as a program reads JSON instead."""
+    return Terminal(quiet=hidden)
+
+
+def progress(*, hidden: bool = False) -> Terminal:
+    """Where everything else is printed: progress, notes, what to do next; nowhere with --quiet."""
+    return Terminal(quiet=hidden or _LOUDNESS.get() < 0)
 
 
 def mistake(message: str) -> typer.Exit:
@@ -88,16 +178,9 @@ def mistake(message: str) -> typer.Exit:
 
 def tell(message: str) -> None:
     """Prints a sentence on the error stream, in red."""
-    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    Terminal(stderr=True).print(message, style="red", soft_wrap=True)
 
 
 def tell_json(plain: Any) -> None:
     """Prints values for a program, and nothing else."""
     typer.echo(json.dumps(plain, indent=2))
-
-
-def quiet_optuna() -> None:
-    """Lets Optuna warn and say nothing else: the panel shows the search."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from paredown.search.cli_app import FAILED, AsJson, mistake, quiet_optuna, tell, tell_json
+from paredown.search.cli_app import FAILED, AsJson, mistake, results, tell, tell_json
 
 if TYPE_CHECKING:
     from paredown.search.evaluation import Evaluation
     from paredown.search.verification import Verification
 
 EXPORT_EXAMPLES = (
-    'paredown export runs/digits --pick "latency_s <= 0.002, max accuracy"',
+    'paredown export runs/digits --pick "onnx_bytes <= 10kB, latency <= 20us"',
     "paredown export runs/digits --candidate 3f2a --out model",
     "paredown export runs/digits --front",
     "paredown export --mlflow-run 5cceb83f4e684d8694cd515740ec27b9",
@@ -30,7 +29,8 @@ VERIFY_EXAMPLES = (
 def export(
     run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run folder.")] = None,
     pick: Annotated[
-        str | None, typer.Option(help="Conditions and one aim; 0.25x is against uncompressed.")
+        str | None,
+        typer.Option(help="Conditions, and what decides among the models that meet them."),
     ] = None,
     candidate: Annotated[
         str | None, typer.Option(metavar="KEY", help="A model by its key, or how the key begins.")
@@ -58,7 +58,6 @@ def export(
             "export takes a run folder and one of --pick, --candidate, --front, or else "
             f"--mlflow-run alone, got {given} of them; see: paredown export --help"
         )
-    quiet_optuna()
     from paredown.search.delivering import announce_picked, deliver, find_mlflow_run
     from paredown.search.run_record import BUNDLES, read_run
 
@@ -74,7 +73,7 @@ def export(
     if not chosen:
         tell(f"no model of {run} is on the front yet")
         raise typer.Exit(FAILED)
-    console = Console(highlight=False)
+    console = results()
     found = deliver(record, chosen, out or run / BUNDLES, console)
     if not whole_front:
         announce_picked(record, found[0], console)
@@ -108,7 +107,7 @@ def verify(
     own = None if config is None else load_config(config, overrides or ())
     from paredown.search.delivering import verify as verify_bundles
 
-    console = Console(highlight=False, quiet=as_json)
+    console = results(hidden=as_json)
     found = verify_bundles(bundles, console, own, trusts_cards=trust)
     if as_json:
         tell_json([verification.to_json() for verification in found])

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+
+from paredown.search.cli_app import progress
 
 if TYPE_CHECKING:
     from paredown.hardware_models.device import Device
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from paredown.search.calibrating import Calibration, Network
     from paredown.search.calibration_families import Family
     from paredown.search.config import Config
+    from paredown.search.terminal import Terminal
 
 EXAMPLES = (
     "paredown calibrate examples/digits.yaml",
@@ -74,7 +75,7 @@ def calibrate(
     from paredown.hardware_models.device import load_device
     from paredown.search.config import load_config
 
-    console = Console(highlight=False)
+    console = progress()
     checked = None if config is None else load_config(config, overrides or ())
     device = load_device((target_device or "host") if checked is None else checked.hardware.device)
     used = threads or (1 if checked is None else checked.hardware.threads)
@@ -84,8 +85,8 @@ def calibrate(
     if read is not None:
         _conclude(_from_folder(read, checked, device), target, console)
         return
-    with console.status("reading the networks") as status:
-        drawn, reference = _draw(checked, chosen, networks, device, status.update)
+    with console.working("reading the networks") as told:
+        drawn, reference = _draw(checked, chosen, networks, device, told)
         if write is not None:
             from paredown.search.calibrating_remote import write_folder
 
@@ -94,7 +95,7 @@ def calibrate(
             _check_here(device)
             from paredown.search.calibrating import calibrate_here
 
-            calibration = calibrate_here(drawn, device, used, status.update, reference)
+            calibration = calibrate_here(drawn, device, used, told, reference)
     if write is None:
         _conclude(calibration, target, console)
         return
@@ -102,7 +103,6 @@ def calibrate(
     console.print(
         f"{len(drawn)} networks written. On the device: python {write.name}/time_models.py\n"
         f"With its timings.csv back here: paredown calibrate {given} --read {write}",
-        markup=False,
         soft_wrap=True,
     )
 
@@ -176,32 +176,31 @@ def _check_here(device: Device) -> None:
         )
 
 
-def _conclude(calibration: Calibration, target: Path, console: Console) -> None:
+def _conclude(calibration: Calibration, target: Path, console: Terminal) -> None:
     """Writes the calibration and tells how good it is."""
     from paredown.hardware_models.calibration_file import write_calibration
     from paredown.search.calibrating import summary_rows
     from paredown.search.tables import plain_table
+    from paredown.search.terminal import styled
 
     write_calibration(target, calibration.model, calibration.report())
     for remark in calibration.state.remarks if calibration.state else ():
-        console.print(f"[yellow]note: {escape(remark)}[/yellow]")
+        console.print(styled(f"note: {remark}", "yellow"))
     for reason in calibration.left_out:
-        console.print(f"[yellow]left out: {escape(reason)}[/yellow]")
+        console.print(styled(f"left out: {reason}", "yellow"))
     if calibration.probes:
         probes = plain_table("the device file claims", "ratio", "holds")
         for probe in calibration.probes:
-            probes.add_row(
-                probe.claim, f"{probe.ratio:.2f}", "yes" if probe.holds else "[red]no[/red]"
-            )
+            holds = "yes" if probe.holds else styled("no", "red")
+            probes.add_row(probe.claim, f"{probe.ratio:.2f}", holds)
         console.print(probes)
         console.print()
     table = plain_table("on networks not fitted to", "model", "second timing")
     for name, (model, floor) in summary_rows(calibration).items():
         table.add_row(name, model, floor)
     console.print(table)
-    console.print(calibration.model.source, style="dim", markup=False, soft_wrap=True)
+    console.print(calibration.model.source, style="dim", soft_wrap=True)
     console.print(
         f"written to {target}; use it with: --set hardware.latency={target}",
-        markup=False,
         soft_wrap=True,
     )

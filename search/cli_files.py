@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from paredown.search.cli_app import AsJson, mistake, tell_json
+from paredown.search.cli_app import AsJson, mistake, progress, results, tell_json
 
 if TYPE_CHECKING:
     from paredown.search.starting_config import Beginning
@@ -67,7 +65,7 @@ def init(
     except ValueError:
         output.unlink()  # what was given is wrong, and the error says which
         raise
-    console = Console(highlight=False, markup=False)
+    console = progress()
     console.print(f"wrote {output}", soft_wrap=True)
     if missing:
         console.print(missing, soft_wrap=True)
@@ -136,20 +134,20 @@ def runs(
     if as_json:
         tell_json([{**asdict(run), "folder": str(run.folder)} for run in found])
         return
-    console = Console(highlight=False)
+    console = results()
     if not found:
-        console.print(f"no run lies in {escape(str(folder))}", soft_wrap=True)
+        console.print(f"no run lies in {folder}", soft_wrap=True)
         return
     table = plain_table("run", "state", "evaluations", "failed", "front", "on disk", "changed")
     for run in found:
         counts = (run.evaluations, run.failures, run.front_size)
         size = show("size_bytes", run.size_bytes)
-        name = escape(str(run.folder))
+        name = str(run.folder)
         table.add_row(name, run.condition, *map(str, counts), size, _when(run.changed_s))
     console.print(table)
     for run in found:
         if run.problem:
-            console.print(run.problem, style="yellow", markup=False, soft_wrap=True)
+            console.print(run.problem, style="yellow", soft_wrap=True)
 
 
 def cache(
@@ -178,8 +176,8 @@ def cache(
         contents = [asdict(kind) for kind in found]
         tell_json({"folder": str(place), "freed_bytes": freed, "kinds": contents})
         return
-    console = Console(highlight=False)
-    console.print(str(place), markup=False, soft_wrap=True)
+    console = results()
+    console.print(str(place), soft_wrap=True)
     table = plain_table("kind", "files", "on disk", "last used", "what")
     table.columns[-1].justify = "left"
     for kind in found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -15,6 +14,7 @@ from paredown.search.hovers import why_absent
 from paredown.search.plots import dress
 from paredown.search.style import Picture
 from paredown.spaces.candidate import LayerChoice
+from paredown.spaces.foreign_text import as_html
 
 _ROW_PX, _MARGINS_PX = 26, 190
 """Height of a row, and of what stands above and below all rows."""
@@ -34,7 +34,7 @@ def decision_figure(picture: Picture) -> go.Figure:
         row_heights=[len(layers), len(structure) or 0.01],
     )
     goal = picture.goals[0].metric
-    columns = [f"{show(goal, m.metrics[goal])}  {escape(name_of(m))}" for m in picture.ordered]
+    columns = [f"{show(goal, m.metrics[goal])}  {as_html(name_of(m))}" for m in picture.ordered]
     _add_bits(figure, picture, layers, columns)
     _add_absent(figure, picture, layers, columns)
     if structure:
@@ -69,7 +69,7 @@ def _add_bits(
         # Plotly leaves a gap where a value is missing.
         z=[[None if math.isnan(code) else code for code in row] for row in codes],
         x=columns,
-        y=[escape(layer) for layer in layers],
+        y=[as_html(layer) for layer in layers],
         zmin=-0.5,
         zmax=len(widths) - 0.5,
         colorscale=bands,
@@ -102,11 +102,13 @@ def _add_absent(
         return
     figure.add_scatter(
         x=[column for column, _, _ in cells],
-        y=[escape(layer) for _, layer, _ in cells],
+        y=[as_html(layer) for _, layer, _ in cells],
         mode="text",
         text=["–"] * len(cells),
         textfont={"color": style.QUIET},
-        hovertext=[f"{escape(layer)}: {escape(why)}<br>{column}" for column, layer, why in cells],
+        hovertext=[
+            f"{as_html(layer)}: {as_html(why)}<br>{column}" for column, layer, why in cells
+        ],
         hoverinfo="text",
         showlegend=False,
         row=1,
@@ -121,7 +123,7 @@ def _add_structure(
     figure.add_heatmap(
         z=shares,
         x=columns,
-        y=[escape(name) for name in structure],
+        y=[as_html(name) for name in structure],
         zmin=0,
         zmax=1,
         colorscale=[[0, "#22577a"], [1, "#eef2f6"]],

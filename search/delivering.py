@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from paredown.compressors.export.bundle import CARD_FILE
 from paredown.search.display import show, title_of, unit_of
@@ -19,6 +18,7 @@ from paredown.search.mlflow_store import TrackingError, default_uri, find_run
 from paredown.search.run_record import BUNDLES, CONFIG, LATENCY, RunRecord
 from paredown.search.schema import Config
 from paredown.search.tables import plain_table
+from paredown.search.terminal import Terminal, styled
 from paredown.search.verification import Verification, VerificationError, check_of
 
 _RUNS = Path("runs")
@@ -52,7 +52,7 @@ def find_mlflow_run(run_id: str, uri: str | None) -> tuple[Path, str]:
 
 
 def deliver(
-    record: RunRecord, chosen: Sequence[Evaluation], out: Path, console: Console
+    record: RunRecord, chosen: Sequence[Evaluation], out: Path, console: Terminal
 ) -> tuple[Verification, ...]:
     """Bundles of the `chosen` evaluations written below `out`, and what verifying each found.
 
@@ -84,7 +84,7 @@ def deliver(
     return found
 
 
-def announce_picked(record: RunRecord, verification: Verification, console: Console) -> None:
+def announce_picked(record: RunRecord, verification: Verification, console: Terminal) -> None:
     """Gives the alias `picked` to a model taken out of a run that registers its models.
 
     What keeps MLflow from it is said and ends nothing: the bundle is written.
@@ -100,13 +100,13 @@ def announce_picked(record: RunRecord, verification: Verification, console: Cons
         version = register_picked(uri, name, record.folder, verification.key, verification.folder)
     except (OSError, TrackingError) as error:
         why = str(error).replace(uri, config.tracking.uri or uri)
-        console.print(f"MLflow did not take the model: {why}", markup=False, soft_wrap=True)
+        console.print(f"MLflow did not take the model: {why}", soft_wrap=True)
         return
     if version is None:
         said = "has no run in MLflow, so it is not registered"
     else:
         said = f"is {name} version {version} in MLflow: models:/{name}@{PICKED}"
-    console.print(f"{verification.key} {said}", markup=False, soft_wrap=True)
+    console.print(f"{verification.key} {said}", soft_wrap=True)
 
 
 def _export(
@@ -114,7 +114,7 @@ def _export(
     chosen: Sequence[Evaluation],
     out: Path,
     config: Config,
-    console: Console,
+    console: Terminal,
 ) -> None:
     from paredown.search.config import card_config
     from paredown.search.exporting import export, is_written
@@ -124,16 +124,16 @@ def _export(
     needed = {evaluation.candidate.architecture for evaluation in chosen}
     if base is None or not is_written(out / base.key, card_config(config)):
         needed.add(next(iter(config.space.architectures), ""))
-    with console.status("reading the model and its statistics"):
+    with console.working("reading the model and its statistics"):
         workbench = prepare_part(config, record.folder / LATENCY, needed)
     for evaluation in chosen:
-        with console.status(f"exporting {evaluation.key}"):
+        with console.working(f"exporting {evaluation.key}"):
             export(workbench, evaluation, out, base)
 
 
 def verify(
     folders: Sequence[Path],
-    console: Console,
+    console: Terminal,
     config: Config | None = None,
     *,
     trusts_cards: bool = False,
@@ -158,32 +158,33 @@ def verify(
 
     source = TaskSource(config=config, trusts_cards=trusts_cards)
     found = []
-    with console.status("verifying in a fresh process, on the test split"):
+    with console.working("verifying in a fresh process, on the test split"):
         for verification in verify_each(folders, source):
             _print(verification, console)
             found.append(verification)
     return tuple(found)
 
 
-def _verdict(verification: Verification) -> str:
+def _verdict(verification: Verification) -> Text:
     if not verification.ok:
-        return "[red]does not hold[/red]"
+        return styled("does not hold", "red")
     if verification.unchecked:
-        return "[yellow]holds as far as it was checked[/yellow]"
-    return "[green]holds[/green]"
+        return styled("holds as far as it was checked", "yellow")
+    return styled("holds", "green")
 
 
-def _print(verification: Verification, console: Console) -> None:
-    verdict = _verdict(verification)
-    folder = escape(str(verification.folder))
-    console.print(f"[bold]{verification.key}[/bold] {verdict}  {folder}", soft_wrap=True)
+def _print(verification: Verification, console: Terminal) -> None:
+    head = Text.assemble(
+        (verification.key, "bold"), " ", _verdict(verification), f"  {verification.folder}"
+    )
+    console.print(head, soft_wrap=True)
     console.print(measured_table(verification))
     for mismatch in verification.mismatches:
-        console.print(f"  [red]✗ {escape(mismatch)}[/red]", soft_wrap=True)
+        console.print(styled(f"  ✗ {mismatch}", "red"), soft_wrap=True)
     for warning in verification.warnings:
-        console.print(f"  [yellow]warning: {escape(warning)}[/yellow]", soft_wrap=True)
+        console.print(styled(f"  warning: {warning}", "yellow"), soft_wrap=True)
     for unchecked in verification.unchecked:
-        console.print(f"  [yellow]not checked: {escape(unchecked)}[/yellow]", soft_wrap=True)
+        console.print(styled(f"  not checked: {unchecked}", "yellow"), soft_wrap=True)
     console.print()
 
 

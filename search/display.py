@@ -132,6 +132,20 @@ def unit_of(metric: str, largest: float) -> Unit:
     return Unit(1 / size, symbol)
 
 
+def units_of(metric: str) -> Mapping[str, float]:
+    """Every unit in which values of `metric` may be given, and what one of it is in SI.
+
+    >>> units_of("onnx_bytes")["kB"], units_of("onnx_bytes")["KiB"], units_of("latency_s")["us"]
+    (1000.0, 1024.0, 1e-06)
+    """
+    kind, _, _ = metric.partition("@")
+    ladder = next((steps for ending, steps in _LADDERS if kind.endswith(ending)), _PLAIN)
+    sizes = {symbol: size for size, symbol in ladder if symbol}
+    if ladder is _BYTES:
+        sizes |= {"KB": 1e3, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+    return sizes | {symbol.replace("µ", "u"): size for symbol, size in sizes.items()}
+
+
 def title_of(metric: str, unit: Unit | None = None) -> str:
     """A metric's name for people, with its unit.
 

@@ -19,9 +19,10 @@ from paredown.search.evaluation import LOST, Score
 from paredown.search.ray_resources import RayFailed, check_client, check_resources, cpus_per_worker
 from paredown.search.schema import SearchSection
 from paredown.search.scoring import Evaluator
+from paredown.spaces.telemetry import SWITCHES
 
 _QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
+    **SWITCHES,
     "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",

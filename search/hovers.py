@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from html import escape
 
 from paredown.search import style
 from paredown.search.display import Outline, Unit, describe, name_of, show, title_of
@@ -12,6 +11,7 @@ from paredown.search.evaluation import UNCOMPRESSED, Evaluation, reference
 from paredown.search.front_rows import against
 from paredown.search.style import Picture
 from paredown.spaces.candidate import Candidate
+from paredown.spaces.foreign_text import as_html
 
 _LETTERS = 30
 """Longest line of a hover text: half of a telephone's screen, as it stands beside its point."""
@@ -30,13 +30,13 @@ def hovers(picture: Picture) -> dict[int, str]:
 def _hover(
     evaluation: Evaluation, picture: Picture, base: Evaluation | None, units: Mapping[str, Unit]
 ) -> str:
-    lines = [f"<b>{escape(name_of(evaluation))}</b>  evaluation {evaluation.number}"]
+    lines = [f"<b>{as_html(name_of(evaluation))}</b>  evaluation {evaluation.number}"]
     if evaluation.label:
         lines.append(evaluation.key)
     for goal in picture.goals:
         text = show(goal.metric, evaluation.metrics[goal.metric], units[goal.metric])
         comparison = "" if evaluation is base else against(goal, evaluation, base)
-        lines.append(f"{escape(title_of(goal.metric))}: <b>{text}</b>  {comparison}".rstrip())
+        lines.append(f"{as_html(title_of(goal.metric))}: <b>{text}</b>  {comparison}".rstrip())
     for part in describe(evaluation.candidate, picture.outline).split("; "):
         lines += _short_lines(part)
     return "<br>".join(lines)
@@ -44,7 +44,7 @@ def _hover(
 
 def _short_lines(text: str) -> list[str]:
     """`text` broken between words where it can be, as HTML."""
-    return [escape(line) for line in textwrap.wrap(text, _LETTERS)]
+    return [as_html(line) for line in textwrap.wrap(text, _LETTERS)]
 
 
 def why_absent(outline: Outline, candidate: Candidate, layer: str) -> str:

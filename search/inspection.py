@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
+from rich.text import Text
 
 from paredown.search.baseline import Baseline
 from paredown.search.display import shares_text, show
 from paredown.search.found_ranks import Answers
 from paredown.search.rank_tables import plain_ranks, rank_tables
 from paredown.search.tables import plain_table
+from paredown.search.terminal import styled
 from paredown.spaces.candidate import SegmentChoice
 from paredown.spaces.capabilities import Capabilities
 from paredown.spaces.model_map import LeftOut, ModelMap
@@ -35,8 +36,10 @@ def inspection(
         parts += rank_tables(architecture, ranks or {})
     count = len(space.dimensions())
     parts.append(
-        f"[bold]The space[/bold] on {offered.device}: {count} open knobs, "
-        f"10^{space.log10_size:.1f} settings"
+        Text.assemble(
+            ("The space", "bold"),
+            f" on {offered.device}: {count} open knobs, 10^{space.log10_size:.1f} settings",
+        )
     )
     parts += ["", _left_out(space.left_out), "", *_baseline(baseline)]
     return Group(*parts)
@@ -78,7 +81,7 @@ def _plain(architecture: Architecture) -> dict[str, Any]:
             {
                 "kind": knob.kind,
                 "targets": list(knob.targets),
-                "values": [_value(knob, value) for value in knob.domain],
+                "values": [value_text(knob, value) for value in knob.domain],
             }
             for knob in architecture.knobs
         ],
@@ -87,19 +90,19 @@ def _plain(architecture: Architecture) -> dict[str, Any]:
 
 def _baseline(baseline: Baseline) -> list[RenderableType]:
     if baseline.problem is not None:
-        return [f"[red]The uncompressed model has no price: {escape(baseline.problem)}[/red]"]
+        return [styled(f"The uncompressed model has no price: {baseline.problem}", "red")]
     table = plain_table("uncompressed", "", "as a bound")
     for metric, value in baseline.costs.items():
         table.add_row(metric, show(metric, value), f"{value:.4g}" if value < 1 else f"{value:.0f}")
     source = f"latency by {baseline.latency_source}"
     if baseline.is_preset:
         source += "; a search times networks on this machine, so bound its latency `relative`"
-    return [table, f"[dim]{escape(source)}[/dim]"]
+    return [table, styled(source, "dim")]
 
 
 def domain_text(knob: Knob) -> str:
     """A knob's values, from the one that harms least to the one that compresses most."""
-    return ", ".join(_value(knob, value) for value in knob.domain)
+    return ", ".join(value_text(knob, value) for value in knob.domain)
 
 
 def _architecture(architecture: Architecture, offered: Capabilities) -> list[RenderableType]:
@@ -111,8 +114,8 @@ def _architecture(architecture: Architecture, offered: Capabilities) -> list[Ren
         f"{len(model_map.layers)} layers, {len(model_map.groups)} channel groups, "
         f"{len(model_map.blocks)} droppable blocks, {len(model_map.segments)} segments"
     )
-    head = (
-        f"[bold]{escape(title)}[/bold]: {counts}; {weights:,} weights, {show('macs', macs)} MACs"
+    head = Text.assemble(
+        (title, "bold"), f": {counts}; {weights:,} weights, {show('macs', macs)} MACs"
     )
     parts: list[RenderableType] = [head, "", _layers(model_map), ""]
     if model_map.groups:
@@ -174,7 +177,7 @@ def _knobs(architecture: Architecture, offered: Capabilities) -> RenderableType:
         names = targets[kind, domain]
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         note = "fixed" if is_fixed[kind, domain] else notes[kind, domain]
-        table.add_row(kind, str(count), domain, shown, f"[dim]{note}[/dim]")
+        table.add_row(kind, str(count), domain, shown, styled(note, "dim"))
     table.columns[2].justify = table.columns[3].justify = "left"
     return table
 
@@ -195,7 +198,7 @@ def _left_out(everything: Iterable[LeftOut]) -> RenderableType:
         return "Nothing is left out."
     table = plain_table("left out", "why")
     for what, reason in unique:
-        table.add_row(escape(what), escape(reason))
+        table.add_row(what, reason)
     # A long list of channels wraps, so that the reason keeps its room on a narrow terminal.
     table.columns[0].no_wrap = False
     table.columns[1].justify = "left"
@@ -203,7 +206,8 @@ def _left_out(everything: Iterable[LeftOut]) -> RenderableType:
     return table
 
 
-def _value(knob: Knob, value: object) -> str:
+def value_text(knob: Knob, value: object) -> str:
+    """One value of a knob's domain as people read it."""
     if isinstance(value, SegmentChoice):
         ranges = " dynamic" if value.ranges == "dynamic" else ""
         return f"{value.activation_bits} bit{ranges} {value.container}"

@@ -6,6 +6,8 @@ process killed while writing leaves at most one torn line, which the next openin
 
 from __future__ import annotations
 
+import uuid
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +20,11 @@ from optuna.storages import JournalStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from paredown.search.display import title_of
 from paredown.search.evaluation import Evaluation, Goal, require_goals
 from paredown.search.record_file import RecordFile
 from paredown.search.torn_tail import cut_torn_tail
+from paredown.search.trial_words import attributes_of, goal_unit
 
 _GOALS = "goals"
 _PROBLEM = "problem"
@@ -98,12 +102,19 @@ class Journal:
         self._study.add_trial(
             create_trial(
                 state=TrialState.FAIL if failed else TrialState.COMPLETE,
-                values=None if failed else [evaluation.metrics[g.metric] for g in self._goals],
+                values=None if failed else self._values(evaluation),
                 params=dict(params),
                 distributions=dict(distributions),
-                user_attrs={_EVALUATION: evaluation.to_json()},
+                user_attrs=attributes_of(evaluation) | {_EVALUATION: evaluation.to_json()},
             )
         )
+
+    def _values(self, evaluation: Evaluation) -> list[float]:
+        """The goals in the units that the study names; in SI where an earlier version made it."""
+        values = [(goal.metric, evaluation.metrics[goal.metric]) for goal in self._goals]
+        if self._study.metric_names is None:
+            return [value for _, value in values]
+        return [value * goal_unit(metric).factor for metric, value in values]
 
     def read(self) -> tuple[Entry, ...]:
         """Every record in the order of writing."""
@@ -230,7 +241,15 @@ def _study_at(path: Path, goals: tuple[Goal, ...]) -> Study:
     if studies:
         study = optuna.load_study(study_name=studies[0].study_name, storage=storage)
     else:
-        study = optuna.create_study(storage=storage, directions=[g.direction for g in goals])
+        # The run's name for people, and what no other search has.
+        name = f"{path.parent.name} {uuid.uuid4().hex[:12]}"
+        directions = [goal.direction for goal in goals]
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(
+                [title_of(goal.metric, goal_unit(goal.metric)) for goal in goals]
+            )
     found = study.user_attrs.get(_GOALS, wanted)
     if _aims(found) != _aims(wanted):
         raise JournalError(

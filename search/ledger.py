@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
 import filelock
 import numpy as np
-from optuna.distributions import BaseDistribution, IntDistribution
 
 from paredown.hardware_models.measure import MeasureError
 from paredown.search.config import tracking_uri
@@ -22,7 +20,9 @@ from paredown.search.pareto import Front, front_of, hypervolume, reference_point
 from paredown.search.problem import problem
 from paredown.search.run_record import END, JOURNAL, RUNG
 from paredown.search.tracking import Tracker
+from paredown.search.trial_words import trial_parameters
 from paredown.search.workbench import Workbench
+from paredown.spaces.foreign_text import without_passwords
 
 
 class Listener(Protocol):
@@ -126,7 +126,7 @@ class Ledger:
             label=job.label,
             rung=job.rung,
             metrics=metrics if error is None else {},
-            error=error,
+            error=error and without_passwords(error),
             duration_s=outcome.duration_s,
         )
         self._keep(evaluation)
@@ -166,8 +166,8 @@ class Ledger:
             self._journal.close()
 
     def _keep(self, evaluation: Evaluation) -> None:
-        parameters, distributions = self._parameters(evaluation)
-        self._journal.append(evaluation, parameters, distributions)
+        named = trial_parameters(self._workbench.space, evaluation.candidate)
+        self._journal.append(evaluation, *named)
         self._share(evaluation)
 
     def _share(self, evaluation: Evaluation) -> None:
@@ -181,15 +181,3 @@ class Ledger:
 
     def _volume(self) -> float:
         return 0.0 if self._reference is None else hypervolume(self.front, self._reference)
-
-    def _parameters(
-        self, evaluation: Evaluation
-    ) -> tuple[Mapping[str, int], Mapping[str, BaseDistribution]]:
-        """The sampler's view of a candidate; references outside the space have none."""
-        space = self._workbench.space
-        if not space.contains(evaluation.candidate):
-            return {}, {}
-        sizes = space.dimensions()
-        return space.encode(evaluation.candidate), {
-            name: IntDistribution(0, size - 1) for name, size in sizes.items()
-        }

@@ -10,18 +10,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from paredown.search.display import name_of, show, title_of
 from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, reference
 from paredown.search.front_rows import against, references_of
 from paredown.search.pareto import Front
 from paredown.search.tables import front_table, plain_table
+from paredown.search.terminal import Terminal, styled
 
 _LAST = 5
 _PLAIN_EVERY = 10
@@ -72,10 +73,21 @@ class _Progress:
 
 
 class Display:
-    """Watches a search on `console`; a context manager, as the terminal must be given back."""
+    """Watches a search on `console`; a context manager, as the terminal must be given back.
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        is_verbose: Every evaluation gets a line, also above the panel.
+    """
+
+    def __init__(
+        self,
+        console: Terminal,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        is_verbose: bool = False,
+    ) -> None:
         self._console = console
+        self._is_verbose = is_verbose
         self._progress = _Progress(clock=clock, started_s=clock())
         self._live = Live(
             console=console, get_renderable=self._panel, refresh_per_second=4, transient=True
@@ -109,12 +121,12 @@ class Display:
     def stage(self, text: str) -> None:
         """The search now does `text`."""
         self._progress.stage = text
-        if not self._console.is_terminal:
-            self._console.print(f"{clock_text(self._progress.elapsed_s)}  {escape(text)}")
+        if self._is_verbose or not self._console.is_terminal:
+            self._console.print(f"{clock_text(self._progress.elapsed_s)}  {text}")
 
     def notice(self, text: str) -> None:
         """Something that was converted, or is probably not meant: stays on the terminal."""
-        self._console.print(f"[yellow]note: {escape(text)}[/yellow]", soft_wrap=True)
+        self._console.print(styled(f"note: {text}", "yellow"), soft_wrap=True)
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
         """`evaluation` has finished, the `done`-th of all."""
@@ -124,9 +136,8 @@ class Display:
         progress.failures += evaluation.is_failed
         progress.told.append(evaluation)
         progress.last.appendleft(evaluation)
-        if not self._console.is_terminal and (
-            done % _PLAIN_EVERY == 0 or done == progress.total or evaluation.is_failed
-        ):
+        is_due = done % _PLAIN_EVERY == 0 or done == progress.total or evaluation.is_failed
+        if self._is_verbose or (is_due and not self._console.is_terminal):
             self._console.print(plain_line(progress, evaluation), soft_wrap=True)
 
     def verified(self, check: object, done: int, total: int) -> None:
@@ -154,22 +165,22 @@ def summary(result: Outcome, duration_s: float) -> Group:
     front = result.front
     references = references_of(result.evaluations, front.rung)
     failed = sum(evaluation.is_failed for evaluation in result.evaluations)
-    head = (
-        f"[bold]{len(front.members)} models on the front[/bold] of {len(result.evaluations)} "
-        f"evaluations in {clock_text(duration_s)}"
+    head = Text.assemble(
+        (f"{len(front.members)} models on the front", "bold"),
+        f" of {len(result.evaluations)} evaluations in {clock_text(duration_s)}",
+        ", " if failed else "",
+        (f"{failed} failed" if failed else "", "red"),
     )
-    if failed:
-        head += f", [red]{failed} failed[/red]"
     folder = _short(result.folder)
     aim = front.goals[0]
     pick = f"{aim.direction[:3]} {aim.metric}"
     following = plain_table("", "")
     following.show_header = False
     following.columns[1].justify = "left"
-    following.add_row("[bold]report[/bold]", f"{folder}/report.html")
-    following.add_row("[bold]browse[/bold]", f"paredown ui {folder}")
+    following.add_row(styled("report", "bold"), f"{folder}/report.html")
+    following.add_row(styled("browse", "bold"), f"paredown ui {folder}")
     if front.members:
-        following.add_row("[bold]take one[/bold]", f'paredown export {folder} --pick "{pick}"')
+        following.add_row(styled("take one", "bold"), f'paredown export {folder} --pick "{pick}"')
     return Group(head, "", front_table(front.members, front.goals, references), "", following)
 
 
@@ -202,19 +213,19 @@ def plain_line(progress: _Progress, evaluation: Evaluation) -> str:
 
 def _bar(progress: _Progress) -> Table:
     left = "–" if progress.left_s is None else clock_text(progress.left_s)
-    failures = f"[red]{progress.failures} failed[/red]" if progress.failures else "none failed"
+    failures = progress.failures and styled(f"{progress.failures} failed", "red")
     grid = Table.grid(padding=(0, 2))
     grid.add_row(
         ProgressBar(total=max(progress.total, 1), completed=progress.done, width=28),
-        f"[bold]{progress.done}[/bold]/{progress.total}",
+        Text.assemble((f"{progress.done}", "bold"), f"/{progress.total}"),
         f"{clock_text(progress.elapsed_s)} passed",
         f"{left} left",
     )
     grid.add_row(
-        f"[cyan]{escape(progress.stage)}[/cyan]",
-        failures,
-        f"front [bold]{len(progress.front.members)}[/bold]",
-        f"hypervolume [bold]{progress.hypervolume:.4f}[/bold]",
+        styled(progress.stage, "cyan"),
+        failures or "none failed",
+        Text.assemble("front ", (f"{len(progress.front.members)}", "bold")),
+        Text.assemble("hypervolume ", (f"{progress.hypervolume:.4f}", "bold")),
     )
     return grid
 
@@ -227,10 +238,11 @@ def _best(progress: _Progress) -> Table:
     for aim, member in _best_members(progress.front):
         cells = []
         for goal in goals:
-            text = show(goal.metric, member.metrics[goal.metric])
+            text = styled(show(goal.metric, member.metrics[goal.metric]), "")
             if base is not None:
-                text += f" [dim]{against(goal, member, base)}[/dim]"
-            cells.append(f"[bold green]{text}[/bold green]" if goal == aim else text)
+                text.append(f" {against(goal, member, base)}", "dim")
+            text.style = "bold green" if goal == aim else ""
+            cells.append(text)
         table.add_row(title_of(aim.metric) + _bound(aim), *cells)
     return table
 
@@ -248,12 +260,12 @@ def _last_table(progress: _Progress) -> Table:
         name = name_of(evaluation)
         if evaluation.is_failed:
             blanks = [""] * max(len(goals) - 1, 0)
-            reason = [f"[red]{escape(_reason(evaluation))[:60]}[/red]"] if goals else []
+            reason = [styled(_reason(evaluation)[:60], "red")] if goals else []
             table.add_row(name, *reason, *blanks, f"{evaluation.duration_s:.1f} s")
             continue
-        mark = " [green]●[/green]" if evaluation in progress.front.members else ""
+        mark = (" ●", "green") if evaluation in progress.front.members else ""
         values = [show(goal.metric, evaluation.metrics[goal.metric]) for goal in goals]
-        table.add_row(name + mark, *values, f"{evaluation.duration_s:.1f} s")
+        table.add_row(Text.assemble(name, mark), *values, f"{evaluation.duration_s:.1f} s")
     return table
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 import plotly.graph_objects as go
 
 from paredown.search.display import name_of, show, title_of
 from paredown.search.evaluation import Evaluation
 from paredown.search.style import Axis, Picture
+from paredown.spaces.foreign_text import as_html
 
 MEASURED = "#2e7d5b"
 
@@ -63,7 +63,7 @@ def _ties(starts: Sequence[float], ends: Sequence[float]) -> list[float | None]:
 
 
 def _hover(member: Evaluation, picture: Picture) -> str:
-    lines = [f"<b>{escape(name_of(member))}</b>  as measured"]
+    lines = [f"<b>{as_html(name_of(member))}</b>  as measured"]
     for name, value in picture.measured.values[member.key].items():
         predicted = show(name, member.metrics[name])
         lines.append(f"{title_of(name)}: {show(name, value)} (predicted {predicted})")

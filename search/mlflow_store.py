@@ -1,27 +1,23 @@
-"""MLflow's store of a run folder: connecting, finding a run again, serving the page."""
+"""MLflow's store of a run folder: connecting, finding a run again, models."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from paredown.search.mlflow_text import FOLDER_TAG, KEY_TAG, PARENT_TAG
+from paredown.search.mlflow_text import FOLDER_TAG, KEY_TAG, PARENT_TAG, SEARCH_TAG
 from paredown.search.sqlite_store import make_database
+from paredown.spaces.foreign_text import without_passwords
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # It would print the address of every run, with the password that the store's has.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # The default, 7 retries of up to 120 s each, would hold a finished search for many minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -29,7 +25,6 @@ _SETTINGS = {
 }
 # What the experiment is about, which MLflow's page would otherwise guess and ask.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-LOOPBACK = "127.0.0.1"
 
 
 class TrackingError(ValueError):
@@ -42,7 +37,7 @@ def default_uri(run_folder: Path) -> str:
 
 
 def load_mlflow() -> ModuleType:
-    """The module `mlflow`, imported without telemetry and with short retries.
+    """The module `mlflow`, imported with short retries and without its notices.
 
     It reads its settings when first imported, so nothing else of ours imports it first; whoever
     has set one already keeps what was set.
@@ -93,53 +88,27 @@ def find_run(uri: str, run_id: str) -> tuple[Path, str]:
         parent = client.get_run(tags[PARENT_TAG])
     except MlflowException as error:
         raise TrackingError(
-            f"the run must exist in {uri}, got {run_id} ({error.message}); give the store's URI "
-            "or the run folder it belongs to"
+            f"the run must exist in {without_passwords(uri)}, got {run_id} ({error.message}); give "
+            "the store's URI or the run folder it belongs to"
         ) from None
     return Path(parent.data.tags[FOLDER_TAG]), tags[KEY_TAG]
 
 
-def server_command(uri: str, port: int) -> list[str]:
-    """The command that serves MLflow's page on `uri`, on this machine only.
+def run_address(uri: str, search_id: str, server: str) -> str | None:
+    """Where MLflow's page shows the run of a search; None where the store at `uri` has none.
 
-    Raises:
-        TrackingError: `uri` is a server already.
+    Args:
+        server: Address of the server that serves the page.
     """
-    if uri.startswith(("http://", "https://", "databricks")):
-        raise TrackingError(f"a store is served once, got a server: open {uri} in the browser")
-    server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    return [*server, "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
+    client = connect(uri)
+    experiments = [str(each.experiment_id) for each in client.search_experiments()]
+    found = client.search_runs(experiments, filter_string=f"tags.`{SEARCH_TAG}` = '{search_id}'")
+    if not found:
+        return None
+    info = found[0].info
+    return f"{server.rstrip('/')}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
 
 
-def serve(uri: str, port: int, announce: Callable[[str], None]) -> int:
-    """Serve MLflow's page until interrupted; the server's exit status, 0 after Ctrl-C.
-
-    Raises:
-        TrackingError: `uri` is a server already, or the port is taken.
-    """
-    command = server_command(uri, port)
-    _check_is_free(port)
-    # Its job runner is for judges of language models: seven more processes.
-    ours = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    announce(f"http://{LOOPBACK}:{port}")
-    # A group of its own, as the server leaves its workers behind when it alone is ended.
-    with subprocess.Popen(command, env={**ours, **os.environ}, start_new_session=True) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            return 0
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-
-
-def _check_is_free(port: int) -> None:
-    with socket.socket() as server:
-        # As the server binds it: a connection that was closed a moment ago is in nobody's way.
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            server.bind((LOOPBACK, port))
-        except OSError as error:
-            raise TrackingError(
-                f"the port must be free, got {port}: {error.strerror}; take another with --port"
-            ) from None
+def is_server(uri: str) -> bool:
+    """Whether the store at `uri` is a server, which shows its own page."""
+    return uri.startswith(("http://", "https://", "databricks"))

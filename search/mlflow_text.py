@@ -8,6 +8,7 @@ from paredown.search.display import Outline, describe, name_of, summarize
 from paredown.search.evaluation import Evaluation
 from paredown.search.front_rows import RATIO_NOTE, FrontRow, front_rows, references_of
 from paredown.search.pareto import Front
+from paredown.spaces.foreign_text import as_code, as_code_block, as_markdown
 
 KEY_TAG = "paredown.key"
 KIND_TAG = "paredown.kind"
@@ -52,11 +53,12 @@ def child_params(evaluation: Evaluation, outline: Outline) -> dict[str, str]:
 def child_note(evaluation: Evaluation, outline: Outline, run_id: str) -> str:
     """Markdown: the candidate in a line and the command that exports it."""
     title = evaluation.label or "candidate"
-    lines = [f"**{title}** `{evaluation.key}`", "", describe(evaluation.candidate, outline), ""]
+    described = as_markdown(describe(evaluation.candidate, outline)[: LONGEST_TAG // 4])
+    lines = [f"**{as_markdown(title)}** {as_code(evaluation.key)}", "", described, ""]
     if evaluation.error is not None:
-        lines += ["Failed:", "", "```", evaluation.error[:2000], "```"]
+        lines += ["Failed:", "", as_code_block(evaluation.error[:2000])]
     else:
-        lines += ["Export it:", "", "```", f"paredown export --mlflow-run {run_id}", "```"]
+        lines += ["Export it:", "", as_code_block(f"paredown export --mlflow-run {run_id}")]
     return "\n".join(lines)[:LONGEST_TAG]
 
 
@@ -77,14 +79,18 @@ def parent_note(
         + ". In the runs table, filter by `tags.pareto = \"true\"` and open the search's row. A model's "
         "name leads to its run, which has its bundle.",
         "",
-        "| model | " + " | ".join(found.titles) + " |",
+        "| model | " + " | ".join(map(as_markdown, found.titles)) + " |",
         "|---|" + "---|" * len(front.goals),
     ]
     rows = [_row(row, children, experiment_id) for row in found.rows]
     legend = (
         f"{RATIO_NOTE}. The first {len(references)} rows are references; " if references else ""
     )
-    tail = ["", f"{legend}`report.html` among the artifacts explains everything.", *problems]
+    tail = [
+        "",
+        f"{legend}`report.html` among the artifacts explains everything.",
+        *map(as_markdown, problems),
+    ]
     used = sum(len(line) + 1 for line in (*head, *tail)) + 40
     kept: list[str] = []
     for row in rows:
@@ -97,7 +103,7 @@ def parent_note(
 
 
 def _row(row: FrontRow, children: Mapping[str, str], experiment_id: str) -> str:
-    name = name_of(row.evaluation)
+    name = as_markdown(name_of(row.evaluation))
     run_id = children.get(row.evaluation.key)
     link = f"[{name}](#/experiments/{experiment_id}/runs/{run_id})" if run_id else name
     cells = [

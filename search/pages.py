@@ -7,7 +7,6 @@ copied, or read from a file share. A page for MLflow has it inside: its frame lo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -15,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from paredown.search import style
 from paredown.spaces.files.whole_file import write_text_whole
+from paredown.spaces.foreign_text import as_html
 
 LIBRARY = "plotly.min.js"
 """The file that the pages of a folder share."""
@@ -60,7 +60,7 @@ def _fragment(figure: go.Figure) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], faint: Sequence[int] = ()) -> str:
     """A table whose `head` is plain text and whose cells are HTML; rows `faint` are set back."""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    top = "".join(f"<th>{as_html(cell)}</th>" for cell in head)
     body = "".join(
         f"<tr{' class=faint' if index in faint else ''}>"
         + "".join(f"<td>{cell}</td>" for cell in row)
@@ -72,9 +72,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], faint: Sequence[in
 
 def _document(title: str, body: str, library: str) -> str:
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{as_html(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_CSS}</style>{library}</head><body><main><h1>{escape(title)}</h1>"
+        f"<style>{_CSS}</style>{library}</head><body><main><h1>{as_html(title)}</h1>"
         f'<p class="missing">The pictures need the file {LIBRARY}, which lies beside this page in '
         f"the run's folder; copy it along.</p>{body}</main><script>{_FINISH}</script></body></html>"
     )

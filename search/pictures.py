@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import NullLocator
 
 from paredown.search import style
 from paredown.search.display import name_of, show
 from paredown.search.style import Axis, Picture
+from paredown.spaces.foreign_text import shown
 
 _DPI = 150
 
@@ -47,9 +49,9 @@ def decision_png(picture: Picture, path: Path) -> None:
     image = axes.pcolormesh(codes, cmap=palette, norm=norm, edgecolors="white", linewidth=1.5)
     _write_bits(axes, codes, [str(width) for width in widths])
     axes.invert_yaxis()
-    axes.set_yticks([i + 0.5 for i in range(len(layers))], layers, fontsize=8)
+    axes.set_yticks([i + 0.5 for i in range(len(layers))], list(map(shown, layers)), fontsize=8)
     goal = picture.goals[0].metric
-    names = [f"{name_of(m)}  {show(goal, m.metrics[goal])}" for m in members]
+    names = [f"{shown(name_of(m))}  {show(goal, m.metrics[goal])}" for m in members]
     axes.set_xticks([i + 0.5 for i in range(len(members))], names, fontsize=7, rotation=90)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -126,7 +128,7 @@ def _name_references(axes: Axes, picture: Picture, across: Axis, up: Axis) -> No
         if not (across.low <= x <= across.high and up.low <= y <= up.high):
             continue
         axes.annotate(
-            evaluation.label,
+            shown(evaluation.label),
             (x, y),
             xytext=(-7 if side == "left" else 7, 9 if rise == "top" else -9),
             textcoords="offset points",
@@ -163,7 +165,12 @@ def _dress(axes: Axes) -> None:
 
 
 def _save(figure: Figure, title: str, path: Path) -> None:
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=style.INK, fontweight="bold")
+    figure.suptitle(
+        shown(title), x=0.01, ha="left", fontsize=12, color=style.INK, fontweight="bold"
+    )
+    # Names from outside may hold dollar signs, which would be read as mathematics.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     # Its own canvas: pyplot's global state is neither needed nor touched.
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=_DPI, facecolor="white")

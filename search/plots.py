@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 
 import plotly.graph_objects as go
 
@@ -14,6 +13,7 @@ from paredown.search.evaluation import Evaluation
 from paredown.search.hovers import hovers
 from paredown.search.measured_trace import measured_traces
 from paredown.search.style import Axis, Picture
+from paredown.spaces.foreign_text import as_html
 
 _SUMMARY_TITLES = (
     "weight bits",
@@ -67,7 +67,7 @@ def _panel(
             x=across.values(members),
             y=up.values(members),
             mode="markers+text" if is_named else "markers",
-            text=[escape(e.label) for e in members] if is_named else None,
+            text=[as_html(e.label) for e in members] if is_named else None,
             textposition=_text_positions(picture, across, up) if is_named else None,
             textfont={"color": style.REFERENCE, "size": 12},
             marker=look[name],
@@ -135,7 +135,10 @@ def parallel_figure(picture: Picture) -> go.Figure:
                     [1, style.FRONT],
                 ],
                 "showscale": True,
-                "colorbar": {"title": title_of(first.goal.metric, first.unit), "thickness": 12},
+                "colorbar": {
+                    "title": as_html(title_of(first.goal.metric, first.unit)),
+                    "thickness": 12,
+                },
             },
             labelfont={"size": 13, "color": style.INK},
             tickfont={"size": 11, "color": style.QUIET},
@@ -152,7 +155,7 @@ def _dimensions(picture: Picture, lines: Sequence[Evaluation]) -> list[dict[str,
     for goal in picture.goals:
         axis = style.axis_of(picture, goal)
         label = title_of(goal.metric, axis.unit)
-        dimensions.append({"label": escape(label), "values": axis.values(lines)})
+        dimensions.append({"label": as_html(label), "values": axis.values(lines)})
     summaries = [_summary_values(summarize(e.candidate, picture.outline)) for e in lines]
     # A search that was interrupted at once has no lines, and still a page.
     columns = list(zip(*summaries, strict=True)) or [()] * len(_SUMMARY_TITLES)
@@ -200,7 +203,7 @@ def progress_figure(picture: Picture) -> go.Figure:
             marker={"symbol": "x", "size": 9, "color": style.FAILED},
             name="failed",
             cliponaxis=False,
-            hovertext=[f"{e.key}<br>{escape((e.error or '')[:120])}" for e in failed],
+            hovertext=[f"{e.key}<br>{as_html((e.error or '')[:120])}" for e in failed],
             hoverinfo="text",
         )
     dress(figure, height=360)

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from paredown.compressors.rank_by_error import Found
 from paredown.search.found_ranks import Answers, Question
 from paredown.search.tables import plain_table
+from paredown.search.terminal import styled
 from paredown.spaces.factors import weights_at
 from paredown.spaces.knobs import Architecture
 from paredown.spaces.space import Space
@@ -32,8 +33,8 @@ def rank_tables(architecture: Architecture, ranks: Answers) -> list[RenderableTy
     table.columns[1].justify = "left"
     for (layer, form), cells in rows.items():
         table.add_row(layer, form, *(cells.get(error, "") for error in errors))
-    note = (
-        "[dim]ranks, and the share of the layer's weights; the error is that of its outputs[/dim]"
+    note = styled(
+        "ranks, and the share of the layer's weights; the error is that of its outputs", "dim"
     )
     return [table, note, ""]
 

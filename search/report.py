@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 
 from paredown.search.display import describe, name_of, show, title_of
@@ -19,6 +18,7 @@ from paredown.search.sections import (
     progress_section,
 )
 from paredown.search.style import Picture
+from paredown.spaces.foreign_text import as_html
 from paredown.spaces.model_map import LeftOut
 
 
@@ -97,7 +97,7 @@ def _body(summary: RunSummary, places: Mapping[str, str]) -> str:
 
 def _opening(summary: RunSummary) -> str:
     picture = summary.picture
-    goals = "".join(f"<li>{escape(_goal(goal))}</li>" for goal in picture.goals)
+    goals = "".join(f"<li>{as_html(_goal(goal))}</li>" for goal in picture.goals)
     sentences = [
         f"{summary.model} was compressed for {summary.device}, in many ways at once: fewer bits, zeros, "
         "lower ranks, fewer channels, fewer blocks, as far as the config allows. "
@@ -107,7 +107,7 @@ def _opening(summary: RunSummary) -> str:
         sentences.append(f"{summary.over_bound} candidates were over a hard bound, not evaluated.")
     if summary.bundles:
         sentences.append(_verdict(summary.bundles))
-    text = escape(" ".join(sentences))
+    text = as_html(" ".join(sentences))
     return f"<p>{text}</p><p>What was asked for:</p><ul>{goals}</ul>{_short(picture)}"
 
 
@@ -127,7 +127,7 @@ def _short(picture: Picture) -> str:
             said.setdefault(best.key, []).append(f"least {title_of(cost.metric)}{condition}")
     named = {member.key: member for member in members}
     lines = [
-        f"<li><b>{escape(', '.join(texts))}</b>: {escape(_figures(named[key], picture, base))}</li>"
+        f"<li><b>{as_html(', '.join(texts))}</b>: {as_html(_figures(named[key], picture, base))}</li>"
         for key, texts in said.items()
     ]
     return f"<p>In short:</p><ul>{''.join(lines)}</ul>"
@@ -144,7 +144,7 @@ def _figure(goal: Goal, member: Evaluation, base: Evaluation) -> str:
 
 
 def _notes(summary: RunSummary) -> str:
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in summary.notes)
+    notes = "".join(f'<p class="note">{as_html(note)}</p>' for note in summary.notes)
     return f"<h2>Notes</h2>{notes}{_WORDS}" if notes else _WORDS
 
 
@@ -199,12 +199,12 @@ def _front_table(summary: RunSummary, places: Mapping[str, str]) -> str:
     rows = []
     for row in found.rows:
         key = row.evaluation.key
-        cells = [f"<b>{escape(name_of(row.evaluation))}</b>"]
+        cells = [f"<b>{as_html(name_of(row.evaluation))}</b>"]
         cells += [
             f'<span class="number">{value} <span class="quiet">{comparison}</span></span>'
             for value, comparison in zip(row.values, row.comparisons, strict=True)
         ]
-        said = escape(describe(row.evaluation.candidate, picture.outline))
+        said = as_html(describe(row.evaluation.candidate, picture.outline))
         cells.append(f'<span class="quiet wide">{said}</span>')
         cells.append(_bundle_link(checks.get(key), places) if row.is_member else "")
         rows.append(cells)
@@ -219,7 +219,7 @@ def _bundle_link(bundle: BundleCheck | None, places: Mapping[str, str]) -> str:
         return ""
     kind = bundle.verdict.replace(" ", "-")
     place = places.get(bundle.key)
-    where = f' href="{escape(place)}"' if place else ""
+    where = f' href="{as_html(place)}"' if place else ""
     return f'<a class="{kind}"{where}>{bundle.verdict}</a>'
 
 
@@ -240,12 +240,12 @@ def _bundles(summary: RunSummary, places: Mapping[str, str]) -> str:
     rows = []
     order = {member.key: place for place, member in enumerate(summary.picture.ordered)}
     for bundle in sorted(summary.bundles, key=lambda b: order.get(b.key, len(order))):
-        cells = [f"<b>{escape(bundle.key)}</b>"]
+        cells = [f"<b>{as_html(bundle.key)}</b>"]
         cells += [_pair(bundle, name) for name in names]
         told = [*bundle.mismatches, *(f"warning: {text}" for text in bundle.warnings)]
         told += [f"not checked: {text}" for text in bundle.unchecked]
         link = [] if bundle.mismatches else [_bundle_link(bundle, places)]
-        cells.append("<br>".join([*link, *map(escape, told)]))
+        cells.append("<br>".join([*link, *map(as_html, told)]))
         rows.append(cells)
     caption = (
         "What the search predicted, what the exported file showed, and by how much they differ."
@@ -270,12 +270,12 @@ def _failures(evaluations: Sequence[Evaluation]) -> str:
     failed = [e for e in evaluations if e.error is not None]
     if not failed:
         return ""
-    rows = [[str(e.number), f"<b>{e.key}</b>", escape((e.error or "")[:300])] for e in failed]
+    rows = [[str(e.number), f"<b>{e.key}</b>", as_html((e.error or "")[:300])] for e in failed]
     return "<h2>Failed evaluations</h2>" + table(["number", "candidate", "reason"], rows)
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> str:
     if not left_out:
         return ""
-    rows = [[f"<b>{escape(item.what)}</b>", escape(item.reason)] for item in left_out]
+    rows = [[f"<b>{as_html(item.what)}</b>", as_html(item.reason)] for item in left_out]
     return "<h2>Left out</h2>" + table(["what", "why"], rows)

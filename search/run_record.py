@@ -54,7 +54,7 @@ class RunRecord:
         Raises:
             PickError: The expression cannot be read, or nothing satisfies it.
         """
-        return pick(self.front.members, expression, self.uncompressed)
+        return pick(self.front.members, expression, self.goals, self.uncompressed)
 
     def with_key(self, key: str) -> Evaluation:
         """The evaluation of the candidate `key` at its highest rung; a unique beginning will do.

@@ -25,6 +25,7 @@ from paredown.search.found_ranks import write_ranks
 from paredown.search.holding import check_metric
 from paredown.search.journal import JournalError, hold
 from paredown.search.ledger import Ledger
+from paredown.search.optuna_log import quiet_optuna
 from paredown.search.pareto import Front
 from paredown.search.prediction import DamageTerms
 from paredown.search.rehearsal import rehearse
@@ -120,7 +121,8 @@ def run(
     lock = hold(folder / JOURNAL)
     try:
         _claim(folder, resume)
-        return _carry_out(config, folder, lock, resume, watch)
+        with quiet_optuna():
+            return _carry_out(config, folder, lock, resume, watch)
     finally:
         lock.release()
 

@@ -19,6 +19,7 @@ from paredown.search.schema_task import (
     DigitsTask,
     TaskSection,
 )
+from paredown.spaces.foreign_text import without_passwords
 
 _RESNETS = ("resnet20", "resnet56")
 
@@ -92,7 +93,9 @@ class TrackingSection(Section):
     """Where MLflow writes."""
 
     uri: str | None = Field(
-        None, description="URI of a database or server; null: SQLite in the run's folder."
+        None,
+        description="URI of a database or server; null: SQLite in the run's folder. A password "
+        "stands in it as ${NAME}, a variable of the environment.",
     )
     experiment: str | None = Field(None, description="Experiment; null: the config's name.")
     max_children: int = Field(
@@ -105,6 +108,17 @@ class TrackingSection(Section):
         description="Registered model whose versions the models of the front become, with the alias "
         "'picked' for one; null: none is registered.",
     )
+
+    @field_validator("uri")
+    @classmethod
+    def _has_no_password(cls, uri: str | None) -> str | None:
+        masked = uri and without_passwords(uri)
+        if masked != uri:
+            raise ValueError(
+                "must hold its password as ${NAME}, as the config is written to the run's folder and "
+                f"to MLflow, got {masked}; export the password and write ${{ITS_NAME}} here"
+            )
+        return uri
 
 
 def _output_folder(path: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 from paredown.search import style
 from paredown.search.decisions import decision_figure, decision_width_px
@@ -12,6 +11,7 @@ from paredown.search.measured_trace import MEASURED
 from paredown.search.pages import drawn, side_by_side
 from paredown.search.plots import front_panels, parallel_figure, progress_figure
 from paredown.search.style import Picture
+from paredown.spaces.foreign_text import as_html
 
 HYPERVOLUME = (
     "The hypervolume is one figure for a whole front: how much of the space between a worst "
@@ -22,7 +22,7 @@ HYPERVOLUME = (
 )
 
 _LEGEND = "".join(
-    f'<span><b style="color:{colour}">{mark}</b> {escape(text)}</span>'
+    f'<span><b style="color:{colour}">{mark}</b> {as_html(text)}</span>'
     for mark, colour, text in (
         ("●", style.FRONT, "on the front"),
         ("●", style.DOMINATED, "beaten by one of them"),
@@ -77,4 +77,4 @@ def progress_section(picture: Picture) -> str:
 
 
 def _opening(heading: str, caption: str) -> str:
-    return f'<h2>{escape(heading)}</h2><p class="caption">{escape(caption)}</p>'
+    return f'<h2>{as_html(heading)}</h2><p class="caption">{as_html(caption)}</p>'

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from paredown.hardware_models.device import Device
 from paredown.hardware_models.gains import Gain
 from paredown.search.display import name_of, show
 from paredown.search.evaluation import Evaluation, Goal
 from paredown.search.front_rows import front_rows
+from paredown.search.terminal import styled
+from paredown.spaces.foreign_text import shown
 
 _KNOBS = {
     "bits_32": "32-bit weights and activations",
@@ -54,41 +56,44 @@ def front_table(
     table = plain_table("model", *(["architecture"] if has_several else []), *columns)
     table.columns[1].no_wrap = has_several
     for row in found.rows:
-        cells = [name_of(row.evaluation)]
+        cells: list[RenderableType] = [name_of(row.evaluation)]
         if has_several:
-            cells.append(escape(row.evaluation.candidate.architecture))
+            cells.append(row.evaluation.candidate.architecture)
         for value, comparison in zip(row.values, row.comparisons, strict=True):
-            cells += [value, f"[dim]{comparison}[/dim]"] if has_base else [value]
+            cells.append(value)
+            if has_base:
+                cells.append(styled(comparison, "dim"))
         table.add_row(*cells, style=None if row.is_member else "dim")
     return table
 
 
 def device_table(devices: Sequence[Device], host: str | None) -> Table:
-    """A row per device; `host` names the one that describes this machine.
+    """Two lines a device: what it is, and how much faster or smaller knobs make a layer there.
 
-    A knob's column is the range of speed-ups of a layer, or why there is none.
+    Made for 80 columns. `host` names the device that describes this machine.
     """
     short = {"bits_8": "8 bits", "bits_4": "4 bits", "width": "width", "pattern_2_4": "2:4"}
-    table = plain_table("device", "what it is", *short.values(), "figures", "")
+    table = plain_table("device", "what it is, and what knobs buy")
+    table.columns[1].justify = "left"
     for device in devices:
-        gains = [getattr(device.gains, name) for name in short]
+        effects = ", ".join(f"{t}: {_effect(getattr(device.gains, n))}" for n, t in short.items())
         (most, _), *_ = device.confidences.most_common()
         table.add_row(
-            device.name,
-            device.title,
-            *(_effect(gain) for gain in gains),
-            f"mostly {most}",
-            "this machine" if device.name == host else "",
+            styled(device.name, "bold"),
+            Text.assemble(
+                shown(device.title),
+                (" (this machine)" if device.name == host else "", "green"),
+                (f"\n{effects}; figures mostly {most}", "dim"),
+            ),
         )
-    table.columns[1].justify = "left"
     return table
 
 
 def device_details(device: Device) -> Group:
     """What each knob buys on `device`, the kernels behind it, and the rest of its file in short."""
-    parts: list[RenderableType] = [f"[bold]{device.name}[/bold]: {device.title}"]
+    parts: list[RenderableType] = [Text.assemble((device.name, "bold"), f": {device.title}")]
     if device.caveat:
-        parts.append(f"[yellow]{device.caveat}[/yellow]")
+        parts.append(styled(device.caveat, "yellow"))
     return Group(*parts, "", _facts(device), "", _gains(device), "", _kernels(device))
 
 
@@ -115,7 +120,7 @@ def _facts(device: Device) -> Table:
     table.show_header = False
     table.columns[1].justify = "left"
     for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/bold]", value)
+        table.add_row(styled(name, "bold"), value)
     return table
 
 
@@ -124,7 +129,7 @@ def _gains(device: Device) -> Table:
     for name, title in _KNOBS.items():
         gain: Gain = getattr(device.gains, name)
         why = f"{gain.source}; {gain.note}" if gain.note else gain.source
-        table.add_row(title, _effect(gain), gain.confidence, escape(why))
+        table.add_row(title, _effect(gain), gain.confidence, why)
     for column in table.columns[1:]:
         column.justify = "left"
     return table

@@ -19,6 +19,7 @@ from paredown.search.mlflow_models import LoggedBundle
 from paredown.search.mlflow_store import default_uri, load_mlflow
 from paredown.search.mlflow_writer import MlflowWriter, Status, TrackingPlace
 from paredown.search.pareto import Front
+from paredown.spaces.foreign_text import without_passwords
 
 # Answers that no second attempt will change; anything else may be a server that is away.
 _FINAL = (
@@ -41,7 +42,7 @@ class Tracker:
 
     def __init__(self, place: TrackingPlace, outline: Outline) -> None:
         self.uri = place.uri or default_uri(place.run_folder)
-        self._shown_uri = place.shown_uri or self.uri
+        self._shown_uri = place.shown_uri or without_passwords(self.uri)
         self._place = place
         self._writer = MlflowWriter(place, self.uri, outline)
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -140,7 +141,7 @@ class Tracker:
                 self._note(done=1)
                 return True
             except Exception as error:  # the boundary of tracking: it never ends a search
-                said = str(error).replace(self.uri, self._shown_uri)[:300]
+                said = without_passwords(str(error).replace(self.uri, self._shown_uri))[:300]
                 trouble = f"{task.what}: {type(error).__name__}: {said}"
                 is_final = not _may_pass(error)
                 if is_final and self.parent_run_id is not None:

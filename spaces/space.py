@@ -58,14 +58,14 @@ class Space:
         for architecture in self.architectures:
             for knob in architecture.knobs:
                 if len(knob.domain) > 1:
-                    found[_parameter(architecture, knob)] = len(knob.domain)
+                    found[self.parameter(architecture, knob)] = len(knob.domain)
         return found
 
     def decode(self, parameters: Mapping[str, int]) -> Candidate:
         """The canonical candidate of a parameter setting; a missing parameter stands at 0."""
         architecture = self.architectures[parameters.get(ARCHITECTURE, 0)]
         values = {
-            knob.name: knob.domain[parameters.get(_parameter(architecture, knob), 0)]
+            knob.name: knob.domain[parameters.get(self.parameter(architecture, knob), 0)]
             for knob in architecture.knobs
         }
         return canonical(architecture, _candidate(architecture, values))
@@ -82,10 +82,14 @@ class Space:
             found[ARCHITECTURE] = self.architectures.index(architecture)
         gone = layers_of(architecture.model_map, candidate.dropped)
         for knob in architecture.knobs:
-            name = _parameter(architecture, knob)
+            name = self.parameter(architecture, knob)
             if name in found:
                 found[name] = _index(architecture, knob, candidate, gone)
         return found
+
+    def parameter(self, architecture: Architecture, knob: Knob) -> str:
+        """The name of a knob's parameter in `dimensions`."""
+        return f"{architecture.name}/{knob.name}" if architecture.name else knob.name
 
     def contains(self, candidate: Candidate) -> bool:
         """Whether a parameter setting decodes to `candidate`."""
@@ -93,10 +97,6 @@ class Space:
             return self.decode(self.encode(candidate)) == candidate
         except (ValueError, KeyError):
             return False
-
-
-def _parameter(architecture: Architecture, knob: Knob) -> str:
-    return f"{architecture.name}/{knob.name}" if architecture.name else knob.name
 
 
 def _candidate(architecture: Architecture, values: Mapping[str, Any]) -> Candidate:

@@ -25,6 +25,7 @@ from paredown.compressors.export.packing import write_packed
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.files.sealed import write_sealed
 from paredown.spaces.files.whole_file import write_text_whole
+from paredown.spaces.foreign_text import as_code, as_code_block, as_markdown
 from paredown.spaces.graph import to_json
 
 ONNX_FILE = "model.onnx"
@@ -53,13 +54,7 @@ _README = """# {title}
 
 With ONNX Runtime:
 
-```python
-import numpy as np
-import onnxruntime as ort
-
-session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-outputs = session.run(None, {{{feeds}}})
-```
+{run_it}
 
 The outputs are {outputs}. As a PyTorch module, without the code it was trained with:
 
@@ -69,6 +64,13 @@ from paredown.search import load
 model = load(".")
 ```
 """
+
+
+_RUN_IT = """import numpy as np
+import onnxruntime as ort
+
+session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+outputs = session.run(None, {{{feeds}}})"""
 
 
 def write_bundle(
@@ -160,10 +162,12 @@ def _readme(
     opset: int,
 ) -> str:
     graph = model.blueprint.graph
-    named = f" (architecture {candidate.architecture})" if candidate.architecture else ""
+    named = (
+        f" (architecture {as_markdown(candidate.architecture)})" if candidate.architecture else ""
+    )
     choices = len(candidate.layers) + len(candidate.widths) + len(candidate.dropped)
     feeds = ", ".join(
-        f'"{name}": np.zeros({shape}, np.{dtype})'
+        f"{json.dumps(name)}: np.zeros({shape}, np.{dtype})"
         for name, shape, dtype in zip(
             graph.inputs, graph.input_shapes, graph.input_dtypes, strict=True
         )
@@ -177,13 +181,13 @@ def _readme(
         opset=opset,
         batch=graph.batch_size,
         figures=_figures(card),
-        feeds=feeds,
-        outputs=", ".join(f"`{name}`" for name in output_names(graph)),
+        run_it=as_code_block(_RUN_IT.format(feeds=feeds), "python"),
+        outputs=", ".join(map(as_code, output_names(graph))),
     )
 
 
 def _figures(card: Mapping[str, Any]) -> str:
-    rows = [f"| {key} | {_shown(value)} |" for key, value in _flat(card)]
+    rows = [f"| {as_markdown(key)} | {_shown(value)} |" for key, value in _flat(card)]
     return "\n".join(("| figure | value |", "|---|---|", *rows)) if rows else "None were recorded."
 
 
@@ -202,7 +206,7 @@ def _shown(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, list):
         return _shown("; ".join(map(str, value)) or "none")
-    return str(value).replace("|", "\\|")
+    return as_markdown(str(value))
 
 
 def _write_json(path: Path, data: Any, indent: int | None) -> None:

@@ -5,14 +5,15 @@ import signal
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from paredown.search.evaluation import Goal
-from paredown.search.journal import Journal, JournalError, read_journal
+from paredown.search.journal import Journal, JournalError, _storage, read_journal
 from paredown.search.torn_tail import cut_torn_tail
 
 DISTRIBUTIONS = {
@@ -63,7 +64,33 @@ def test_failures_are_failed_trials_and_the_rest_carry_their_goals(
     trials = journal._study.get_trials()
     journal.close()
     assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL]
-    assert trials[0].values == [good.metrics[goal.metric] for goal in goals]
+    accuracy, latency_s, onnx_bytes = (good.metrics[goal.metric] for goal in goals)
+    assert trials[0].values == pytest.approx([100 * accuracy, 1e3 * latency_s, onnx_bytes / 1e3])
+    assert trials[0].user_attrs["key"] == good.key
+    assert trials[0].user_attrs["label"] == good.label
+    assert trials[1].user_attrs["failed"] == "out of memory"
+
+
+def test_the_study_has_the_runs_name_and_names_its_goals_with_their_units(tmp_path, goals):
+    path = tmp_path / "digits" / "study.journal"
+    fill(path, goals, ())
+    study = optuna.load_study(study_name=None, storage=_storage(path))
+    assert study.study_name.startswith("digits ")
+    assert study.metric_names == ["accuracy (%)", "latency (ms)", "ONNX file (kB)"]
+    assert read_journal(path).search_id == study.study_name
+
+
+def test_a_study_without_names_for_its_goals_goes_on_in_si(tmp_path, goals, make_evaluations):
+    # As earlier versions made it.
+    path = tmp_path / "study.journal"
+    storage = _storage(path)
+    study = optuna.create_study(storage=storage, directions=[g.direction for g in goals])
+    study.set_user_attr("goals", [asdict(goal) for goal in goals])
+    first, second, third = make_evaluations(3)
+    fill(path, goals, (first, second, third), resume=True)
+    trials = optuna.load_study(study_name=None, storage=_storage(path)).get_trials()
+    assert trials[2].values == [third.metrics[goal.metric] for goal in goals]
+    assert [e.evaluation for e in read_journal(path).entries] == [first, second, third]
 
 
 def test_a_record_torn_at_any_byte_costs_that_record_alone(tmp_path, goals, make_evaluations):

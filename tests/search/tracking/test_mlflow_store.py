@@ -5,18 +5,19 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from paredown.search.mlflow_models import LoggedBundle
 from paredown.search.mlflow_store import (
-    TrackingError,
     connect,
     default_uri,
     load_mlflow,
-    server_command,
+    run_address,
 )
 from paredown.search.mlflow_writer import TrackingPlace
 from paredown.search.pareto import front_of
@@ -90,8 +91,9 @@ def test_a_damaged_database_is_told_once(tmp_path, make_evaluations, track):
     assert "OperationalError" in why
 
 
-def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
-    run_folder, make_evaluations, tmp_path, track, children_of, write_bundle
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_served_page_takes_a_search_and_ends_whole_on_a_signal(
+    run_folder, make_evaluations, tmp_path, track, children_of, ending, write_bundle
 ):
     evaluations = make_evaluations(6)
     bundle = tmp_path / "bundle"
@@ -100,8 +102,8 @@ def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
     uri = f"http://127.0.0.1:{port}"
     # A shell that runs the tests in the background has Ctrl-C ignored, and children inherit that.
     script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    script += "from paredown.search.mlflow_store import serve; "
-    script += "sys.exit(serve(sys.argv[1], int(sys.argv[2]), print))"
+    script += "from paredown.search.mlflow_page import serve; "
+    script += "sys.exit(serve(sys.argv[1], int(sys.argv[2]), str, print))"
     command = [sys.executable, "-uc", script, default_uri(run_folder), str(port)]
 
     def more(tracker):
@@ -109,23 +111,31 @@ def test_the_served_page_takes_a_search_and_ends_whole_on_interrupt(
 
     with subprocess.Popen(command, cwd=run_folder, stdout=subprocess.PIPE, text=True) as server:
         try:
-            assert server.stdout.readline().strip() == uri
-            wait_until(lambda: answers(f"{uri}/health"))
+            # The address comes once the server answers; MLflow says something before.
+            said = iter(server.stdout.readline, "")
+            assert uri in (line.strip() for line in said)
+            assert answers(f"{uri}/health")
+            threading.Thread(target=lambda: list(said), daemon=True).start()
+            assert default_uri(run_folder) not in arguments_below(server.pid)
             place = TrackingPlace(run_folder=run_folder, search_id="s", uri=uri)
             tracker = track(place, evaluations, more=more)
             assert tracker.problems == ()
             assert len(children_of(connect(uri), tracker.parent_run_id)) == 6
             assert len(connect(uri).search_model_versions("name = 'digits'")) == 1
+            page = run_address(uri, "s", uri)
+            assert page.endswith(f"/runs/{tracker.parent_run_id}")
         finally:
-            server.send_signal(signal.SIGINT)
+            server.send_signal(ending)
             code = server.wait(180)
     assert code == 0
     wait_until(lambda: not answers(f"{uri}/health"))
 
 
-def test_a_server_cannot_be_served_again():
-    with pytest.raises(TrackingError, match="open http://"):
-        server_command("http://127.0.0.1:5000", 5001)
+def arguments_below(pid):
+    """Arguments of every process that `pid` has started, and that these have."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    own = (Path(f"/proc/{child}/cmdline").read_text() for child in children)
+    return "".join(own) + "".join(map(arguments_below, children))
 
 
 def of_bundle(key, folder, **more):
