@@ -1,15 +1,18 @@
 """The app behind the command `paredown`: how commands join it, and how their ends are told.
 
 Exit codes: 0 done; 1 a bundle does not hold, or nothing was found; 2 a mistake in what was asked;
-130 interrupted, with front and report written.
+130 interrupted by Ctrl-C and 143 by SIGTERM, both with front and report written.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +21,7 @@ from rich.markup import escape
 
 from paredown.search.disk import is_disk_full, is_unusable
 
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+FAILED, MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 def _epilog(*examples: str) -> str:
@@ -51,10 +54,15 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
     def register(action: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(action)
         def guarded(**arguments: Any) -> None:
+            terminated = _terminate_like_interrupt()
             try:
                 action(**arguments)
             except KeyboardInterrupt:
-                raise typer.Exit(INTERRUPTED) from None
+                raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
+            except typer.Exit as ending:
+                if ending.exit_code == INTERRUPTED and terminated:
+                    raise typer.Exit(TERMINATED) from None
+                raise
             except ValueError as error:
                 # Every error of ours that a user can mend is a ValueError with a class of its own.
                 if not type(error).__module__.startswith("paredown."):
@@ -78,6 +86,24 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
         return guarded
 
     return register
+
+
+def _terminate_like_interrupt() -> list[int]:
+    """SIGTERM ends a command as Ctrl-C does; the list holds it as soon as it came.
+
+    Schedulers and containers send it, and kill what has not ended some seconds later.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # Once: the second one, and what is sent after it, ends at once.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        received.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+    return received
 
 
 def mistake(message: str) -> typer.Exit:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from paredown.search.mlflow_text import FOLDER_TAG, KEY_TAG, PARENT_TAG
+from paredown.search.parent_watch import end, guarded
+from paredown.search.scratch import scratch_folder
 from paredown.search.sqlite_store import make_database
 
 if TYPE_CHECKING:
@@ -124,15 +123,13 @@ def serve(uri: str, port: int, announce: Callable[[str], None]) -> int:
     # Its job runner is for judges of language models: seven more processes.
     ours = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     announce(f"http://{LOOPBACK}:{port}")
-    # A group of its own, as the server leaves its workers behind when it alone is ended.
-    with subprocess.Popen(command, env={**ours, **os.environ}, start_new_session=True) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            return 0
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+    process = guarded(command, {**ours, **os.environ})
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        end(process, signal.SIGTERM)
 
 
 def _check_is_free(port: int) -> None:
@@ -167,8 +164,8 @@ def log_onnx_model(
     logged = next(iter(begun), None) or client.create_logged_model(
         experiment_id, name=f"paredown-{key}", source_run_id=run_id, tags={KEY_TAG: key}
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model"
+    with scratch_folder() as scratch:
+        folder = scratch / "model"
         mlflow.onnx.save_model(
             onnx.load(bundle / "model.onnx"),
             folder,

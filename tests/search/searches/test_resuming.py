@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from paredown.search import engine_local, found_ranks
+from paredown.search import found_ranks, trial
 from paredown.search import run as running
 from paredown.search.coordinator import Outcome
 from paredown.search.evaluation import LOST, UNIFORM_8_BIT
@@ -119,7 +119,7 @@ def test_what_a_lost_worker_left_is_asked_again_and_a_failed_candidate_is_not(
 ):
     result, _ = finished
     lost, failing = (e.key for e in result.evaluations[1:5:3])
-    carry_out = engine_local.carry_out
+    carry_out = trial.carry_out
 
     def dying(evaluator, job):
         reason = {lost: f"{LOST}: out of memory", failing: "ZeroDivisionError: x"}
@@ -127,10 +127,10 @@ def test_what_a_lost_worker_left_is_asked_again_and_a_failed_candidate_is_not(
             return Outcome(score=None, error=reason[job.candidate.key], duration_s=0.0)
         return carry_out(evaluator, job)
 
-    monkeypatch.setattr(engine_local, "carry_out", dying)
+    monkeypatch.setattr(trial, "carry_out", dying)
     broken = search(tmp_path)
     assert {e.key for e in broken.evaluations if e.is_failed} == {lost, failing}
-    monkeypatch.setattr(engine_local, "carry_out", carry_out)
+    monkeypatch.setattr(trial, "carry_out", carry_out)
     resumed = search(tmp_path, resume=True)
     again = resumed.evaluations[len(broken.evaluations) :]
     assert [(e.key, e.label, e.is_failed) for e in again] == [(lost, UNIFORM_8_BIT, False)]
