@@ -10,7 +10,8 @@ import functools
 import json
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -54,15 +55,11 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
     def register(action: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(action)
         def guarded(**arguments: Any) -> None:
-            terminated = _terminate_like_interrupt()
             try:
-                action(**arguments)
+                with _sigterm_as_interrupt():
+                    action(**arguments)
             except KeyboardInterrupt:
-                raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
-            except typer.Exit as ending:
-                if ending.exit_code == INTERRUPTED and terminated:
-                    raise typer.Exit(TERMINATED) from None
-                raise
+                raise typer.Exit(INTERRUPTED) from None
             except ValueError as error:
                 # Every error of ours that a user can mend is a ValueError with a class of its own.
                 if not type(error).__module__.startswith("paredown."):
@@ -88,22 +85,30 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
     return register
 
 
-def _terminate_like_interrupt() -> list[int]:
-    """SIGTERM ends a command as Ctrl-C does; the list holds it as soon as it came.
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends what runs meanwhile as Ctrl-C does, but for the exit code.
 
     Schedulers and containers send it, and kill what has not ended some seconds later.
     """
-    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        # Once: the second one, and what is sent after it, ends at once.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         received.append(number)
         signal.raise_signal(signal.SIGINT)
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)
-    return received
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Exit) as ending:
+        if received and getattr(ending, "exit_code", INTERRUPTED) == INTERRUPTED:
+            raise typer.Exit(TERMINATED) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def mistake(message: str) -> typer.Exit:

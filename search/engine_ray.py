@@ -18,8 +18,8 @@ from paredown.search.jobs import Job, Outcome
 from paredown.search.ray_remains import no_remains, own_sigterm, unmark
 from paredown.search.ray_resources import RayFailed, check_resources, cpus_per_worker
 from paredown.search.schema import SearchSection
-from paredown.search.scratch import scratch_folder
 from paredown.search.scoring import Evaluator
+from paredown.search.scratch import scratch_folder
 from paredown.search.trial import carry_out
 
 _QUIET = {
