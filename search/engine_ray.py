@@ -15,7 +15,7 @@ from typing import Any
 from paredown.search.coordinator import Coordinator
 from paredown.search.evaluation import LOST, Score
 from paredown.search.jobs import Job, Outcome
-from paredown.search.ray_remains import no_remains, own_sigterm, unmark
+from paredown.search.ray_remains import no_remains, own_sigterm
 from paredown.search.ray_resources import RayFailed, check_resources, cpus_per_worker
 from paredown.search.schema import SearchSection
 from paredown.search.scoring import Evaluator
@@ -148,7 +148,6 @@ def ray_cluster(section: SearchSection, code_path: str = "") -> Iterator[None]:
         except KeyboardInterrupt:  # half of it may be up
             ray.shutdown()
             raise
-        unmark()
         try:
             check_resources(section, [node["Resources"] for node in ray.nodes() if node["Alive"]])
             yield

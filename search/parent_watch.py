@@ -5,44 +5,48 @@ dies, the kernel closes that end and the child reads the end of the file; nothin
 works alike on every system. A child runs in a process group of its own and ends it whole, for what
 it has started itself (a server's workers, a metric's data loaders) would live on otherwise.
 
-Run as a program, this file is the parent of a command that knows nothing of this, or ends all
-processes with a mark in their environment. It needs the standard library alone, to start at once.
+Run as a program, this file is the parent of a command, so that it is watched before it has imported
+anything; or it ends all processes that keep certain files open, which nothing else tells apart. It
+needs the standard library alone, to start at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-_MARKED = "--end-marked"
+_HOLDERS = "--end-holders-of"
+_PASSES, _PAUSE_S = 4, 0.5
+"""Looks for holders, as a process that was just started may hold nothing yet."""
 
 
-def popen(
+def guarded(
     command: Sequence[str],
     environment: Mapping[str, str] | None = None,
     output: IO[str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Starts a process of ours, which calls `end_with_parent`, in a process group of its own."""
+    """Starts a command that ends with this process; `end` ends it before. Its input is empty.
+
+    Args:
+        output: Gets its standard output and errors; those of this process by default.
+    """
     return subprocess.Popen(
-        command,
+        [*_this_file(), *command],
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
         env=None if environment is None else dict(environment),
         start_new_session=True,
     )
-
-
-def guarded(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Starts a command of others, which ends with this process; `end` ends it before."""
-    return popen([*_this_file(), *command], environment)
 
 
 def end(process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> None:
@@ -58,18 +62,13 @@ def end(process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> None:
     process.wait()
 
 
-def end_with_parent() -> None:
-    """From now on this process and its group end when standard input does."""
-    threading.Thread(target=_wait_and_end, name="parent-watch", daemon=True).start()
+def end_holders_with_parent(pattern: str) -> subprocess.Popen[bytes]:
+    """A process that ends all those that keep a file open whose path fits, when this one dies.
 
-
-def end_marked_with_parent(mark: str) -> subprocess.Popen[bytes]:
-    """A process that ends all with `mark` in their environment when this one dies, or `end` is near.
-
-    For processes that others start and give no handle of. Linux alone shows another process's
-    environment; elsewhere nothing is ended. Close its standard input to have it done now.
+    For processes that others start and give no handle of. Where there is no /proc nothing is ended.
+    Closing its standard input has it done at once.
     """
-    return popen([*_this_file(), _MARKED, mark], dict(os.environ))
+    return guarded([_HOLDERS, pattern])
 
 
 def end_own_group() -> None:
@@ -95,25 +94,35 @@ def _wait_for_parent() -> None:
         continue
 
 
-def _end_marked(mark: str) -> None:
-    """SIGKILL to every process of this user that was started with `mark` in its environment."""
-    wanted = mark.encode()
+def _end_holders(pattern: str) -> None:
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            is_marked = wanted in (folder / "environ").read_bytes().split(b"\0")
-            if is_marked and int(folder.name) not in (os.getpid(), os.getppid()):
-                os.kill(int(folder.name), signal.SIGKILL)
+        pid = int(folder.name)
+        if pid not in (os.getpid(), os.getppid()) and _holds(folder, pattern):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
 
-def _main(arguments: Sequence[str]) -> int:
-    if arguments[0] == _MARKED:
-        # What ends the parent's group by the keyboard leaves this one, in a group of its own, alive.
+def _holds(process: Path, pattern: str) -> bool:
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        return any(
+            fnmatch.fnmatch(os.readlink(link), pattern) for link in (process / "fd").iterdir()
+        )
+    return False
+
+
+def _main(arguments: Sequence[str]) -> None:
+    if arguments[0] == _HOLDERS:
         _wait_for_parent()
-        _end_marked(arguments[1])
-        return 0
-    end_with_parent()
-    return subprocess.call(arguments, stdin=subprocess.DEVNULL)
+        for _ in range(_PASSES):
+            _end_holders(arguments[1])
+            time.sleep(_PAUSE_S)
+        return
+    threading.Thread(target=_wait_and_end, daemon=True).start()
+    code = subprocess.call(arguments, stdin=subprocess.DEVNULL)
+    if code < 0:  # it ends as its command did, for its parent to see
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+    _main(sys.argv[1:])

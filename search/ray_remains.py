@@ -1,7 +1,8 @@
 """No process of a Ray cluster of our own outlives its driver, however that ends.
 
 Ray ends most of its processes with the driver. Killed by kill -9, the driver leaves the agents of the
-node and workers that are just beginning, for minutes or for good.
+node and workers that are just beginning, for minutes or for good. They overwrite their environment
+and their command line, but all of them write to the logs of the cluster's session.
 """
 
 from __future__ import annotations
@@ -9,36 +10,21 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from paredown.search.parent_watch import end_marked_with_parent
-
-_MARK = "PAREDOWN_CLUSTER"
+from paredown.search.parent_watch import end, end_holders_with_parent
 
 
 @contextmanager
 def no_remains() -> Iterator[None]:
-    """Processes started meanwhile, and all that they start, end with this block or this process.
-
-    Only what is started by this process before `unmark` counts.
-    """
-    value = uuid.uuid4().hex
-    watch = end_marked_with_parent(f"{_MARK}={value}")
-    os.environ[_MARK] = value
+    """The processes of a cluster that is started meanwhile end with this one, if not before."""
+    # Ray names a session by time and process.
+    watch = end_holders_with_parent(f"*/session_*_{os.getpid()}/*")
     try:
         yield
     finally:
-        unmark()
-        assert watch.stdin is not None
-        watch.stdin.close()
-        watch.wait()
-
-
-def unmark() -> None:
-    """What is started from now on is no part of the cluster."""
-    os.environ.pop(_MARK, None)
+        end(watch)
 
 
 @contextmanager

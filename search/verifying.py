@@ -17,7 +17,7 @@ import torch
 
 from paredown.search.bundle_task import TaskSource
 from paredown.search.config import dump_config, load_config
-from paredown.search.parent_watch import end, end_with_parent, popen
+from paredown.search.parent_watch import end, guarded
 from paredown.search.scratch import scratch_folder
 from paredown.search.verification import Verification, Verifier
 
@@ -72,7 +72,7 @@ def _results(
         (place / _SAID).open("w") as said,
         (place / _RESULTS).open(encoding="utf-8") as lines,
     ):
-        process = popen(command, output=said)
+        process = guarded(command, output=said)
         try:
             begun, since_s = "", time.monotonic()
             while waiting:
@@ -105,7 +105,6 @@ def _verify(verifier: Verifier, folder: Path) -> Verification:
 
 
 def _main(place: Path) -> None:
-    end_with_parent()
     torch.set_num_threads(1)
     request = json.loads((place / _REQUEST).read_text(encoding="utf-8"))
     config = place / _CONFIG
