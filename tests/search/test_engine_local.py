@@ -64,7 +64,7 @@ def _sent_by_value():
 def carry_out(workbench, tmp_path):
     """(jobs, what is told) carries them out; processes leave their numbers in `tmp_path`."""
 
-    def run(jobs, found, workers=1, evaluator=None):
+    def run(jobs, found, workers=1, evaluator=None, limit_s=120.0):
         def tell(job, outcome):
             score = outcome.score
             metrics = {} if score is None else {"accuracy": score.metric, "loss": score.loss}
@@ -87,7 +87,7 @@ def carry_out(workbench, tmp_path):
             batch=1,
             rows=None,
             tell=tell,
-            longest_s=lambda: LIMIT_S,
+            longest_s=lambda: limit_s,
         )
         section = SearchSection(engine="local", workers=workers)
         with local_engine(evaluator or deadly, section) as engine:
@@ -127,7 +127,7 @@ def test_processes_score_what_this_one_scores_in_asking_order(carry_out, job, wo
 
 def test_what_a_metric_raises_or_hangs_in_costs_no_process(carry_out, job, tmp_path):
     found = []
-    carry_out([job(8, ROWS["exits"]), job(6, ROWS["hangs"]), job(4)], found)
+    carry_out([job(8, ROWS["exits"]), job(6, ROWS["hangs"]), job(4)], found, limit_s=LIMIT_S)
     exits, hangs, good = found
     assert exits.error.startswith("SystemExit: 3\n")
     assert hangs.error.startswith("EvaluationTimeout: an evaluation must take at most 4 s")
@@ -141,12 +141,12 @@ def test_a_process_that_ends_is_one_failure_and_is_replaced_until_too_many_do(
     carry_out, job, tmp_path
 ):
     found = []
-    fatal = ("crashes", "leaves a child", "hangs deaf")
+    fatal = ("crashes", "leaves a child", "leaves")
     jobs = [job(8, ROWS["leaves"]), job(7)]
     jobs += [job(bits, ROWS[name]) for bits, name in zip((6, 5, 4), fatal, strict=True)]
     with pytest.raises(ProcessesEnded, match=rf"got {MOST_ENDED} in a row (.*\n)*.*--resume"):
         carry_out([*jobs, job(3)], found)
-    leaves, good, crashes, child, deaf = found
+    leaves, good, crashes, child, _ = found
     assert (
         leaves.error == "ProcessEnded: the evaluation ended its process (exit code 7)\nout of here"
     )
@@ -154,9 +154,15 @@ def test_a_process_that_ends_is_one_failure_and_is_replaced_until_too_many_do(
     assert "(SIGSEGV)" in crashes.error
     assert "in __call__" in crashes.error, "where it crashed is said"
     assert "(exit code 9)" in child.error
+    assert len(processes(tmp_path)) == 4
+
+
+def test_a_metric_that_never_lets_python_run_is_ended_all_the_same(carry_out, job):
+    found = []
+    carry_out([job(8, ROWS["hangs deaf"])], found, limit_s=LIMIT_S)
+    (deaf,) = found
     assert deaf.error.startswith("EvaluationTimeout: an evaluation must take at most 4 s")
     assert "in __call__" in deaf.error
-    assert len(processes(tmp_path)) == 4
 
 
 @dataclass(frozen=True)
