@@ -50,7 +50,7 @@ def guarded(
 
 
 def end(process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> None:
-    """Sends a signal to a process that `popen` started and to its whole group, and waits for it."""
+    """Sends a signal to a process that leads a group, and to the whole group, and waits for it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, number)
