@@ -109,11 +109,14 @@ class EvaluationProcess:
         return f"{name}, as when memory runs out" if name == "SIGKILL" else name
 
     def last_words(self) -> str:
-        """What it wrote to its standard streams last, on a line of its own; "" if it was nothing."""
+        """What it wrote to its standard streams in its last job, on a line of its own, or ""."""
         if not self._words.is_file():
             return ""
         said = self._words.read_text(encoding="utf-8", errors="replace").strip()
-        return f"\n{said[-_MOST_WORDS:]}" if said else ""
+        if len(said) > 2 * _MOST_WORDS:
+            # Python says first where it crashed, a metric last what it did.
+            said = f"{said[:_MOST_WORDS]}\n...\n{said[-_MOST_WORDS:]}"
+        return f"\n{said}" if said else ""
 
     def close(self) -> None:
         """End it, whatever it does."""
