@@ -194,7 +194,7 @@ def _evaluate_all(
 
     from paredown.search.trial import carry_out
 
-    faulthandler.enable(file=words)
+    faulthandler.enable(file=words, all_threads=False)
     torch.set_num_threads(first["threads"])
     # Mapped, so that all processes share the pages; written by our parent, in a folder of its own.
     evaluator = torch.load(Path(first["folder"]) / _EVALUATOR, mmap=True, weights_only=False)
