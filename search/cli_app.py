@@ -1,7 +1,7 @@
 """The app behind the command `paredown`: how commands join it, and how their ends are told.
 
 Exit codes: 0 done; 1 a bundle does not hold, or nothing was found; 2 a mistake in what was asked;
-130 interrupted, with front and report written.
+130 interrupted by Ctrl-C and 143 by SIGTERM, both with front and report written.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import importlib.metadata
 import inspect
 import json
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +28,7 @@ from rich.markup import escape
 from paredown.search.disk import is_disk_full, is_unusable
 from paredown.search.terminal import Terminal
 
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+FAILED, MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 def _epilog(*examples: str) -> str:
@@ -93,7 +96,7 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
             if quiet and verbose:
                 raise mistake("a command is quiet or verbose, got --quiet and --verbose; drop one")
             try:
-                with _loudness(verbose - quiet):
+                with _sigterm_as_interrupt(), _loudness(verbose - quiet):
                     action(**arguments)
             except KeyboardInterrupt:
                 raise typer.Exit(INTERRUPTED) from None
@@ -168,6 +171,32 @@ def results(*, hidden: bool = False) -> Terminal:
 def progress(*, hidden: bool = False) -> Terminal:
     """Where everything else is printed: progress, notes, what to do next; nowhere with --quiet."""
     return Terminal(quiet=hidden or _LOUDNESS.get() < 0)
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends what runs meanwhile as Ctrl-C does, but for the exit code.
+
+    Schedulers and containers send it, and kill what has not ended some seconds later.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Exit) as ending:
+        if received and getattr(ending, "exit_code", INTERRUPTED) == INTERRUPTED:
+            raise typer.Exit(TERMINATED) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def mistake(message: str) -> typer.Exit:

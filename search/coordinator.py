@@ -8,36 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from paredown.search.evaluation import Evaluation, Kind, Score
+from paredown.search.evaluation import Evaluation
+from paredown.search.jobs import Job, Outcome
 from paredown.search.proposer import Proposal, Proposer, SpaceExhausted
-from paredown.spaces.candidate import Candidate
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One evaluation to carry out: `rows` None is the whole search split."""
-
-    candidate: Candidate
-    kind: Kind = "search"
-    label: str = ""
-    rung: int = 0
-    rows: int | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.candidate.key}-{self.rung}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of a job: a score, or why there is none."""
-
-    score: Score | None
-    error: str | None
-    duration_s: float
-
 
 Tell = Callable[[Job, Outcome], Evaluation]
 """Records the outcome (journal, front, tracking) and gives the evaluation back."""
@@ -53,6 +28,7 @@ class Coordinator:
     Candidates of the first jobs are never proposed, and one given twice is carried out once.
     With `ahead` above 0 the next batch is asked while so many jobs are still out: workers never idle, but
     the sampler then knows less when asked, and its answers depend on what finishes first.
+    `longest_s` is asked for each batch what a job of it may take.
     """
 
     proposer: Proposer | None
@@ -64,6 +40,7 @@ class Coordinator:
     told: int = 0
     ahead: int = 0
     deadline_s: float | None = None
+    longest_s: Callable[[], float | None] = lambda: None
     _reason: str | None = None
     _exhausted: str | None = None
     _queue: list[Job] = field(default_factory=list)
@@ -156,8 +133,9 @@ class Coordinator:
             self.first = []
         elif self.proposer is not None:
             jobs = self._propose(min(self.batch, self._left))
-        self._queue = list(jobs)
-        self._order += jobs
+        longest_s = self.longest_s()
+        self._queue = [replace(job, longest_s=longest_s) for job in jobs]
+        self._order += self._queue
 
     def _propose(self, count: int) -> list[Job]:
         assert self.proposer is not None

@@ -7,18 +7,20 @@ Tune schedules, restarts and reserves resources; what to try is the coordinator'
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from paredown.search.coordinator import Coordinator, Job, Outcome
-from paredown.search.engine_local import carry_out
+from paredown.search.coordinator import Coordinator
 from paredown.search.evaluation import LOST, Score
+from paredown.search.jobs import Job, Outcome
+from paredown.search.ray_remains import no_remains, own_sigterm
 from paredown.search.ray_resources import RayFailed, check_client, check_resources, cpus_per_worker
 from paredown.search.schema import SearchSection
 from paredown.search.scoring import Evaluator
+from paredown.search.scratch import scratch_folder
+from paredown.search.trial import carry_out
 from paredown.spaces.telemetry import SWITCHES
 
 _QUIET = {
@@ -50,7 +52,7 @@ def run_ray(coordinator: Coordinator, evaluator: Evaluator, section: SearchSecti
     # Tune gives an actor up, and all it has solved, unless the next trial waits already.
     coordinator.ahead = section.workers
     searcher, scheduler = _tune_parts(coordinator)
-    with tempfile.TemporaryDirectory(prefix="paredown-tune-") as scratch:
+    with scratch_folder() as scratch:
         resources = {"cpu": cpus_per_worker(section)}
         if section.gpus_per_worker:
             resources["gpu"] = section.gpus_per_worker
@@ -69,7 +71,7 @@ def run_ray(coordinator: Coordinator, evaluator: Evaluator, section: SearchSecti
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
-                storage_path=scratch,
+                storage_path=str(scratch),
                 name="search",
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),
@@ -126,31 +128,33 @@ def ray_cluster(section: SearchSection, code_path: str = "") -> Iterator[None]:
         {"num_cpus": round(section.workers * cpus_per_worker(section))} if own else {}
     )
     logging.getLogger("ray").setLevel(logging.ERROR)
-    try:
-        with _loopback() if own else nullcontext():
-            ray.init(
-                address=section.ray_address or "local",
-                runtime_env=environment,
-                include_dashboard=False if own else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **local,
-            )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if own:
+    with no_remains() if own else nullcontext():
+        try:
+            with own_sigterm(), _loopback() if own else nullcontext():
+                ray.init(
+                    address=section.ray_address or "local",
+                    runtime_env=environment,
+                    include_dashboard=False if own else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **local,
+                )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            if own:
+                raise
+            raise RayFailed(
+                f"search.ray_address must lead to a running Ray cluster, got "
+                f"{section.ray_address} ({error}); start one with `ray start --head`, or set it "
+                "to null for a local one"
+            ) from error
+        except KeyboardInterrupt:  # half of it may be up
+            ray.shutdown()
             raise
-        raise RayFailed(
-            f"search.ray_address must lead to a running Ray cluster, got {section.ray_address} "
-            f"({error}); start one with `ray start --head`, or set it to null for a local one"
-        ) from error
-    except KeyboardInterrupt:  # half of it may be up
-        ray.shutdown()
-        raise
-    try:
-        check_resources(section, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-        yield
-    finally:
-        ray.shutdown()
+        try:
+            check_resources(section, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+            yield
+        finally:
+            ray.shutdown()
 
 
 @contextmanager

@@ -11,9 +11,9 @@ import numpy as np
 
 from paredown.hardware_models.measure import MeasureError
 from paredown.search.config import tracking_uri
-from paredown.search.coordinator import Job, Outcome
 from paredown.search.display import Outline
 from paredown.search.evaluation import Evaluation, Goal
+from paredown.search.jobs import Job, Outcome
 from paredown.search.journal import Journal, JournalError
 from paredown.search.mlflow_writer import TrackingPlace
 from paredown.search.pareto import Front, front_of, hypervolume, reference_point

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from paredown.search.mlflow_store import TrackingError, connect
 from paredown.search.mlflow_text import FOLDER_TAG, KEY_TAG, PARENT_TAG, SEARCH_TAG
+from paredown.search.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,8 +57,8 @@ def log_onnx_model(client: MlflowClient, run_id: str, bundle: Path, key: str) ->
     logged = next(iter(begun), None) or client.create_logged_model(
         run.info.experiment_id, name=f"paredown-{key}", source_run_id=run_id, tags={KEY_TAG: key}
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model"
+    with scratch_folder() as scratch:
+        folder = scratch / "model"
         _save(bundle, folder, logged, run_id)
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 
 from paredown.search.mlflow_store import TrackingError
+from paredown.search.parent_watch import guarded
 
 LOOPBACK = "127.0.0.1"
 _STARTING_S, _ENDING_S = 120.0, 10.0
@@ -26,7 +26,7 @@ def serve(
     address_of: Callable[[str], str],
     announce: Callable[[str], None],
 ) -> int:
-    """Serve MLflow's page until SIGINT or SIGTERM; the server's exit status, 0 after a signal.
+    """Serve MLflow's page until it is interrupted; the server's exit status, 0 after an interrupt.
 
     Args:
         uri: The store, no server. It may hold a password, so no process gets it as an argument.
@@ -45,11 +45,7 @@ def serve(
     # Its job runner is for judges of language models: seven more processes.
     ours = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     address = f"http://{LOOPBACK}:{port}"
-    # A group of its own, as the server leaves its workers behind when it alone is ended.
-    with (
-        _sigterm_interrupts(),
-        subprocess.Popen(command, env={**os.environ, **ours}, start_new_session=True) as process,
-    ):
+    with guarded(command, {**os.environ, **ours}) as process:
         try:
             page = address_of(address)
             if _answers(process, address):
@@ -59,20 +55,6 @@ def serve(
             return 0
         finally:
             _end(process)
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends what is done meanwhile as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _answers(process: subprocess.Popen[bytes], address: str) -> bool:

@@ -46,7 +46,9 @@ class SearchSection(Section):
     """How candidates are proposed and evaluated."""
 
     engine: Literal["ray", "local"] = Field(
-        "ray", description="ray (Ray Tune, one machine or a cluster) or local (this process)."
+        "ray",
+        description="ray (Ray Tune, one machine or a cluster) or local (processes on this machine; "
+        "the same seed gives the same search, also where it is killed and resumed).",
     )
     sampler: Literal["ladder", "nsga2", "nsga3", "tpe", "gp", "random"] = Field(
         "ladder",
@@ -61,6 +63,13 @@ class SearchSection(Section):
     )
     time_budget_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Stop asking after this many seconds."
+    )
+    evaluation_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds after which an evaluation that is still going on has failed; null: 20 "
+        "times the slowest reference's, at least 60.",
     )
     batch: int = Field(4, ge=1, le=1024, description="Candidates asked for at a time.")
     workers: int = Field(2, ge=1, le=1024, description="Evaluations that run side by side.")

@@ -12,10 +12,11 @@ from typing import Protocol
 
 from paredown.search.belief import believed_values, quality_models
 from paredown.search.bounds import cheapest_within, refused_by
-from paredown.search.coordinator import Coordinator, Job
-from paredown.search.engine_local import run_local
+from paredown.search.coordinator import Coordinator
+from paredown.search.engine_local import local_engine
 from paredown.search.engine_ray import ray_cluster, run_ray
 from paredown.search.evaluation import UNIFORM_8_BIT, Evaluation
+from paredown.search.jobs import Job
 from paredown.search.latency_source import uniform
 from paredown.search.ledger import Ledger
 from paredown.search.prediction import DamageTerms
@@ -24,6 +25,7 @@ from paredown.search.proposer import Proposer, make_sampler
 from paredown.search.refiner import Refiner
 from paredown.search.rivals import rivals_among, unbeaten
 from paredown.search.schema_task import CustomTask
+from paredown.search.time_limit import longest_s
 from paredown.search.workbench import Workbench
 from paredown.spaces.candidate import Candidate
 
@@ -55,7 +57,8 @@ def open_engine(workbench: Workbench) -> Iterator[Engine]:
     config, evaluator = workbench.config, workbench.evaluator
     section = config.search
     if section.engine == "local":
-        yield lambda jobs: run_local(jobs, evaluator, section.threads_per_worker)
+        with local_engine(evaluator, section) as engine:
+            yield engine.run
         return
     code = str(config.task.code_folder) if isinstance(config.task, CustomTask) else ""
     with ray_cluster(section, code):
@@ -147,6 +150,7 @@ class _FirstRung:
             tell=self.ledger.tell,
             told=len(told),
             deadline_s=self.deadline_s,
+            longest_s=lambda: longest_s(section, self.ledger.evaluations),
         )
 
     def _proposer(self) -> Proposer:
@@ -207,8 +211,15 @@ def rescore(
         if e.key not in done
     ]
     watch.started(len(ledger.evaluations) + len(jobs))
+    section, rows = workbench.config.search, len(workbench.task.splits.search)
     coordinator = Coordinator(
-        proposer=None, first=jobs, evaluations=len(jobs), batch=1, rows=None, tell=ledger.tell
+        proposer=None,
+        first=jobs,
+        evaluations=len(jobs),
+        batch=1,
+        rows=None,
+        tell=ledger.tell,
+        longest_s=lambda: longest_s(section, ledger.evaluations, rows / section.rung_images),
     )
     _work(engine, coordinator)
     if coordinator.stopped is None:

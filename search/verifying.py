@@ -7,9 +7,7 @@ one that hangs each become a mismatch `error`, and the bundles after it are stil
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
@@ -19,6 +17,8 @@ import torch
 
 from paredown.search.bundle_task import TaskSource
 from paredown.search.config import dump_config, load_config
+from paredown.search.parent_watch import end, guarded
+from paredown.search.scratch import scratch_folder
 from paredown.search.verification import Verification, Verifier
 
 _LONGEST_S = 3600.0
@@ -38,8 +38,7 @@ def verify_each(
     """
     waiting = list(folders)
     while waiting:
-        with tempfile.TemporaryDirectory() as scratch:
-            place = Path(scratch)
+        with scratch_folder() as place:
             _write_request(place, waiting, source)
             ending = yield from _results(place, waiting, longest_s)
         if waiting:
@@ -72,8 +71,8 @@ def _results(
     with (
         (place / _SAID).open("w") as said,
         (place / _RESULTS).open(encoding="utf-8") as lines,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said) as process,
     ):
+        process = guarded(command, output=said)
         try:
             begun, since_s = "", time.monotonic()
             while waiting:
@@ -90,7 +89,7 @@ def _results(
                     return f"verifying took more than {longest_s:.0f} s and was ended"
                 time.sleep(_POLL_S)
         finally:
-            process.kill()
+            end(process)
     words = (place / _SAID).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     told = f"; it said last: {' | '.join(words[-3:])[-600:]}" if words else ""
     return f"the verifying process ended with exit code {process.returncode} on it{told}"

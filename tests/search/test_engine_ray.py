@@ -10,7 +10,7 @@ import pytest
 
 from paredown.search.config import load_config
 from paredown.search.coordinator import Coordinator, Job
-from paredown.search.engine_local import run_local
+from paredown.search.engine_local import local_engine
 from paredown.search.engine_ray import MOST_LOST, RayFailed, ray_cluster, run_ray
 from paredown.search.evaluation import LOST, Evaluation, Goal
 from paredown.search.latency_source import uniform
@@ -142,7 +142,8 @@ def coordinate(jobs):
 @pytest.fixture(scope="module")
 def local_scores(workbench, jobs):
     coordinator, told = coordinate(jobs)
-    run_local(coordinator, workbench.evaluator, 1)
+    with local_engine(workbench.evaluator, workbench.config.search) as engine:
+        engine.run(coordinator)
     assert [job for job, _ in told] == jobs
     return {job.name: outcome.score for job, outcome in told}
 

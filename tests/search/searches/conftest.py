@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from paredown.search import running
+from paredown.search import running, searching, trial
+from paredown.search.coordinator import Coordinator
 from paredown.search.evaluation import Evaluation
 from paredown.search.mlflow_store import connect, default_uri
 from paredown.search.mlflow_text import PARENT_TAG
 from paredown.search.pareto import Front
 from paredown.search.report import BundleCheck
 from paredown.search.running import RunResult, run
+from paredown.search.schema import SearchSection
+from paredown.search.scoring import Evaluator
 
 CONFIG = """\
 name: toy
@@ -57,6 +60,32 @@ class Recorder:
 
     def finished(self, result: RunResult) -> None:
         self.results.append(result)
+
+
+class InThisProcess:
+    """The local engine without its processes: they begin slowly, and no patch reaches them."""
+
+    def __init__(self, evaluator: Evaluator, section: SearchSection) -> None:
+        self._evaluator = evaluator
+
+    def __enter__(self) -> InThisProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def run(self, coordinator: Coordinator) -> None:
+        while not coordinator.is_done:
+            job = coordinator.next()
+            if job is not None:
+                coordinator.finish(job, trial.carry_out(self._evaluator, job))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _in_this_process() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(searching, "local_engine", InThisProcess)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,11 @@ import time
 
 import pytest
 
-from paredown.search import engine_local, found_ranks, running
+from paredown.search import found_ranks, running, trial
 from paredown.search.coordinator import Outcome
 from paredown.search.evaluation import LOST, UNIFORM_8_BIT
 from paredown.search.journal import JournalError, read_journal
+from paredown.search.run_record import read_run
 from paredown.search.running import run
 from paredown.search.scoring import Evaluator
 
@@ -20,19 +21,35 @@ TOTAL = 9
 
 STUCK_SEARCH = """\
 import itertools, sys, time
+from paredown.search.coordinator import Coordinator
 from paredown.search.report import BundleCheck
 from paredown.search.running import run
-from paredown.search.scoring import Evaluator
+from paredown.search.run_record import read_run
 
-evaluate, calls = Evaluator.evaluate, itertools.count()
+finish, calls = Coordinator.finish, itertools.count()
 
-def stuck_in_the_end(self, candidate, rows=None):
+def stuck_in_the_end(self, job, outcome):
     if next(calls) == 6:
         time.sleep(600)
-    return evaluate(self, candidate, rows)
+    finish(self, job, outcome)
 
-Evaluator.evaluate = stuck_in_the_end
+Coordinator.finish = stuck_in_the_end
 run(sys.argv[1], overrides=sys.argv[2:])
+"""
+TERMINATED_SEARCH = """\
+import itertools, os, signal
+from paredown.search.cli import main
+from paredown.search.coordinator import Coordinator
+
+finish, calls = Coordinator.finish, itertools.count(1)
+
+def terminated_after_five(self, job, outcome):
+    finish(self, job, outcome)
+    if next(calls) == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+Coordinator.finish = terminated_after_five
+main()
 """
 
 
@@ -113,12 +130,37 @@ def test_a_killed_search_goes_on_where_it_was(config_file, search, tmp_path, par
 
 
 @pytest.mark.usefixtures("unwritten")
+def test_a_search_ended_by_sigterm_leaves_its_report_and_goes_on_where_it_was(
+    config_file, search, finished, tmp_path, parent_status
+):
+    place = ("--set", f"output.folder={tmp_path}")
+    ended = subprocess.run(
+        [sys.executable, "-c", TERMINATED_SEARCH, "search", str(config_file), *place],
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert ended.returncode == 143, ended.stderr
+    assert f"paredown search {config_file} --set output.folder={tmp_path} --resume" in ended.stdout
+    folder = tmp_path / "toy"
+    assert "stopped early: interrupted" in (folder / "report.html").read_text()
+    left = read_run(folder)
+    assert {m["key"] for m in json.loads((folder / "front.json").read_text())} == left.front.keys
+    assert 6 <= len(left.evaluations) < TOTAL
+    assert parent_status(folder) == "KILLED"
+    resumed = search(tmp_path, resume=True)
+    result, _ = finished
+    assert [e.key for e in resumed.evaluations] == [e.key for e in result.evaluations]
+    assert resumed.front.keys == result.front.keys
+
+
+@pytest.mark.usefixtures("unwritten")
 def test_what_a_lost_worker_left_is_asked_again_and_a_failed_candidate_is_not(
     finished, search, tmp_path, monkeypatch
 ):
     result, _ = finished
     lost, failing = (e.key for e in result.evaluations[1:5:3])
-    carry_out = engine_local.carry_out
+    carry_out = trial.carry_out
 
     def dying(evaluator, job):
         reason = {lost: f"{LOST}: out of memory", failing: "ZeroDivisionError: x"}
@@ -126,10 +168,10 @@ def test_what_a_lost_worker_left_is_asked_again_and_a_failed_candidate_is_not(
             return Outcome(score=None, error=reason[job.candidate.key], duration_s=0.0)
         return carry_out(evaluator, job)
 
-    monkeypatch.setattr(engine_local, "carry_out", dying)
+    monkeypatch.setattr(trial, "carry_out", dying)
     broken = search(tmp_path)
     assert {e.key for e in broken.evaluations if e.is_failed} == {lost, failing}
-    monkeypatch.setattr(engine_local, "carry_out", carry_out)
+    monkeypatch.setattr(trial, "carry_out", carry_out)
     resumed = search(tmp_path, resume=True)
     again = resumed.evaluations[len(broken.evaluations) :]
     assert [(e.key, e.label, e.is_failed) for e in again] == [(lost, UNIFORM_8_BIT, False)]
