@@ -13,9 +13,10 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,19 @@ def digest(*parts: str | bytes | Path | Tensor) -> str:
 @functools.cache
 def code_version() -> str:
     """Stands for the code that makes records: the sources of the packages it lies in, and torch."""
-    sources = [
-        item
-        for package in ("paredown.compressors", "paredown.compressors.export", "paredown.spaces")
-        for item in sorted(resources.files(package).iterdir(), key=lambda item: item.name)
-        if item.name.endswith(".py")
-    ]
+    packages = ("paredown.compressors", "paredown.spaces")
+    sources = [s for package in packages for s in _sources(resources.files(package))]
     named = [part for item in sources for part in (item.name, item.read_bytes())]
     return digest(str(torch.__version__), *named)
+
+
+def _sources(folder: Traversable) -> Iterator[Traversable]:
+    """Python files of a package and of the packages in it, always in the same order."""
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.is_dir():
+            yield from _sources(item)
+        elif item.name.endswith(".py"):
+            yield item
 
 
 def write_whole(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

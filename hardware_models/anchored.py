@@ -8,15 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from paredown.hardware_models.device import Device
+from paredown.hardware_models.estimate import Estimate, Estimates
 from paredown.hardware_models.intervals import Indices, Ratio, independent_ratio, symmetric
-from paredown.hardware_models.latency import (
-    Array,
-    Estimate,
-    Estimates,
-    LatencyError,
-    RooflineLatency,
-    estimates_of,
-)
+from paredown.hardware_models.latency import Array, LatencyError, RooflineLatency, estimates_of
 from paredown.hardware_models.workload import Work
 
 

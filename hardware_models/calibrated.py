@@ -24,6 +24,7 @@ from paredown.hardware_models.cross_fitting import (
     held_out_errors,
 )
 from paredown.hardware_models.device import Device
+from paredown.hardware_models.estimate import Estimate, Estimates
 from paredown.hardware_models.features import PARTS
 from paredown.hardware_models.intervals import (
     FEWEST_NETWORKS as FEWEST_FOR_CONFORMAL,
@@ -38,8 +39,6 @@ from paredown.hardware_models.intervals import (
 )
 from paredown.hardware_models.latency import (
     Array,
-    Estimate,
-    Estimates,
     check_threads,
     estimates_of,
     parts_matrix_s,

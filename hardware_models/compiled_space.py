@@ -27,8 +27,9 @@ from paredown.hardware_models.compiled_segment import (
     unit_of,
 )
 from paredown.hardware_models.device import Device
+from paredown.hardware_models.estimate import Estimates
 from paredown.hardware_models.intervals import mixes_of_flags, precision_flags
-from paredown.hardware_models.latency import AdditiveLatency, Array, Estimates, LatencyError
+from paredown.hardware_models.latency import AdditiveLatency, Array, LatencyError
 from paredown.hardware_models.workload import OperatorWork, Work
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.factors import outer_node

@@ -11,15 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paredown.hardware_models.estimate import Estimate
 from paredown.hardware_models.workload import OperatorWork, Work
-
-if TYPE_CHECKING:
-    from paredown.hardware_models.latency import Estimate
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -24,8 +24,9 @@ from paredown.hardware_models.calibrated import (
 )
 from paredown.hardware_models.cross_fitting import Predict, cross_fit, folds_of
 from paredown.hardware_models.device import Device
+from paredown.hardware_models.estimate import Estimate, Estimates
 from paredown.hardware_models.intervals import ErrorBounds, Ratio, independent_ratio, mixes_of
-from paredown.hardware_models.latency import Array, Estimate, Estimates, parts_matrix_s
+from paredown.hardware_models.latency import Array, parts_matrix_s
 from paredown.hardware_models.measurements import both_times
 from paredown.hardware_models.workload import Work
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from paredown.hardware_models.estimate import Estimate, Estimates
 from paredown.hardware_models.intervals import Ratio, bound_95, symmetric
-from paredown.hardware_models.latency import Array, Estimate, Estimates, LatencyError
+from paredown.hardware_models.latency import Array, LatencyError
 from paredown.hardware_models.measure import Measured, fingerprint, measure_latencies
 from paredown.hardware_models.whole_file import write_text_whole
 from paredown.hardware_models.workload import Work

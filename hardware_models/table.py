@@ -19,6 +19,7 @@ from scipy.optimize import nnls
 
 from paredown.hardware_models.cross_fitting import held_out_errors
 from paredown.hardware_models.device import Device
+from paredown.hardware_models.estimate import Estimate, Estimates
 from paredown.hardware_models.intervals import (
     Indices,
     Ratio,
@@ -26,13 +27,7 @@ from paredown.hardware_models.intervals import (
     independent_ratio,
     symmetric,
 )
-from paredown.hardware_models.latency import (
-    Array,
-    Estimate,
-    Estimates,
-    RooflineLatency,
-    estimates_of,
-)
+from paredown.hardware_models.latency import Array, RooflineLatency, estimates_of
 from paredown.hardware_models.measurements import check_measurements
 from paredown.hardware_models.workload import OperatorWork, Work
 

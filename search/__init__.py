@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paredown.compressors.export.loading import load
-    from paredown.search.run import run
+    from paredown.search.running import run
 
 __all__ = ["load", "run"]
 
@@ -14,7 +14,7 @@ __all__ = ["load", "run"]
 def __getattr__(name: str) -> Any:
     # Imported when first used: `paredown --help` and the config need neither torch nor Ray.
     if name == "run":
-        from paredown.search.run import run
+        from paredown.search.running import run
 
         return run
     if name == "load":

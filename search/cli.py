@@ -29,6 +29,14 @@ from paredown.search.cli_app import (
 from paredown.search.cli_bundles import EXPORT_EXAMPLES, VERIFY_EXAMPLES, export, verify
 from paredown.search.cli_calibrate import EXAMPLES as CALIBRATE_EXAMPLES
 from paredown.search.cli_calibrate import calibrate
+from paredown.search.cli_files import (
+    CACHE_EXAMPLES,
+    INIT_EXAMPLES,
+    RUNS_EXAMPLES,
+    cache,
+    init,
+    runs,
+)
 
 _ENVIRONMENT = {
     # Workers run side by side; a pool of threads in each would fight for the same cores.
@@ -66,7 +74,7 @@ def search(
         console.print(f"[yellow]note: {escape(remark)}[/yellow]")
     quiet_optuna()
     from paredown.search.live import Display, summary
-    from paredown.search.run import run
+    from paredown.search.running import run
 
     with Display(console) as display:
         result = run(checked, resume=resume, watch=display)
@@ -83,6 +91,10 @@ def search(
         tell(f"bundle {bundle.key} does not hold: {'; '.join(bundle.mismatches)}")
     if broken or not result.front.members:
         raise typer.Exit(FAILED)
+
+
+command("init", *INIT_EXAMPLES)(init)
+command("runs", *RUNS_EXAMPLES)(runs)
 
 
 @command("front", "paredown front runs/digits", "paredown front runs/digits --json")
@@ -211,6 +223,7 @@ def devices(
 
 
 command("calibrate", *CALIBRATE_EXAMPLES)(calibrate)
+command("cache", *CACHE_EXAMPLES)(cache)
 
 
 @command("schema", "paredown schema > paredown.schema.json")

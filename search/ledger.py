@@ -20,7 +20,7 @@ from paredown.search.journal import Journal, JournalError
 from paredown.search.mlflow_writer import TrackingPlace
 from paredown.search.pareto import Front, front_of, hypervolume, reference_point
 from paredown.search.problem import problem
-from paredown.search.run_record import JOURNAL, RUNG
+from paredown.search.run_record import END, JOURNAL, RUNG
 from paredown.search.tracking import Tracker
 from paredown.search.workbench import Workbench
 
@@ -94,6 +94,7 @@ class Ledger:
         )
         outline = Outline.of_space(workbench.space)
         journal.set_attribute("cost_model", workbench.cost_models.latency_model.source)
+        journal.set_attribute(END, "")
         return cls(workbench, goals, journal, Tracker(place, outline), listener)
 
     def start(self, uncompressed: Evaluation) -> None:
@@ -157,9 +158,12 @@ class Ledger:
             self.tracker.record(member, self.front, self._volume())
 
     def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        """Let MLflow catch up, and release the journal."""
-        self.tracker.close(status)
-        self._journal.close()
+        """Note how the search ended, let MLflow catch up, and release the journal."""
+        try:
+            self._journal.set_attribute(END, status)
+            self.tracker.close(status)
+        finally:
+            self._journal.close()
 
     def _keep(self, evaluation: Evaluation) -> None:
         parameters, distributions = self._parameters(evaluation)

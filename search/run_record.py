@@ -19,6 +19,8 @@ RANKS = "ranks.json"
 BUNDLES = "bundles"
 RUNG = "rung"
 """Attribute of the journal: the rung whose front is the run's."""
+END = "end"
+"""Attribute of the journal: how the search ended, in MLflow's words; "" while it goes on."""
 
 
 class RunError(ValueError):
@@ -30,12 +32,15 @@ class RunRecord:
     """A run as its journal tells it, finished or not.
 
     `front` is that of the highest rung that was finished: a part of one would pass over models.
+    `end` is how the search ended, FINISHED, KILLED or FAILED; "" where it goes on or its process
+    died, None where an earlier version wrote the run.
     """
 
     folder: Path
     goals: tuple[Goal, ...]
     evaluations: tuple[Evaluation, ...]
     front: Front
+    end: str | None = None
 
     @property
     def uncompressed(self) -> Evaluation | None:
@@ -93,7 +98,13 @@ def read_run(folder: Path) -> RunRecord:
     evaluations = tuple(entry.evaluation for entry in record.entries)
     rung = int(record.attributes.get(RUNG, 0))
     front = front_of(evaluations, record.goals, rung)
-    return RunRecord(folder=folder, goals=record.goals, evaluations=evaluations, front=front)
+    return RunRecord(
+        folder=folder,
+        goals=record.goals,
+        evaluations=evaluations,
+        front=front,
+        end=record.attributes.get(END),
+    )
 
 
 def check_is_run(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from importlib import resources
 from pathlib import Path
@@ -126,17 +127,19 @@ def test_files_of_another_user_are_read_and_their_damage_is_no_crash(
     assert "is damaged" in caplog.text
 
 
-def test_the_code_that_packs_records_counts_as_their_code(tmp_path: Path, monkeypatch) -> None:
-    before = code_version()
-    files = {"paredown.compressors.export": tmp_path}
-    own = resources.files
-    (tmp_path / "packing.py").write_text("changed")
-    monkeypatch.setattr(resources, "files", lambda package: files.get(package, own(package)))
-    code_version.cache_clear()
-    try:
-        assert code_version() != before
-    finally:
-        code_version.cache_clear()
+def test_all_code_of_the_packages_counts_however_deep_it_lies(tmp_path: Path, monkeypatch) -> None:
+    own = resources.files("paredown.compressors")
+    copy = shutil.copytree(str(own), tmp_path / "compressors")
+    files = {"paredown.compressors": copy, "paredown.spaces": resources.files("paredown.spaces")}
+    monkeypatch.setattr(resources, "files", files.__getitem__)
+    seen = {code_version.__wrapped__()}
+    for place in (copy, copy / "export", copy / "export" / "deeper"):
+        place.mkdir(exist_ok=True)
+        (place / "packing.py").write_text(f"changed = {len(seen)}")
+        seen.add(code_version.__wrapped__())
+        (place / "notes.txt").write_text("no code")
+        seen.add(code_version.__wrapped__())
+    assert len(seen) == 4
 
 
 def test_a_digest_tells_type_shape_and_values_apart() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from paredown.hardware_models.estimate import Estimate
 from paredown.hardware_models.intervals import (
     MIXES,
     ErrorBounds,
@@ -17,7 +18,6 @@ from paredown.hardware_models.intervals import (
     independent_ratio,
     mixes_of,
 )
-from paredown.hardware_models.latency import Estimate
 from paredown.hardware_models.workload import OperatorWork, Work
 
 SPREADS = np.array([0.01, 0.03, 0.12])

@@ -28,6 +28,8 @@ goals: [{metric: accuracy}, {metric: latency_s}, {metric: onnx_bytes}]
 """
 COMMANDS = (
     "search",
+    "init",
+    "runs",
     "front",
     "inspect",
     "export",
@@ -36,6 +38,7 @@ COMMANDS = (
     "ui",
     "calibrate",
     "devices",
+    "cache",
     "schema",
 )
 

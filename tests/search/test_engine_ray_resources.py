@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from paredown.search import run as running
+from paredown.search import running
 from paredown.search.coordinator import Coordinator, Job
 from paredown.search.engine_ray import ray_cluster, run_ray
 from paredown.search.evaluation import Evaluation, Score

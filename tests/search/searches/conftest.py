@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from paredown.search import run as running
+from paredown.search import running
 from paredown.search.evaluation import Evaluation
 from paredown.search.mlflow_store import connect, default_uri
 from paredown.search.mlflow_text import PARENT_TAG
 from paredown.search.pareto import Front
-from paredown.search.run import RunResult, run
+from paredown.search.running import RunResult, run
 
 CONFIG = """\
 name: toy

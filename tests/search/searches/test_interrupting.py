@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from paredown.search import run as running
+from paredown.search import running
 from paredown.search.evaluation import UNCOMPRESSED
 from paredown.search.report import BundleCheck
 from paredown.search.run_record import read_run

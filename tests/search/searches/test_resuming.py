@@ -9,12 +9,11 @@ import time
 
 import pytest
 
-from paredown.search import engine_local, found_ranks
-from paredown.search import run as running
+from paredown.search import engine_local, found_ranks, running
 from paredown.search.coordinator import Outcome
 from paredown.search.evaluation import LOST, UNIFORM_8_BIT
 from paredown.search.journal import JournalError, read_journal
-from paredown.search.run import run
+from paredown.search.running import run
 from paredown.search.scoring import Evaluator
 
 TOTAL = 9
@@ -22,7 +21,7 @@ TOTAL = 9
 STUCK_SEARCH = """\
 import itertools, sys, time
 from paredown.search.report import BundleCheck
-from paredown.search.run import run
+from paredown.search.running import run
 from paredown.search.scoring import Evaluator
 
 evaluate, calls = Evaluator.evaluate, itertools.count()

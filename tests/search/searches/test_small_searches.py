@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from paredown.search import run as running
+from paredown.search import running
 from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT
-from paredown.search.run import run
+from paredown.search.running import run
 from paredown.search.searching import UNIFORM_4_BIT
 
 CONFIG = """\

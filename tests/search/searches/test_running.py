@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from paredown.search import run as running
+from paredown.search import running
 from paredown.search.config import load_config
 from paredown.search.evaluation import UNCOMPRESSED, UNIFORM_8_BIT
 from paredown.search.journal import JournalError, read_journal
-from paredown.search.run import run
 from paredown.search.run_record import read_run
+from paredown.search.running import run
 from paredown.search.scoring import Evaluator
 from paredown.search.searching import UNIFORM_4_BIT
 
