@@ -27,25 +27,22 @@ from paredown.search.report import BundleCheck, RunSummary
 from paredown.search.run_record import BUNDLES, CONFIG, JOURNAL, LATENCY, RANKS, read_run
 from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore
+from paredown.search.timed import Heard, Timed
+from paredown.search.timetable import Timetable, keep_pace, timetable
 from paredown.search.workbench import Workbench, prepare
 
 
-class Watcher(Protocol):
+class Watcher(Heard, Protocol):
     """Is told how a search goes; `paredown.search.live.Display` shows it on a terminal."""
-
-    def started(self, total: int) -> None: ...
-
-    def stage(self, text: str) -> None: ...
-
-    def told(
-        self, evaluation: Evaluation, front: Front, hypervolume: float, done: int
-    ) -> None: ...
 
     def finished(self, result: RunResult) -> None: ...
 
 
 class Silent:
     """A watcher that shows nothing."""
+
+    def planned(self, table: Timetable) -> None:
+        return None
 
     def started(self, total: int) -> None:
         return None
@@ -54,6 +51,12 @@ class Silent:
         return None
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
+        return None
+
+    def verifying(self, total: int) -> None:
+        return None
+
+    def verified(self, check: BundleCheck, done: int, total: int) -> None:
         return None
 
     def finished(self, result: RunResult) -> None:
@@ -114,21 +117,30 @@ def _carry_out(
         check_cluster(config.search)
     torch.set_num_threads(config.search.threads_per_worker)
     started_s = time.monotonic()
-    watch.stage("reading the model, collecting statistics, timing sample networks")
-    workbench = prepare(config, folder / LATENCY, folder / RANKS)
+    timed = Timed(watch)
+    timed.stage("reading the model, collecting statistics, timing sample networks")
+    done = len(read_run(folder).evaluations) if resume and (folder / JOURNAL).exists() else 0
+    workbench = prepare(
+        config,
+        folder / LATENCY,
+        folder / RANKS,
+        lambda surveyed: timed.planned(timetable(surveyed, done)),
+    )
     rows = _first_rows(workbench)
     # Relative bounds need it before the search starts.
     base = workbench.evaluate_uncompressed(rows)
     goals = absolute_goals(config.goals, base.metrics)
-    ledger = Ledger.open(workbench, goals, folder, watch, resume=resume, lock=lock)
+    ledger = Ledger.open(workbench, goals, folder, timed, resume=resume, lock=lock)
     # Only now: a refused resumption leaves the earlier config as it was.
     write_text_whole(folder / CONFIG, dump_config(config))
     if ranks := workbench.ranks.to_json():
         write_text_whole(folder / RANKS, json.dumps(ranks, indent=1))
-    sitting = _Sitting(workbench, ledger, folder, watch, started_s)
+    sitting = _Sitting(workbench, ledger, folder, timed, started_s)
     try:
         ledger.start(base)
         stopped = sitting.carry_out(base, rows)
+        if stopped is None and (pace := timed.pace) is not None:
+            keep_pace(config, pace)
         sitting.write(stopped)
         ledger.close("KILLED" if stopped == INTERRUPTED else "FINISHED")
     except BaseException as error:
@@ -154,7 +166,7 @@ class _Sitting:
         workbench: Workbench,
         ledger: Ledger,
         folder: Path,
-        watch: Watcher,
+        watch: Heard,
         started_s: float,
     ) -> None:
         self.checks: list[BundleCheck] = []
@@ -184,9 +196,11 @@ class _Sitting:
                 return stopped
             # Before the export: whatever befalls that, the search has its report.
             self._write_pages(stopped, ())
-            watch.stage(f"exporting and verifying {len(ledger.front.members)} models")
-            for check in export_front(workbench, ledger, self._folder):
+            total = len(ledger.front.members)
+            watch.verifying(total)
+            for done, check in enumerate(export_front(workbench, ledger, self._folder), 1):
                 self.checks.append(check)
+                watch.verified(check, done, total)
         except KeyboardInterrupt:
             return INTERRUPTED
         return stopped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +120,10 @@ class Workbench:
 
 
 def prepare(
-    config: Config, latency_file: Path | None = None, ranks_file: Path | None = None
+    config: Config,
+    latency_file: Path | None = None,
+    ranks_file: Path | None = None,
+    announce: Callable[[Surveyed], None] = lambda surveyed: None,
 ) -> Workbench:
     """The workbench of a config: survey, calibration statistics, latency model.
 
@@ -128,12 +131,14 @@ def prepare(
         latency_file: Where the fitted latency model is kept: read when it exists, so that costs stay
             frozen over a run and its resumption, written otherwise.
         ranks_file: The ranks that a run was begun with, see `survey`; only read.
+        announce: Is given what was read, before anything that takes long.
 
     Raises:
         LatencyError: `latency_file` holds no latency model, or that of another device or kind.
         RankFileError: `ranks_file` holds something else.
     """
     surveyed = survey(config, ranks_file)
+    announce(surveyed)
     return _equip(surveyed, tuple(surveyed.captured), latency_file)
 
 

@@ -13,7 +13,9 @@ from paredown.search.evaluation import Evaluation
 from paredown.search.mlflow_store import connect, default_uri
 from paredown.search.mlflow_text import PARENT_TAG
 from paredown.search.pareto import Front
+from paredown.search.report import BundleCheck
 from paredown.search.running import RunResult, run
+from paredown.search.timetable import Timetable
 
 CONFIG = """\
 name: toy
@@ -36,6 +38,17 @@ class Recorder:
         self.counts: list[int] = []
         self.results: list[RunResult] = []
         self.total = 0
+        self.tables: list[Timetable] = []
+        self.verifications: list[tuple[int, int]] = []
+
+    def planned(self, table: Timetable) -> None:
+        self.tables.append(table)
+
+    def verifying(self, total: int) -> None:
+        self.verifications.append((0, total))
+
+    def verified(self, check: BundleCheck, done: int, total: int) -> None:
+        self.verifications.append((done, total))
 
     def started(self, total: int) -> None:
         self.total = total
@@ -82,7 +95,8 @@ def copied(finished: tuple[RunResult, Recorder], tmp_path: Path) -> Path:
 def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches end before models and pages are written, which is seen in `finished` and takes longer."""
     monkeypatch.setattr(running, "export_front", lambda *_: ())
-    monkeypatch.setattr(running, "write_pages", lambda *_: [])
+    monkeypatch.setattr(running, "write_pages", lambda *_: None)
+    monkeypatch.setattr(running, "tracked_pages", lambda _: {})
 
 
 @pytest.fixture
