@@ -73,8 +73,9 @@ def search(
     for remark in remarks(checked):
         console.print(f"[yellow]note: {escape(remark)}[/yellow]")
     quiet_optuna()
-    from paredown.search.live import Display, summary
+    from paredown.search.live import Display
     from paredown.search.running import run
+    from paredown.search.summary import summary
 
     with Display(console) as display:
         result = run(checked, resume=resume, watch=display)

@@ -6,9 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,26 +17,15 @@ from rich.table import Table
 
 from paredown.search.display import name_of, show, title_of
 from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, reference
-from paredown.search.front_rows import against, references_of
+from paredown.search.front_rows import against
 from paredown.search.pareto import Front
 from paredown.search.phases import Phases
-from paredown.search.tables import front_table, plain_table
+from paredown.search.tables import plain_table
 from paredown.search.timetable import STATISTICS, VERIFICATION, Timetable
 
 _LAST = 5
 _PLAIN_EVERY = 10
 _VERIFIED_LINES = 10
-
-
-class Outcome(Protocol):
-    """What is shown of a finished run."""
-
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def evaluations(self) -> tuple[Evaluation, ...]: ...
-    @property
-    def front(self) -> Front: ...
 
 
 @dataclass
@@ -153,7 +140,7 @@ class Display:
         ):
             self._console.print(plain_line(progress, evaluation), soft_wrap=True)
 
-    def finished(self, result: Outcome) -> None:
+    def finished(self, result: object) -> None:
         """The search is over; the panel goes, the caller prints the summary."""
         self._live.stop()
 
@@ -165,29 +152,6 @@ class Display:
         if progress.last:
             parts += ["", _last_table(progress)]
         return Panel(Group(*parts), title="paredown", title_align="left", border_style="dim")
-
-
-def summary(result: Outcome, duration_s: float) -> Group:
-    """What a finished search prints: the front, how it compares, and what to type next."""
-    front = result.front
-    references = references_of(result.evaluations, front.rung)
-    failed = sum(evaluation.is_failed for evaluation in result.evaluations)
-    head = (
-        f"[bold]{len(front.members)} models on the front[/bold] of {len(result.evaluations)} "
-        f"evaluations in {clock_text(duration_s)}"
-    )
-    if failed:
-        head += f", [red]{failed} failed[/red]"
-    folder = _short(result.folder)
-    aim = front.goals[0]
-    pick = f"{aim.direction[:3]} {aim.metric}"
-    following = plain_table("", "")
-    following.show_header = False
-    following.columns[1].justify = "left"
-    following.add_row("[bold]report[/bold]", f"{folder}/report.html")
-    following.add_row("[bold]browse[/bold]", f"paredown ui {folder}")
-    following.add_row("[bold]take one[/bold]", f'paredown export {folder} --pick "{pick}"')
-    return Group(head, "", front_table(front.members, front.goals, references), "", following)
 
 
 def clock_text(seconds: float) -> str:
@@ -301,9 +265,3 @@ def _best_members(front: Front) -> list[tuple[Goal, Evaluation]]:
 def _reason(evaluation: Evaluation) -> str:
     lines = (evaluation.error or "").strip().splitlines()
     return lines[-1] if lines else "no reason given"
-
-
-def _short(folder: Path) -> str:
-    """`folder` from the current one where it lies below."""
-    here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
