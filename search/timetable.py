@@ -108,7 +108,7 @@ def seconds_per_row(surveyed: Surveyed, rows: int = 32) -> float:
     split = surveyed.task.splits.search
     rows = min(rows, len(split))
     inputs, _ = split.rows(0, rows)
-    module = next(iter(surveyed.task.modules.values())).eval()
+    module = next(iter(surveyed.task.modules.values()))
 
     def run() -> None:
         if isinstance(inputs, Mapping):
