@@ -151,7 +151,8 @@ def test_a_config_and_its_path_are_the_same_to_run(config_file, tmp_path, monkey
         run(load_config(config_file, overrides))
     with pytest.raises(Reached):
         run(config_file, overrides=overrides)
-    assert asked[0] == asked[1]
+    # The last is what announces the plan, made anew each time.
+    assert asked[0][:-1] == asked[1][:-1]
 
 
 def test_a_search_that_fails_before_its_study_opens_leaves_the_folder_free(
