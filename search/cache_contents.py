@@ -12,6 +12,7 @@ _KINDS = {
     "statistics": "statistics of layers",
     "ranks": "ranks found for an error",
     "latency": "measured latencies",
+    "paces": "how long searches took",
     "data": "prepared data, trained networks",
 }
 """Kinds by the folder they lie in; `data` lies in the cache's folder itself."""

@@ -75,9 +75,10 @@ def search(
     console = progress()
     for remark in remarks(checked):
         console.print(f"note: {remark}", style="yellow")
-    from paredown.search.live import Display, summary
+    from paredown.search.live import Display
     from paredown.search.measured import latencies_outside
     from paredown.search.running import run
+    from paredown.search.summary import summary
 
     with Display(console, is_verbose=is_verbose()) as display:
         result = run(checked, resume=resume, watch=display)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from paredown.search.display import show, title_of
 from paredown.search.evaluation import Goal
+from paredown.search.front_rows import VOLUME_NOTE
 from paredown.search.pareto import Front, front_of, hypervolume, losses, reference_point
 from paredown.search.run_record import RunRecord
 from paredown.search.tables import front_table, plain_table
@@ -97,7 +98,8 @@ def comparison_view(found: Comparison, names: tuple[str, str]) -> Group:
             f"{found.hypervolumes[place]:.4f}",
             f"{found.dominated[place]:.0%}",
         )
-    notes = [styled(f"note: {note}", "yellow") for note in found.notes]
+    notes = [styled(VOLUME_NOTE, "dim")]
+    notes += [styled(f"note: {note}", "yellow") for note in found.notes]
     tables = [_titled(place, front) for place, front in enumerate(found.fronts)]
     return Group(head, *notes, *(part for table in tables for part in ("", table)))
 

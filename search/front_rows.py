@@ -17,6 +17,11 @@ from paredown.search.evaluation import (
 
 RATIO_NOTE = "7.23× is 7.23 times less than the uncompressed model; +0.20 is a difference to it"
 
+VOLUME_NOTE = (
+    "the hypervolume is how much of the space between a worst acceptable model and the ideal a front "
+    "dominates; more is better"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrontRow:

@@ -6,9 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -19,45 +17,36 @@ from rich.text import Text
 
 from paredown.search.display import name_of, show, title_of
 from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, reference
-from paredown.search.front_rows import against, references_of
+from paredown.search.front_rows import against
 from paredown.search.pareto import Front
-from paredown.search.tables import front_table, plain_table
+from paredown.search.phases import Phases
+from paredown.search.tables import plain_table
 from paredown.search.terminal import Terminal, styled
+from paredown.search.timetable import STATISTICS, VERIFICATION, Timetable
 
 _LAST = 5
 _PLAIN_EVERY = 10
-
-
-class Outcome(Protocol):
-    """What is shown of a finished run."""
-
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def evaluations(self) -> tuple[Evaluation, ...]: ...
-    @property
-    def front(self) -> Front: ...
+_VERIFIED_LINES = 10
 
 
 @dataclass
 class _Progress:
     """Everything the panel shows, as the search tells it.
 
-    `seen` counts evaluations since the last start: with --resume, `done` begins above zero.
+    `total` and `done` count evaluations.
     """
 
     clock: Callable[[], float]
     started_s: float
+    phases: Phases
     stage: str = "starting"
     total: int = 0
     done: int = 0
-    seen: int = 0
     failures: int = 0
     front: Front = field(default_factory=lambda: Front(()))
     hypervolume: float = 0.0
     told: list[Evaluation] = field(default_factory=list)
     last: deque[Evaluation] = field(default_factory=lambda: deque(maxlen=_LAST))
-    searching_since_s: float | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -65,11 +54,8 @@ class _Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the rest takes at the pace so far, None before there is a pace."""
-        if self.searching_since_s is None or not self.seen:
-            return None
-        pace_s = (self.clock() - self.searching_since_s) / self.seen
-        return pace_s * max(self.total - self.done, 0)
+        """Seconds until the end of all phases, None before anything is known of them."""
+        return self.phases.left_s(len(self.front.members))
 
 
 class Display:
@@ -88,7 +74,8 @@ class Display:
     ) -> None:
         self._console = console
         self._is_verbose = is_verbose
-        self._progress = _Progress(clock=clock, started_s=clock())
+        self._progress = _Progress(clock=clock, started_s=clock(), phases=Phases(clock))
+        self._progress.phases.begin(STATISTICS)
         self._live = Live(
             console=console, get_renderable=self._panel, refresh_per_second=4, transient=True
         )
@@ -111,28 +98,56 @@ class Display:
         """Seconds since the display was made."""
         return self._progress.elapsed_s
 
+    def planned(self, table: Timetable) -> None:
+        """How long the search is expected to take."""
+        self._progress.phases.plan(table)
+        self._console.print(
+            f"{clock_text(self._progress.elapsed_s)}  {table.text}", soft_wrap=True
+        )
+
     def started(self, total: int) -> None:
         """`total` evaluations are asked for, those of a resumed run included."""
-        self._progress.total = total
-        # Rescoring on a longer split is a start of its own, at a pace of its own.
-        self._progress.seen = 0
-        self._progress.searching_since_s = self._progress.clock()
+        progress = self._progress
+        progress.phases.begin_scoring(total, progress.done)
+        progress.total = total
+
+    def verifying(self, total: int) -> None:
+        """The search is over, and `total` models of its front are exported and verified now."""
+        self._progress.phases.begin(VERIFICATION, total)
+        self._say(f"exporting and verifying {total} models")
+
+    def verified(self, check: object, done: int, total: int) -> None:
+        """The `done`-th of `total` models of the front was exported and verified."""
+        progress = self._progress
+        progress.phases.advance(done)
+        progress.stage = f"verified {done}/{total}"
+        # About ten lines in a log, however large the front.
+        if done == total or done % max(1, total // _VERIFIED_LINES) == 0:
+            self._log(f"verified {done}/{total}{_left(progress)}")
+
+    def _say(self, text: str) -> None:
+        self._progress.stage = text
+        self._log(text)
+
+    def _log(self, text: str) -> None:
+        """A line where there is no panel."""
+        if self._is_verbose or not self._console.is_terminal:
+            line = f"{clock_text(self._progress.elapsed_s)}  {text}"
+            self._console.print(line, soft_wrap=True)
 
     def stage(self, text: str) -> None:
         """The search now does `text`."""
-        self._progress.stage = text
-        if self._is_verbose or not self._console.is_terminal:
-            self._console.print(f"{clock_text(self._progress.elapsed_s)}  {text}")
+        self._say(text)
 
     def notice(self, text: str) -> None:
         """Something that was converted, or is probably not meant: stays on the terminal."""
-        self._console.print(styled(f"note: {text}", "yellow"), soft_wrap=True)
+        self._console.print(f"note: {text}", style="yellow", soft_wrap=True)
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
         """`evaluation` has finished, the `done`-th of all."""
         progress = self._progress
         progress.front, progress.hypervolume, progress.done = front, hypervolume, done
-        progress.seen += 1
+        progress.phases.advance(done)
         progress.failures += evaluation.is_failed
         progress.told.append(evaluation)
         progress.last.appendleft(evaluation)
@@ -140,48 +155,18 @@ class Display:
         if self._is_verbose or (is_due and not self._console.is_terminal):
             self._console.print(plain_line(progress, evaluation), soft_wrap=True)
 
-    def verified(self, check: object, done: int, total: int) -> None:
-        """The `done`-th of `total` models of the front was exported and verified."""
-        self._progress.stage = f"verified {done}/{total}"
-        if not self._console.is_terminal and (done % _PLAIN_EVERY == 0 or done == total):
-            self._console.print(f"{clock_text(self._progress.elapsed_s)}  verified {done}/{total}")
-
-    def finished(self, result: Outcome) -> None:
+    def finished(self, result: object) -> None:
         """The search is over; the panel goes, the caller prints the summary."""
         self._live.stop()
 
     def _panel(self) -> RenderableType:
         progress = self._progress
-        parts: list[RenderableType] = [_bar(progress)]
+        parts: list[RenderableType] = [_phase_bars(progress), _standing(progress)]
         if progress.front.members:
             parts += ["", _best(progress)]
         if progress.last:
             parts += ["", _last_table(progress)]
         return Panel(Group(*parts), title="paredown", title_align="left", border_style="dim")
-
-
-def summary(result: Outcome, duration_s: float) -> Group:
-    """What a finished search prints: the front, how it compares, and what to type next."""
-    front = result.front
-    references = references_of(result.evaluations, front.rung)
-    failed = sum(evaluation.is_failed for evaluation in result.evaluations)
-    head = Text.assemble(
-        (f"{len(front.members)} models on the front", "bold"),
-        f" of {len(result.evaluations)} evaluations in {clock_text(duration_s)}",
-        ", " if failed else "",
-        (f"{failed} failed" if failed else "", "red"),
-    )
-    folder = _short(result.folder)
-    aim = front.goals[0]
-    pick = f"{aim.direction[:3]} {aim.metric}"
-    following = plain_table("", "")
-    following.show_header = False
-    following.columns[1].justify = "left"
-    following.add_row(styled("report", "bold"), f"{folder}/report.html")
-    following.add_row(styled("browse", "bold"), f"paredown ui {folder}")
-    if front.members:
-        following.add_row(styled("take one", "bold"), f'paredown export {folder} --pick "{pick}"')
-    return Group(head, "", front_table(front.members, front.goals, references), "", following)
 
 
 def clock_text(seconds: float) -> str:
@@ -199,30 +184,47 @@ def plain_line(progress: _Progress, evaluation: Evaluation) -> str:
     """One line for a log: where the search stands, or which evaluation failed and why."""
     if evaluation.is_failed:
         return f"{clock_text(progress.elapsed_s)}  {evaluation.key} failed: {_reason(evaluation)}"
-    left = "" if progress.left_s is None else f", {clock_text(progress.left_s)} left"
     best = [
         f"{title_of(goal.metric)} {show(goal.metric, member.metrics[goal.metric])}"
         for goal, member in _best_members(progress.front)
     ]
+    done = f"{progress.done}/{progress.total} evaluations{_left(progress)}"
     return (
-        f"{clock_text(progress.elapsed_s)}  {progress.done}/{progress.total} evaluations{left}; "
+        f"{clock_text(progress.elapsed_s)}  {done}; "
         f"front {len(progress.front.members)}, hypervolume {progress.hypervolume:.4f}; "
         f"best {', '.join(best) or 'none yet'}"
     )
 
 
-def _bar(progress: _Progress) -> Table:
+def _left(progress: _Progress) -> str:
+    return "" if progress.left_s is None else f", {clock_text(progress.left_s)} left"
+
+
+def _phase_bars(progress: _Progress) -> Table:
+    """A bar for each phase, those to come included."""
+    now_s = progress.clock()
+    grid = Table.grid(padding=(0, 2))
+    for name, phase in progress.phases.shown.items():
+        count = f"{phase.done}/{phase.total}" if phase.total else ""
+        begun_s, left_s = phase.begun_s, phase.left_s(now_s)
+        time_text = ""
+        if begun_s is not None:
+            time_text = clock_text((phase.ended_s or now_s) - begun_s)
+        elif left_s is not None:
+            time_text = f"about {clock_text(left_s)}"
+        bar = ProgressBar(total=1.0, completed=phase.share(now_s), width=28)
+        grid.add_row(name, bar, styled(count, "bold"), time_text)
+    return grid
+
+
+def _standing(progress: _Progress) -> Table:
     left = "–" if progress.left_s is None else clock_text(progress.left_s)
     failures = progress.failures and styled(f"{progress.failures} failed", "red")
     grid = Table.grid(padding=(0, 2))
     grid.add_row(
-        ProgressBar(total=max(progress.total, 1), completed=progress.done, width=28),
-        Text.assemble((f"{progress.done}", "bold"), f"/{progress.total}"),
-        f"{clock_text(progress.elapsed_s)} passed",
-        f"{left} left",
-    )
-    grid.add_row(
         styled(progress.stage, "cyan"),
+        f"{clock_text(progress.elapsed_s)} passed",
+        styled(f"{left} left", "bold"),
         failures or "none failed",
         Text.assemble("front ", (f"{len(progress.front.members)}", "bold")),
         Text.assemble("hypervolume ", (f"{progress.hypervolume:.4f}", "bold")),
@@ -279,9 +281,3 @@ def _best_members(front: Front) -> list[tuple[Goal, Evaluation]]:
 def _reason(evaluation: Evaluation) -> str:
     lines = (evaluation.error or "").strip().splitlines()
     return lines[-1] if lines else "no reason given"
-
-
-def _short(folder: Path) -> str:
-    """`folder` from the current one where it lies below."""
-    here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from paredown.search.display import Outline, describe, name_of, summarize
 from paredown.search.evaluation import Evaluation
-from paredown.search.front_rows import RATIO_NOTE, FrontRow, front_rows, references_of
+from paredown.search.front_rows import (
+    RATIO_NOTE,
+    VOLUME_NOTE,
+    FrontRow,
+    front_rows,
+    references_of,
+)
 from paredown.search.pareto import Front
 from paredown.spaces.foreign_text import as_code, as_code_block, as_markdown
 
@@ -86,6 +92,7 @@ def parent_note(
     legend = (
         f"{RATIO_NOTE}. The first {len(references)} rows are references; " if references else ""
     )
+    legend += f"{VOLUME_NOTE}. "
     tail = [
         "",
         f"{legend}`report.html` among the artifacts explains everything.",

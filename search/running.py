@@ -35,31 +35,24 @@ from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore
 from paredown.search.store_uri import check_store
 from paredown.search.survey import survey
+from paredown.search.timed import Heard, Timed
+from paredown.search.timetable import Timetable, keep_pace, timetable
 from paredown.search.unmet import doubtful_bounds
 from paredown.search.workbench import Workbench, equip
 from paredown.spaces.files.whole_file import write_text_whole
 
 
-class Watcher(Protocol):
+class Watcher(Heard, Protocol):
     """Is told how a search goes; `paredown.search.live.Display` shows it on a terminal."""
-
-    def started(self, total: int) -> None: ...
-
-    def stage(self, text: str) -> None: ...
-
-    def notice(self, text: str) -> None: ...
-
-    def told(
-        self, evaluation: Evaluation, front: Front, hypervolume: float, done: int
-    ) -> None: ...
-
-    def verified(self, check: BundleCheck, done: int, total: int) -> None: ...
 
     def finished(self, result: RunResult) -> None: ...
 
 
 class Silent:
     """A watcher that shows nothing."""
+
+    def planned(self, table: Timetable) -> None:
+        return None
 
     def started(self, total: int) -> None:
         return None
@@ -71,6 +64,9 @@ class Silent:
         return None
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
+        return None
+
+    def verifying(self, total: int) -> None:
         return None
 
     def verified(self, check: BundleCheck, done: int, total: int) -> None:
@@ -136,7 +132,9 @@ def _carry_out(
         check_cluster(config.search)
     torch.set_num_threads(config.search.threads_per_worker)
     started_s = time.monotonic()
-    workbench, own = _prepared(config, folder, watch)
+    timed = Timed(watch)
+    done = len(read_run(folder).evaluations) if resume and (folder / JOURNAL).exists() else 0
+    workbench, own = _prepared(config, folder, timed, done)
     rows = _first_rows(workbench)
     # Relative bounds need it before the search starts.
     base = workbench.evaluate_uncompressed(rows)
@@ -144,15 +142,17 @@ def _carry_out(
     tried = rows or len(task.splits.search)
     check_metric(task, base.metrics[task.metric.name], own.metric, tried)
     goals = absolute_goals(config.goals, base.metrics)
-    ledger = Ledger.open(workbench, goals, folder, watch, resume=resume, lock=lock)
+    ledger = Ledger.open(workbench, goals, folder, timed, resume=resume, lock=lock)
     # Only now: a refused resumption leaves the earlier config as it was.
     write_text_whole(folder / CONFIG, dump_config(config))
     if workbench.ranks.to_json():
         write_ranks(folder / RANKS, workbench.ranks)
-    sitting = _Sitting(workbench, ledger, folder, watch, started_s)
+    sitting = _Sitting(workbench, ledger, folder, timed, started_s)
     try:
         ledger.start(base)
         stopped = sitting.carry_out(base, rows)
+        if stopped is None and (pace := timed.pace) is not None:
+            keep_pace(config, pace)
         sitting.write(stopped)
         ledger.close("KILLED" if stopped == INTERRUPTED else "FINISHED")
     except BaseException as error:
@@ -170,7 +170,7 @@ def _carry_out(
     return result
 
 
-def _prepared(config: Config, folder: Path, watch: Watcher) -> tuple[Workbench, Score]:
+def _prepared(config: Config, folder: Path, watch: Timed, done: int) -> tuple[Workbench, Score]:
     """The workbench, once all that can be refused cheaply has been looked at, and the module's score."""
     watch.stage("reading the model")
     surveyed = survey(config, folder / RANKS)
@@ -182,6 +182,7 @@ def _prepared(config: Config, folder: Path, watch: Watcher) -> tuple[Workbench, 
     own = rehearse(config, task)
     for doubt in doubtful_bounds(config, task.metric.name, own):
         watch.notice(doubt)
+    watch.planned(timetable(surveyed, done))
     watch.stage("collecting statistics, timing sample networks")
     workbench = equip(surveyed, folder / LATENCY)
     refuse_too_slow(workbench)
@@ -196,7 +197,7 @@ class _Sitting:
         workbench: Workbench,
         ledger: Ledger,
         folder: Path,
-        watch: Watcher,
+        watch: Heard,
         started_s: float,
     ) -> None:
         self.checks: list[BundleCheck] = []
@@ -227,7 +228,7 @@ class _Sitting:
             # Before the export: whatever befalls that, the search has its report.
             self._write_pages(stopped, ())
             total = len(ledger.front.members)
-            watch.stage(f"exporting and verifying {total} models")
+            watch.verifying(total)
             for done, check in enumerate(export_front(workbench, ledger, self._folder), 1):
                 self.checks.append(check)
                 watch.verified(check, done, total)

@@ -1,6 +1,7 @@
 """A search in MLflow: one run for the search, one below it for each evaluation.
 
-One background thread does all the writing, so the search never waits for a database or a server.
+One background thread does all the writing, so the search never waits for a database or a server. What
+it needs is imported before it starts: a thread that imports leaves modules half there for all others.
 MLflow being away never stops a search: the thread tries again until the end; what could not be
 written then is told in `problems`, and the study's journal has it all.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from paredown.search.display import Outline
 from paredown.search.evaluation import Evaluation
+from paredown.search.mlflow_imports import load_all
 from paredown.search.mlflow_models import LoggedBundle
 from paredown.search.mlflow_store import default_uri, load_mlflow
 from paredown.search.mlflow_writer import MlflowWriter, Status, TrackingPlace
@@ -53,6 +55,7 @@ class Tracker:
         self._trouble: str | None = None
         self._submitted = 0
         self._written = 0
+        load_all()
         self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
         self._submit("the search's run", self._writer.open)
         self._thread.start()

@@ -121,7 +121,9 @@ class Workbench:
 
 
 def prepare(
-    config: Config, latency_file: Path | None = None, ranks_file: Path | None = None
+    config: Config,
+    latency_file: Path | None = None,
+    ranks_file: Path | None = None,
 ) -> Workbench:
     """The workbench of a config: survey, calibration statistics, latency model.
 

@@ -18,6 +18,7 @@ from paredown.search.report import BundleCheck
 from paredown.search.running import RunResult, run
 from paredown.search.schema import SearchSection
 from paredown.search.scoring import Evaluator
+from paredown.search.timetable import Timetable
 
 CONFIG = """\
 name: toy
@@ -40,8 +41,18 @@ class Recorder:
         self.notices: list[str] = []
         self.counts: list[int] = []
         self.results: list[RunResult] = []
-        self.verified_counts: list[tuple[int, int]] = []
         self.total = 0
+        self.tables: list[Timetable] = []
+        self.verifications: list[tuple[int, int]] = []
+
+    def planned(self, table: Timetable) -> None:
+        self.tables.append(table)
+
+    def verifying(self, total: int) -> None:
+        self.verifications.append((0, total))
+
+    def verified(self, check: BundleCheck, done: int, total: int) -> None:
+        self.verifications.append((done, total))
 
     def started(self, total: int) -> None:
         self.total = total
@@ -54,9 +65,6 @@ class Recorder:
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
         self.counts.append(done)
-
-    def verified(self, check: BundleCheck, done: int, total: int) -> None:
-        self.verified_counts.append((done, total))
 
     def finished(self, result: RunResult) -> None:
         self.results.append(result)
@@ -120,7 +128,8 @@ def copied(finished: tuple[RunResult, Recorder], tmp_path: Path) -> Path:
 def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches end before models and pages are written, which is seen in `finished` and takes longer."""
     monkeypatch.setattr(running, "export_front", lambda *_: ())
-    monkeypatch.setattr(running, "write_pages", lambda *_: [])
+    monkeypatch.setattr(running, "write_pages", lambda *_: None)
+    monkeypatch.setattr(running, "tracked_pages", lambda _: {})
 
 
 @pytest.fixture

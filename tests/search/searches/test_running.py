@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from paredown.search import running
 from paredown.search.config import load_config
@@ -33,6 +34,28 @@ def test_a_run_leaves_its_folder_with_every_record(finished):
     ]
     assert [e.number for e in result.evaluations] == list(range(TOTAL))
     assert len({e.key for e in result.evaluations}) == TOTAL
+
+
+def test_pages_share_a_library_and_mlflows_page_has_its_own(finished):
+    folder = finished[0].folder
+    library = get_plotlyjs()
+    assert (folder / "plotly.min.js").read_text() == library
+    pages = sorted(folder.glob("*.html"))
+    assert len(pages) == 5
+    for page in pages:
+        assert 'src="plotly.min.js"' in page.read_text()
+        assert page.stat().st_size < 10**6
+    for name in ("report.html", "front.html"):
+        (tracked,) = (folder / "mlartifacts").rglob(name)
+        assert tracked.read_text().count(library) == 1
+
+
+def test_a_search_says_how_long_it_takes_and_counts_what_it_verifies(finished):
+    result, recorder = finished
+    (table,) = recorder.tables
+    assert table.expected_s["search"] > 0
+    total = len(result.front.members)
+    assert recorder.verifications == [(done, total) for done in range(total + 1)]
 
 
 def test_the_front_is_the_non_dominated_part_and_the_journal_tells_the_same(finished):
@@ -152,7 +175,8 @@ def test_a_config_and_its_path_are_the_same_to_run(config_file, tmp_path, monkey
         run(load_config(config_file, overrides))
     with pytest.raises(Reached):
         run(config_file, overrides=overrides)
-    assert asked[0] == asked[1]
+    # The last is what announces the plan, made anew each time.
+    assert asked[0][:-1] == asked[1][:-1]
 
 
 def test_a_search_that_fails_before_its_study_opens_leaves_the_folder_free(

@@ -103,7 +103,9 @@ def test_the_served_page_takes_a_search_and_ends_whole_on_a_signal(
     # A shell that runs the tests in the background has Ctrl-C ignored, and children inherit that.
     # The command turns SIGTERM into an interrupt.
     script = "import signal, sys; "
-    script += "[signal.signal(n, signal.default_int_handler) for n in (signal.SIGINT, signal.SIGTERM)]; "
+    script += (
+        "[signal.signal(n, signal.default_int_handler) for n in (signal.SIGINT, signal.SIGTERM)]; "
+    )
     script += "from paredown.search.mlflow_page import serve; "
     script += "sys.exit(serve(sys.argv[1], int(sys.argv[2]), str, print))"
     command = [sys.executable, "-uc", script, default_uri(run_folder), str(port)]
