@@ -83,8 +83,7 @@ def test_every_point_of_the_front_is_exported_and_verified(finished):
 
 
 def test_what_was_measured_is_on_the_cards_in_the_front_and_in_mlflow(finished):
-    result, recorder = finished
-    total = len(result.front.members)
+    result, _ = finished
     written = {m["key"]: m for m in json.loads((result.folder / "front.json").read_text())}
     client = connect(default_uri(result.folder))
     experiments = [each.experiment_id for each in client.search_experiments()]
