@@ -19,7 +19,7 @@ from paredown.search.measured_front import measured_front
 from paredown.search.pages import whole_page, write_page
 from paredown.search.pictures import decision_png, front_png, progress_png
 from paredown.search.report import BundleCheck, RunSummary, report_page, write_report
-from paredown.search.run_record import BUNDLES, bundle_places
+from paredown.search.run_record import BUNDLES, CONFIG, bundle_places
 from paredown.search.sections import (
     decisions_section,
     front_section,
@@ -27,6 +27,7 @@ from paredown.search.sections import (
     progress_section,
 )
 from paredown.search.style import Picture
+from paredown.search.tracking import Tracker
 from paredown.search.verification import Verification, check_of
 from paredown.search.verifying import broken, verify_each
 from paredown.search.workbench import Workbench
@@ -131,13 +132,14 @@ def write_pages(
     return summary
 
 
-def tracked_pages(summary: RunSummary) -> dict[str, str]:
-    """Pages for MLflow by their names: each needs nothing else, and links to nothing."""
+def log_pages(
+    tracker: Tracker, folder: Path, summary: RunSummary, pictures: Sequence[Path]
+) -> None:
+    """Gives MLflow the written files, and pages that need nothing else and link to nothing."""
     picture = summary.picture
-    return {
-        "report.html": report_page(summary),
-        "front.html": whole_page(picture.title, front_section(picture, {})),
-    }
+    tracker.log_files([*pictures, folder / "front.json", folder / CONFIG])
+    tracker.log_text("report.html", report_page(summary))
+    tracker.log_text("front.html", whole_page(picture.title, front_section(picture, {})))
 
 
 def _picture(workbench: Workbench, ledger: Ledger, checks: Sequence[BundleCheck]) -> Picture:

@@ -20,7 +20,7 @@ from paredown.search.bounds import (
 from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
 from paredown.search.evaluation import Evaluation, Score
-from paredown.search.finish import export_front, tracked_pages, write_figures, write_pages
+from paredown.search.finish import export_front, log_pages, write_figures, write_pages
 from paredown.search.found_ranks import write_ranks
 from paredown.search.holding import check_metric
 from paredown.search.journal import JournalError, hold
@@ -244,9 +244,7 @@ class _Sitting:
         tracker.drain()
         summary = self._write_pages(stopped, tracker.problems)
         pictures = write_figures(self._workbench, self._ledger, self._folder, self.checks)
-        tracker.log_files([*pictures, self._folder / "front.json", self._folder / CONFIG])
-        for name, page in tracked_pages(summary).items():
-            tracker.log_text(name, page)
+        log_pages(tracker, self._folder, summary, pictures)
 
     def _write_pages(self, stopped: str | None, problems: tuple[str, ...]) -> RunSummary:
         # A resumed run that is interrupted again keeps the front it had: `paredown front` shows it.

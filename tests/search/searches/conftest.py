@@ -129,7 +129,7 @@ def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches end before models and pages are written, which is seen in `finished` and takes longer."""
     monkeypatch.setattr(running, "export_front", lambda *_: ())
     monkeypatch.setattr(running, "write_pages", lambda *_: None)
-    monkeypatch.setattr(running, "tracked_pages", lambda _: {})
+    monkeypatch.setattr(running, "log_pages", lambda *_: None)
 
 
 @pytest.fixture

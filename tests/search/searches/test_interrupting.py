@@ -57,7 +57,8 @@ def test_an_interrupted_resumption_shows_the_front_the_journal_has(search, tmp_p
     place = "search.rung_images=100"
     with monkeypatch.context() as unwritten:
         unwritten.setattr(running, "export_front", lambda *_: ())
-        unwritten.setattr(running, "write_pages", lambda *_: [])
+        unwritten.setattr(running, "write_pages", lambda *_: None)
+        unwritten.setattr(running, "log_pages", lambda *_: None)
         whole = search(tmp_path, place)
     assert whole.front.rung == 1
     monkeypatch.setattr(running, "explore", interrupt)

@@ -248,7 +248,7 @@ def test_latencies_and_ranks_left_by_a_search_that_never_began_are_not_trusted(
     (tmp_path / "toy" / "latency.json").write_text('{"kind": "calibr')
     (tmp_path / "toy" / "ranks.json").write_text("[")
 
-    def seen(config, latency_file, ranks_file):
+    def seen(config, latency_file, ranks_file, announce):
         assert not latency_file.exists()
         assert not ranks_file.exists()
         raise ValueError("far enough")
