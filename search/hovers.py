@@ -32,7 +32,7 @@ def _hover(
 ) -> str:
     lines = [f"<b>{as_html(name_of(evaluation))}</b>  evaluation {evaluation.number}"]
     if evaluation.label:
-        lines.append(evaluation.key)
+        lines.append(as_html(evaluation.key))
     for goal in picture.goals:
         text = show(goal.metric, evaluation.metrics[goal.metric], units[goal.metric])
         comparison = "" if evaluation is base else against(goal, evaluation, base)

@@ -203,7 +203,7 @@ def progress_figure(picture: Picture) -> go.Figure:
             marker={"symbol": "x", "size": 9, "color": style.FAILED},
             name="failed",
             cliponaxis=False,
-            hovertext=[f"{e.key}<br>{as_html((e.error or '')[:120])}" for e in failed],
+            hovertext=[f"{as_html(e.key)}<br>{as_html((e.error or '')[:120])}" for e in failed],
             hoverinfo="text",
         )
     dress(figure, height=360)

@@ -17,7 +17,11 @@ _INVISIBLE = re.compile(
 )
 # As ${NAME} it is no password yet.
 _PASSWORD = re.compile(r"(\w://[^\s/:@]*:)(?!\$\{\w+\}@)[^\s/@]+(?=@)")
-_PUNCTUATION = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:@$])")
+# What acts anywhere in a line of Markdown: not an underscore in a word, nor a colon before a space.
+_PUNCTUATION = re.compile(
+    r"[\\`*{}\[\]!|~@$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=[\w/])|(?<=www)\.", re.IGNORECASE
+)
+_AT_THE_START = re.compile(r"^(\d*)([#+\-.)])(?=\s|$|[#\-])")
 
 
 def shown(text: str) -> str:
@@ -57,7 +61,8 @@ def as_markdown(text: str) -> str:
     'a\\|b &lt;i&gt; \\_\\_c\\_\\_'
     """
     line = " ".join(shown(text).split())
-    return html.escape(_PUNCTUATION.sub(r"\\\1", line), quote=False)
+    line = _AT_THE_START.sub(r"\1\\\2", _PUNCTUATION.sub(r"\\\g<0>", line))
+    return html.escape(line, quote=False)
 
 
 def as_code(text: str) -> str:

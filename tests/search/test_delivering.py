@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from paredown.search import delivering
 from paredown.search.config import Config, dump_config
@@ -17,6 +16,7 @@ from paredown.search.evaluation import Evaluation
 from paredown.search.exporting import BUNDLE_FILES, export
 from paredown.search.pareto import Front
 from paredown.search.run_record import CONFIG, RunRecord
+from paredown.search.terminal import Terminal
 from paredown.search.workbench import Workbench
 from paredown.spaces.candidate import Candidate, LayerChoice
 
@@ -71,7 +71,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def give(record: RunRecord, out: Path, *numbers: int) -> None:
     chosen = [record.evaluations[number] for number in numbers]
-    deliver(record, chosen, out, Console(quiet=True))
+    deliver(record, chosen, out, Terminal(quiet=True))
 
 
 def test_a_bundle_of_the_search_is_taken_over_with_the_uncompressed_one(

@@ -126,7 +126,7 @@ def test_a_search_that_asks_for_too_much_is_refused_before_its_model_is_read(
     def loaded(*_):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(running, "prepare", loaded)
+    monkeypatch.setattr(running, "survey", loaded)
     path = tmp_path / "digits.yaml"
     path.write_text(CONFIG)
     asked = [f"output.folder={tmp_path}", f"search.ray_address={address}"]

@@ -13,7 +13,7 @@ from paredown.search.display import Outline
 from paredown.search.mlflow_text import child_note, parent_note
 from paredown.search.pareto import Front, front_of
 from paredown.search.pictures import decision_png
-from paredown.search.plots import front_figure, progress_figure
+from paredown.search.plots import front_panels, progress_figure
 from paredown.search.report import RunSummary, write_report
 from paredown.search.style import Picture
 from paredown.spaces.candidate import Candidate, LayerChoice
@@ -90,18 +90,22 @@ def test_pages_hold_foreign_text_as_text(hostile, tmp_path):
     summary = RunSummary(
         model=TAGS, device=TAGS, picture=hostile, duration_s=1.0, notes=(TAGS + STEERING,)
     )
-    text = write_report(tmp_path, summary).read_text()
+    text = write_report(tmp_path, summary, {}).read_text()
     assert "<script>alert" not in text
     assert "<b>x</b>" not in text
     assert "\x1b" not in text
     assert html.escape(TAGS) in text
 
 
-@pytest.mark.parametrize("figure", [front_figure, decision_figure, progress_figure])
+@pytest.mark.parametrize(
+    "figure",
+    [lambda picture: front_panels(picture)[0], decision_figure, progress_figure],
+    ids=["front", "decisions", "progress"],
+)
 def test_labels_of_figures_hold_foreign_text_as_text(hostile, figure):
     # Plotly reads <b>, <a href> and others in titles, ticks and hover texts alike.
     texts = list(_texts(json.loads(figure(hostile).to_json())))
-    ours = re.compile(r"</?b>|<br>|<extra></extra>")
+    ours = re.compile(r"</?b>|</?i>|<br>|<extra></extra>")
     assert any(html.escape(TAGS) in text for text in texts)
     assert [t for t in texts if "<" in ours.sub("", t) or "<b>x" in t or "\x1b" in t] == []
 
@@ -144,6 +148,6 @@ def test_descriptions_in_mlflow_hold_foreign_text_as_text(hostile, goals):
 def test_keys_and_values_of_a_card_keep_to_their_cells():
     rows = _figures({"a|b": "x\n# head", TAGS: {"`": 1.5}}).split("\n")[2:]
     assert rows == [
-        "| a\\|b | x \\# head |",
-        "| &lt;script&gt;alert\\(1\\)&lt;/script&gt;&lt;b&gt;x&lt;/b&gt;\\.\\` | 1.5 |",
+        "| a\\|b | x # head |",
+        "| &lt;script&gt;alert(1)&lt;/script&gt;&lt;b&gt;x&lt;/b&gt;.\\` | 1.5 |",
     ]

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from paredown.search.bundle_rules import Findings
-from paredown.search.metrics import Tally, metric_named, whole_split_metric
+from paredown.search.metrics import Tally, metric_named
 from paredown.search.output_rules import (
     OutputGap,
     check_agreement,
     check_metric,
     noise_effect,
 )
+from paredown.search.user_metrics import whole_split_metric
 
 
 def fresh() -> Findings:

@@ -15,6 +15,7 @@ from click.testing import Result
 from onnx import numpy_helper
 
 from paredown.search.exporting import digest_of
+from paredown.spaces.files.sealed import write_sealed
 
 Plant = Callable[[Path, dict[str, Path]], None]
 
@@ -43,7 +44,7 @@ def edit_onnx(folder: Path, edit: Callable[[onnx.ModelProto], None]) -> None:
     card = json.loads((folder / "card.json").read_text())
     card["files"]["model.onnx"] = digest_of(path)
     card["predicted"]["onnx_bytes"] = path.stat().st_size
-    (folder / "card.json").write_text(json.dumps(card))
+    write_sealed(folder / "card.json", card)
 
 
 def _tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:

@@ -9,9 +9,10 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from paredown.search.live import Display, summary
+from paredown.search.live import Display
 from paredown.search.pareto import front_of
 from paredown.search.running import RunResult
+from paredown.search.summary import summary
 from paredown.search.terminal import Terminal, plain_text, styled
 
 SEARCH = Path(__file__).resolve().parents[2] / "search"

@@ -16,6 +16,7 @@ from paredown.search.journal import JournalError, read_journal
 from paredown.search.run_record import read_run
 from paredown.search.running import run
 from paredown.search.scoring import Evaluator
+from paredown.spaces.files.sealed import read_sealed
 
 TOTAL = 9
 
@@ -189,7 +190,8 @@ def test_a_resumed_search_keeps_the_ranks_it_began_with(search, tmp_path, monkey
     assert any(choice.written_fraction is not None for choice in low)
     file = begun.folder / "ranks.json"
     before = file.read_text()
-    assert {entry["error"] for entry in json.loads(before)} == {0.02, 0.05, 0.2}
+    kept = read_sealed(file)["ranks"]
+    assert {entry["error"] for entry in kept} == {0.02, 0.05, 0.2}
 
     def never(*_):
         raise AssertionError("the ranks are known")
@@ -216,7 +218,7 @@ def test_what_a_killed_search_had_begun_to_write_is_removed(config_file, tmp_pat
         assert [path.name for path in (tmp_path / "toy" / "bundles").iterdir()] == ["my-notes"]
         raise ValueError("far enough")
 
-    monkeypatch.setattr(running, "prepare", seen)
+    monkeypatch.setattr(running, "survey", seen)
     with pytest.raises(ValueError, match="far enough"):
         run(config_file, overrides=[f"output.folder={tmp_path}"])
 
@@ -235,7 +237,7 @@ def test_a_search_in_a_folder_where_another_begins_touches_nothing(
         assert latency.read_text() == "{}"
         raise ValueError("far enough")
 
-    monkeypatch.setattr(running, "prepare", second_begins)
+    monkeypatch.setattr(running, "survey", second_begins)
     for _ in range(2):  # what failed holds nothing
         with pytest.raises(ValueError, match="far enough"):
             run(config_file, overrides=place)
@@ -248,11 +250,11 @@ def test_latencies_and_ranks_left_by_a_search_that_never_began_are_not_trusted(
     (tmp_path / "toy" / "latency.json").write_text('{"kind": "calibr')
     (tmp_path / "toy" / "ranks.json").write_text("[")
 
-    def seen(config, latency_file, ranks_file, announce):
-        assert not latency_file.exists()
+    def seen(config, ranks_file):
+        assert not ranks_file.with_name("latency.json").exists()
         assert not ranks_file.exists()
         raise ValueError("far enough")
 
-    monkeypatch.setattr(running, "prepare", seen)
+    monkeypatch.setattr(running, "survey", seen)
     with pytest.raises(ValueError, match="far enough"):
         run(config_file, overrides=[f"output.folder={tmp_path}"])

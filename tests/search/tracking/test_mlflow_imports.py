@@ -31,6 +31,7 @@ SCRIPT = textwrap.dedent("""
     from paredown.search import tracking
     from paredown.search.display import Outline
     from paredown.search.evaluation import Evaluation, Goal
+    from paredown.search.mlflow_models import LoggedBundle
     from paredown.search.mlflow_writer import TrackingPlace
     from paredown.search.pareto import front_of
     from paredown.search.plots import front_panels, parallel_figure, progress_figure
@@ -61,7 +62,8 @@ SCRIPT = textwrap.dedent("""
     for evaluation in evaluations:
         tracker.record(evaluation, front, 0.1)
     tracker.log_text("report.html", "<p>")
-    tracker.log_bundle(evaluations[0].key, Path(sys.argv[4]))
+    bundle = Path(sys.argv[4])
+    tracker.log_bundle(LoggedBundle(key=evaluations[0].key, folder=bundle, holds=True))
     trouble = None
     try:
         until = time.monotonic() + 60
