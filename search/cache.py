@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,12 +17,34 @@ from paredown.spaces.files.sealed import DamagedFile
 _log = logging.getLogger(__name__)
 
 
+class CacheError(ValueError):
+    """The cache's folder cannot be used."""
+
+
 def cache_folder() -> Path:
     """PAREDOWN_CACHE, else XDG_CACHE_HOME/paredown, else ~/.cache/paredown."""
     if "PAREDOWN_CACHE" in os.environ:
         return Path(os.environ["PAREDOWN_CACHE"])
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "paredown"
+
+
+def check_cache() -> None:
+    """Tries the cache's folder before a search relies on it.
+
+    Raises:
+        CacheError: It cannot be made or written.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CacheError(
+            f"the cache must be a folder that can be written, got {folder}: {error.strerror}; name "
+            "another with the environment variable PAREDOWN_CACHE"
+        ) from error
 
 
 def cached_file(name: str, make: Callable[[], Mapping[str, Tensor]]) -> Path:

@@ -17,6 +17,7 @@ from paredown.search.bounds import (
     refuse_too_slow,
     refuse_unreachable,
 )
+from paredown.search.cache import check_cache
 from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
 from paredown.search.evaluation import Evaluation, Score
@@ -128,6 +129,7 @@ def _carry_out(
 ) -> RunResult:
     """The search in `folder`, whose journal `lock` holds."""
     check_store(config)
+    check_cache()
     if config.search.engine == "ray":
         check_cluster(config.search)
     torch.set_num_threads(config.search.threads_per_worker)

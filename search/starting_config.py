@@ -126,7 +126,7 @@ def _defaults(section: type[BaseModel]) -> Iterator[str]:
         yield from _comment(known.description or "", "  ")
         if known.is_required():
             continue
-        yield f"#   {name}: {_yaml(known.get_default(call_default_factory=True))}"
+        yield f"#   {known.alias or name}: {_yaml(known.get_default(call_default_factory=True))}"
 
 
 def _comment(text: str, indent: str) -> list[str]:

@@ -201,9 +201,13 @@ def test_commands_on_a_page_are_commands(page: str, line: str) -> None:
         words = words[: words.index(mark)] if mark in words else words
     # As tables write them: [what may be left out].
     words = [word for word in (each.strip("[]") for each in words) if word]
-    commands = typer.main.get_command(app).commands
+    root = typer.main.get_command(app)
+    commands = root.commands
     name, *arguments = words[1:]
     if name == "COMMAND":
+        return
+    if name.startswith("-"):
+        assert name in {option for parameter in root.params for option in parameter.opts}
         return
     assert name in commands, f"{page}: there is no command {name!r}"
     options = {option for parameter in commands[name].params for option in parameter.opts}

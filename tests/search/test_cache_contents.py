@@ -25,6 +25,7 @@ def test_files_are_counted_by_kind(tmp_path: Path) -> None:
         "statistics": (0, 0),
         "ranks": (0, 0),
         "latency": (0, 0),
+        "paces": (0, 0),
         "data": (1, 11),
     }
 

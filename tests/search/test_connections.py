@@ -101,7 +101,7 @@ def strangers(log):
 def test_a_stranger_would_be_seen(tmp_path):
     # 192.0.2.1 is nobody's (RFC 5737), and connecting a UDP socket sends nothing.
     code = "import socket; s = socket.socket(2, 2); s.connect(('127.0.0.1', 9)); "
-    code += "s.connect(('192.0.2.1', 9))"
+    code += "s.connect_ex(('192.0.2.1', 9))"
     log = tmp_path / "calls.log"
     subprocess.run([*_watch(log), sys.executable, "-c", code], check=True)
     (seen,) = strangers(log)

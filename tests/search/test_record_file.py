@@ -82,7 +82,7 @@ def test_without_its_line_the_other_evaluations_go_on(
     path: Path, goals: tuple[Goal, ...], make_evaluations: MakeEvaluations
 ) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:4] + lines[5:]))
+    path.write_bytes(b"".join(lines[:5] + lines[6:]))
     journal = Journal.open(path, goals, resume=True)
     journal.append(make_evaluations(6)[5], {}, {})
     journal.close()
@@ -114,7 +114,7 @@ def test_an_old_journal_that_cannot_be_read_names_the_line_too(path: Path) -> No
         _read(path)  # anything but a JournalError fails here
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines).replace(b'"candidate"', b'"candidatf"'))
-    with pytest.raises(JournalError, match=r"line 3 .*candidat"):
+    with pytest.raises(JournalError, match=r"line 4 .*candidat"):
         read_journal(path)
 
 

@@ -249,9 +249,3 @@ def test_an_operator_without_lowering_is_named_before_anything_is_written(
     assert unsupported_operators(model.blueprint.graph) == ("aten.hardswish.default",)
     with pytest.raises(ExportError, match=r"aten\.hardswish\.default"):
         lower(model)
-
-
-def test_arguments_without_lowering_are_named(identity) -> None:
-    turned = Of(lambda m, x: F.interpolate(x, scale_factor=0.4, mode="nearest-exact"))
-    with pytest.raises(ExportError, match="nearest-exact|nearest_exact"):
-        lower(identity(turned, image()))

@@ -41,13 +41,16 @@ def merges(levels: int) -> str:
     return "\n".join(lines)
 
 
+# What YAML takes for line breaks is folded where it is written as it is.
+TEXT = st.text(st.characters(exclude_characters="\x85\u2028\u2029"))
+
 plain = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=20,
 )
 
