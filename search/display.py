@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paredown.search.evaluation import Evaluation
-from paredown.spaces.candidate import IDENTITY_CHOICE, Candidate
+from paredown.spaces.candidate import IDENTITY_CHOICE, Candidate, SegmentChoice
 from paredown.spaces.model_map import ModelMap
-from paredown.spaces.space import Space
+from paredown.spaces.space import Knob, Space
 
 _Ladder = tuple[tuple[float, str], ...]
 _BYTES: _Ladder = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
@@ -258,3 +258,19 @@ def _forms(candidate: Candidate, outline: Outline) -> str:
 def name_of(evaluation: Evaluation) -> str:
     """The label of a reference, the key of any other."""
     return evaluation.label or evaluation.key
+
+
+def value_text(knob: Knob, value: object) -> str:
+    """One value of a knob's domain as people read it."""
+    if isinstance(value, SegmentChoice):
+        ranges = " dynamic" if value.ranges == "dynamic" else ""
+        return f"{value.activation_bits} bit{ranges} {value.container}"
+    if knob.kind == "sparsity" and isinstance(value, tuple):
+        share, pattern = value
+        return "none" if not share else f"{share:.0%} {pattern}"
+    if knob.kind == "rank_fraction" and isinstance(value, tuple):
+        share, form, written = value
+        return "whole" if share == 1 else f"{shares_text(share, written)} {form}"
+    if knob.kind == "drop":
+        return "drop" if value else "keep"
+    return str(value)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.bundle_task import TaskSource
 from paredown.search.disk import is_disk_full
 from paredown.search.display import Outline
@@ -18,7 +19,7 @@ from paredown.search.measured import logged_bundles, member_json, record_on_card
 from paredown.search.measured_front import measured_front
 from paredown.search.pages import whole_page, write_page
 from paredown.search.pictures import decision_png, front_png, progress_png
-from paredown.search.report import BundleCheck, RunSummary, report_page, write_report
+from paredown.search.report import RunSummary, report_page, write_report
 from paredown.search.run_record import BUNDLES, CONFIG, bundle_places
 from paredown.search.sections import (
     decisions_section,

@@ -10,12 +10,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from paredown.search.baseline import Baseline
-from paredown.search.display import shares_text, show
+from paredown.search.display import show, value_text
 from paredown.search.found_ranks import Answers
 from paredown.search.rank_tables import plain_ranks, rank_tables
 from paredown.search.tables import plain_table
 from paredown.search.terminal import styled
-from paredown.spaces.candidate import SegmentChoice
 from paredown.spaces.capabilities import Capabilities
 from paredown.spaces.model_map import LeftOut, ModelMap
 from paredown.spaces.space import Architecture, Knob, Space
@@ -204,19 +203,3 @@ def _left_out(everything: Iterable[LeftOut]) -> RenderableType:
     table.columns[1].justify = "left"
     table.columns[1].min_width = 36
     return table
-
-
-def value_text(knob: Knob, value: object) -> str:
-    """One value of a knob's domain as people read it."""
-    if isinstance(value, SegmentChoice):
-        ranges = " dynamic" if value.ranges == "dynamic" else ""
-        return f"{value.activation_bits} bit{ranges} {value.container}"
-    if knob.kind == "sparsity" and isinstance(value, tuple):
-        share, pattern = value
-        return "none" if not share else f"{share:.0%} {pattern}"
-    if knob.kind == "rank_fraction" and isinstance(value, tuple):
-        share, form, written = value
-        return "whole" if share == 1 else f"{shares_text(share, written)} {form}"
-    if knob.kind == "drop":
-        return "drop" if value else "keep"
-    return str(value)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from paredown.compressors.export.bundle import write_card
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.evaluation import Evaluation, Goal
 from paredown.search.measured_front import MeasuredFront, is_timed, measured_front
 from paredown.search.mlflow_models import LoggedBundle
 from paredown.search.mlflow_text import LONGEST_TAG
 from paredown.search.pareto import Front, losses
-from paredown.search.report import BundleCheck
 from paredown.search.verification import VerificationError, read_card
 
 MEASURED = "measured"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.display import describe, name_of, show, title_of
 from paredown.search.evaluation import UNCOMPRESSED, Evaluation, Goal, is_cost, reference
 from paredown.search.front_rows import RATIO_NOTE, against, front_rows, references_of
@@ -20,30 +21,6 @@ from paredown.search.sections import (
 from paredown.search.style import Picture
 from paredown.spaces.foreign_text import as_html
 from paredown.spaces.model_map import LeftOut
-
-
-@dataclass(frozen=True, kw_only=True)
-class BundleCheck:
-    """What verifying one bundle found: metrics predicted and measured, and rules broken.
-
-    `warnings` say what does not keep to a prediction (a latency outside its interval), `unchecked`
-    which rules could not be checked, and why; `kernels` counts the runtime's integer kernels.
-    """
-
-    key: str
-    folder: str
-    predicted: Mapping[str, float]
-    measured: Mapping[str, float]
-    mismatches: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    unchecked: tuple[str, ...] = ()
-    kernels: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> str:
-        if self.mismatches:
-            return "mismatch"
-        return "partly checked" if self.unchecked else "verified"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from paredown.search.bounds import (
     refuse_too_slow,
     refuse_unreachable,
 )
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.cache import check_cache
 from paredown.search.config import dump_config, load_config
 from paredown.search.engine_ray import check_cluster
@@ -30,7 +31,7 @@ from paredown.search.optuna_log import quiet_optuna
 from paredown.search.pareto import Front
 from paredown.search.prediction import DamageTerms
 from paredown.search.rehearsal import rehearse
-from paredown.search.report import BundleCheck, RunSummary
+from paredown.search.report import RunSummary
 from paredown.search.run_record import BUNDLES, CONFIG, JOURNAL, LATENCY, RANKS, read_run
 from paredown.search.schema import Config
 from paredown.search.searching import INTERRUPTED, explore, open_engine, rescore

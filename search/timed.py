@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.evaluation import Evaluation
 from paredown.search.pareto import Front
 from paredown.search.phases import Phases
-from paredown.search.report import BundleCheck
 from paredown.search.timetable import STATISTICS, VERIFICATION, Pace, Timetable
 
 

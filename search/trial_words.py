@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from paredown.search.display import Unit, unit_of
+from paredown.search.display import Unit, unit_of, value_text
 from paredown.search.evaluation import Evaluation
-from paredown.search.inspection import value_text
 from paredown.spaces.candidate import Candidate
 from paredown.spaces.knobs import KnobKind
 from paredown.spaces.space import ARCHITECTURE, Architecture, Knob, Space

@@ -22,13 +22,13 @@ from paredown.compressors.export.kernels import session
 from paredown.compressors.export.loading import load_model
 from paredown.search import bundle_rules as rules
 from paredown.search import output_rules
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.bundle_rules import Findings
 from paredown.search.bundle_task import NoTask, TaskSource
 from paredown.search.card import VerificationError as VerificationError
 from paredown.search.card import read_card
 from paredown.search.metrics import Metric, Tally
 from paredown.search.onnx_outputs import both_outputs, onnx_outputs
-from paredown.search.report import BundleCheck
 from paredown.search.splits import Split
 from paredown.search.tasks import Task
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.evaluation import Evaluation, Goal
 from paredown.search.measured import (
     first_choice,
@@ -17,7 +18,6 @@ from paredown.search.measured import (
 )
 from paredown.search.measured_front import MeasuredFront, measured_front
 from paredown.search.pareto import Front
-from paredown.search.report import BundleCheck
 
 GOALS = (
     Goal(metric="accuracy", direction="maximize"),

@@ -6,9 +6,10 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.display import Outline
 from paredown.search.pareto import front_of
-from paredown.search.report import BundleCheck, RunSummary, report_page, write_report
+from paredown.search.report import RunSummary, report_page, write_report
 from paredown.search.style import Picture
 from paredown.spaces.model_map import LeftOut
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from paredown.search import running, searching, trial
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.coordinator import Coordinator
 from paredown.search.evaluation import Evaluation
 from paredown.search.mlflow_store import connect, default_uri
 from paredown.search.mlflow_text import PARENT_TAG
 from paredown.search.pareto import Front
-from paredown.search.report import BundleCheck
 from paredown.search.running import RunResult, run
 from paredown.search.schema import SearchSection
 from paredown.search.scoring import Evaluator

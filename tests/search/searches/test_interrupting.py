@@ -5,8 +5,8 @@ import json
 import pytest
 
 from paredown.search import running
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.evaluation import UNCOMPRESSED
-from paredown.search.report import BundleCheck
 from paredown.search.run_record import read_run
 
 

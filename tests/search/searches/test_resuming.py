@@ -23,7 +23,7 @@ TOTAL = 9
 STUCK_SEARCH = """\
 import itertools, sys, time
 from paredown.search.coordinator import Coordinator
-from paredown.search.report import BundleCheck
+from paredown.search.bundle_check import BundleCheck
 from paredown.search.running import run
 from paredown.search.run_record import read_run
 
