@@ -22,17 +22,17 @@ import torch
 from networks import load_tests
 from safetensors.numpy import load_file
 
-from paredown.compressors.assemble import assemble
-from paredown.compressors.compressed import CompressedModel
-from paredown.compressors.database import Database
-from paredown.compressors.export.lowering import lower, plan_of
-from paredown.compressors.export.packing import write_packed
-from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
-from paredown.spaces.candidate import Candidate
-from paredown.spaces.capture import as_inputs, capture
-from paredown.spaces.draft import draft
-from paredown.spaces.model_map import ModelMap
-from paredown.spaces.read import read_model_map
+from paredown.compressors.layers.database import Database
+from paredown.compressors.models.assembling import assemble
+from paredown.compressors.onnx.lowering import lower, plan_of
+from paredown.compressors.onnx.sizes import onnx_file_bytes, packed_file_bytes
+from paredown.compressors.storage.compressed import CompressedModel
+from paredown.compressors.storage.packing import write_packed
+from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.graph.capturing import as_inputs, capture
+from paredown.spaces.structure.model_map import ModelMap
+from paredown.spaces.structure.reading import read_model_map
 
 MOST_OVERHEAD_BYTES = 10_000
 """Of ResNet-20's ONNX file."""

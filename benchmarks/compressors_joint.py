@@ -21,17 +21,18 @@ from collections.abc import Callable
 from paired import Bench, Outcome, open_bench
 from torch import Tensor
 
-from paredown.compressors import methods, obs
-from paredown.compressors.assemble import assemble
-from paredown.compressors.descent import descend
-from paredown.compressors.export.sizes import packed_file_bytes
-from paredown.compressors.gptq import gptq
-from paredown.compressors.joint import zeros_among
-from paredown.compressors.methods import Compressed, Problem, Solver
-from paredown.compressors.quantize import Codes
-from paredown.compressors.sparsify import exact_obs
-from paredown.spaces.candidate import Candidate, LayerChoice
-from paredown.spaces.zeros import kept_count
+from paredown.compressors.layers import methods
+from paredown.compressors.layers.methods import Compressed, Problem, Solver
+from paredown.compressors.models.assembling import assemble
+from paredown.compressors.onnx.sizes import packed_file_bytes
+from paredown.compressors.pruning import obs
+from paredown.compressors.pruning.joint import zeros_among
+from paredown.compressors.pruning.sparsify import exact_obs
+from paredown.compressors.rounding.compensated import gptq
+from paredown.compressors.rounding.descent import descend
+from paredown.compressors.rounding.quantize import Codes
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice
+from paredown.spaces.candidates.zeros import kept_count
 
 BUDGETS = ((2, 0.5), (2, 0.6), (2, 0.7), (3, 0.6), (3, 0.7))
 IMAGES = 2500

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.compressors.codebook import (
+from paredown.compressors.rounding.codebook import (
     ScaledCodes,
     alternate,
     fit_scaled_codebook,
@@ -49,7 +49,7 @@ from paredown.compressors.codebook import (
     logarithmic_levels,
     ternary_by_threshold,
 )
-from paredown.search.digits import digits_split
+from paredown.search.tasks.digits import digits_split
 
 HIDDEN = {"two layers of 128": (128, 128), "four layers of 64": (64, 64, 64, 64)}
 SEEDS = 5

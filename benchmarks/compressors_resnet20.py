@@ -13,10 +13,10 @@ import time
 
 from paired import Bench, open_bench
 
-from paredown.compressors.export.sizes import packed_file_bytes
-from paredown.compressors.matrix import row_errors, to_matrix
-from paredown.compressors.methods import METHODS, Problem, compress
-from paredown.spaces.candidate import Candidate, LayerChoice, Method
+from paredown.compressors.layers.methods import METHODS, Problem, compress
+from paredown.compressors.matrix.algebra import row_errors, to_matrix
+from paredown.compressors.onnx.sizes import packed_file_bytes
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, Method
 
 SETTINGS = {
     "4 bits": LayerChoice(weight_bits=4),

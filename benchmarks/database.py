@@ -31,18 +31,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.calibration import CalibrationData, calibrate
-from paredown.compressors.database import Database
-from paredown.compressors.shelf import Shelf
-from paredown.compressors.statistics import summed_cross_entropy
-from paredown.search.config import load_config
-from paredown.search.scoring import Evaluator, channels_last
-from paredown.search.tasks import Task, load_task
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.capture import Captured, as_inputs, capture
-from paredown.spaces.graph import run
-from paredown.spaces.model_map import ModelMap
-from paredown.spaces.read import read_model_map
+from paredown.compressors.layers.database import Database
+from paredown.compressors.statistics.calibration import CalibrationData, calibrate
+from paredown.compressors.statistics.layer_statistics import summed_cross_entropy
+from paredown.compressors.storage.shelf import Shelf
+from paredown.search.config.reading import load_config
+from paredown.search.evaluating.scoring import Evaluator, channels_last
+from paredown.search.tasks.task import Task, load_task
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.graph.capturing import Captured, as_inputs, capture
+from paredown.spaces.graph.graph import run
+from paredown.spaces.structure.model_map import ModelMap
+from paredown.spaces.structure.reading import read_model_map
 
 CONFIG = Path(__file__).parents[1] / "examples" / "cifar10_packed.yaml"
 BITS, SPARSITIES, METHODS = (2, 3, 4, 5, 6, 8), (0.0, 0.25, 0.5, 0.75), ("rtn", "gptq")

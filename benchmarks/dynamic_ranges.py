@@ -22,20 +22,20 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from reader import CONTEXT, batches, learn, read_arguments, read_text
 from torch import Tensor, nn
 
-from paredown.compressors.assemble import assemble
-from paredown.compressors.database import Database
-from paredown.compressors.export.kernels import session
-from paredown.compressors.export.lowering import lower
-from paredown.compressors.ranges import collect_ranges
-from paredown.compressors.statistics import collect_statistics
-from paredown.hardware_models.measure import fingerprint, measure_latencies
-from paredown.search.latency_source import imagine
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.canonical import canonical
-from paredown.spaces.capture import capture
-from paredown.spaces.draft import draft
-from paredown.spaces.knobs import Architecture
-from paredown.spaces.read import read_model_map
+from paredown.compressors.layers.database import Database
+from paredown.compressors.models.assembling import assemble
+from paredown.compressors.onnx.kernel_checks import session
+from paredown.compressors.onnx.lowering import lower
+from paredown.compressors.statistics.layer_statistics import collect_statistics
+from paredown.compressors.statistics.ranges import collect_ranges
+from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
+from paredown.search.calibrating.latency_source import imagine
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.canonical_form import canonical
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.candidates.knobs import Architecture
+from paredown.spaces.graph.capturing import capture
+from paredown.spaces.structure.reading import read_model_map
 
 STATIC = SegmentChoice(activation_bits=8)
 DYNAMIC = SegmentChoice(activation_bits=8, ranges="dynamic")

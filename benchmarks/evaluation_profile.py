@@ -14,16 +14,16 @@ from typing import Any
 
 import torch
 
-from paredown.compressors.assemble import assemble, settle
-from paredown.compressors.compressed import CompressedModel
-from paredown.compressors.refit import DenseOutputs
-from paredown.search.config import load_config
-from paredown.search.latency_source import uniform
-from paredown.search.scoring import channels_last
-from paredown.search.workbench import Workbench, prepare
-from paredown.spaces.candidate import Candidate
-from paredown.spaces.capture import as_inputs
-from paredown.spaces.graph import Node
+from paredown.compressors.models.assembling import assemble, settle
+from paredown.compressors.models.refit import DenseOutputs
+from paredown.compressors.storage.compressed import CompressedModel
+from paredown.search.calibrating.latency_source import uniform
+from paredown.search.config.reading import load_config
+from paredown.search.evaluating.scoring import channels_last
+from paredown.search.evaluating.workbench import Workbench, prepare
+from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.graph.capturing import as_inputs
+from paredown.spaces.graph.graph import Node
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:

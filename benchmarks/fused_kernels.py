@@ -23,15 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.compressors.compressed import CompressedModel
-from paredown.compressors.export.kernels import kernels, session
-from paredown.compressors.export.lowering import lower
-from paredown.compressors.stored import StoredTensor
-from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.capture import capture
-from paredown.spaces.code_kernels import KNOWN_CODES, MOVES_DATA
-from paredown.spaces.functions import QDQ
-from paredown.spaces.graph import Graph, Node, Ref, rename_value, run
+from paredown.compressors.onnx.kernel_checks import kernels, session
+from paredown.compressors.onnx.lowering import lower
+from paredown.compressors.storage.compressed import CompressedModel
+from paredown.compressors.storage.stored import StoredTensor
+from paredown.spaces.candidates.blueprint import Blueprint
+from paredown.spaces.graph.capturing import capture
+from paredown.spaces.graph.functions import QDQ
+from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value, run
+from paredown.spaces.structure.code_kernels import KNOWN_CODES, MOVES_DATA
 
 Function = Callable[..., Tensor]
 ALLOWED_CODES = 1

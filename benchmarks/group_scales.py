@@ -32,20 +32,26 @@ from reader import CONTEXT, batches, learn, read_arguments, read_text
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.compressors.assemble import assemble
-from paredown.compressors.compressed import CompressedModel
-from paredown.compressors.database import Database
-from paredown.compressors.export.lowering import lower
-from paredown.compressors.matrix import centred_gram, row_errors, to_matrix
-from paredown.compressors.methods import Problem, compress
-from paredown.compressors.statistics import collect_statistics
-from paredown.hardware_models.measure import fingerprint, measure_latencies
-from paredown.search.latency_source import imagine
-from paredown.spaces.candidate import Candidate, GroupSize, LayerChoice, Method, WeightBits
-from paredown.spaces.capture import capture
-from paredown.spaces.draft import draft
-from paredown.spaces.model_map import Layer
-from paredown.spaces.read import read_model_map
+from paredown.compressors.layers.database import Database
+from paredown.compressors.layers.methods import Problem, compress
+from paredown.compressors.matrix.algebra import centred_gram, row_errors, to_matrix
+from paredown.compressors.models.assembling import assemble
+from paredown.compressors.onnx.lowering import lower
+from paredown.compressors.statistics.layer_statistics import collect_statistics
+from paredown.compressors.storage.compressed import CompressedModel
+from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
+from paredown.search.calibrating.latency_source import imagine
+from paredown.spaces.candidates.candidate import (
+    Candidate,
+    GroupSize,
+    LayerChoice,
+    Method,
+    WeightBits,
+)
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.graph.capturing import capture
+from paredown.spaces.structure.model_map import Layer
+from paredown.spaces.structure.reading import read_model_map
 
 BITS: tuple[WeightBits, ...] = (4, 3, 2)
 SIZES: tuple[GroupSize, ...] = (0, 128, 32)

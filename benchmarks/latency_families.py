@@ -18,14 +18,14 @@ import sys
 import numpy as np
 import torch
 
-from paredown.hardware_models.accuracy import Accuracy, accuracy
-from paredown.hardware_models.device import host_device
-from paredown.hardware_models.latency import RooflineLatency
-from paredown.hardware_models.learned import fit_best
-from paredown.hardware_models.measure import fingerprint
-from paredown.hardware_models.time_models import time_interleaved
-from paredown.search.calibrating import family_networks, loadable
-from paredown.search.calibration_families import FAMILIES, Family
+from paredown.hardware_models.devices.device import host_device
+from paredown.hardware_models.latency.agreement import Accuracy, accuracy
+from paredown.hardware_models.latency.learned import fit_best
+from paredown.hardware_models.latency.models import RooflineLatency
+from paredown.hardware_models.timing.measure import fingerprint
+from paredown.hardware_models.timing.time_models import time_interleaved
+from paredown.search.calibrating.families import FAMILIES, Family
+from paredown.search.calibrating.fitting import family_networks, loadable
 
 TURNS = 4
 SESSIONS = 3

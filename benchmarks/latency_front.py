@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paredown.hardware_models.measure import fingerprint, measure_latencies
-from paredown.hardware_models.workload import read_work
-from paredown.search.config import load_config
-from paredown.search.evaluation import Evaluation
-from paredown.search.latency_source import export
-from paredown.search.pareto import (
+from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
+from paredown.hardware_models.work.workload import read_work
+from paredown.search.calibrating.latency_source import export
+from paredown.search.config.reading import load_config
+from paredown.search.evaluating.surveying import survey
+from paredown.search.study.evaluation import Evaluation
+from paredown.search.study.pareto import (
     Front,
     front_of,
     hypervolume,
@@ -33,10 +34,9 @@ from paredown.search.pareto import (
     non_dominated_rank,
     reference_point,
 )
-from paredown.search.run_record import CONFIG, read_run
-from paredown.search.survey import survey
-from paredown.spaces.draft import draft
-from paredown.spaces.space import Space
+from paredown.search.study.run_record import CONFIG, read_run
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.candidates.space import Space
 
 LATENCY = "latency_s"
 LARGEST_DIFFERENCE = 0.05

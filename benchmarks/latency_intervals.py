@@ -19,20 +19,20 @@ import time
 import numpy as np
 import torch
 
-from paredown.hardware_models.intervals import MIXES, mixes_of
-from paredown.hardware_models.measure import measure_ratio
-from paredown.hardware_models.time_models import why_not_timed
-from paredown.hardware_models.workload import read_work
-from paredown.search.bundle_rules import BLOCKS, SESSIONS
-from paredown.search.config import load_config
-from paredown.search.latency_source import (
+from paredown.hardware_models.latency.intervals import MIXES, mixes_of
+from paredown.hardware_models.timing.measure import measure_ratio
+from paredown.hardware_models.timing.time_models import why_not_timed
+from paredown.hardware_models.work.workload import read_work
+from paredown.search.bundles.rules import BLOCKS, SESSIONS
+from paredown.search.calibrating.latency_source import (
     export,
     latency_model,
     reference_work,
     sample_candidates,
 )
-from paredown.search.workbench import survey
-from paredown.spaces.draft import draft
+from paredown.search.config.reading import load_config
+from paredown.search.evaluating.workbench import survey
+from paredown.spaces.candidates.drafting import draft
 
 COVERAGE = 0.95
 

@@ -19,18 +19,18 @@ import time
 import numpy as np
 import torch
 
-from paredown.hardware_models.accuracy import Accuracy, accuracy
-from paredown.hardware_models.calibrated import fit
-from paredown.hardware_models.latency import RooflineLatency
-from paredown.hardware_models.learned import fit_best
-from paredown.hardware_models.measure import fingerprint
-from paredown.hardware_models.probes import measure_table
-from paredown.hardware_models.table import fit_table, naive_table
-from paredown.hardware_models.time_models import time_interleaved
-from paredown.hardware_models.workload import Work
-from paredown.search.calibrating import space_networks
-from paredown.search.config import load_config
-from paredown.search.survey import survey
+from paredown.hardware_models.latency.agreement import Accuracy, accuracy
+from paredown.hardware_models.latency.calibrated import fit
+from paredown.hardware_models.latency.learned import fit_best
+from paredown.hardware_models.latency.models import RooflineLatency
+from paredown.hardware_models.latency.probes import measure_table
+from paredown.hardware_models.latency.table import fit_table, naive_table
+from paredown.hardware_models.timing.measure import fingerprint
+from paredown.hardware_models.timing.time_models import time_interleaved
+from paredown.hardware_models.work.workload import Work
+from paredown.search.calibrating.fitting import space_networks
+from paredown.search.config.reading import load_config
+from paredown.search.evaluating.surveying import survey
 
 HELD_OUT = 40
 SESSIONS = 4

@@ -23,15 +23,15 @@ import torch
 from paired import Bench, Outcome, open_bench
 from torch import Tensor
 
-from paredown.compressors.export.sizes import packed_file_bytes
-from paredown.compressors.low_rank import compose, factorize
-from paredown.compressors.matrix import centred_gram, row_errors, to_matrix
-from paredown.compressors.rank_by_error import Found, thinnest_ranks
-from paredown.search.rank_rules import WHOLE, value_of
-from paredown.spaces.candidate import Candidate, Decomposition, LayerChoice
-from paredown.spaces.factors import Chain, factor_chain, form_of, weight_count
-from paredown.spaces.knobs import RankValue
-from paredown.spaces.model_map import Layer
+from paredown.compressors.low_rank.factorizing import compose, factorize
+from paredown.compressors.low_rank.rank_by_error import Found, thinnest_ranks
+from paredown.compressors.matrix.algebra import centred_gram, row_errors, to_matrix
+from paredown.compressors.onnx.sizes import packed_file_bytes
+from paredown.search.space.rank_rules import WHOLE, value_of
+from paredown.spaces.candidates.candidate import Candidate, Decomposition, LayerChoice
+from paredown.spaces.candidates.factors import Chain, factor_chain, form_of, weight_count
+from paredown.spaces.candidates.knobs import RankValue
+from paredown.spaces.structure.model_map import Layer
 
 SHARES = (0.6, 0.4, 0.25)
 FORMS: tuple[Decomposition, ...] = get_args(Decomposition)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from paredown.hardware_models.measure import fingerprint, measure_latencies
-from paredown.hardware_models.operator_models import operator_model
-from paredown.hardware_models.table import Signature
+from paredown.hardware_models.latency.operator_models import operator_model
+from paredown.hardware_models.latency.table import Signature
+from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
 
 SHORT, LONG = 3, 7
 SHORTEST_S = 5e-8

@@ -20,16 +20,16 @@ from types import ModuleType
 import torch
 from networks import load_tests
 
-from paredown.compressors.export.lowering import lower
-from paredown.hardware_models.device import host_device
-from paredown.hardware_models.measured_memory import measure_memory
-from paredown.hardware_models.memory import peak_activation_bytes
-from paredown.search.latency_source import imagine
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.capture import capture
-from paredown.spaces.draft import draft
-from paredown.spaces.model_map import ModelMap
-from paredown.spaces.read import read_model_map
+from paredown.compressors.onnx.lowering import lower
+from paredown.hardware_models.devices.device import host_device
+from paredown.hardware_models.memory.measured_memory import measure_memory
+from paredown.hardware_models.memory.peak import peak_activation_bytes
+from paredown.search.calibrating.latency_source import imagine
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.graph.capturing import capture
+from paredown.spaces.structure.model_map import ModelMap
+from paredown.spaces.structure.reading import read_model_map
 
 MEDIAN_ERROR = 0.15
 

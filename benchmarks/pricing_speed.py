@@ -17,19 +17,19 @@ import time
 import torch
 from torch import nn
 
-from paredown.hardware_models.calibrated import CalibratedLatency
-from paredown.hardware_models.compiled_space import CompiledSpace
-from paredown.hardware_models.features import PARTS
-from paredown.hardware_models.intervals import ErrorBounds
-from paredown.hardware_models.latency import AdditiveLatency, RooflineLatency
-from paredown.hardware_models.table import PRODUCTS, TableEntry, naive_table, signature
-from paredown.hardware_models.workload import Work, read_work
-from paredown.search.config import load_config
-from paredown.search.survey import survey
-from paredown.spaces.candidate import Candidate
-from paredown.spaces.capture import capture
-from paredown.spaces.draft import draft
-from paredown.spaces.read import read_model_map
+from paredown.hardware_models.latency.calibrated import CalibratedLatency
+from paredown.hardware_models.latency.intervals import ErrorBounds
+from paredown.hardware_models.latency.models import AdditiveLatency, RooflineLatency
+from paredown.hardware_models.latency.table import PRODUCTS, TableEntry, naive_table, signature
+from paredown.hardware_models.pricing.compiled_space import CompiledSpace
+from paredown.hardware_models.work.features import PARTS
+from paredown.hardware_models.work.workload import Work, read_work
+from paredown.search.config.reading import load_config
+from paredown.search.evaluating.surveying import survey
+from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.graph.capturing import capture
+from paredown.spaces.structure.reading import read_model_map
 
 POPULATION = 200_000
 LEAST_PER_S, LONGEST_S = 100_000, 1e-3

@@ -24,21 +24,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paredown.compressors.compressed import CompressedModel
-from paredown.compressors.database import Database
-from paredown.compressors.matrix import centred_gram, from_matrix, to_matrix
-from paredown.compressors.methods import Problem, compress
-from paredown.compressors.repair import reestimate
-from paredown.compressors.solution import row_curvature
-from paredown.compressors.stored import StoredTensor
-from paredown.search.config import load_config
-from paredown.search.scoring import channels_last
-from paredown.search.workbench import Workbench, prepare
-from paredown.spaces.candidate import Candidate, LayerChoice
-from paredown.spaces.capture import as_inputs
-from paredown.spaces.draft import draft
-from paredown.spaces.model_map import ModelMap
-from paredown.spaces.slicing import slice_tensors
+from paredown.compressors.layers.database import Database
+from paredown.compressors.layers.methods import Problem, compress
+from paredown.compressors.layers.repair import reestimate
+from paredown.compressors.layers.solution import row_curvature
+from paredown.compressors.matrix.algebra import centred_gram, from_matrix, to_matrix
+from paredown.compressors.storage.compressed import CompressedModel
+from paredown.compressors.storage.stored import StoredTensor
+from paredown.search.config.reading import load_config
+from paredown.search.evaluating.scoring import channels_last
+from paredown.search.evaluating.workbench import Workbench, prepare
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.graph.capturing import as_inputs
+from paredown.spaces.structure.model_map import ModelMap
+from paredown.spaces.structure.slicing import slice_tensors
 
 CONFIG = Path(__file__).parents[1] / "examples" / "cifar10_resnet20.yaml"
 PARTS = ("blocks", "groups", "bits")

@@ -18,13 +18,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from paredown.hardware_models.time_models import time_interleaved, why_not_timed
-from paredown.hardware_models.workload import read_work
-from paredown.search.bundle_rules import BLOCKS, SESSIONS
-from paredown.search.config import load_config
-from paredown.search.latency_source import export, reference_work, sample_candidates
-from paredown.search.survey import survey
-from paredown.spaces.draft import draft
+from paredown.hardware_models.timing.time_models import time_interleaved, why_not_timed
+from paredown.hardware_models.work.workload import read_work
+from paredown.search.bundles.rules import BLOCKS, SESSIONS
+from paredown.search.calibrating.latency_source import export, reference_work, sample_candidates
+from paredown.search.config.reading import load_config
+from paredown.search.evaluating.surveying import survey
+from paredown.spaces.candidates.drafting import draft
 
 STATISTICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "least of each session": lambda ours, base: ours.min(1).mean() / base.min(1).mean(),

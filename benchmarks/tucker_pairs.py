@@ -13,11 +13,17 @@ from unittest.mock import patch
 
 from paired import Bench, open_bench
 
-from paredown.compressors import rank_by_error
-from paredown.compressors.low_rank import compose, factorize
-from paredown.compressors.matrix import centred_gram, row_errors, to_matrix
-from paredown.compressors.rank_by_error import thinnest_ranks
-from paredown.spaces.factors import Chain, chain_at, factor_chain, full_ranks, weight_count
+from paredown.compressors.low_rank import rank_by_error
+from paredown.compressors.low_rank.factorizing import compose, factorize
+from paredown.compressors.low_rank.rank_by_error import thinnest_ranks
+from paredown.compressors.matrix.algebra import centred_gram, row_errors, to_matrix
+from paredown.spaces.candidates.factors import (
+    Chain,
+    chain_at,
+    factor_chain,
+    full_ranks,
+    weight_count,
+)
 
 LAYERS = ("layer1.0.conv1", "layer1.2.conv2", "layer2.0.conv1", "layer3.0.conv1")
 ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)

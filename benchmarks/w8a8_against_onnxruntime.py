@@ -31,17 +31,17 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from paredown.compressors.assemble import assemble
-from paredown.compressors.calibration import CalibrationData, calibrate
-from paredown.compressors.database import Database
-from paredown.compressors.export.lowering import lower
-from paredown.compressors.statistics import summed_cross_entropy
-from paredown.hardware_models.time_models import time_interleaved
-from paredown.search.config import load_config
-from paredown.search.tasks import load_task
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.capture import capture
-from paredown.spaces.read import read_model_map
+from paredown.compressors.layers.database import Database
+from paredown.compressors.models.assembling import assemble
+from paredown.compressors.onnx.lowering import lower
+from paredown.compressors.statistics.calibration import CalibrationData, calibrate
+from paredown.compressors.statistics.layer_statistics import summed_cross_entropy
+from paredown.hardware_models.timing.time_models import time_interleaved
+from paredown.search.config.reading import load_config
+from paredown.search.tasks.task import load_task
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.graph.capturing import capture
+from paredown.spaces.structure.reading import read_model_map
 
 CONFIG = Path(__file__).parents[1] / "examples" / "cifar10_packed.yaml"
 CALIBRATION_IMAGES = 512

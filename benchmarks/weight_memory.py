@@ -21,16 +21,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.export.lowering import lower
-from paredown.hardware_models.device import host_device
-from paredown.hardware_models.weight_memory import weight_memory_bytes
-from paredown.hardware_models.workload import read_work
-from paredown.search.latency_source import imagine
-from paredown.spaces.blueprint import Blueprint
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.capture import capture
-from paredown.spaces.draft import draft
-from paredown.spaces.read import read_model_map
+from paredown.compressors.onnx.lowering import lower
+from paredown.hardware_models.devices.device import host_device
+from paredown.hardware_models.memory.weight_memory import weight_memory_bytes
+from paredown.hardware_models.work.workload import read_work
+from paredown.search.calibrating.latency_source import imagine
+from paredown.spaces.candidates.blueprint import Blueprint
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.graph.capturing import capture
+from paredown.spaces.structure.reading import read_model_map
 
 LARGEST_ERROR = 0.05
 ENDS = 64

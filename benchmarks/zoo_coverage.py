@@ -19,10 +19,10 @@ from math import prod
 import torch
 from networks import load_tests
 
-from paredown.spaces.capture import capture
-from paredown.spaces.factors import factor_chain
-from paredown.spaces.model_map import Layer, ModelMap
-from paredown.spaces.read import read_model_map
+from paredown.spaces.candidates.factors import factor_chain
+from paredown.spaces.graph.capturing import capture
+from paredown.spaces.structure.model_map import Layer, ModelMap
+from paredown.spaces.structure.reading import read_model_map
 
 SMALLEST_RANK = 0.1
 """A layer is reached by the rank knob if this share of its full rank makes it smaller."""

@@ -1,5 +1,5 @@
-"""Tensors for a choice, without training."""
+"""From a choice to tensors and files: statistics, solvers, storage, ONNX, bundles."""
 
-from paredown.spaces.telemetry import switch_off
+from paredown.spaces.system.telemetry import switch_off
 
 switch_off()

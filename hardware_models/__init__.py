@@ -1,5 +1,5 @@
-"""What a candidate costs."""
+"""What a candidate costs on a device: work, latency, memory, energy, and timing."""
 
-from paredown.spaces.telemetry import switch_off
+from paredown.spaces.system.telemetry import switch_off
 
 switch_off()

@@ -8,13 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paredown.compressors.database import Database
-from paredown.compressors.ranges import collect_ranges
-from paredown.compressors.statistics import collect_statistics
-from paredown.spaces.candidate import Candidate, Decomposition, LayerChoice, SegmentChoice
-from paredown.spaces.capture import Captured
-from paredown.spaces.model_map import Block, ChannelGroup, ModelMap
-from paredown.spaces.space import Architecture, canonical
+from paredown.compressors.layers.database import Database
+from paredown.compressors.statistics.layer_statistics import collect_statistics
+from paredown.compressors.statistics.ranges import collect_ranges
+from paredown.spaces.candidates.candidate import (
+    Candidate,
+    Decomposition,
+    LayerChoice,
+    SegmentChoice,
+)
+from paredown.spaces.candidates.space import Architecture, canonical
+from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.structure.model_map import Block, ChannelGroup, ModelMap
 
 BITS = (2, 3, 4, 5, 6, 8, 32)
 SPARSITIES = (

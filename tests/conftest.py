@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from paredown.compressors.database import Database
-from paredown.spaces.candidate import Candidate
-from paredown.spaces.capture import Captured, as_inputs, capture
-from paredown.spaces.model_map import ModelMap
-from paredown.spaces.read import read_model_map
+from paredown.compressors.layers.database import Database
+from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.graph.capturing import Captured, as_inputs, capture
+from paredown.spaces.structure.model_map import ModelMap
+from paredown.spaces.structure.reading import read_model_map
 
 
 def _load(name: str) -> ModuleType:

@@ -11,18 +11,23 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from paredown.compressors.assemble import assemble, needs_refit, settle
-from paredown.compressors.compressed import CompressedModel
-from paredown.compressors.export.bundle import write_bundle
-from paredown.compressors.export.kernels import integer_kernels, promised_kernels, session
-from paredown.compressors.export.loading import load
-from paredown.compressors.export.sizes import onnx_file_bytes, packed_file_bytes
-from paredown.compressors.refit import DenseOutputs
-from paredown.hardware_models.workload import read_work
-from paredown.spaces.candidate import Candidate, Decomposition, LayerChoice, SegmentChoice
-from paredown.spaces.draft import draft
-from paredown.spaces.graph import run
-from paredown.spaces.model_map import ModelMap
+from paredown.compressors.bundle.loading import load
+from paredown.compressors.bundle.writing import write_bundle
+from paredown.compressors.models.assembling import assemble, needs_refit, settle
+from paredown.compressors.models.refit import DenseOutputs
+from paredown.compressors.onnx.kernel_checks import integer_kernels, promised_kernels, session
+from paredown.compressors.onnx.sizes import onnx_file_bytes, packed_file_bytes
+from paredown.compressors.storage.compressed import CompressedModel
+from paredown.hardware_models.work.workload import read_work
+from paredown.spaces.candidates.candidate import (
+    Candidate,
+    Decomposition,
+    LayerChoice,
+    SegmentChoice,
+)
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.graph.graph import run
+from paredown.spaces.structure.model_map import ModelMap
 
 SAMPLES = 4
 

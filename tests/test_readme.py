@@ -1,4 +1,4 @@
-"""The README's tree of files against the files that exist."""
+"""The README's tree of rooms against the rooms that exist."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ def _read_tree(readme: str) -> list[tuple[str, str]]:
     return found
 
 
-def _files_on_disk() -> set[str]:
+def _rooms_on_disk() -> set[str]:
     return {
-        path.relative_to(ROOT).as_posix()
+        f"{path.parent.relative_to(ROOT).as_posix()}/"
         for package in PACKAGES
-        for path in (ROOT / package).rglob("*")
-        if path.suffix in (".py", ".yaml", ".typed") and "__pycache__" not in path.parts
+        for path in (ROOT / package).rglob("__init__.py")
     }
 
 
@@ -42,12 +41,12 @@ def tree() -> list[tuple[str, str]]:
     return _read_tree((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
-def test_the_readme_lists_every_file_of_the_packages(tree: list[tuple[str, str]]) -> None:
+def test_the_readme_lists_every_room_of_the_packages(tree: list[tuple[str, str]]) -> None:
     listed = {path for path, _ in tree}
-    assert sorted(_files_on_disk() - listed) == []
+    assert sorted(_rooms_on_disk() - listed) == []
 
 
-def test_the_readme_lists_no_file_that_does_not_exist(tree: list[tuple[str, str]]) -> None:
+def test_the_readme_lists_no_room_that_does_not_exist(tree: list[tuple[str, str]]) -> None:
     assert [path for path, _ in tree if not (ROOT / path).exists()] == []
 
 
@@ -57,12 +56,12 @@ def test_every_benchmark_stands_on_its_page_and_the_page_names_no_other() -> Non
     assert named == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
 
 
-def test_every_file_of_the_readme_stands_there_once_with_a_word_on_it(
+def test_every_room_of_the_readme_stands_there_once_with_a_word_on_it(
     tree: list[tuple[str, str]],
 ) -> None:
-    files = [path for path, _ in tree if not path.endswith("/")]
-    assert len(files) == len(set(files))
-    assert [path for path, text in tree if not path.endswith("/") and not text] == []
+    rooms = [path for path, _ in tree]
+    assert len(rooms) == len(set(rooms))
+    assert [path for path, text in tree if not text] == []
 
 
 def test_a_tree_is_read_with_its_folders() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.capture import Captured, capture
-from paredown.spaces.layers import read_layers
-from paredown.spaces.model_map import Layer
+from paredown.spaces.graph.capturing import Captured, capture
+from paredown.spaces.structure.layers import read_layers
+from paredown.spaces.structure.model_map import Layer
 
 Problem = tuple[Tensor, Tensor]
 
@@ -39,3 +43,26 @@ def capture_layers() -> Callable[[nn.Module, Any], tuple[Captured, tuple[Layer, 
         return captured, read_layers(captured)[0]
 
     return read
+
+
+def _by_hand() -> ModuleType:
+    # pytest's importlib mode has no package for tests, so the file is loaded by its path.
+    path = Path(__file__).with_name("by_hand.py")
+    spec = importlib.util.spec_from_file_location("paredown_tests_by_hand", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_HAND = _by_hand()
+_seeded, identity, with_weights, with_codes, run_onnx = (
+    _HAND._seeded,
+    _HAND.identity,
+    _HAND.with_weights,
+    _HAND.with_codes,
+    _HAND.run_onnx,
+)
+resnet, resnet_model, resnet20_model = _HAND.resnet, _HAND.resnet_model, _HAND.resnet20_model

@@ -16,13 +16,13 @@ import typer
 import yaml
 from safetensors.torch import load_file, save_file
 
-from paredown.hardware_models import metered_energy
-from paredown.hardware_models.workload import read_work
-from paredown.search.cli import app
-from paredown.search.config import load_config
-from paredown.search.resnet import resnet
-from paredown.spaces.candidate import Candidate
-from paredown.spaces.draft import draft
+from paredown.hardware_models.energy import metered_energy
+from paredown.hardware_models.work.workload import read_work
+from paredown.search.cli.commands import app
+from paredown.search.config.reading import load_config
+from paredown.search.tasks.resnet import resnet
+from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.candidates.drafting import draft
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from paredown.spaces.blueprint import Blueprint, OnnxType, Operator, Storage
-from paredown.spaces.capture import Captured, capture
-from paredown.spaces.functions import QDQ
-from paredown.spaces.graph import Graph, Node, Ref, rename_value, run
+from paredown.spaces.candidates.blueprint import Blueprint, OnnxType, Operator, Storage
+from paredown.spaces.graph.capturing import Captured, capture
+from paredown.spaces.graph.functions import QDQ
+from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value, run
 
 torch.set_num_threads(1)
 

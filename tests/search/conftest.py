@@ -17,20 +17,20 @@ from click.testing import Result
 from torch import nn
 from typer.testing import CliRunner
 
-from paredown.search.bundle_task import TaskSource
-from paredown.search.cli import app
-from paredown.search.config import ConfigError, dump_config, load_config
-from paredown.search.digits import DigitsNet
-from paredown.search.evaluation import Evaluation, Goal
-from paredown.search.exporting import export
-from paredown.search.journal import Journal
-from paredown.search.mlflow_store import connect, default_uri
-from paredown.search.run_record import JOURNAL
-from paredown.search.verification import Verification, Verifier
-from paredown.search.workbench import Workbench, prepare
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.capture import Captured, capture
-from paredown.spaces.files.sealed import write_sealed
+from paredown.search.bundles.exporting import export
+from paredown.search.bundles.task import TaskSource
+from paredown.search.bundles.verification import Verification, Verifier
+from paredown.search.cli.commands import app
+from paredown.search.config.reading import ConfigError, dump_config, load_config
+from paredown.search.evaluating.workbench import Workbench, prepare
+from paredown.search.study.evaluation import Evaluation, Goal
+from paredown.search.study.journal import Journal
+from paredown.search.study.run_record import JOURNAL
+from paredown.search.tasks.digits import DigitsNet
+from paredown.search.tracking.mlflow_store import connect, default_uri
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.graph.capturing import Captured, capture
+from paredown.spaces.system.sealed import write_sealed
 
 
 def _load(name: str) -> ModuleType:
@@ -60,7 +60,7 @@ OWN_CODE = """\
 import os, time
 from pathlib import Path
 import torch
-from paredown.search.digits import trained_digits
+from paredown.search.tasks.digits import trained_digits
 
 Path(__file__).with_suffix(".ran").touch()
 
@@ -151,7 +151,7 @@ def _captured_once() -> Iterator[None]:
         return known[weights, shapes]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("paredown.search.survey.capture", remembering)
+        patch.setattr("paredown.search.evaluating.surveying.capture", remembering)
         yield
 
 

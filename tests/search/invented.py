@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from paredown.search.evaluation import Evaluation
-from paredown.spaces.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.search.study.evaluation import Evaluation
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 
 LAYER_WEIGHTS = {
     "conv1": 432,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from paredown.spaces.telemetry import SWITCHES
+from paredown.spaces.system.telemetry import SWITCHES
 
 ROOT = Path(__file__).resolve().parents[2]
-PAREDOWN = [sys.executable, "-c", "from paredown.search.cli import main; main()"]
+PAREDOWN = [sys.executable, "-c", "from paredown.search.cli.commands import main; main()"]
 CONFIG = """\
 name: quiet
 task: {name: digits}
@@ -46,10 +46,10 @@ def environment(tmp_path):
 @pytest.mark.parametrize(
     "module",
     [
-        "paredown.compressors.export.kernels",
-        "paredown.hardware_models.measured_memory",
-        "paredown.hardware_models.time_models",
-        "paredown.search.verification",
+        "paredown.compressors.onnx.kernel_checks",
+        "paredown.hardware_models.memory.measured_memory",
+        "paredown.hardware_models.timing.time_models",
+        "paredown.search.bundles.verification",
     ],
 )
 def test_onnx_runtime_keeps_no_record_of_what_it_runs(module, environment):

@@ -37,7 +37,7 @@ def test_run_and_load_are_functions_after_every_module_was_imported(statement: s
         "print(load.__module__, run.__module__, callable(load) and callable(run))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    expected = "paredown.compressors.export.loading paredown.search.running True"
+    expected = "paredown.compressors.bundle.loading paredown.search.running.whole_search True"
     assert done.stdout.strip() == expected
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from paredown.spaces.capture import Captured, as_inputs, capture
-from paredown.spaces.graph import run
-from paredown.spaces.model_map import ModelMap
-from paredown.spaces.read import read_model_map
+from paredown.spaces.graph.capturing import Captured, as_inputs, capture
+from paredown.spaces.graph.graph import run
+from paredown.spaces.structure.model_map import ModelMap
+from paredown.spaces.structure.reading import read_model_map
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from paredown.search.display import Outline
-from paredown.search.evaluation import Evaluation, Goal
-from paredown.search.mlflow_writer import TrackingPlace
-from paredown.search.pareto import Front, hypervolume, reference_point
-from paredown.search.tracking import Tracker
+from paredown.search.study.display import Outline
+from paredown.search.study.evaluation import Evaluation, Goal
+from paredown.search.study.pareto import Front, hypervolume, reference_point
+from paredown.search.tracking.mlflow_writer import TrackingPlace
+from paredown.search.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     # MLflow itself is imported by `load_mlflow` alone, which turns its telemetry off first.

@@ -28,15 +28,15 @@ SCRIPT = textwrap.dedent("""
 
     import json
     from pathlib import Path
-    from paredown.search import tracking
-    from paredown.search.display import Outline
-    from paredown.search.evaluation import Evaluation, Goal
-    from paredown.search.mlflow_models import LoggedBundle
-    from paredown.search.mlflow_writer import TrackingPlace
-    from paredown.search.pareto import front_of
-    from paredown.search.plots import front_panels, parallel_figure, progress_figure
-    from paredown.search.style import Picture
-    from paredown.spaces.candidate import Candidate, LayerChoice
+    from paredown.search.tracking import tracker as tracking
+    from paredown.search.study.display import Outline
+    from paredown.search.study.evaluation import Evaluation, Goal
+    from paredown.search.tracking.mlflow_models import LoggedBundle
+    from paredown.search.tracking.mlflow_writer import TrackingPlace
+    from paredown.search.study.pareto import front_of
+    from paredown.search.report.plots import front_panels, parallel_figure, progress_figure
+    from paredown.search.report.style import Picture
+    from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 
     folder, uri, is_loaded_first = Path(sys.argv[1]), sys.argv[2] or None, sys.argv[3] == "yes"
     if not is_loaded_first:

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
-from paredown.search.evaluation import Evaluation
-from paredown.search.mlflow_models import PICKED, LoggedBundle, register_picked
-from paredown.search.mlflow_store import connect, default_uri, load_mlflow
-from paredown.search.mlflow_writer import TrackingPlace
-from paredown.search.tracking import Tracker
+from paredown.search.study.evaluation import Evaluation
+from paredown.search.tracking.mlflow_models import PICKED, LoggedBundle, register_picked
+from paredown.search.tracking.mlflow_store import connect, default_uri, load_mlflow
+from paredown.search.tracking.mlflow_writer import TrackingPlace
+from paredown.search.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from paredown.search.mlflow_models import LoggedBundle
-from paredown.search.mlflow_store import (
+from paredown.search.study.pareto import front_of
+from paredown.search.tracking.mlflow_models import LoggedBundle
+from paredown.search.tracking.mlflow_store import (
     connect,
     default_uri,
     load_mlflow,
     run_address,
 )
-from paredown.search.mlflow_writer import TrackingPlace
-from paredown.search.pareto import front_of
+from paredown.search.tracking.mlflow_writer import TrackingPlace
 
 
 def test_a_bundle_of_a_candidate_without_a_run_makes_it_one(
@@ -106,7 +106,7 @@ def test_the_served_page_takes_a_search_and_ends_whole_on_a_signal(
     script += (
         "[signal.signal(n, signal.default_int_handler) for n in (signal.SIGINT, signal.SIGTERM)]; "
     )
-    script += "from paredown.search.mlflow_page import serve; "
+    script += "from paredown.search.tracking.mlflow_page import serve; "
     script += "sys.exit(serve(sys.argv[1], int(sys.argv[2]), str, print))"
     command = [sys.executable, "-uc", script, default_uri(run_folder), str(port)]
 

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from paredown.search.mlflow_store import connect, default_uri, experiment_id_of
-from paredown.search.mlflow_writer import TrackingPlace
-from paredown.search.sqlite_store import NoDatabaseError, make_database
+from paredown.search.tracking.mlflow_store import connect, default_uri, experiment_id_of
+from paredown.search.tracking.mlflow_writer import TrackingPlace
+from paredown.search.tracking.sqlite_store import NoDatabaseError, make_database
 
 STUCK = """\
 import itertools, sys, time
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from paredown.search.mlflow_store import connect
+from paredown.search.tracking.mlflow_store import connect
 
 commits = itertools.count()
 
@@ -29,7 +29,9 @@ def stuck_in_the_middle(_):
 event.listen(Engine, "commit", stuck_in_the_middle)
 connect(sys.argv[1])
 """
-MAKE = "import sys; from paredown.search.mlflow_store import connect; connect(sys.argv[1])"
+MAKE = (
+    "import sys; from paredown.search.tracking.mlflow_store import connect; connect(sys.argv[1])"
+)
 
 
 def test_a_process_killed_while_it_makes_the_database_leaves_none(tmp_path):

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from paredown.search.evaluation import LOST
-from paredown.search.mlflow_store import (
+from paredown.search.study.evaluation import LOST
+from paredown.search.study.pareto import Front, front_of
+from paredown.search.tracking.mlflow_store import (
     TrackingError,
     connect,
     find_run,
 )
-from paredown.search.mlflow_writer import MlflowWriter, TrackingPlace
-from paredown.search.pareto import Front, front_of
-from paredown.search.tracking import Tracker
-from paredown.spaces.candidate import Candidate
+from paredown.search.tracking.mlflow_writer import MlflowWriter, TrackingPlace
+from paredown.search.tracking.tracker import Tracker
+from paredown.spaces.candidates.candidate import Candidate
 
 
 def test_a_search_is_one_run_with_one_below_it_for_each_evaluation(

@@ -6,9 +6,9 @@ import sys
 import pytest
 from safetensors.torch import save_file
 
-from paredown.search.config import load_config
-from paredown.search.rehearsal import rehearse
-from paredown.search.tasks import load_task
+from paredown.search.config.reading import load_config
+from paredown.search.evaluating.rehearsal import rehearse
+from paredown.search.tasks.task import load_task
 
 CONVERTED = {
     "float64 model": ("def model():\n    torch.manual_seed(0)\n    return Net().double()", "float64"),

@@ -94,7 +94,7 @@ def test_a_file_that_is_no_config_is_a_sentence(refused, tmp_path, case):
 
 def test_a_run_folder_that_cannot_be_made_is_a_sentence(project):
     """In a process of its own, as a user's: /proc takes no folders, whoever asks."""
-    command = [sys.executable, "-m", "paredown.search.cli", "search", str(project())]
+    command = [sys.executable, "-m", "paredown.search.cli.commands", "search", str(project())]
     command += ["--set", "output.folder=/proc/nowhere"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr

@@ -1,0 +1,11 @@
+from .loading import CARD_FILE as CARD_FILE
+from .loading import GRAPH_FILE as GRAPH_FILE
+from .loading import TENSORS_FILE as TENSORS_FILE
+from .loading import digest_of as digest_of
+from .loading import load as load
+from .loading import load_model as load_model
+from .writing import CANDIDATE_FILE as CANDIDATE_FILE
+from .writing import ONNX_FILE as ONNX_FILE
+from .writing import copy_bundle as copy_bundle
+from .writing import write_bundle as write_bundle
+from .writing import write_card as write_card

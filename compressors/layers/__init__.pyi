@@ -1,0 +1,11 @@
+from .database import Database as Database
+from .methods import METHODS as METHODS
+from .methods import Compressed as Compressed
+from .methods import Problem as Problem
+from .methods import Solver as Solver
+from .methods import compress as compress
+from .repair import MomentRestorer as MomentRestorer
+from .repair import reestimate as reestimate
+from .solution import Factor as Factor
+from .solution import Solution as Solution
+from .solution import row_curvature as row_curvature

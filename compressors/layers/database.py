@@ -1,0 +1,298 @@
+"""The database of compressed layers of one model: built lazily, kept packed, shared on disk.
+
+An entry is found by (layer, choice, widths that touch the layer), so that a candidate is assembled by
+picking one entry a layer. On disk it is found by everything it was made from, the solvers' own code
+included, so that other processes and later runs find it too and a stale one is never read.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.layers.packed import pack, unpack
+from paredown.compressors.layers.solution import Narrowing, Solution, solve
+from paredown.compressors.matrix.algebra import (
+    centred_gram,
+    damage,
+    remembered_times_gram,
+    to_matrix,
+)
+from paredown.compressors.pruning.narrow import Consumer, channel_order
+from paredown.compressors.rounding.compensated import Target
+from paredown.compressors.statistics.layer_statistics import LayerStatistics
+from paredown.compressors.statistics.ranges import Range
+from paredown.compressors.storage.shelf import Record, Shelf, code_version, digest
+from paredown.spaces.candidates.candidate import LayerChoice
+from paredown.spaces.structure.model_map import ChannelGroup, Layer, ModelMap, Part
+from paredown.spaces.structure.slicing import kept_positions
+
+_OBJECTS_BYTES = 1_200
+"""What a packed tensor's objects take beside its values: much the most of it in small layers."""
+
+_Key = tuple[str, LayerChoice, tuple[tuple[str, int], ...]]
+
+
+class Database:
+    """Solutions of every layer and choice asked for so far.
+
+    Args:
+        model_map: Of the captured model.
+        tensors: Its tensors, batch norms folded.
+        statistics: By layer name.
+        ranges: By value name, for 8-bit activations.
+        capacity_bytes: Packed solutions beyond this are forgotten, least recently used first.
+        shelf: Where solutions are kept on disk, for other processes and later runs; None keeps them
+            in this process alone.
+    """
+
+    def __init__(
+        self,
+        model_map: ModelMap,
+        tensors: Mapping[str, Tensor],
+        statistics: Mapping[str, LayerStatistics],
+        ranges: Mapping[str, Range],
+        capacity_bytes: int = 2**30,
+        shelf: Shelf | None = None,
+    ) -> None:
+        self.model_map = model_map
+        self.tensors = tensors
+        self.statistics = statistics
+        self.ranges = ranges
+        self.shelf = shelf
+        self._capacity_bytes = capacity_bytes
+        self._entries: OrderedDict[_Key, Record] = OrderedDict()
+        self._damages: dict[_Key, float | None] = {}
+        self._origins: dict[str, str] = {}
+        self._orders: dict[str, Tensor] = {}
+        self.held_bytes = 0
+        self.solved = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the entries where they are on disk: a worker reads those it needs."""
+        state = dict(self.__dict__)
+        if self.shelf is not None:
+            state |= {"_entries": OrderedDict(), "held_bytes": 0}
+        return state
+
+    def solution(self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int]) -> Solution:
+        """The layer under `choice` when the groups in `widths` keep only so many channels.
+
+        The same tensors bit for bit, whether just solved or read back.
+        """
+        relevant = self._relevant(layer, widths)
+        narrowing = self._narrowing(layer, relevant)
+        if choice.is_identity and _is_whole(narrowing):
+            return self._solve(layer, choice, narrowing)
+        entry = self._entry(layer, choice, relevant, narrowing)
+        return self._restored(entry, layer, narrowing)
+
+    def damage(self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int]) -> float:
+        """Predicted increase of the mean loss when only this layer is compressed (K-FAC).
+
+        Outputs that are removed count where they are missed: in the layers that read them.
+
+        Raises:
+            ValueError: Statistics were collected without a loss.
+        """
+        if self.statistics[layer.name].gradient_gram is None:
+            raise ValueError("damage needs statistics collected with a loss")
+        relevant = self._relevant(layer, widths)
+        key = (layer.name, choice, tuple(relevant.items()))
+        if key not in self._damages:
+            narrowing = self._narrowing(layer, relevant)
+            if choice.is_identity and _is_whole(narrowing):
+                self._damages[key] = 0.0
+            else:
+                entry = self._entry(layer, choice, relevant, narrowing)
+                self._damages[key] = entry.facts["damage"]
+        found = self._damages[key]
+        assert found is not None
+        return found
+
+    def output_moments(self, layer: Layer, widths: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+        """Standard deviation and mean of the dense layer's outputs that are kept."""
+        statistics = self.statistics[layer.name]
+        rows = self._narrowing(layer, widths).rows
+        if rows is None:
+            return statistics.output_std, statistics.output_mean
+        return statistics.output_std[rows], statistics.output_mean[rows]
+
+    def kept_rows(self, layer: Layer, widths: Mapping[str, int]) -> Tensor | None:
+        """Numbers of the layer's output channels that stay; None where all do."""
+        return self._narrowing(layer, widths).rows
+
+    def kept_channels(self, group: str, width: int) -> Tensor:
+        """Channel numbers, ascending, that stay when `group` keeps `width` of its channels."""
+        if group not in self._orders:
+            self._orders[group] = self._kept_order(group)
+        return self._orders[group][:width].sort().values
+
+    def keep(self, widths: Mapping[str, int]) -> dict[str, Tensor]:
+        """Kept channels of every group in `widths`."""
+        return {group: self.kept_channels(group, width) for group, width in widths.items()}
+
+    def _relevant(self, layer: Layer, widths: Mapping[str, int]) -> dict[str, int]:
+        """The widths of groups that touch the layer, sorted."""
+        touching = {
+            part.group
+            for axis in (layer.out_axis, layer.in_axis)
+            for part in self.model_map.tensor_parts.get((layer.weight, axis), ())
+        }
+        return {group: widths[group] for group in sorted(widths) if group in touching}
+
+    def _narrowing(self, layer: Layer, widths: Mapping[str, int]) -> Narrowing:
+        keep = self.keep(widths)
+
+        def positions(axis: int) -> Tensor | None:
+            parts = self.model_map.tensor_parts.get((layer.weight, axis), ())
+            if not any(part.group in keep for part in parts):
+                return None
+            return kept_positions(parts, keep)
+
+        return Narrowing(
+            rows=positions(layer.out_axis),
+            channels=positions(layer.in_axis) if layer.groups == 1 else None,
+        )
+
+    def _entry(
+        self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int], narrowing: Narrowing
+    ) -> Record:
+        """From memory, from disk, or solved now."""
+        key = (layer.name, choice, tuple(widths.items()))
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            return self._entries[key]
+        name = digest(self._origin(layer), repr(choice), _text(narrowing))
+        entry = self.shelf.get(name) if self.shelf else None
+        if entry is None:
+            solution = self._solve(layer, choice, narrowing)
+            packed, harm = pack(solution), self._harm(layer, solution, narrowing)
+            entry = Record(tensors=packed.tensors, facts={**packed.facts, "damage": harm})
+            if self.shelf:
+                self.shelf.put(name, entry)
+        self._remember(key, entry)
+        return entry
+
+    def _solve(self, layer: Layer, choice: LayerChoice, narrowing: Narrowing) -> Solution:
+        self.solved += 1
+        return solve(
+            layer,
+            self.tensors[layer.weight],
+            None if layer.bias is None else self.tensors[layer.bias],
+            self.statistics[layer.name],
+            choice,
+            narrowing,
+        )
+
+    def _restored(self, entry: Record, layer: Layer, narrowing: Narrowing) -> Solution:
+        width = to_matrix(self.tensors[layer.weight], layer).shape[1]
+        columns = None
+        if narrowing.channels is not None:
+            per_channel = width // layer.weight_shape[layer.in_axis]
+            steps = torch.arange(per_channel)
+            columns = (narrowing.channels[:, None] * per_channel + steps).flatten()
+        return unpack(entry, layer, columns, width)
+
+    def _harm(self, layer: Layer, solution: Solution, narrowing: Narrowing) -> float | None:
+        """Predicted increase of the mean loss; None where statistics came without one."""
+        statistics = self.statistics[layer.name]
+        if statistics.gradient_gram is None:
+            return None
+        dense = to_matrix(self.tensors[layer.weight], layer)
+        # A bias takes what moves an output's mean, in the solvers and here.
+        centred = centred_gram(statistics.gram, statistics.input_mean)
+        gram = statistics.gram if layer.bias is None else centred
+        if narrowing.rows is None:
+            # Both products are there from solving.
+            moved = remembered_times_gram(solution.matrix, gram) - Target.of(dense, gram).seen
+            return damage(solution.matrix - dense, gram, statistics.gradient_gram, moved)
+        delta = torch.zeros_like(dense)
+        delta[narrowing.rows] = solution.matrix - dense[narrowing.rows]
+        return damage(delta, gram, statistics.gradient_gram)
+
+    def _origin(self, layer: Layer) -> str:
+        """Stands for all that the layer's solutions are made from, save choice and widths."""
+        if layer.name not in self._origins:
+            shape = (layer.kind, layer.weight_shape, layer.out_axis, layer.in_axis, layer.groups)
+            bias = "" if layer.bias is None else self.tensors[layer.bias]
+            weight = self.tensors[layer.weight]
+            statistics = self.statistics[layer.name].digest
+            self._origins[layer.name] = digest(
+                code_version(), repr(shape), weight, bias, statistics
+            )
+        return self._origins[layer.name]
+
+    def _kept_order(self, group: str) -> Tensor:
+        """Channels of a group, most important first, from disk or found now."""
+        record = next(g for g in self.model_map.groups if g.name == group)
+        readers = [self.model_map.layer_by_name[name] for name in record.consumers]
+        readers = [r for r in readers if r.groups == 1 and r.kind != "embedding"]
+        if not readers:
+            return torch.arange(record.channels)
+        if self.shelf is None:
+            return self._order(record, readers)
+        parts = [repr(self.model_map.tensor_parts[r.weight, r.in_axis]) for r in readers]
+        name = digest("order", group, *map(self._origin, readers), *parts)
+        entry = self.shelf.get(name)
+        if entry is None:
+            entry = Record(tensors={"order": self._order(record, readers)}, facts={})
+            self.shelf.put(name, entry)
+        return entry.tensors["order"]
+
+    def _order(self, group: ChannelGroup, readers: Sequence[Layer]) -> Tensor:
+        return channel_order([self._consumer(r, group.name, group.channels) for r in readers])
+
+    def _consumer(self, layer: Layer, group: str, channels: int) -> Consumer:
+        """The consumer's matrix, weighted by the loss where its curvature is known."""
+        statistics = self.statistics[layer.name]
+        matrix = to_matrix(self.tensors[layer.weight], layer).double()
+        known = statistics.gradient_gram
+        if known is not None and known.ndim == 1:
+            matrix = known.sqrt().unsqueeze(1) * matrix
+        elif known is not None:
+            values, vectors = torch.linalg.eigh(known)
+            matrix = (vectors * values.clamp_min(0).sqrt()).t() @ matrix
+        parts = self.model_map.tensor_parts[layer.weight, layer.in_axis]
+        per_channel = matrix.shape[1] // layer.weight_shape[layer.in_axis]
+        columns = _columns_of_channels(parts, group, channels, per_channel)
+        return matrix, statistics.gram, columns
+
+    def _remember(self, key: _Key, entry: Record) -> None:
+        self._entries[key] = entry
+        self.held_bytes += _held(entry)
+        while self.held_bytes > self._capacity_bytes and len(self._entries) > 1:
+            _, oldest = self._entries.popitem(last=False)
+            self.held_bytes -= _held(oldest)
+
+
+def _held(entry: Record) -> int:
+    return entry.nbytes + _OBJECTS_BYTES * len(entry.tensors)
+
+
+def _is_whole(narrowing: Narrowing) -> bool:
+    return narrowing.rows is None and narrowing.channels is None
+
+
+def _text(narrowing: Narrowing) -> str:
+    kept = (narrowing.rows, narrowing.channels)
+    return repr([None if positions is None else positions.tolist() for positions in kept])
+
+
+def _columns_of_channels(
+    parts: tuple[Part, ...], group: str, channels: int, per_channel: int
+) -> Tensor:
+    """Matrix columns (channels, m) that read each channel of `group`."""
+    found: list[Tensor] = []
+    start = 0
+    for part in parts:
+        if part.group == group:
+            first = start + torch.arange(channels) * part.repeat
+            columns = first[:, None] * per_channel + torch.arange(part.repeat * per_channel)
+            found.append(columns)
+        start += part.channels * part.repeat
+    return torch.cat(found, dim=1)

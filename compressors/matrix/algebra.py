@@ -1,0 +1,190 @@
+"""A layer's weight as a matrix (output channels x fan-in), and errors measured by a Gram matrix.
+
+Every solver works on this view. A Gram matrix `gram` = E[x x^T] over calibration positions comes
+in three forms: (K, K); (groups, K, K) for grouped convolutions, whose rows come group after group;
+and (K,), the diagonal, where inputs are one-hot (embeddings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.matrix.recent import Recent
+from paredown.spaces.structure.model_map import Layer
+
+DAMPING = 0.01
+"""Share of the mean diagonal added to a Gram matrix before it is inverted (GPTQ's default)."""
+
+_centred: Recent[Tensor] = Recent(1)
+_seen: Recent[Tensor] = Recent(3)
+
+_STRIP = 384
+"""Rows of a gradient Gram that are multiplied at once."""
+_ROUNDING = 1e-6
+"""Share of E[x^2] below which a variance is rounding error: chunks of a Gram are float32."""
+
+
+class SolverError(ValueError):
+    """A solver was asked for something outside its domain."""
+
+
+def to_matrix(weight: Tensor, layer: Layer) -> Tensor:
+    """The weight as (out, fan_in): one row per output channel, group after group.
+
+    Columns keep the weight's own order (input channel, then kernel positions). A transposed
+    convolution, stored (in, out / groups, ...), is turned so that rows are output channels too; an
+    embedding, stored (tokens, width), gives (width, tokens).
+    """
+    if layer.kind == "embedding":
+        return weight.t().contiguous()
+    if layer.kind.startswith("conv_transpose"):
+        split = weight.reshape(layer.groups, -1, weight.shape[1], weight[0, 0].numel())
+        return split.transpose(1, 2).reshape(layer.groups * weight.shape[1], -1)
+    return weight.reshape(weight.shape[0], -1)
+
+
+def from_matrix(matrix: Tensor, layer: Layer) -> Tensor:
+    """The weight, in `layer.weight_shape`, that `to_matrix` made `matrix` from."""
+    shape = layer.weight_shape
+    if layer.kind == "embedding":
+        return matrix.t().contiguous()
+    if layer.kind.startswith("conv_transpose"):
+        inputs = shape[0] // layer.groups
+        split = matrix.reshape(layer.groups, shape[1], inputs, -1)
+        return split.transpose(1, 2).reshape(shape)
+    return matrix.reshape(shape)
+
+
+def split_groups(matrix: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
+    """`matrix` as (groups, rows, K) and `gram` as (groups, K, K); one group for a plain Gram."""
+    if gram.ndim == 1:
+        gram = torch.diag(gram)
+    if gram.ndim == 2:
+        gram = gram.unsqueeze(0)
+    return matrix.reshape(gram.shape[0], -1, matrix.shape[-1]), gram
+
+
+def times_gram(matrix: Tensor, gram: Tensor) -> Tensor:
+    """`matrix` (R, K) times the Gram of each row's group, (R, K)."""
+    if gram.ndim == 1:
+        return matrix * gram
+    grouped, gram = split_groups(matrix, gram)
+    return (grouped @ gram).reshape(matrix.shape)
+
+
+def remembered_times_gram(
+    matrix: Tensor, gram: Tensor, make: Callable[[], Tensor] | None = None
+) -> Tensor:
+    """`times_gram` in float64; asked again for the last three matrices it costs nothing.
+
+    `make` gives it more cheaply where another product tells it.
+    """
+    return _seen.get(make or (lambda: times_gram(matrix.double(), gram)), matrix, gram)
+
+
+def scaled_rows(
+    matrix: Tensor, factor: Tensor, gram: Tensor, dense: Tensor | None = None
+) -> Tensor:
+    """`matrix` (R, K) with its rows multiplied by `factor` (R,), its product with the Gram remembered.
+
+    Args:
+        dense: The result, if it is there already.
+    """
+    if dense is None:
+        dense = matrix * factor.unsqueeze(1)
+    by_row = factor.double().unsqueeze(1)
+    remembered_times_gram(dense, gram, lambda: by_row * remembered_times_gram(matrix, gram))
+    return dense
+
+
+def centred_gram(gram: Tensor, mean: Tensor) -> Tensor:
+    """The inputs' covariance E[x x^T] - E[x] E[x]^T, in the form of `gram`; a diagonal as it is.
+
+    An input that never changes is dead: its row and column are exactly zero. One-hot inputs, the
+    diagonal form, keep their frequencies: embeddings have no bias that could take the mean.
+    """
+    if gram.ndim == 1:
+        return gram
+    return _centred.get(lambda: _about(gram, mean), gram, mean)
+
+
+def _about(gram: Tensor, mean: Tensor) -> Tensor:
+    centred = gram - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+    second = gram.diagonal(dim1=-2, dim2=-1)
+    live = centred.diagonal(dim1=-2, dim2=-1) > _ROUNDING * second
+    return centred * (live.unsqueeze(-1) & live.unsqueeze(-2))
+
+
+def gram_diagonal(gram: Tensor, rows: int) -> Tensor:
+    """Mean squared inputs that each weight sees, (rows, K)."""
+    if gram.ndim == 1:
+        return gram.expand(rows, -1)
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
+    if gram.ndim == 2:
+        return diagonal.expand(rows, -1)
+    return diagonal.repeat_interleave(rows // gram.shape[0], dim=0)
+
+
+def row_errors(delta: Tensor, gram: Tensor) -> Tensor:
+    """Mean squared change (R,) of each output channel when its weights change by `delta`."""
+    delta = delta.double()
+    return (times_gram(delta, gram) * delta).sum(dim=1).clamp_min(0.0)
+
+
+def damage(
+    delta: Tensor, gram: Tensor, gradient_gram: Tensor, moved: Tensor | None = None
+) -> float:
+    """Predicted increase of the mean loss, in its unit, when the weight changes by `delta` (R, K).
+
+    1/2 tr(dW A dW^T G), the K-FAC quadratic of Martens and Grosse 2015, arXiv:1503.05671, and of
+    Grosse and Martens 2016, arXiv:1602.01407, for convolutions. `gradient_gram` G, (R, R) or its
+    diagonal (R,), is scaled as in `LayerStatistics`.
+
+    Args:
+        moved: `delta` times the Gram (R, K), where that is known.
+    """
+    delta = delta.double()
+    moved = times_gram(delta, gram) if moved is None else moved
+    if gradient_gram.ndim == 1:
+        return float(0.5 * (gradient_gram @ (moved * delta).sum(dim=1)))
+    if gram.ndim < 3:
+        total = 0.0
+        for start in range(0, len(delta), _STRIP):
+            strip, later = slice(start, start + _STRIP), slice(start + _STRIP, None)
+            # dW A dW^T and G are symmetric: what lies off the diagonal counts twice.
+            here = (
+                gradient_gram[strip, strip] @ moved[strip] / 2
+                + gradient_gram[strip, later] @ moved[later]
+            )
+            total += float((here * delta[strip]).sum())
+        return total
+    # Different groups read different inputs; K-FAC takes those as independent.
+    grouped, gram = split_groups(delta, gram)
+    rows = grouped.shape[1]
+    blocks = gradient_gram.reshape(len(gram), rows, len(gram), rows)
+    own = blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    return float(0.5 * ((own @ moved.reshape(grouped.shape)) * grouped).sum())
+
+
+def damped_cholesky(gram: Tensor, damping: float = DAMPING) -> Tensor:
+    """Lower Cholesky factors of `gram` (groups, K, K) + damping, dead inputs replaced by ones.
+
+    The damping is the share `damping` of the mean diagonal of each group and grows tenfold until all
+    factors exist; a dead input (diagonal 0) gets the diagonal 1, so that it neither blows up nor
+    takes part.
+    """
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
+    dead = diagonal <= 0
+    level = diagonal.mean(dim=-1, keepdim=True)
+    level = torch.where(level > 0, level, 1.0)
+    while True:
+        added = torch.where(dead, 1.0, 0.0) + damping * level
+        factor, info = torch.linalg.cholesky_ex(gram + torch.diag_embed(added))
+        if not info.any():
+            return factor
+        if damping > 1e6:
+            raise SolverError("the Gram matrix must be finite; check the calibration data for NaN")
+        damping *= 10

@@ -1,0 +1,11 @@
+from .assembling import assemble as assemble
+from .assembling import needs_refit as needs_refit
+from .assembling import settle as settle
+from .codes import CLAMPS as CLAMPS
+from .codes import arrange as arrange
+from .codes import codes_source as codes_source
+from .codes import ends_in_codes as ends_in_codes
+from .codes import fit_biases as fit_biases
+from .codes import gives_activated_floats as gives_activated_floats
+from .codes import is_layout as is_layout
+from .refit import DenseOutputs as DenseOutputs

@@ -1,0 +1,14 @@
+from .kernel_checks import fallbacks as fallbacks
+from .kernel_checks import integer_kernels as integer_kernels
+from .kernel_checks import kernels as kernels
+from .kernel_checks import promised_kernels as promised_kernels
+from .kernel_checks import promises as promises
+from .kernel_checks import session as session
+from .lowering import lower as lower
+from .lowering import output_names as output_names
+from .lowering import plan_of as plan_of
+from .lowering import traced_names as traced_names
+from .plan import ExportError as ExportError
+from .sizes import file_sizes as file_sizes
+from .sizes import onnx_file_bytes as onnx_file_bytes
+from .sizes import packed_file_bytes as packed_file_bytes

@@ -1,0 +1,182 @@
+"""ONNX lowerings of arithmetic and activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from paredown.compressors.onnx.emitter import Emitter
+from paredown.compressors.onnx.plan import Attribute, ExportError
+from paredown.spaces.graph.graph import Arg, Node
+
+Lowering = Callable[[Emitter, Node], None]
+
+
+def _direct(op_type: str, **attributes: Attribute) -> Lowering:
+    """The same operator on the first argument."""
+
+    def lower(e: Emitter, node: Node) -> None:
+        e.put(node, e.plan.emit(op_type, e.value(node.args[0], node.dtype), **attributes))
+
+    return lower
+
+
+# Of truth values torch makes these of the arithmetic; ONNX has arithmetic of numbers alone.
+_LOGIC = {"Add": "Or", "Mul": "And", "Max": "Or", "Min": "And"}
+# What ONNX Runtime has no arithmetic of is computed in a wider type, and wraps or rounds afterwards.
+_COMPUTED_AS = {"int8": "int32", "uint8": "int32", "int16": "int32", "bfloat16": "float32"}
+
+
+def _binary(op_type: str) -> Lowering:
+    """Two operands, in the type that torch gives the result; alpha, if given, scales the second."""
+
+    def lower(e: Emitter, node: Node) -> None:
+        first, second, *alpha = node.args
+        _combine(e, node, op_type, first, second, *alpha)
+
+    return lower
+
+
+def _reversed_subtraction(e: Emitter, node: Node) -> None:
+    """`args[1] - alpha * args[0]`."""
+    subtrahend, minuend, alpha = node.args
+    _combine(e, node, "Sub", minuend, subtrahend, alpha)
+
+
+def _combine(
+    e: Emitter, node: Node, op_type: str, first: Arg, second: Arg, alpha: Arg = 1
+) -> None:
+    dtype = _COMPUTED_AS.get(node.dtype, node.dtype)
+    if dtype == "bool":
+        op_type = _LOGIC[op_type]
+    left, right = e.value(first, dtype), e.value(second, dtype)
+    if alpha != 1:
+        right = e.plan.emit("Mul", right, e.value(alpha, dtype))
+    e.put(node, e.cast(e.plan.emit(op_type, left, right), dtype, node.dtype))
+
+
+def _reciprocal_root(e: Emitter, node: Node) -> None:
+    root = e.plan.emit("Sqrt", e.value(node.args[0], node.dtype))
+    e.put(node, e.plan.emit("Reciprocal", root))
+
+
+def _clip(e: Emitter, node: Node, low: Arg, high: Arg) -> None:
+    bounds = [e.optional(low, node.dtype), e.optional(high, node.dtype)]
+    while bounds and not bounds[-1]:
+        bounds.pop()
+    e.put(node, e.plan.emit("Clip", e.value(node.args[0], node.dtype), *bounds))
+
+
+def _clamp(e: Emitter, node: Node) -> None:
+    low, high = (*node.args[1:], None)[:2]
+    _clip(e, node, low, high)
+
+
+def _relu6(e: Emitter, node: Node) -> None:
+    _clip(e, node, 0.0, 6.0)
+
+
+def _leaky_relu(e: Emitter, node: Node) -> None:
+    x = e.value(node.args[0])
+    e.put(node, e.plan.emit("LeakyRelu", x, alpha=float(node.args[1])))
+
+
+def _elu(e: Emitter, node: Node) -> None:
+    if tuple(node.args[2:]) != (1, 1):
+        raise unsupported(node, f"scale and input_scale {node.args[2:]}")
+    e.put(node, e.plan.emit("Elu", e.value(node.args[0]), alpha=float(node.args[1])))
+
+
+def _silu(e: Emitter, node: Node) -> None:
+    x = e.value(node.args[0])
+    e.put(node, e.plan.emit("Mul", x, e.plan.emit("Sigmoid", x)))
+
+
+_STRAIGHT = 17
+"""Above this a softplus is its argument to single precision, exp(-17) / 17 being half a unit of it."""
+
+
+def _softplus(e: Emitter, node: Node) -> None:
+    """log(1 + exp(beta x)) / beta, which torch takes as x itself above a threshold of beta x."""
+    _, beta, threshold = node.args
+    x = e.value(node.args[0], node.dtype)
+    scaled = x if beta == 1 else e.plan.emit("Mul", x, e.value(beta, node.dtype))
+    soft = e.plan.emit("Softplus", scaled)
+    soft = soft if beta == 1 else e.plan.emit("Div", soft, e.value(beta, node.dtype))
+    if threshold < _STRAIGHT:
+        is_above = e.plan.emit("Greater", scaled, e.value(threshold, node.dtype))
+        soft = e.plan.emit("Where", is_above, x, soft)
+    e.put(node, soft)
+
+
+def _softmax(op_type: str) -> Lowering:
+    def lower(e: Emitter, node: Node) -> None:
+        x = e.value(node.args[0], node.dtype)
+        e.put(node, e.plan.emit(op_type, x, axis=int(node.args[1])))
+
+    return lower
+
+
+def _filled(number: float) -> Lowering:
+    def lower(e: Emitter, node: Node) -> None:
+        shape = e.plan.integers(node.shape)
+        e.put(node, e.plan.emit("Expand", e.value(number, node.dtype), shape))
+
+    return lower
+
+
+def unsupported(node: Node, what: str) -> ExportError:
+    """The error for an operator that has a lowering, but not for these arguments."""
+    return ExportError(f"{node.op} (value {node.name!r}) with {what} has no ONNX lowering")
+
+
+_ARITHMETIC: dict[str, Lowering] = {
+    "add.Tensor": _binary("Add"),
+    "sub.Tensor": _binary("Sub"),
+    "mul.Tensor": _binary("Mul"),
+    "div.Tensor": _binary("Div"),
+    "add.Scalar": _binary("Add"),
+    "sub.Scalar": _binary("Sub"),
+    "mul.Scalar": _binary("Mul"),
+    "div.Scalar": _binary("Div"),
+    "rsub.Scalar": _reversed_subtraction,
+    "pow.Tensor_Scalar": _binary("Pow"),
+    "maximum.default": _binary("Max"),
+    "minimum.default": _binary("Min"),
+    "matmul.default": _binary("MatMul"),
+    "bmm.default": _binary("MatMul"),
+    "neg.default": _direct("Neg"),
+    "abs.default": _direct("Abs"),
+    "exp.default": _direct("Exp"),
+    "log.default": _direct("Log"),
+    "sqrt.default": _direct("Sqrt"),
+    "rsqrt.default": _reciprocal_root,
+    "reciprocal.default": _direct("Reciprocal"),
+    "erf.default": _direct("Erf"),
+    "clamp.default": _clamp,
+    "clamp_min.default": _clamp,
+    "zeros_like.default": _filled(0.0),
+    "ones_like.default": _filled(1.0),
+}
+
+_ACTIVATIONS: dict[str, Lowering] = {
+    "relu.default": _direct("Relu"),
+    "relu6.default": _relu6,
+    "hardtanh.default": _clamp,
+    "leaky_relu.default": _leaky_relu,
+    "elu.default": _elu,
+    "gelu.default": _direct("Gelu"),
+    "silu.default": _silu,
+    "sigmoid.default": _direct("Sigmoid"),
+    "tanh.default": _direct("Tanh"),
+    "hardswish.default": _direct("HardSwish"),
+    "hardsigmoid.default": _direct("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "softplus.default": _softplus,
+    "mish.default": _direct("Mish"),
+    "softmax.int": _softmax("Softmax"),
+    "_softmax.default": _softmax("Softmax"),
+    "log_softmax.int": _softmax("LogSoftmax"),
+    "_log_softmax.default": _softmax("LogSoftmax"),
+}
+
+OPERATORS = {f"aten.{n}": f for n, f in (_ARITHMETIC | _ACTIVATIONS).items()}
+"""Lowerings of arithmetic and activations."""

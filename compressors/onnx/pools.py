@@ -1,0 +1,174 @@
+"""ONNX lowerings of what gathers many values into one: pools, reductions and attention."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paredown.compressors.onnx.emitter import Emitter
+from paredown.compressors.onnx.operators import Lowering, unsupported
+from paredown.compressors.onnx.plan import Attribute
+from paredown.spaces.graph.graph import Arg, Node
+
+
+def window(value: Arg, rank: int) -> tuple[int, ...]:
+    """A stride, padding or size per spatial dimension from one number, a tuple of one, or all."""
+    sizes = value if isinstance(value, tuple) else (value,)
+    return tuple(int(v) for v in (sizes if len(sizes) == rank else sizes * rank))
+
+
+def window_attributes(
+    kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
+) -> dict[str, Attribute]:
+    """Attributes of a sliding window, without those at ONNX's defaults."""
+    found: dict[str, Attribute] = {"kernel_shape": kernel}
+    if any(s != 1 for s in stride):
+        found["strides"] = stride
+    if any(padding):
+        found["pads"] = padding if len(padding) == 2 * len(kernel) else (*padding, *padding)
+    return found
+
+
+def _max_pool(e: Emitter, node: Node) -> None:
+    _, kernel, stride, padding, dilation, ceil = node.args
+    rank = len(node.shape) - 2
+    size, spread = window(kernel, rank), window(dilation, rank)
+    attributes = window_attributes(size, window(stride or kernel, rank), window(padding, rank))
+    if any(d != 1 for d in spread):
+        attributes["dilations"] = spread
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(spread, size, strict=True))
+    if ceil and _rounds_up(e, node, reach):
+        attributes["ceil_mode"] = 1
+    x, codes = e.moved(node.args[0])
+    e.put(node, e.plan.emit("MaxPool", x, **attributes), codes)
+
+
+def _rounds_up(e: Emitter, node: Node, reach: tuple[int, ...]) -> bool:
+    """Whether ceil_mode adds a window: torch drops one that would lie in the padding alone."""
+    rank = len(reach)
+    steps, pads = window(node.args[2] or node.args[1], rank), window(node.args[3], rank)
+    sizes = zip(e.shape(node.args[0])[2:], reach, steps, pads, strict=True)
+    return node.shape[2:] != tuple((n + 2 * p - r) // s + 1 for n, r, s, p in sizes)
+
+
+def _avg_pool(e: Emitter, node: Node) -> None:
+    _, kernel, stride, padding, ceil, include_pad = node.args[:6]
+    if len(node.args) > 6 and node.args[6] is not None:
+        raise unsupported(node, f"divisor_override={node.args[6]}")
+    rank = len(node.shape) - 2
+    size, pads = window(kernel, rank), window(padding, rank)
+    if size == e.shape(node.args[0])[2:] and not any(pads):
+        _global_average(e, node)
+        return
+    attributes = window_attributes(size, window(stride or kernel, rank), pads)
+    if ceil and _rounds_up(e, node, size):
+        attributes["ceil_mode"] = 1
+    if include_pad and any(pads):
+        attributes["count_include_pad"] = 1
+    e.put(node, e.plan.emit("AveragePool", e.value(node.args[0]), **attributes))
+
+
+def _adaptive_avg_pool(e: Emitter, node: Node) -> None:
+    size, target = e.shape(node.args[0])[2:], node.shape[2:]
+    if all(t == 1 for t in target):
+        _global_average(e, node)
+        return
+    if any(s % t for s, t in zip(size, target, strict=True)):
+        raise unsupported(node, f"output {target} of input {size}, which it does not divide")
+    kernel = tuple(s // t for s, t in zip(size, target, strict=True))
+    x = e.value(node.args[0])
+    e.put(node, e.plan.emit("AveragePool", x, **window_attributes(kernel, kernel, ())))
+
+
+def _global_average(e: Emitter, node: Node) -> None:
+    e.put(node, e.plan.emit("GlobalAveragePool", e.value(node.args[0])))
+
+
+def _mean(e: Emitter, node: Node) -> None:
+    """A mean over all spatial dimensions is the global pool, which has an integer kernel."""
+    shape = e.shape(node.args[0])
+    axes = tuple(sorted(int(d) % len(shape) for d in node.args[1] or range(len(shape))))
+    if len(shape) in (3, 4) and axes == tuple(range(2, len(shape))):
+        pooled = e.plan.emit("GlobalAveragePool", e.value(node.args[0]))
+        e.put(node, pooled if node.args[2] else e.plan.emit("Flatten", pooled))
+        return
+    _reduce(e, node, "ReduceMean", axes, bool(node.args[2]))
+
+
+def _mean_of_all(e: Emitter, node: Node) -> None:
+    e.put(node, e.plan.emit("ReduceMean", e.value(node.args[0]), keepdims=0))
+
+
+def _sum(e: Emitter, node: Node) -> None:
+    shape = e.shape(node.args[0])
+    axes = tuple(int(d) % len(shape) for d in node.args[1] or range(len(shape)))
+    _reduce(e, node, "ReduceSum", axes, bool(node.args[2]))
+
+
+def _reduce(e: Emitter, node: Node, op_type: str, axes: tuple[int, ...], keep: bool) -> None:
+    inputs = (e.value(node.args[0], node.dtype), e.plan.integers(axes))
+    e.put(node, e.plan.emit(op_type, *inputs, **({} if keep else {"keepdims": 0})))
+
+
+def _argmax(e: Emitter, node: Node) -> None:
+    x, dim, keep = e.value(node.args[0]), node.args[1], bool(node.args[2])
+    if dim is None:
+        x, dim, keep = e.plan.emit("Reshape", x, e.plan.integers((-1,))), 0, False
+    e.put(node, e.plan.emit("ArgMax", x, axis=int(dim), keepdims=int(keep)))
+
+
+def _attention(e: Emitter, node: Node) -> None:
+    """softmax(q k^T / sqrt(d) + mask) v, as scaled_dot_product_attention without dropout."""
+    query, key, value, mask, _, causal = node.args[:6]
+    length, keys = e.shape(query)[-2], e.shape(key)[-2]
+    rank = len(e.shape(key))
+    turned = (*range(rank - 2), rank - 1, rank - 2)
+    scale = e.plan.floats(1.0 / np.sqrt(e.shape(query)[-1]))
+    scores = e.plan.emit(
+        "MatMul",
+        e.plan.emit("Mul", e.value(query), scale),
+        e.plan.emit("Transpose", e.value(key), perm=turned),
+    )
+    if causal:
+        future = np.triu(np.full((length, keys), -np.inf, np.float32), 1)
+        scores = e.plan.emit("Add", scores, e.plan.floats(future))
+    if mask is not None:
+        added, reads_any = _additive(e, mask)
+        scores = e.plan.emit("Add", scores, added)
+    found = e.plan.emit("MatMul", e.plan.emit("Softmax", scores), e.value(value))
+    if mask is not None:
+        found = e.plan.emit("Where", reads_any, found, e.plan.floats(0.0))
+    e.put(node, found)
+
+
+def _additive(e: Emitter, mask: Arg) -> tuple[str, str]:
+    """The mask as finite numbers to add to scores, and which rows read anything.
+
+    In a row that is masked as a whole torch gives zeros, where a softmax of nothing but -inf is NaN. Both
+    results depend on the mask alone, so a runtime computes them once where the mask is stored.
+    """
+    lowest = e.plan.floats(float(np.finfo(np.float32).min))
+    nothing = e.plan.floats(-np.inf)
+    if e.dtype(mask) == "bool":
+        given = e.plan.emit("Where", e.value(mask), e.plan.floats(0.0), nothing)
+    else:
+        given = e.value(mask, "float32")
+    largest = e.plan.emit("ReduceMax", given, e.plan.integers((-1,)))
+    return e.plan.emit("Max", given, lowest), e.plan.emit("Greater", largest, nothing)
+
+
+_BY_NAME: dict[str, Lowering] = {
+    "max_pool1d.default": _max_pool,
+    "max_pool2d.default": _max_pool,
+    "avg_pool1d.default": _avg_pool,
+    "avg_pool2d.default": _avg_pool,
+    "adaptive_avg_pool1d.default": _adaptive_avg_pool,
+    "adaptive_avg_pool2d.default": _adaptive_avg_pool,
+    "mean.dim": _mean,
+    "mean.default": _mean_of_all,
+    "sum.dim_IntList": _sum,
+    "argmax.default": _argmax,
+    "scaled_dot_product_attention.default": _attention,
+}
+
+POOLS = {f"aten.{n}": f for n, f in _BY_NAME.items()}
+"""Lowerings of pools, reductions and attention."""

@@ -1,0 +1,10 @@
+from .joint import improve_jointly as improve_jointly
+from .joint import zeros_among as zeros_among
+from .narrow import Consumer as Consumer
+from .narrow import channel_order as channel_order
+from .narrow import refit_columns as refit_columns
+from .obs import obq as obq
+from .sparsify import exact_obs as exact_obs
+from .sparsify import magnitude as magnitude
+from .sparsify import saliency as saliency
+from .sparsify import sparse_gpt as sparse_gpt

@@ -1,0 +1,276 @@
+"""Codes with one scale for every group of consecutive columns of a row: found, and refitted.
+
+The group size of GPTQ (Frantar et al. 2022, arXiv:2210.17323). A scale is fixed before the sweep, or when
+it enters the group, from the weights as they have become by then; each row takes what is better for it.
+Once the codes stand, all scales of a row follow from least squares under the Gram matrix: a system as
+large as a row has groups. Only plain Grams (K, K) occur, those of linear layers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.matrix.algebra import (
+    SolverError,
+    damped_cholesky,
+    gram_diagonal,
+    row_errors,
+)
+from paredown.compressors.matrix.recent import Recent
+from paredown.compressors.rounding.compensated import eliminate_, gptq, sweep
+from paredown.compressors.rounding.descent import descend, sweep_columns_
+from paredown.compressors.rounding.quantize import Codes, by_column, round_to_nearest, top_code
+from paredown.spaces.candidates.candidate import Method
+from paredown.spaces.candidates.scale_groups import group_count, size_of
+
+_SWEEPS = 8
+_RIDGE = 1e-9
+"""Share of its diagonal added to a row's system: scales of groups that say the same stay finite."""
+_ROWS_AT_ONCE = 128
+
+_ordered: Recent[tuple[Tensor, Tensor]] = Recent(2)
+
+
+def round_groups(weight: Tensor, bits: int, size: int, diagonal: Tensor | None = None) -> Codes:
+    """Codes (R, K) and scales (R, groups) of least weighted error: `round_to_nearest` by group.
+
+    Args:
+        diagonal: Curvature >= 0 that broadcasts to the weight; None weighs alike.
+    """
+    rows, columns = weight.shape
+    # Columns that fill the last group are zero: no scale gains or loses by them.
+    whole = _in_groups(weight, size).flatten(0, 1)
+    weighs = None
+    if diagonal is not None:
+        weighs = _in_groups(diagonal.expand_as(weight), size).flatten(0, 1)
+    found = round_to_nearest(whole, bits, weighs)
+    codes = found.codes.reshape(rows, -1)[:, :columns].contiguous()
+    return Codes(codes=codes, scale=found.scale.reshape(rows, -1))
+
+
+def loss_aware_groups(
+    weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: int
+) -> Codes:
+    """LAQ group by group: rounding with scales that are best under the Gram's diagonal."""
+    kept = weight if mask is None else weight * mask
+    return round_groups(kept, bits, size, gram_diagonal(gram, len(weight)))
+
+
+def gptq_groups(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: int) -> Codes:
+    """Codes whose error is at most that of rounding each group and of one scale a row, row by row.
+
+    The best of three sweeps, each with its scales refitted: scales fixed when a group is entered; fixed
+    beforehand, so that columns of all groups go in the order of their activity; and one scale a row.
+    """
+    gram = _plain(gram)
+    nearest = loss_aware_groups(weight, gram, bits, mask, size)
+    starts = (
+        nearest,
+        _sweep(weight.double(), gram, bits, mask, size),
+        _sweep_in_any_order(nearest, weight, gram, bits, mask),
+        _spread(gptq(weight, gram, bits, mask), size),
+    )
+    found = [refit_scales(start, weight, gram) for start in starts]
+    return functools.reduce(lambda best, each: _better(each, best, weight, gram), found)
+
+
+def descend_groups(
+    weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: int
+) -> Codes:
+    """Codes whose error is at most that of `gptq_groups` and of `descend`, row by row.
+
+    Every code is set anew in turn, from where either of them ends.
+    """
+    starts = (
+        gptq_groups(weight, gram, bits, mask, size),
+        refit_scales(_spread(descend(weight, gram, bits, mask), size), weight, gram),
+    )
+    first, second = (settle_groups(start, weight, gram, bits, mask) for start in starts)
+    return _better(first, second, weight, gram)
+
+
+GROUPED: Mapping[Method, Callable[[Tensor, Tensor, int, Tensor | None, int], Codes]] = {
+    "laq": loss_aware_groups,
+    "gptq": gptq_groups,
+    "descent": descend_groups,
+}
+"""What finds the codes that a mask leaves, by method; "rtn" is `round_groups`."""
+
+
+def settle_groups(
+    start: Codes,
+    weight: Tensor,
+    gram: Tensor,
+    bits: int,
+    mask: Tensor | None,
+    sweeps: int = _SWEEPS,
+) -> Codes:
+    """Coordinate descent on codes (R, K), scales (R, groups) refitted between the sweeps.
+
+    No step raises a row's error; each row is the better of where it began and where it ended.
+    """
+    gram = _plain(gram)
+    top = top_code(bits)
+    target = weight.double().t().unsqueeze(0).contiguous()
+    allowed = None if mask is None else mask.t().unsqueeze(0).double().contiguous()
+
+    def settle(index: int, best: Tensor) -> Tensor:
+        code = best.round_().clamp_(-top, top)
+        return code if allowed is None else code.mul_(allowed[:, index])
+
+    found = start
+    for _ in range(sweeps):
+        codes = found.codes.double().t().unsqueeze(0).contiguous()
+        steps = by_column(found.scale.double(), weight.shape[1]).t().unsqueeze(0).contiguous()
+        sweep_columns_(codes, target, gram.unsqueeze(0), steps, settle)
+        settled = codes[0].t().to(torch.int8).contiguous()
+        if torch.equal(settled, found.codes):
+            break
+        found = refit_scales(Codes(codes=settled, scale=found.scale), weight, gram)
+    return _better(found, start, weight, gram)
+
+
+def refit_scales(found: Codes, weight: Tensor, gram: Tensor) -> Codes:
+    """The codes with the scales (R, groups) of least error under `gram` (K, K).
+
+    A scale below zero turns its codes' signs. A group of zeros keeps the scale it had; so does a row
+    that would be no nearer.
+    """
+    gram = _plain(gram)
+    columns, groups = weight.shape[1], found.scale.shape[1]
+    size = size_of(columns, groups)
+    parts = [
+        _fitted(codes.double(), rows.double(), gram, size)
+        for codes, rows in zip(
+            found.codes.split(_ROWS_AT_ONCE), weight.split(_ROWS_AT_ONCE), strict=True
+        )
+    ]
+    wanted = torch.cat(parts)
+    least = torch.finfo(torch.float32).tiny
+    scale = torch.where(wanted.abs() >= least, wanted, found.scale.double())
+    signs = by_column(scale.sign(), columns)
+    refitted = Codes(
+        codes=(found.codes * signs).to(torch.int8), scale=scale.abs().to(torch.float32)
+    )
+    return _better(refitted, found, weight, gram)
+
+
+def _fitted(codes: Tensor, weight: Tensor, gram: Tensor, size: int) -> Tensor:
+    """Solutions (R, groups) of each row's normal equations; 0 for a group without codes."""
+    rows, columns = codes.shape
+    groups = group_count(columns, size)
+    system = codes.new_empty(rows, groups, groups)
+    for group in range(groups):
+        own = slice(group * size, min((group + 1) * size, columns))
+        system[:, group] = _in_groups((codes[:, own] @ gram[own]) * codes, size).sum(dim=2)
+    right = _in_groups((weight @ gram) * codes, size).sum(dim=2)
+    diagonal = system.diagonal(dim1=1, dim2=2)
+    is_live = diagonal > 0
+    system += torch.diag_embed(torch.where(is_live, _RIDGE * diagonal, 1.0))
+    factor, info = torch.linalg.cholesky_ex(system)
+    solved = torch.cholesky_solve(right.unsqueeze(2), factor).squeeze(2)
+    return torch.where(is_live & (info == 0).unsqueeze(1), solved, 0.0)
+
+
+def _sweep(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: int) -> Codes:
+    """One pass of GPTQ, groups and the columns in them the most active first.
+
+    A short last group stays the last, so that every group begins where a block does, or ends in it.
+    """
+    rows, columns = weight.shape
+    groups = group_count(columns, size)
+    order, root = _ordered.get(lambda: _by_activity(gram, size), gram, facts=(size,))
+    left = weight.t()[order].unsqueeze(0).contiguous()
+    allowed = None if mask is None else mask.t()[order].to(weight.dtype)
+    weighs = gram.diagonal()[order]
+    top = top_code(bits)
+    codes, scales = weight.new_empty(columns, rows), weight.new_empty(groups, rows)
+
+    def settle(index: int, column: Tensor) -> Tensor:
+        if index % size == 0:
+            own = slice(index, index + size)
+            entered = left[0, own] if allowed is None else left[0, own] * allowed[own]
+            found = round_to_nearest(entered.t().contiguous(), bits, weighs[own])
+            scales[index // size] = found.scale.double()
+        scale = scales[index // size]
+        code = torch.round(column / scale).clamp_(-top, top)
+        if allowed is not None:
+            code = code * allowed[index]
+        codes[index] = code
+        return code * scale
+
+    eliminate_(left, root, settle)
+    whole = torch.empty_like(codes)
+    whole[order] = codes
+    places = order[::size] // size
+    ordered = torch.empty_like(scales)
+    ordered[places] = scales
+    return Codes(
+        codes=whole.t().to(torch.int8).contiguous(), scale=ordered.t().float().contiguous()
+    )
+
+
+def _sweep_in_any_order(
+    nearest: Codes, weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None
+) -> Codes:
+    """One pass of GPTQ at the scales that rounding has, the most active columns of all first."""
+    steps = by_column(nearest.scale.double(), weight.shape[1]).unsqueeze(0)
+    allowed = None if mask is None else mask.unsqueeze(0)
+    codes = sweep(weight.double().unsqueeze(0), gram.unsqueeze(0), steps, top_code(bits), allowed)
+    return Codes(codes=codes[0].to(torch.int8), scale=nearest.scale)
+
+
+def _spread(found: Codes, size: int) -> Codes:
+    """The same matrix, every row's scale given to all its groups."""
+    groups = group_count(found.codes.shape[1], size)
+    return Codes(codes=found.codes, scale=found.scale.unsqueeze(1).repeat(1, groups))
+
+
+def _by_activity(gram: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Columns (K,) in the order of the sweep, and the inverse root (1, K, K) of the Gram so sorted."""
+    columns = len(gram)
+    activity = _in_groups(gram.diagonal().unsqueeze(0), size)[0]
+    whole = columns // size
+    order = activity[:whole].sum(dim=1).argsort(descending=True, stable=True)
+    inside = activity[:whole].argsort(dim=1, descending=True, stable=True)
+    firsts = (order * size).unsqueeze(1) + inside[order]
+    last = activity[whole:, : columns - whole * size].argsort(dim=1, descending=True, stable=True)
+    columns_in_order = torch.cat([firsts.flatten(), whole * size + last.flatten()])
+    sorted_gram = gram[columns_in_order][:, columns_in_order]
+    inverse = torch.cholesky_inverse(damped_cholesky(sorted_gram.unsqueeze(0)))
+    return columns_in_order, torch.linalg.cholesky(inverse, upper=True)
+
+
+def _in_groups(values: Tensor, size: int) -> Tensor:
+    """(R, K) as (R, groups, size), the last group filled with zeros."""
+    rows, columns = values.shape
+    missing = group_count(columns, size) * size - columns
+    return torch.nn.functional.pad(values, (0, missing)).reshape(rows, -1, size)
+
+
+def _better(first: Codes, second: Codes, weight: Tensor, gram: Tensor) -> Codes:
+    """Row by row the one of lower error, the second where they tie."""
+    errors = (row_errors(each.dense().double() - weight, gram) for each in (first, second))
+    wins = torch.lt(*errors).unsqueeze(1)
+    return Codes(
+        codes=torch.where(wins, first.codes, second.codes),
+        scale=torch.where(wins, first.scale, second.scale),
+    )
+
+
+def _plain(gram: Tensor) -> Tensor:
+    """A Gram (K, K) in float64.
+
+    Raises:
+        SolverError: It has another form.
+    """
+    if gram.ndim != 2:
+        raise SolverError(
+            f"group_size takes one Gram matrix (K, K) for all rows, got {tuple(gram.shape)}; give "
+            "layers that are not linear one scale for each output"
+        )
+    return gram.double()

@@ -1,0 +1,229 @@
+"""Calibration statistics of every layer: input moments, output moments and loss curvature.
+
+One pass over the calibration batches serves every solver: the Gram matrix of the inputs weighs
+errors, the means and deviations are what statistics repair restores, and the Gram matrix of the
+output gradients turns a layer's error into a predicted increase of the loss (K-FAC).
+
+Memory does not grow with the data: inputs are unfolded in chunks of at most 16 MiB (one sample, if
+that is more), and a layer of fan-in K and R outputs keeps 8 (K^2 + R^2) bytes of sums, K^2 / groups
+for a grouped convolution, K for an embedding and R for more than 8,192 outputs, such as a vocabulary;
+and 8 R K more for the curvature of each weight.
+While a chunk is added, half of that is needed again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from paredown.compressors.statistics.layer_sums import LayerSums, gradient_shape
+from paredown.compressors.storage.shelf import digest
+from paredown.spaces.graph.graph import Graph, Node, run
+from paredown.spaces.structure.model_map import Layer
+
+Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
+Watch = Callable[[str, Any], None]
+
+
+class StatisticsError(ValueError):
+    """Calibration data gave nothing to count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerStatistics:
+    """What calibration says about one layer; float64, for weights (out, K) in matrix view.
+
+    `gram` is E[x x^T] over positions (samples x output positions): (K, K), (groups, K, K) for
+    grouped convolutions, or its diagonal (K,) for embeddings, whose inputs are one-hot, so that it
+    is the token frequencies and memory stays linear in the vocabulary. `input_mean` is E[x],
+    shaped like one row of it: (K,) or (groups, K). `output_mean` and `output_std` (out,) include
+    the bias.
+
+    `gradient_gram` (out, out) is the mean over samples of the sum over positions of g g^T, with g
+    the gradient of one sample's loss by the layer's output at one position. With this scale 1/2
+    tr(dW gram dW^T gradient_gram) is the predicted increase of the mean loss per sample. Of more than
+    8,192 outputs it is the diagonal (out,), the curvature by each output alone. None when no loss was
+    given.
+
+    `curvature` (out, K) is the mean over samples of each weight's squared gradient: the diagonal of
+    the Fisher matrix, so that 1/2 sum(curvature dW^2) is that increase when weights are taken as
+    independent. None unless it was asked for, with a loss.
+    """
+
+    gram: Tensor
+    input_mean: Tensor
+    output_mean: Tensor
+    output_std: Tensor
+    gradient_gram: Tensor | None
+    curvature: Tensor | None = None
+    positions: int
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Stands for every value in it."""
+        named = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        parts = [v if isinstance(v, Tensor) else repr(v) for pair in named for v in pair]
+        return digest(*parts)
+
+
+@dataclass
+class _Collector:
+    """The `after` hook of one pass: adds to the sums and listens to the layers' gradients."""
+
+    layers: Mapping[str, Layer]
+    values_read: Mapping[str, str]
+    with_gradients: bool
+    with_curvature: bool
+    watch: Watch
+    samples: int = 0
+    sums: dict[str, LayerSums] = field(default_factory=dict)
+    first_readers: dict[str, str] = field(default_factory=dict)
+
+    def inputs_of(self, layer: Layer) -> str:
+        """Name of the layer whose sums over inputs are this one's too.
+
+        Linear layers that read the same value, such as a transformer's q, k and v, share one Gram.
+        """
+        if layer.kind != "linear":
+            return layer.name
+        return self.first_readers.setdefault(self.values_read[layer.node], layer.name)
+
+    def __call__(self, node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+        self.watch(node.name, output)
+        layer = self.layers.get(node.name)
+        if layer is None:
+            return output
+        sums = self.sums.setdefault(layer.name, LayerSums(layer=layer))
+        with torch.no_grad():
+            if self.inputs_of(layer) == layer.name:
+                sums.add_inputs(arguments)
+            sums.add_outputs(output)
+        if self.with_gradients:
+            # Nothing before the first layer needs a gradient, so cutting there loses nothing.
+            output = output if output.requires_grad else output.detach().requires_grad_()
+            samples = self.samples
+            output.register_hook(sums.add_gradients)
+            if self.with_curvature:
+                output.register_hook(
+                    lambda gradient: sums.add_curvature(arguments, gradient, samples)
+                )
+        return output
+
+
+def collect_statistics(
+    graph: Graph,
+    tensors: Mapping[str, Tensor],
+    layers: Sequence[Layer],
+    batches: Iterable[list[Tensor]],
+    loss: Loss | None = None,
+    targets: Iterable[Any] | None = None,
+    seed: int = 0,
+    with_curvature: bool = False,
+    watch: Watch = lambda name, value: None,
+) -> dict[str, LayerStatistics]:
+    """Statistics of each layer, by its name, from one pass over the batches.
+
+    Args:
+        batches: Inputs in the order of `graph.inputs`, shuffled data.
+        loss: (outputs, target) -> the loss summed (not averaged) over the samples, for instance
+            `summed_cross_entropy`; None leaves `gradient_gram` out and saves the backward passes.
+        targets: One target per batch. None draws labels from the model's own softmax over
+            dimension 1 (`draw_labels`), which makes `gradient_gram` the true Fisher's and not the
+            empirical one.
+        with_curvature: Whether each weight's own squared gradient is wanted; it doubles the
+            time of the backward passes.
+        watch: Told every value of the graph by name, inputs included, as the pass goes by.
+
+    Raises:
+        StatisticsError, ValueError: There is no batch, or not one target for each.
+    """
+    by_node = {layer.node: layer for layer in layers}
+    with_curvature = with_curvature and loss is not None
+    values_read = {node: graph.by_name[node].inputs[0] for node in by_node}
+    collector = _Collector(by_node, values_read, loss is not None, with_curvature, watch)
+    generator = torch.Generator().manual_seed(seed)
+    samples = 0
+    each = repeat(None) if targets is None else targets
+    for inputs, target in zip(batches, each, strict=targets is not None):
+        collector.samples = inputs[0].shape[0]
+        samples += collector.samples
+        for name, value in zip(graph.inputs, inputs, strict=True):
+            watch(name, value)
+        with torch.enable_grad() if loss is not None else torch.no_grad():
+            outputs = run(graph, tensors, inputs, after=collector)
+            if loss is not None:
+                drawn = draw_labels(outputs, generator) if targets is None else target
+                loss(outputs, drawn).backward()
+    if not samples:
+        raise StatisticsError("calibration needs at least one batch, got none; check its split")
+    return {layer.name: _finish(collector, layer, samples) for layer in layers}
+
+
+def draw_labels(outputs: tuple[Tensor, ...], generator: torch.Generator) -> Any:
+    """Class numbers drawn from the softmax over dimension 1 of each output.
+
+    A tensor (N, ...) for one output, a tuple of them for several.
+    """
+    with torch.no_grad():
+        labels = tuple(_draw(output, generator) for output in outputs)
+    return labels[0] if len(labels) == 1 else labels
+
+
+def summed_cross_entropy(outputs: tuple[Tensor, ...], labels: Any) -> Tensor:
+    """Cross entropy summed over samples and outputs, for Fisher gradients of a mean over pixels.
+
+    Classes are on dimension 1. With P labels per sample the loss of a sample is their mean, but
+    independent draws add up in the Fisher: the factor is 1 / sqrt(P), so that E[g g^T] is its
+    Hessian.
+    """
+    targets = labels if isinstance(labels, tuple) else (labels,)
+    total = torch.zeros(())
+    for output, target in zip(outputs, targets, strict=True):
+        factor = target[0].numel() ** -0.5
+        total = total + factor * F.cross_entropy(output, target, reduction="sum")
+    return total
+
+
+def _draw(output: Tensor, generator: torch.Generator) -> Tensor:
+    last = output.softmax(dim=1).movedim(1, -1)
+    drawn = torch.multinomial(last.reshape(-1, last.shape[-1]).cpu(), 1, generator=generator)
+    return drawn.view(last.shape[:-1]).to(output.device)
+
+
+def _finish(collector: _Collector, layer: Layer, samples: int) -> LayerStatistics:
+    sums, seen = collector.sums[layer.name], collector.sums[collector.inputs_of(layer)]
+    assert seen.gram is not None
+    assert seen.inputs is not None
+    assert sums.outputs is not None
+    assert sums.squares is not None
+    gram, input_mean = seen.gram / seen.positions, seen.inputs / seen.positions
+    if layer.groups == 1 and layer.kind != "embedding":
+        gram, input_mean = gram[0], input_mean[0]
+    mean = sums.outputs / sums.positions
+    variance = sums.squares / sums.positions - mean * mean
+    # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
+    heard = {
+        "gradient_gram": (collector.with_gradients, sums.gradients, gradient_shape(len(mean))),
+        "curvature": (collector.with_curvature, sums.curvature, (len(mean), gram.shape[-1])),
+    }
+    found = {
+        name: mean.new_zeros(shape) if total is None else total / samples
+        for name, (is_wanted, total, shape) in heard.items()
+        if is_wanted
+    }
+    return LayerStatistics(
+        gram=gram,
+        input_mean=input_mean,
+        output_mean=mean,
+        output_std=variance.clamp_min(0.0).sqrt(),
+        gradient_gram=found.get("gradient_gram"),
+        curvature=found.get("curvature"),
+        positions=sums.positions,
+    )

@@ -1,0 +1,95 @@
+"""Running sums of one layer over positions: float64, in memory that does not grow with the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.statistics.fisher import channels_first, squared_gradients
+from paredown.compressors.statistics.patches import input_columns
+from paredown.spaces.structure.model_map import Layer
+
+_MOST_OUTPUTS = 2**13
+"""Outputs of a layer above which gradients count one by one: beyond, their Gram takes gigabytes."""
+_STRIP = 192
+"""Rows of a wide Gram that are made in one product."""
+_PIECE = 2**15
+"""Values of a layer's output that are counted at once."""
+
+
+@dataclass(kw_only=True)
+class LayerSums:
+    """What `LayerStatistics` are means of, as far as batches have been seen; None before the first."""
+
+    layer: Layer
+    gram: Tensor | None = None
+    inputs: Tensor | None = None
+    outputs: Tensor | None = None
+    squares: Tensor | None = None
+    gradients: Tensor | None = None
+    curvature: Tensor | None = None
+    positions: int = 0
+
+    def add_inputs(self, arguments: tuple[Any, ...]) -> None:
+        """Adds what the layer's operator reads, its arguments as they are called."""
+        if self.layer.kind == "embedding":
+            tokens = arguments[1].flatten()
+            counts = torch.bincount(tokens, minlength=self.layer.weight_shape[0]).double()
+            self.gram, self.inputs = _plus(self.gram, counts), _plus(self.inputs, counts)
+            return
+        for columns in input_columns(self.layer, arguments):
+            # Sums within a chunk are float32, for speed; those over chunks are float64.
+            self.gram = _plus(self.gram, _outer(columns))
+            self.inputs = _plus(self.inputs, columns.sum(dim=2))
+
+    def add_outputs(self, output: Tensor) -> None:
+        """In pieces, so that their float64 copies stay in the processor's cache."""
+        is_image = self.layer.kind.startswith("conv")
+        items = output.flatten(2) if is_image else output.reshape(-1, output.shape[-1])
+        over = (0, 2) if is_image else (0,)
+        for piece in items.split(max(1, _PIECE // items[0].numel())):
+            wide = piece.double()
+            self.outputs = _plus(self.outputs, wide.sum(dim=over))
+            self.squares = _plus(self.squares, wide.square().sum(dim=over))
+        self.positions += items[:, 0].numel()
+
+    def add_gradients(self, gradient: Tensor) -> None:
+        """Adds the loss's gradient by the output; of many outputs only its squares."""
+        flat = channels_first(self.layer, gradient)
+        if len(gradient_shape(len(flat))) == 1:
+            part = flat.square().sum(dim=1)
+        else:
+            part = _outer(flat.unsqueeze(0))[0]
+        self.gradients = _plus(self.gradients, part)
+
+    def add_curvature(self, arguments: tuple[Any, ...], gradient: Tensor, samples: int) -> None:
+        """Adds each weight's squared gradient of each of so many samples."""
+        squares = squared_gradients(self.layer, arguments, gradient, samples)
+        self.curvature = _plus(self.curvature, squares)
+
+
+def gradient_shape(outputs: int) -> tuple[int, ...]:
+    """Of the gradients' Gram, or of its diagonal where there are too many outputs for more."""
+    return (outputs,) if outputs > _MOST_OUTPUTS else (outputs, outputs)
+
+
+def _outer(columns: Tensor) -> Tensor:
+    """Sum of x x^T over positions for columns (groups, K, positions); symmetric, so half is made."""
+    width = columns.shape[1]
+    if width < 2 * _STRIP:
+        return columns @ columns.transpose(1, 2)
+    total = columns.new_empty(len(columns), width, width)
+    for start in range(0, width, _STRIP):
+        stop = start + _STRIP
+        strip = columns[:, start:stop] @ columns[:, start:].transpose(1, 2)
+        total[:, start:stop, start:] = strip
+        total[:, start:, start:stop] = strip.transpose(1, 2)
+    return total
+
+
+def _plus(total: Tensor | None, part: Tensor) -> Tensor:
+    """The float64 sum, in place from the second part on: a wide Gram is never there twice."""
+    return part.double() if total is None else total.add_(part)

@@ -1,0 +1,196 @@
+"""Files found again by what they were made from: whole or absent, checked, the oldest going first.
+
+A folder of safetensors files shared by all processes of a machine and by all runs. Whoever needs
+something asks by a digest of everything that it depends on, and makes it if nobody has yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
+
+from paredown.spaces.system.bounded import UnreadableText, parse_json
+from paredown.spaces.system.sealed import DamagedFile
+
+_log = logging.getLogger(__name__)
+
+_SUFFIX, _UNFINISHED = ".safetensors", ".part"
+_SHARE_BETWEEN_LOOKS = 16
+"""A process looks at the folder's size after writing 1/16 of the limit: listing is not free."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What one file holds: named tensors, and facts that JSON can write."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+
+def digest(*parts: str | bytes | Path | Tensor) -> str:
+    """24 hexadecimal digits that stand for the parts; of a Path, for the content of its file.
+
+    A tensor counts with its type, shape and bytes, wherever it lies.
+    """
+    total = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        if isinstance(part, Tensor):
+            values = part.detach().cpu().contiguous()
+            data: Any = values.reshape(-1).view(torch.uint8).numpy().data
+            total.update(f"{values.dtype}{tuple(values.shape)}".encode())
+        else:
+            data = part.read_bytes() if isinstance(part, Path) else part
+            data = data.encode() if isinstance(data, str) else data
+        # The length keeps ("ab", "c") and ("a", "bc") apart.
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.hexdigest()
+
+
+@functools.cache
+def code_version() -> str:
+    """Stands for the code that makes records: the sources of the packages it lies in, and torch."""
+    packages = ("paredown.compressors", "paredown.spaces")
+    sources = [s for package in packages for s in _sources(resources.files(package))]
+    named = [part for item in sources for part in (item.name, item.read_bytes())]
+    return digest(str(torch.__version__), *named)
+
+
+def _sources(folder: Traversable) -> Iterator[Traversable]:
+    """Python files of a package and of the packages in it, always in the same order."""
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.is_dir():
+            yield from _sources(item)
+        elif item.name.endswith(".py"):
+            yield item
+
+
+def write_record(path: Path, key: str, record: Record) -> None:
+    """The record as a safetensors file that appears whole or not at all, whoever else is writing it.
+
+    Its metadata hold the facts, and a checksum of all of it and of `key`.
+    """
+    facts = json.dumps(dict(record.facts), separators=(",", ":"))
+    metadata = {"facts": facts, "checksum": _checksum(key, facts, record.tensors)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_UNFINISHED)
+    os.close(handle)
+    try:
+        tensors = {k: t.cpu().contiguous() for k, t in record.tensors.items()}
+        save_file(tensors, temporary, metadata)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read_record(path: Path, key: str) -> Record:
+    """The record that `write_record` wrote under `key`.
+
+    Raises:
+        DamagedFile: The file holds something else.
+        OSError: It cannot be read.
+    """
+    data = path.read_bytes()
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = parse_json(data[8 : 8 + length]).get("__metadata__", {})
+        facts, checksum = metadata.get("facts", ""), metadata.get("checksum")
+    except (SafetensorError, UnreadableText, AttributeError) as error:
+        raise DamagedFile(str(error)) from error
+    if checksum is None:
+        raise DamagedFile("it has no checksum")
+    if checksum != _checksum(key, facts, tensors):
+        raise DamagedFile("its content does not match its checksum")
+    return Record(tensors=tensors, facts=json.loads(facts))
+
+
+class Shelf:
+    """Records by key in one folder of at most `capacity_bytes`.
+
+    Any number of processes may read and write at once. The limit may be passed by a sixteenth for
+    every process that writes.
+    """
+
+    def __init__(self, folder: Path, capacity_bytes: int) -> None:
+        self.folder = folder
+        self.capacity_bytes = capacity_bytes
+        # Counted from the limit on, so that the first writing looks at what earlier runs left.
+        self._unseen_bytes = capacity_bytes
+
+    def get(self, key: str) -> Record | None:
+        """The record under `key`, or None; a damaged file is told in the log and deleted."""
+        path = self.folder / f"{key}{_SUFFIX}"
+        try:
+            record = read_record(path, key)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _log.warning("%s cannot be read (%s); what it holds is made again", path, error)
+            return None
+        except DamagedFile as error:
+            _log.warning("%s is damaged (%s); what it held is made again", path, error)
+            with contextlib.suppress(OSError):  # another user's file is overwritten or stays
+                path.unlink()
+            return None
+        with contextlib.suppress(OSError):  # gone since, or another user's
+            os.utime(path)  # what is used is not old
+        return record
+
+    def put(self, key: str, record: Record) -> None:
+        """Keeps the record; a folder that cannot be written is told in the log, not fatal."""
+        path = self.folder / f"{key}{_SUFFIX}"
+        try:
+            write_record(path, key, record)
+            self._unseen_bytes += path.stat().st_size
+            if self._unseen_bytes * _SHARE_BETWEEN_LOOKS > self.capacity_bytes:
+                self._unseen_bytes = 0
+                self._make_room()
+        except (OSError, SafetensorError) as error:
+            _log.warning("%s cannot be written (%s); it is made again when needed", path, error)
+
+    def _make_room(self) -> None:
+        """Deletes the files that were not used for longest until the rest fits."""
+        files = sorted(_files(self.folder), key=lambda file: file[0], reverse=True)
+        held = 0
+        for _, size, path in files:
+            held += size
+            if held > self.capacity_bytes:
+                path.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> Iterable[tuple[float, int, Path]]:
+    """Time of last use, bytes and path of every record, and of what killed writers left."""
+    with os.scandir(folder) as found:
+        for entry in found:
+            if entry.name.endswith((_SUFFIX, _UNFINISHED)):
+                try:
+                    state = entry.stat()
+                except FileNotFoundError:
+                    continue  # another process made room
+                yield state.st_mtime, state.st_size, Path(entry.path)
+
+
+def _checksum(key: str, facts: str, tensors: Mapping[str, Tensor]) -> str:
+    named = [part for name in sorted(tensors) for part in (name, tensors[name])]
+    return digest(key, facts, *named)

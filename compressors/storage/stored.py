@@ -1,0 +1,53 @@
+"""A compressed tensor as it is kept: integer codes and scales, or floats, and which values are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.rounding.quantize import Codes
+from paredown.spaces.candidates.blueprint import Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """Values in the format that `storage` describes.
+
+    `values` has the dense shape: int8 codes for fewer than 32 bits, `storage.dtype` otherwise; what is
+    not kept is zero. `scale` is float32 of `storage.scale_shape` for codes, None without. `mask` is the
+    boolean dense shape of kept values where the storage has an index, None otherwise.
+    """
+
+    storage: Storage
+    values: Tensor
+    scale: Tensor | None = None
+    mask: Tensor | None = None
+
+    @classmethod
+    def of_floats(cls, values: Tensor) -> StoredTensor:
+        """An uncompressed float32 tensor."""
+        values = values.detach().to(torch.float32).contiguous()
+        return cls.unchanged(values)
+
+    @classmethod
+    def unchanged(cls, values: Tensor) -> StoredTensor:
+        """A tensor kept as it is, of any type: masks and indices as much as floats."""
+        values = values.detach().contiguous()
+        storage = Storage(
+            shape=tuple(values.shape),
+            kept=values.numel(),
+            dtype=str(values.dtype).removeprefix("torch."),
+        )
+        return cls(storage=storage, values=values)
+
+    def dense(self) -> Tensor:
+        """The float32 tensor that the codes stand for, or the values as they are."""
+        if self.scale is None:
+            return self.values
+        if self.scale.ndim == 2:
+            return Codes(codes=self.values, scale=self.scale).dense()
+        shape = [1] * self.values.ndim
+        shape[self.storage.axis] = -1
+        return self.values.to(torch.float32) * self.scale.view(shape)

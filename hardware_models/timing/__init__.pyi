@@ -1,0 +1,10 @@
+from .machine_state import Preflight as Preflight
+from .machine_state import preflight as preflight
+from .measure import Measured as Measured
+from .measure import MeasuredRatio as MeasuredRatio
+from .measure import MeasureError as MeasureError
+from .measure import fingerprint as fingerprint
+from .measure import measure_latencies as measure_latencies
+from .measure import measure_ratio as measure_ratio
+from .time_models import time_interleaved as time_interleaved
+from .time_models import why_not_timed as why_not_timed

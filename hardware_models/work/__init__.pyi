@@ -1,0 +1,15 @@
+from .alignment import blocked_operators as blocked_operators
+from .alignment import ceil_to as ceil_to
+from .alignment import held_bits as held_bits
+from .alignment import is_dequantised as is_dequantised
+from .features import PARTS as PARTS
+from .features import latency_parts_s as latency_parts_s
+from .features import operator_parts_s as operator_parts_s
+from .kinds import SPLITS as SPLITS
+from .kinds import groups_of as groups_of
+from .kinds import weight_name as weight_name
+from .precision import Precision as Precision
+from .precision import read_precision as read_precision
+from .workload import OperatorWork as OperatorWork
+from .workload import Work as Work
+from .workload import read_work as read_work

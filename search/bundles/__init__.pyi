@@ -1,0 +1,15 @@
+from .exporting import export as export
+from .exporting import is_written as is_written
+from .exporting import take_written as take_written
+from .measured import latencies_outside as latencies_outside
+from .measured import logged_bundles as logged_bundles
+from .measured import member_json as member_json
+from .measured import record_on_card as record_on_card
+from .rules import BLOCKS as BLOCKS
+from .rules import SESSIONS as SESSIONS
+from .task import TaskSource as TaskSource
+from .verification import Verification as Verification
+from .verification import VerificationError as VerificationError
+from .verification import check_of as check_of
+from .verifying import broken as broken
+from .verifying import verify_each as verify_each

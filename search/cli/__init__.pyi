@@ -1,0 +1,2 @@
+from .commands import app as app
+from .commands import main as main

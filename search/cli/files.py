@@ -1,0 +1,193 @@
+"""The commands `paredown init`, `paredown runs` and `paredown cache`: configs, runs and the cache."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paredown.search.cli.application import AsJson, mistake, progress, results, tell_json
+
+if TYPE_CHECKING:
+    from paredown.search.config.starting_config import Beginning
+
+INIT_EXAMPLES = (
+    "paredown init my_project.model:make_model",
+    "paredown init my_project.model:make_model --data my_project.data:make_splits "
+    "--weights trained.safetensors",
+)
+RUNS_EXAMPLES = ("paredown runs", "paredown runs /data/runs --json")
+CACHE_EXAMPLES = ("paredown cache", "paredown cache --clear", "paredown cache --clear solutions")
+
+
+def init(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODULE:FACTORY", help="The function that returns the network."),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FACTORY",
+            help="The function that returns the splits; make_splits beside the network by default.",
+        ),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="accuracy, mean_iou, mse, perplexity, or MODULE:FUNCTION.")
+    ] = "accuracy",
+    loss: Annotated[
+        str | None, typer.Option(help="The loss; a metric of your own needs one.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Trained weights, a safetensors file.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The config to write.", dir_okay=False)] = Path(
+        "paredown.yaml"
+    ),
+) -> None:
+    """Write a commented config for a network of your own, imported from the current folder."""
+    if output.exists():
+        raise mistake(
+            f"init writes a new config, got {output}, which exists; give another --output"
+        )
+    from paredown.search.config.reading import load_config
+    from paredown.search.config.starting_config import commented_config
+    from paredown.spaces.system.whole_file import write_text_whole
+
+    beginning, missing = _beginning(model, data, metric, loss, weights, output)
+    write_text_whole(output, commented_config(beginning))
+    try:
+        load_config(output)
+    except ValueError:
+        output.unlink()  # what was given is wrong, and the error says which
+        raise
+    console = progress()
+    console.print(f"wrote {output}", soft_wrap=True)
+    if missing:
+        console.print(missing, soft_wrap=True)
+    for key, needed in (("kwargs", beginning.kwargs), ("data_kwargs", beginning.data_kwargs)):
+        if needed:
+            console.print(f"set task.{key} in it: {', '.join(needed)}", soft_wrap=True)
+    console.print(f"next: paredown inspect {output}", soft_wrap=True)
+
+
+def _beginning(
+    model: str,
+    data: str | None,
+    metric: str,
+    loss: str | None,
+    weights: Path | None,
+    output: Path,
+) -> tuple[Beginning, str]:
+    """What the config begins with, and a sentence on the data factory where there is none yet."""
+    from paredown.search.config.starting_config import Beginning, needed_arguments
+    from paredown.search.tasks.user_code import UserCodeError, load_function
+
+    here = Path.cwd()
+    for option, path in (("MODULE:FACTORY", model), ("--data", data or model)):
+        if ":" not in path:
+            raise mistake(f"{option} must be package.module:name, got {path!r}")
+    kwargs = needed_arguments(load_function("MODULE:FACTORY", model, here))
+    data_kwargs, missing = {}, ""
+    found = data or f"{model.partition(':')[0]}:make_splits"
+    try:
+        data_kwargs = needed_arguments(load_function("--data", found, here))
+    except UserCodeError:
+        if data is not None:
+            raise
+        missing = (
+            f"write {found}: a function that returns a mapping with train, search and test, each "
+            "(inputs, targets); docs/own_model.md says more"
+        )
+    folder = output.resolve().parent
+    beginning = Beginning(
+        model=model,
+        data=found,
+        kwargs=kwargs,
+        data_kwargs=data_kwargs,
+        metric=metric,
+        loss=loss,
+        weights=None if weights is None else os.path.relpath(weights, folder),
+        code_folder="." if folder == here else str(here),
+    )
+    return beginning, missing
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where runs lie.")] = Path(
+        "runs"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """List runs: how each stands, evaluations, models on the front, size on disk."""
+    if not folder.is_dir():
+        raise mistake(f"runs are listed of a folder, got {folder}, which is none; name another")
+    from paredown.search.report.tables import plain_table
+    from paredown.search.study.display import show
+    from paredown.search.study.listing import known_runs
+
+    found = known_runs(folder)
+    if as_json:
+        tell_json([{**asdict(run), "folder": str(run.folder)} for run in found])
+        return
+    console = results()
+    if not found:
+        console.print(f"no run lies in {folder}", soft_wrap=True)
+        return
+    table = plain_table("run", "state", "evaluations", "failed", "front", "on disk", "changed")
+    for run in found:
+        counts = (run.evaluations, run.failures, run.front_size)
+        size = show("size_bytes", run.size_bytes)
+        name = str(run.folder)
+        table.add_row(name, run.condition, *map(str, counts), size, _when(run.changed_s))
+    console.print(table)
+    for run in found:
+        if run.problem:
+            console.print(run.problem, style="yellow", soft_wrap=True)
+
+
+def cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Delete what is kept, or the kinds named.")
+    ] = False,
+    kinds: Annotated[
+        list[str] | None, typer.Argument(metavar="[KIND]...", help="Kinds to clear; all else.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is kept between searches, and where. PAREDOWN_CACHE names another folder."""
+    from paredown.search.cli.cache_use import cache_contents, clear_cache, kind_names
+    from paredown.search.report.tables import plain_table
+    from paredown.search.study.display import show
+    from paredown.search.tasks.cache import cache_folder
+
+    known = kind_names()
+    for name in kinds or ():
+        if name not in known or not clear:
+            raise mistake(f"--clear takes kinds of {', '.join(known)}, got {name!r}")
+    place = cache_folder()
+    freed = clear_cache(place, tuple(kinds or known)) if clear else 0
+    found = cache_contents(place)
+    if as_json:
+        contents = [asdict(kind) for kind in found]
+        tell_json({"folder": str(place), "freed_bytes": freed, "kinds": contents})
+        return
+    console = results()
+    console.print(str(place), soft_wrap=True)
+    table = plain_table("kind", "files", "on disk", "last used", "what")
+    table.columns[-1].justify = "left"
+    for kind in found:
+        used = "" if kind.used_s is None else _when(kind.used_s)
+        size = show("size_bytes", kind.size_bytes) if kind.files else ""
+        table.add_row(kind.name, str(kind.files), size, used, kind.holds)
+    console.print(table)
+    if clear:
+        console.print(f"deleted {show('size_bytes', freed)}")
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -1,0 +1,175 @@
+"""The `task` section of the config: which model, which data, which metric."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
+
+from paredown.search.config.schema_section import Section, resolved
+
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+QUALITY_METRICS = ("accuracy", "mean_iou", "mse", "perplexity")
+LOSSES = ("cross_entropy", "sequence_cross_entropy", "mse")
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    return resolved(path, (info.context or {}).get("folder", Path()))
+
+
+def _existing_file(path: Path, info: ValidationInfo) -> Path:
+    found = _resolve(path, info)
+    if not found.is_file():
+        raise ValueError(f"must be a file that exists; there is none at {found}")
+    return found
+
+
+def _existing_folder(path: Path, info: ValidationInfo) -> Path:
+    found = _resolve(path, info)
+    if not found.is_dir():
+        raise ValueError(f"must be a folder that exists; there is none at {found}")
+    return found
+
+
+def _is_import_path(value: str) -> str:
+    if not IMPORT_PATH.fullmatch(value):
+        raise ValueError("must be package.module:name; write for example my_project.model:make")
+    return value
+
+
+def _metric_or_import_path(value: str) -> str:
+    if value not in QUALITY_METRICS and not IMPORT_PATH.fullmatch(value):
+        raise ValueError(
+            f"must be one of {', '.join(QUALITY_METRICS)} or your package.module:function"
+        )
+    return value
+
+
+def _loss_or_import_path(value: str) -> str:
+    if value not in LOSSES and not IMPORT_PATH.fullmatch(value):
+        raise ValueError(f"must be one of {', '.join(LOSSES)} or your package.module:function")
+    return value
+
+
+ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
+ExistingFolder = Annotated[Path, AfterValidator(_existing_folder)]
+ImportPath = Annotated[str, AfterValidator(_is_import_path)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class DigitsTask(Section):
+    """scikit-learn's 8x8 digits and a small residual network, trained here once and cached."""
+
+    name: Literal["digits"]
+    seed: Seed = Field(0, description="Seed of the splits and of the training.")
+    calibration_images: int = Field(
+        512, ge=16, le=898, description="Images of the train split that statistics are taken from."
+    )
+
+    @property
+    def metric_name(self) -> str:
+        return "accuracy"
+
+
+class ParquetFiles(Section):
+    """A data set as two local parquet files in the layout of the Hugging Face hub."""
+
+    train: ExistingFile = Field(description="Parquet file with the training rows.")
+    test: ExistingFile = Field(description="Parquet file with the test rows.")
+
+
+def _dataset_kind(value: Any) -> str:
+    if isinstance(value, str | Path):
+        # As on a command line: what begins like a path is one, and a hub id never does.
+        return "folder" if str(value).startswith((".", "/", "~")) else "hub"
+    return "files"
+
+
+class Cifar10Task(Section):
+    """CIFAR-10 and one of the published ResNets for it (option A shortcuts)."""
+
+    name: Literal["cifar10"]
+    dataset: Annotated[
+        Annotated[str, Tag("hub")]
+        | Annotated[ExistingFolder, Tag("folder")]
+        | Annotated[ParquetFiles, Tag("files")],
+        Discriminator(_dataset_kind),
+    ] = Field(
+        "uoft-cs/cifar10",
+        description="A Hugging Face hub id; a folder with a copy of such a repository, written as "
+        "a path (./cifar10); or {train: path, test: path} of two parquet files. Columns img (or "
+        "image) and label.",
+    )
+    model: Literal["resnet20", "resnet56"] = Field("resnet20", description="The network.")
+    weights: ExistingFile = Field(description="Trained weights, a safetensors file.")
+    search_rows: int = Field(
+        5000,
+        ge=1,
+        le=9999,
+        description="Rows 0..n-1 of the test file are the search split, the others the test one.",
+    )
+    seed: Seed = Field(0, description="Seed that shuffles the calibration images.")
+    calibration_images: int = Field(
+        1024, ge=16, le=50000, description="Training images that statistics are taken from."
+    )
+
+    @property
+    def metric_name(self) -> str:
+        return "accuracy"
+
+
+class CustomTask(Section):
+    """Your own model and data, named by import path."""
+
+    name: Literal["custom"]
+    code_folder: ExistingFolder = Field(
+        Path(),
+        validate_default=True,
+        description="Folder that your packages are imported from; the config's own by default.",
+    )
+    model: ImportPath = Field(description="package.module:factory that returns the nn.Module.")
+    kwargs: dict[str, Any] = Field({}, description="Keyword arguments of the model factory.")
+    weights: ExistingFile | None = Field(
+        None, description="Trained weights, a safetensors file; null if the factory loads them."
+    )
+    data: ImportPath = Field(description="package.module:factory that returns the splits.")
+    data_kwargs: dict[str, Any] = Field({}, description="Keyword arguments of the data factory.")
+    metric: Annotated[str, AfterValidator(_metric_or_import_path)] = Field(
+        "accuracy",
+        description="accuracy, mean_iou, mse, perplexity, or package.module:function of "
+        "(outputs, targets) over a whole split, whose name is then the goal's metric.",
+    )
+    loss: Annotated[str, AfterValidator(_loss_or_import_path)] | None = Field(
+        None,
+        description="cross_entropy, sequence_cross_entropy (batch, time, classes), mse, or "
+        "package.module:function of (outputs, targets); null takes the metric's usual one, and a "
+        "metric of your own needs it.",
+    )
+    seed: Seed = Field(0, description="Seed that shuffles the calibration rows.")
+    calibration_images: int = Field(
+        1024, ge=1, description="Training rows for statistics, if the data name no calibration."
+    )
+
+    @property
+    def metric_name(self) -> str:
+        return self.metric.rpartition(":")[2]
+
+    @model_validator(mode="after")
+    def _own_metric_needs_a_loss(self) -> CustomTask:
+        if ":" in self.metric and self.loss is None:
+            raise ValueError(
+                f"a metric of your own ({self.metric}) has no usual loss; set task.loss"
+            )
+        return self
+
+
+TaskSection = Annotated[DigitsTask | Cifar10Task | CustomTask, Field(discriminator="name")]

@@ -1,0 +1,48 @@
+"""The user's model, metric and loss tried on real rows before anything takes long.
+
+What fails here would fail minutes later, after statistics and latencies.
+"""
+
+from __future__ import annotations
+
+from paredown.search.config.schema import Config, CustomTask
+from paredown.search.evaluating.scoring import score_outputs
+from paredown.search.study.evaluation import Score
+from paredown.search.tasks.metrics import MetricError, Outputs
+from paredown.search.tasks.output_form import forward
+from paredown.search.tasks.splits import Inputs
+from paredown.search.tasks.task import Task
+from paredown.search.tasks.user_metrics import UserLoss
+
+_ROWS = 8
+
+
+def rehearse(config: Config, task: Task) -> Score:
+    """Score of the reference module itself, as it came, on the rows of the first rung.
+
+    Raises:
+        UserCodeError, DataError, MetricError, NotFinite: Model, data, metric or loss cannot be used.
+    """
+    named = f"task.model: {config.task.model}" if isinstance(config.task, CustomTask) else "task"
+    split = task.splits.search
+
+    def run(inputs: Inputs) -> Outputs:
+        return task.form.tensors(forward(task.module, inputs, named))
+
+    if isinstance(task.loss, UserLoss):
+        _check_gradient(task, named)
+    rows = min(config.search.rung_images, len(split))
+    return score_outputs(run, split, task.metric, task.loss, rows)
+
+
+def _check_gradient(task: Task, named: str) -> None:
+    """Refuses a loss that has no gradient by the outputs: its curvature weighs the layers."""
+    inputs, targets = task.splits.calibration.rows(0, min(_ROWS, len(task.splits.calibration)))
+    outputs = task.form.tensors(forward(task.module, inputs, named))
+    leaves = tuple(x.float().requires_grad_() if x.is_floating_point() else x for x in outputs)
+    value = task.loss(leaves, targets)
+    if not value.requires_grad:
+        raise MetricError(
+            f"task.loss: {task.loss_name} must have a gradient by the outputs, got a value without; "
+            "compute it with torch from the outputs themselves, without .item(), .detach() or NumPy"
+        )

@@ -1,0 +1,114 @@
+"""Scores candidates: assembles the compressed model and runs it over the search split."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paredown.compressors.layers.database import Database
+from paredown.compressors.models.assembling import assemble, needs_refit, settle
+from paredown.compressors.models.refit import DenseOutputs
+from paredown.compressors.storage.compressed import CompressedModel
+from paredown.search.study.evaluation import Score
+from paredown.search.tasks.metrics import Loss, Metric, Outputs
+from paredown.search.tasks.splits import Inputs, Split
+from paredown.search.tasks.user_metrics import LARGEST
+from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.graph.capturing import as_inputs
+
+_BATCH = 32
+"""Rows of one forward pass: activations then stay in the cache (ResNet-20: 1.4 times faster than 250)."""
+
+
+class NotFinite(ValueError):
+    """A model's score is no number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """All that a worker needs: the databases, the search split, the metric and the loss.
+
+    `calibration` holds the inputs that the databases' statistics were collected on, in graph order.
+    """
+
+    databases: Mapping[str, Database]
+    split: Split
+    metric: Metric
+    loss: Loss
+    calibration: list[Tensor]
+
+    @functools.cached_property
+    def _dense(self) -> Mapping[str, DenseOutputs]:
+        return {n: DenseOutputs(d, self.calibration) for n, d in self.databases.items()}
+
+    def assemble(self, candidate: Candidate) -> CompressedModel:
+        """The compressed model, settled where it needs it: exactly what is scored and exported."""
+        database = self.databases[candidate.architecture]
+        model = assemble(candidate, database)
+        if needs_refit(candidate):
+            model = settle(model, candidate, database, self._dense[candidate.architecture])
+        return model
+
+    def score(self, model: CompressedModel, rows: int | None = None) -> Score:
+        """Metric and mean loss over the first `rows` rows of the search split.
+
+        Raises:
+            NotFinite: Metric or loss is no finite number.
+        """
+        return score(model, self.split, self.metric, self.loss, rows)
+
+    def evaluate(self, candidate: Candidate, rows: int | None = None) -> Score:
+        """Score of a candidate on the first `rows` rows."""
+        return self.score(self.assemble(candidate), rows)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Images laid out as CPU convolutions run fastest; every other tensor as it is."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def score(
+    model: CompressedModel, split: Split, metric: Metric, loss: Loss, rows: int | None = None
+) -> Score:
+    """Metric and mean loss of a model over the first `rows` rows of a split.
+
+    Raises:
+        NotFinite: One of them is no finite number.
+    """
+    graph = model.blueprint.graph
+
+    def run(inputs: Inputs) -> Outputs:
+        return model([channels_last(x) for x in as_inputs(graph, inputs)])
+
+    return score_outputs(run, split, metric, loss, rows)
+
+
+def score_outputs(
+    run: Callable[[Inputs], Outputs], split: Split, metric: Metric, loss: Loss, rows: int | None
+) -> Score:
+    """As `score`, of what `run` gives for the inputs of a batch."""
+    count = len(split) if rows is None else min(rows, len(split))
+    tally = metric.tally()
+    total, done, broken = 0.0, 0, 0
+    with torch.no_grad():
+        for inputs, targets in split.batches(_BATCH, count):
+            outputs = run(inputs)
+            size = min(_BATCH, count - done)
+            total += float(loss(outputs, targets)) * size
+            tally.add(outputs, targets)
+            done += size
+            broken += any(bool(x.isnan().any()) for x in outputs)
+    value = tally.value()
+    if not (abs(total / count) <= LARGEST and abs(value) <= LARGEST):
+        outputs_too = (
+            f"; the outputs of {broken} batches of {_BATCH} rows hold NaN" if broken else ""
+        )
+        raise NotFinite(
+            f"{metric.name} and loss must be finite numbers of size at most {LARGEST:g}, got "
+            f"{value:g} and {total / count:g} on {count} rows{outputs_too or '; see to the targets'}"
+        )
+    return Score(metric=value, loss=total / count, images=count)

@@ -1,0 +1,212 @@
+"""The workbench of one search: everything read, measured and collected before it starts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from paredown.compressors.layers.database import Database
+from paredown.compressors.onnx.sizes import file_sizes
+from paredown.compressors.statistics.calibration import Calibration
+from paredown.compressors.storage.compressed import CompressedModel
+from paredown.compressors.storage.shelf import Shelf
+from paredown.hardware_models.devices.device import Device
+from paredown.hardware_models.latency.elsewhere import latencies_elsewhere
+from paredown.hardware_models.latency.models import RooflineLatency
+from paredown.hardware_models.pricing.costs import CostModels
+from paredown.hardware_models.timing.measure import MeasureError
+from paredown.hardware_models.work.workload import read_work
+from paredown.search.calibrating.latency_source import kept_latency_model
+from paredown.search.config.schema import Config
+from paredown.search.evaluating.holding import check_files
+from paredown.search.evaluating.scoring import Evaluator, channels_last, score
+from paredown.search.evaluating.surveying import Surveyed, survey, survey_part
+from paredown.search.space.found_ranks import FoundRanks
+from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Score
+from paredown.search.tasks.cache import cache_folder
+from paredown.search.tasks.collecting import RESTORED_ROWS
+from paredown.search.tasks.splits import Split
+from paredown.search.tasks.task import Task
+from paredown.spaces.candidates.blueprint import Blueprint
+from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.candidates.space import Space
+from paredown.spaces.graph.capturing import Captured, as_inputs
+from paredown.spaces.structure.model_map import ModelMap
+
+_log = logging.getLogger(__name__)
+
+SOLUTION_BYTES = 4 * 2**30
+"""Compressed layers kept on disk, over all models and runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workbench:
+    """A surveyed model with its statistics, cost models and goals in absolute numbers."""
+
+    config: Config
+    task: Task
+    space: Space
+    device: Device
+    evaluator: Evaluator
+    cost_models: CostModels
+    ranks: FoundRanks
+    also: tuple[Device, ...] = ()
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What every report must say of presets whose seconds it tells."""
+        presets = self.also
+        if isinstance(self.cost_models.latency_model, RooflineLatency):
+            presets = (self.device, *presets)
+        return tuple(device.caveat for device in presets if device.caveat)
+
+    @property
+    def databases(self) -> Mapping[str, Database]:
+        return self.evaluator.databases
+
+    def uncompressed(self) -> Candidate:
+        """The identity candidate of the reference architecture."""
+        return Candidate(architecture=self.space.architectures[0].name)
+
+    def blueprint(self, candidate: Candidate) -> Blueprint:
+        return draft(self.space.model_map(candidate), candidate)
+
+    def price(
+        self, candidate: Candidate, names: Collection[str] | None = None
+    ) -> dict[str, float]:
+        """Costs by name, without building the model: all, or these `names`.
+
+        Raises:
+            MeasureError: Latency is measured, and the runtime refuses the candidate's ONNX file.
+        """
+        return self.cost_models.price(self.blueprint(candidate), names)
+
+    def costs(self, candidate: Candidate, names: Collection[str]) -> dict[str, float] | None:
+        """Costs of these `names`; None, and the reason in the log, where it has no price."""
+        try:
+            return self.price(candidate, names)
+        except MeasureError as error:
+            _log.warning("candidate %s has no price: %s", candidate.key, error)
+            return None
+
+    def assemble(self, candidate: Candidate) -> CompressedModel:
+        """The compressed model, exactly as it is scored and exported."""
+        return self.evaluator.assemble(candidate)
+
+    def evaluate_uncompressed(self, rows: int | None = None, rung: int = 0) -> Evaluation:
+        """The uncompressed model scored on the first `rows` rows of the search split, or all."""
+        started = time.perf_counter()
+        candidate = self.uncompressed()
+        score = self.evaluator.evaluate(candidate, rows)
+        metrics = self.price(candidate)
+        return Evaluation(
+            number=0,
+            key=candidate.key,
+            candidate=candidate,
+            kind="reference",
+            label=UNCOMPRESSED,
+            rung=rung,
+            metrics=metrics | {self.task.metric.name: score.metric, "loss": score.loss},
+            duration_s=time.perf_counter() - started,
+        )
+
+    def score(self, model: CompressedModel, split: Split, rows: int | None = None) -> Score:
+        return score(model, split, self.task.metric, self.task.loss, rows)
+
+
+def prepare(
+    config: Config,
+    latency_file: Path | None = None,
+    ranks_file: Path | None = None,
+) -> Workbench:
+    """The workbench of a config: survey, calibration statistics, latency model.
+
+    Args:
+        latency_file: Where the fitted latency model is kept: read when it exists, so that costs stay
+            frozen over a run and its resumption, written otherwise.
+        ranks_file: The ranks that a run was begun with, see `survey`; only read.
+
+    Raises:
+        LatencyError: `latency_file` holds no latency model, or that of another device or kind.
+        RankFileError: `ranks_file` holds something else.
+        ExportError: A network cannot be written to ONNX, or the file gives something else.
+    """
+    return equip(survey(config, ranks_file), latency_file)
+
+
+def equip(surveyed: Surveyed, latency_file: Path | None = None) -> Workbench:
+    """The workbench of a surveyed config, as `prepare`."""
+    check_files(surveyed.captured, surveyed.space, surveyed.task.splits.search)
+    return _equip(surveyed, tuple(surveyed.captured), latency_file)
+
+
+def prepare_part(config: Config, latency_file: Path, architectures: Collection[str]) -> Workbench:
+    """The workbench to export candidates of these architectures with, and to do nothing else.
+
+    Args:
+        latency_file: What `prepare` wrote. Without it, where latencies are timed, all is prepared.
+    """
+    if config.hardware.latency != "roofline" and not latency_file.is_file():
+        return prepare(config, latency_file)
+    return _equip(survey_part(config, architectures), architectures, latency_file)
+
+
+def _equip(
+    surveyed: Surveyed, architectures: Collection[str], latency_file: Path | None
+) -> Workbench:
+    config, task, space = surveyed.config, surveyed.task, surveyed.space
+    databases = {
+        name: _database(
+            surveyed.captured[name], space.by_name[name].model_map, surveyed.collected.of(name)
+        )
+        for name in architectures
+    }
+    first = space.architectures[0]
+    evaluator = Evaluator(
+        databases=databases,
+        split=task.splits.search,
+        metric=task.metric,
+        loss=task.loss,
+        calibration=_calibration_inputs(task, first.model_map),
+    )
+    reference = read_work(draft(first.model_map, Candidate(architecture=first.name)))
+    return Workbench(
+        config=config,
+        task=task,
+        space=space,
+        device=surveyed.device,
+        also=surveyed.also,
+        ranks=surveyed.ranks,
+        evaluator=evaluator,
+        cost_models=CostModels(
+            device=surveyed.device,
+            latency_model=kept_latency_model(
+                config.hardware.latency,
+                surveyed.device,
+                config.hardware.threads,
+                space,
+                latency_file,
+            ),
+            reference=reference,
+            further=file_sizes() | latencies_elsewhere(surveyed.also, config.hardware.threads),
+        ),
+    )
+
+
+def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:
+    split = task.splits.calibration
+    rows = min(RESTORED_ROWS, len(split))
+    return [channels_last(x) for x in as_inputs(model_map.graph, split.rows(0, rows)[0])]
+
+
+def _database(captured: Captured, model_map: ModelMap, calibration: Calibration) -> Database:
+    shelf = Shelf(cache_folder() / "solutions", SOLUTION_BYTES)
+    return Database(
+        model_map, captured.tensors, calibration.statistics, calibration.ranges, shelf=shelf
+    )

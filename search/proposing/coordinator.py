@@ -1,0 +1,150 @@
+"""Decides what is evaluated next and keeps what came of it; engines only carry the jobs out.
+
+Batches of fixed size are asked and told in asking order, so the same seed gives the same search however
+many workers carry it out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from paredown.search.proposing.jobs import Job, Outcome
+from paredown.search.proposing.proposer import Proposal, Proposer, SpaceExhausted
+from paredown.search.study.evaluation import Evaluation
+
+Tell = Callable[[Job, Outcome], Evaluation]
+"""Records the outcome (journal, front, tracking) and gives the evaluation back."""
+
+
+@dataclass
+class Coordinator:
+    """Jobs given first, all of them, then batches of proposals until `evaluations` are told.
+
+    `told` counts evaluations of earlier sittings too. `stop` ends the asking; what is out is awaited.
+    It may come from a signal handler, between any two steps of this class or of `tell`, so it notes the
+    reason and changes nothing else.
+    Candidates of the first jobs are never proposed, and one given twice is carried out once.
+    With `ahead` above 0 the next batch is asked while so many jobs are still out: workers never idle, but
+    the sampler then knows less when asked, and its answers depend on what finishes first.
+    `longest_s` is asked for each batch what a job of it may take.
+    """
+
+    proposer: Proposer | None
+    first: list[Job]
+    evaluations: int
+    batch: int
+    rows: int | None
+    tell: Tell
+    told: int = 0
+    ahead: int = 0
+    deadline_s: float | None = None
+    longest_s: Callable[[], float | None] = lambda: None
+    _reason: str | None = None
+    _exhausted: str | None = None
+    _queue: list[Job] = field(default_factory=list)
+    _order: list[Job] = field(default_factory=list)
+    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Outcomes are found by name, so a name must be out once.
+        self.first = list({job.name: job for job in self.first}.values())
+        if self.proposer is not None:
+            self.proposer.expect(job.candidate.key for job in self.first)
+
+    def next(self) -> Job | None:
+        """A job to start now; None where one must wait for others, or `is_done`."""
+        if self.deadline_s is not None and time.monotonic() > self.deadline_s:
+            self.stop("the time budget is used up")
+        if self.stopped is not None:
+            return None
+        if not self._queue and self._out <= self.ahead:
+            self._fill()
+        return self._queue.pop(0) if self._queue else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is out and nothing will be asked."""
+        waiting = [job for job in self._order if job.name not in self._outcomes]
+        started = [job for job in waiting if job not in self._queue]
+        if started:
+            return False
+        return self.stopped is not None or (not self._queue and not self._more())
+
+    def stop(self, reason: str) -> None:
+        """Ask no more, for the first reason given. Jobs that were never started are given up."""
+        if self._reason is None:
+            self._reason = reason
+
+    @property
+    def stopped(self) -> str | None:
+        """Why no more is asked; None where all goes on, or went to its end."""
+        if self._reason is None and not self._order:
+            return self._exhausted
+        return self._reason
+
+    def finish(self, job: Job, outcome: Outcome) -> None:
+        """Take an outcome; it is told as soon as all jobs asked before it have theirs."""
+        self._outcomes[job.name] = outcome
+        self._flush()
+
+    def replay(self, earlier: Iterable[Evaluation]) -> bool:
+        """Ask for what an earlier sitting evaluated, and take each evaluation as it was recorded.
+
+        Afterwards proposer and batch stand where that sitting stood, jobs of the last batch that
+        it did not finish are next. False where something else is asked for: settings changed in
+        between, or another engine asked earlier. This coordinator and its proposer are then of no
+        more use.
+        """
+        for evaluation in earlier:
+            job = self.next()
+            if job is None or (job.candidate.key, job.rung) != (evaluation.key, evaluation.rung):
+                return False
+            self._order.remove(job)
+            self._settle(evaluation)
+        return True
+
+    def _flush(self) -> None:
+        while self._order and self._order[0].name in self._outcomes:
+            job = self._order.pop(0)
+            self._settle(self.tell(job, self._outcomes.pop(job.name)))
+
+    def _settle(self, evaluation: Evaluation) -> None:
+        self.told += 1
+        if self.proposer is not None:
+            self.proposer.tell(evaluation)
+
+    @property
+    def _out(self) -> int:
+        """Jobs without an outcome; finished ones that wait for an earlier one to be told are in."""
+        return sum(job.name not in self._outcomes for job in self._order)
+
+    def _more(self) -> bool:
+        return bool(self.first) or (self.proposer is not None and self._left > 0)
+
+    @property
+    def _left(self) -> int:
+        return self.evaluations - self.told - len(self._order)
+
+    def _fill(self) -> None:
+        jobs: Sequence[Job] = self.first
+        if self.first:
+            self.first = []
+        elif self.proposer is not None:
+            jobs = self._propose(min(self.batch, self._left))
+        longest_s = self.longest_s()
+        self._queue = [replace(job, longest_s=longest_s) for job in jobs]
+        self._order += self._queue
+
+    def _propose(self, count: int) -> list[Job]:
+        assert self.proposer is not None
+        found: list[Proposal] = []
+        try:
+            for _ in range(count):
+                found.append(self.proposer.ask())
+        except SpaceExhausted as reason:
+            self.evaluations = self.told + len(self._order) + len(found)
+            # Named as the reason once everything that was found is told.
+            self._exhausted = str(reason)
+        return [Job(candidate=p.candidate, rows=self.rows) for p in found]

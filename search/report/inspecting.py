@@ -1,0 +1,205 @@
+"""What was read off a model before a search: its parts, its knobs, and all that is left alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from paredown.search.evaluating.baseline import Baseline
+from paredown.search.report.rank_tables import plain_ranks, rank_tables
+from paredown.search.report.tables import plain_table
+from paredown.search.report.terminal import styled
+from paredown.search.space.found_ranks import Answers
+from paredown.search.study.display import show, value_text
+from paredown.spaces.candidates.capabilities import Capabilities
+from paredown.spaces.candidates.space import Architecture, Knob, Space
+from paredown.spaces.structure.model_map import LeftOut, ModelMap
+
+
+def inspection(
+    space: Space, offered: Capabilities, baseline: Baseline, ranks: Answers | None = None
+) -> Group:
+    """The whole of `space` for a terminal.
+
+    Args:
+        offered: Tells which knobs save bytes only.
+        ranks: What was found for rules with `rank_error`.
+    """
+    parts: list[RenderableType] = []
+    for architecture in space.architectures:
+        parts += _architecture(architecture, offered)
+        parts += rank_tables(architecture, ranks or {})
+    count = len(space.dimensions())
+    parts.append(
+        Text.assemble(
+            ("The space", "bold"),
+            f" on {offered.device}: {count} open knobs, 10^{space.log10_size:.1f} settings",
+        )
+    )
+    parts += ["", _left_out(space.left_out), "", *_baseline(baseline)]
+    return Group(*parts)
+
+
+def inspection_json(
+    space: Space, offered: Capabilities, baseline: Baseline, ranks: Answers | None = None
+) -> dict[str, Any]:
+    """The same as plain values, in SI units; `uncompressed` by the names that goals have."""
+    return {
+        "device": offered.device,
+        "uncompressed": dict(baseline.costs),
+        "latency_source": baseline.latency_source,
+        "architectures": [_plain(architecture) for architecture in space.architectures],
+        "open_knobs": len(space.dimensions()),
+        "log10_settings": space.log10_size,
+        "rank_by_error": plain_ranks(space, ranks or {}),
+        "left_out": [{"what": item.what, "reason": item.reason} for item in space.left_out],
+    }
+
+
+def _plain(architecture: Architecture) -> dict[str, Any]:
+    model_map = architecture.model_map
+    return {
+        "name": architecture.name,
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "weight_shape": list(layer.weight_shape),
+                "macs": layer.macs,
+            }
+            for layer in model_map.layers
+        ],
+        "groups": [{"name": g.name, "channels": g.channels} for g in model_map.groups],
+        "blocks": [{"name": b.name, "layers": list(b.layers)} for b in model_map.blocks],
+        "segments": [{"name": s.name, "layers": list(s.layers)} for s in model_map.segments],
+        "knobs": [
+            {
+                "kind": knob.kind,
+                "targets": list(knob.targets),
+                "values": [value_text(knob, value) for value in knob.domain],
+            }
+            for knob in architecture.knobs
+        ],
+    }
+
+
+def _baseline(baseline: Baseline) -> list[RenderableType]:
+    if baseline.problem is not None:
+        return [styled(f"The uncompressed model has no price: {baseline.problem}", "red")]
+    table = plain_table("uncompressed", "", "as a bound")
+    for metric, value in baseline.costs.items():
+        table.add_row(metric, show(metric, value), f"{value:.4g}" if value < 1 else f"{value:.0f}")
+    source = f"latency by {baseline.latency_source}"
+    if baseline.is_preset:
+        source += "; a search times networks on this machine, so bound its latency `relative`"
+    return [table, styled(source, "dim")]
+
+
+def domain_text(knob: Knob) -> str:
+    """A knob's values, from the one that harms least to the one that compresses most."""
+    return ", ".join(value_text(knob, value) for value in knob.domain)
+
+
+def _architecture(architecture: Architecture, offered: Capabilities) -> list[RenderableType]:
+    model_map = architecture.model_map
+    title = architecture.name or "The model"
+    weights = sum(layer.weight_count for layer in model_map.layers)
+    macs = sum(layer.macs for layer in model_map.layers)
+    counts = (
+        f"{len(model_map.layers)} layers, {len(model_map.groups)} channel groups, "
+        f"{len(model_map.blocks)} droppable blocks, {len(model_map.segments)} segments"
+    )
+    head = Text.assemble(
+        (title, "bold"), f": {counts}; {weights:,} weights, {show('macs', macs)} MACs"
+    )
+    parts: list[RenderableType] = [head, "", _layers(model_map), ""]
+    if model_map.groups:
+        parts += [_groups(model_map), ""]
+    if model_map.blocks:
+        parts += [_blocks(model_map), ""]
+    return [*parts, _segments(model_map), "", _knobs(architecture, offered), ""]
+
+
+def _layers(model_map: ModelMap) -> RenderableType:
+    table = plain_table("layer", "kind", "weight", "weights", "MACs")
+    for layer in model_map.layers:
+        shape = " × ".join(str(size) for size in layer.weight_shape)
+        macs = show("macs", layer.macs)
+        table.add_row(layer.name, layer.kind, shape, f"{layer.weight_count:,}", macs)
+    return table
+
+
+def _groups(model_map: ModelMap) -> RenderableType:
+    table = plain_table("channel group", "channels", "made by", "read by")
+    for group in model_map.groups:
+        makers, readers = ", ".join(group.producers), ", ".join(group.consumers)
+        table.add_row(group.name, str(group.channels), makers, readers)
+    table.columns[2].justify = table.columns[3].justify = "left"
+    return table
+
+
+def _blocks(model_map: ModelMap) -> RenderableType:
+    table = plain_table("droppable block", "layers")
+    for block in model_map.blocks:
+        table.add_row(block.name, ", ".join(block.layers))
+    table.columns[1].justify = "left"
+    return table
+
+
+def _segments(model_map: ModelMap) -> RenderableType:
+    table = plain_table("segment", "operators", "layers")
+    for segment in model_map.segments:
+        table.add_row(segment.name, str(len(segment.nodes)), ", ".join(segment.layers))
+    table.columns[2].justify = "left"
+    return table
+
+
+def _knobs(architecture: Architecture, offered: Capabilities) -> RenderableType:
+    """Knobs with equal kind and domain share a row: a network of 50 layers has 200 knobs."""
+    shared = Counter[tuple[str, str]]()
+    targets: dict[tuple[str, str], list[str]] = {}
+    is_fixed: dict[tuple[str, str], bool] = {}
+    notes: dict[tuple[str, str], str] = {}
+    for knob in architecture.knobs:
+        same = (knob.kind, domain_text(knob))
+        shared[same] += 1
+        is_fixed[same] = len(knob.domain) == 1
+        notes[same] = _storage_only(knob, offered)
+        # Targets of one knob are tied: they take its value together.
+        targets.setdefault(same, []).append(" = ".join(knob.targets))
+    table = plain_table("knob", "count", "values", "of", "")
+    for (kind, domain), count in shared.items():
+        names = targets[kind, domain]
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        note = "fixed" if is_fixed[kind, domain] else notes[kind, domain]
+        table.add_row(kind, str(count), domain, shown, styled(note, "dim"))
+    table.columns[2].justify = table.columns[3].justify = "left"
+    return table
+
+
+def _storage_only(knob: Knob, offered: Capabilities) -> str:
+    """Which of a knob's values save bytes and no time on the device; "" where all may save time."""
+    if knob.kind in offered.storage_only_knobs:
+        return f"bytes only on {offered.device}"
+    if knob.kind != "weight_bits":
+        return ""
+    slow = [str(bits) for bits in knob.domain if bits in offered.storage_weight_bits]
+    return f"bytes only on {offered.device}: {', '.join(slow)}" if slow else ""
+
+
+def _left_out(everything: Iterable[LeftOut]) -> RenderableType:
+    unique = dict.fromkeys((item.what, item.reason) for item in everything)
+    if not unique:
+        return "Nothing is left out."
+    table = plain_table("left out", "why")
+    for what, reason in unique:
+        table.add_row(what, reason)
+    # A long list of channels wraps, so that the reason keeps its room on a narrow terminal.
+    table.columns[0].no_wrap = False
+    table.columns[1].justify = "left"
+    table.columns[1].min_width = 36
+    return table

@@ -1,0 +1,11 @@
+from .delivering import announce_picked as announce_picked
+from .delivering import deliver as deliver
+from .delivering import find_mlflow_run as find_mlflow_run
+from .delivering import verify as verify
+from .phases import Phases as Phases
+from .timetable import STATISTICS as STATISTICS
+from .timetable import VERIFICATION as VERIFICATION
+from .timetable import Timetable as Timetable
+from .whole_search import RunResult as RunResult
+from .whole_search import Watcher as Watcher
+from .whole_search import run as run

@@ -1,0 +1,183 @@
+"""The ledger of a running search: every outcome goes to the journal, the front and MLflow, in order."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal, Protocol
+
+import filelock
+import numpy as np
+
+from paredown.hardware_models.timing.measure import MeasureError
+from paredown.search.config.reading import tracking_uri
+from paredown.search.evaluating.facts import problem
+from paredown.search.evaluating.workbench import Workbench
+from paredown.search.proposing.jobs import Job, Outcome
+from paredown.search.study.display import Outline
+from paredown.search.study.evaluation import Evaluation, Goal
+from paredown.search.study.journal import Journal, JournalError
+from paredown.search.study.pareto import Front, front_of, hypervolume, reference_point
+from paredown.search.study.run_record import END, JOURNAL, RUNG
+from paredown.search.study.trial_words import trial_parameters
+from paredown.search.tracking.mlflow_writer import TrackingPlace
+from paredown.search.tracking.tracker import Tracker
+from paredown.spaces.system.foreign_text import without_passwords
+
+
+class Listener(Protocol):
+    """Hears of every evaluation."""
+
+    def told(
+        self, evaluation: Evaluation, front: Front, hypervolume: float, done: int
+    ) -> None: ...
+
+
+class Ledger:
+    """Evaluations so far, and everything that must hear of a new one.
+
+    `front` is that of the rung in use; `hypervolumes` has one value an evaluation.
+    """
+
+    def __init__(
+        self,
+        workbench: Workbench,
+        goals: tuple[Goal, ...],
+        journal: Journal,
+        tracker: Tracker,
+        listener: Listener,
+    ) -> None:
+        self.goals = goals
+        self.tracker = tracker
+        self.over_bound = 0
+        self.hypervolumes: list[float] = []
+        self.evaluations: list[Evaluation] = [e.evaluation for e in journal.read()]
+        self.front = Front(goals)
+        self._workbench = workbench
+        self._journal = journal
+        self._listener = listener
+        self._reference: np.ndarray | None = None
+
+    @classmethod
+    def open(
+        cls,
+        workbench: Workbench,
+        goals: tuple[Goal, ...],
+        folder: Path,
+        listener: Listener,
+        *,
+        resume: bool,
+        lock: filelock.BaseFileLock,
+    ) -> Ledger:
+        """The ledger of the run in `folder`, with what a resumed run holds already.
+
+        Args:
+            lock: What `hold` gave for the folder's journal.
+
+        Raises:
+            JournalError: The folder holds another study, or one about something else.
+        """
+        journal = Journal.open(folder / JOURNAL, goals, resume=resume, lock=lock)
+        try:
+            journal.keep_problem(problem(workbench))
+        except JournalError:
+            journal.close()
+            raise
+        config = workbench.config
+        place = TrackingPlace(
+            run_folder=folder,
+            search_id=journal.search_id,
+            uri=tracking_uri(config),
+            shown_uri=config.tracking.uri,
+            experiment=config.tracking.experiment or config.name,
+            max_children=config.tracking.max_children,
+        )
+        outline = Outline.of_space(workbench.space)
+        journal.set_attribute("cost_model", workbench.cost_models.latency_model.source)
+        journal.set_attribute(END, "")
+        return cls(workbench, goals, journal, Tracker(place, outline), listener)
+
+    def start(self, uncompressed: Evaluation) -> None:
+        """Fix the hypervolume's reference point; replay a resumed run, or tell the first evaluation."""
+        self._reference = reference_point(self.goals, uncompressed, uncompressed)
+        earlier = list(self.evaluations)
+        self.evaluations = []
+        for evaluation in earlier:
+            self._share(evaluation)
+        if not earlier:
+            self._keep(uncompressed)
+
+    def tell(self, job: Job, outcome: Outcome) -> Evaluation:
+        """The evaluation that an outcome makes, on disk when this returns; without a price a failure."""
+        metrics: dict[str, float] = {}
+        error = outcome.error
+        if error is None:
+            metrics, error = self._price(job)
+        if outcome.score is not None and error is None:
+            metric = self._workbench.task.metric.name
+            metrics |= {metric: outcome.score.metric, "loss": outcome.score.loss}
+            broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+            error = f"NotFinite: {', '.join(broken)}" if broken else None
+        evaluation = Evaluation(
+            number=len(self.evaluations),
+            key=job.candidate.key,
+            candidate=job.candidate,
+            kind=job.kind,
+            label=job.label,
+            rung=job.rung,
+            metrics=metrics if error is None else {},
+            error=error and without_passwords(error),
+            duration_s=outcome.duration_s,
+        )
+        self._keep(evaluation)
+        return evaluation
+
+    def _price(self, job: Job) -> tuple[dict[str, float], str | None]:
+        try:
+            return self._workbench.price(job.candidate), None
+        except MeasureError as error:
+            return {}, f"{type(error).__name__}: {error}"
+
+    def settled(self, rung: int) -> dict[str, Evaluation]:
+        """Evaluations of a rung by key, but those that are lost."""
+        return {e.key: e for e in self.evaluations if e.rung == rung and not e.is_lost}
+
+    def lost(self, rung: int) -> dict[str, Evaluation]:
+        """By key those whose worker ended and that were never scored since: to be asked again."""
+        settled = self.settled(rung)
+        return {e.key: e for e in self.evaluations if e.rung == rung and e.key not in settled}
+
+    def use_rung(self, rung: int) -> None:
+        """Make the front that of another rung, complete now.
+
+        Its members become the ones marked in MLflow.
+        """
+        self._journal.set_attribute(RUNG, rung)
+        self.front = front_of(self.evaluations, self.goals, rung)
+        for member in self.front.members:
+            self.tracker.record(member, self.front, self._volume())
+
+    def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """Note how the search ended, let MLflow catch up, and release the journal."""
+        try:
+            self._journal.set_attribute(END, status)
+            self.tracker.close(status)
+        finally:
+            self._journal.close()
+
+    def _keep(self, evaluation: Evaluation) -> None:
+        named = trial_parameters(self._workbench.space, evaluation.candidate)
+        self._journal.append(evaluation, *named)
+        self._share(evaluation)
+
+    def _share(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+        if evaluation.rung == self.front.rung:
+            self.front = self.front.add(evaluation)
+        volume = self._volume()
+        self.hypervolumes.append(volume)
+        self.tracker.record(evaluation, self.front, volume)
+        self._listener.told(evaluation, self.front, volume, len(self.evaluations))
+
+    def _volume(self) -> float:
+        return 0.0 if self._reference is None else hypervolume(self.front, self._reference)

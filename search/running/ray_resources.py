@@ -1,0 +1,61 @@
+"""What a worker asks of Ray's nodes, refused where no node ever has it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+
+from paredown.search.config.schema import SearchSection
+
+
+class RayFailed(ValueError):
+    """Ray could not carry the search out."""
+
+
+def cpus_per_worker(section: SearchSection) -> float:
+    """CPUs to ask for: a local cluster has whole ones, as many as let `workers` work at once."""
+    if section.ray_address is None:
+        return max(1, math.ceil(section.cpus_per_worker))
+    return section.cpus_per_worker
+
+
+def check_client(address: str | None) -> None:
+    """Refuses an address of Ray's client where that is not installed: Ray itself comes without it.
+
+    Raises:
+        RayFailed: As said.
+    """
+    if (address or "").startswith("ray://") and find_spec("grpc") is None:
+        raise RayFailed(
+            f"search.ray_address: {address} needs Ray's client, which is not installed; run "
+            "`pip install 'paredown[client]'`, or start the search on a node of the cluster with "
+            "ray_address: auto"
+        )
+
+
+def check_resources(section: SearchSection, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Tune would wait for ever for what no node has.
+
+    Args:
+        nodes: All that each living node has, in use or not, under "CPU" and "GPU".
+    """
+    asked = {"CPU": section.cpus_per_worker, "GPU": section.gpus_per_worker}
+    if any(all(node.get(kind, 0.0) >= asked[kind] for kind in asked) for node in nodes):
+        return
+    is_own = section.ray_address is None
+    place = "this machine" if is_own else "the cluster's largest node"
+    start = "" if is_own else ", or start a node that has them before the search"
+    for kind, key in (("CPU", "cpus_per_worker"), ("GPU", "gpus_per_worker")):
+        most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+        if asked[kind] > most:
+            remedy = "set it to 0: scoring runs on the CPU" if kind == "GPU" else "lower it"
+            raise RayFailed(
+                f"search.{key} must be at most the {most:g} {kind}s of {place}, got "
+                f"{asked[kind]:g}; {remedy}{start}"
+            )
+    raise RayFailed(
+        "one node must have what search.cpus_per_worker and search.gpus_per_worker ask for "
+        f"together, got {asked['CPU']:g} CPUs and {asked['GPU']:g} GPUs, which no node has; lower "
+        f"one of them{start}"
+    )

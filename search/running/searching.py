@@ -1,0 +1,251 @@
+"""What a search does between its first evaluation and its front: proposing, scoring, rescoring."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from paredown.search.calibrating.latency_source import uniform
+from paredown.search.config.schema_task import CustomTask
+from paredown.search.evaluating.bounds import cheapest_within, refused_by
+from paredown.search.evaluating.workbench import Workbench
+from paredown.search.proposing.belief import believed_values, quality_models
+from paredown.search.proposing.coordinator import Coordinator
+from paredown.search.proposing.jobs import Job
+from paredown.search.proposing.prediction import DamageTerms
+from paredown.search.proposing.promotion import leading
+from paredown.search.proposing.proposer import Proposer, make_sampler
+from paredown.search.proposing.refiner import Refiner
+from paredown.search.proposing.rivals import rivals_among, unbeaten
+from paredown.search.running.engine_local import local_engine
+from paredown.search.running.engine_ray import ray_cluster, run_ray
+from paredown.search.running.ledger import Ledger
+from paredown.search.running.time_limit import longest_s
+from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation
+from paredown.spaces.candidates.candidate import Candidate
+
+UNIFORM_4_BIT = "uniform 4-bit"
+INTERRUPTED = "interrupted"
+_RIVAL_SHARE = 10
+"""Of so many candidates promoted, one more for each reference is promoted for beating it."""
+
+
+Engine = Callable[[Coordinator], None]
+"""Carries jobs out until the coordinator has nothing more to do."""
+
+
+class Progress(Protocol):
+    """Is told what the search does now, and how many evaluations it asks for."""
+
+    def started(self, total: int) -> None: ...
+
+    def stage(self, text: str) -> None: ...
+
+
+@contextmanager
+def open_engine(workbench: Workbench) -> Iterator[Engine]:
+    """What carries the jobs of a search out, on either rung; a Ray cluster is up as long as it is open.
+
+    Raises:
+        RayFailed: The cluster cannot be had, or has not what a worker asks for.
+    """
+    config, evaluator = workbench.config, workbench.evaluator
+    section = config.search
+    if section.engine == "local":
+        with local_engine(evaluator, section) as engine:
+            yield engine.run
+        return
+    code = str(config.task.code_folder) if isinstance(config.task, CustomTask) else ""
+    with ray_cluster(section, code):
+        yield lambda jobs: run_ray(jobs, evaluator, section)
+
+
+def explore(
+    workbench: Workbench,
+    engine: Engine,
+    ledger: Ledger,
+    base: Evaluation,
+    terms: DamageTerms,
+    rows: int | None,
+    watch: Progress,
+) -> str | None:
+    """The first rung: candidates proposed and scored on `rows` rows; why it stopped early, or None."""
+    section = workbench.config.search
+    watch.started(max(section.evaluations, 1 + len(_reference_jobs(workbench, rows))))
+    watch.stage("predicting damage for the warm start")
+    budget_s = section.time_budget_s
+    first_rung = _FirstRung(
+        workbench=workbench,
+        ledger=ledger,
+        base=base,
+        terms=terms,
+        rows=rows,
+        deadline_s=None if budget_s is None else time.monotonic() + budget_s,
+    )
+    coordinator = first_rung.replayed()
+    if coordinator is None:
+        watch.stage("going on with what is known: an uninterrupted search would ask otherwise")
+        coordinator = first_rung.informed()
+    watch.stage("searching")
+    _work(engine, coordinator)
+    assert coordinator.proposer is not None
+    ledger.over_bound = sum(coordinator.proposer.over_bound.values())
+    return coordinator.stopped
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FirstRung:
+    """Makes the coordinator of the first rung, behind whatever earlier sittings evaluated."""
+
+    workbench: Workbench
+    ledger: Ledger
+    base: Evaluation
+    terms: DamageTerms
+    rows: int | None
+    deadline_s: float | None
+
+    def replayed(self) -> Coordinator | None:
+        """The coordinator exactly where the earlier sitting stood, all of its questions asked again.
+
+        None where that cannot be: what Ray asks depends on what finishes first, lost candidates
+        are asked again out of turn, and other settings ask for other candidates.
+        """
+        uncompressed, *earlier = [e for e in self.ledger.evaluations if e.rung == 0]
+        section = self.workbench.config.search
+        is_over = len(earlier) + 1 >= section.evaluations
+        is_exact = section.engine == "local" and not any(e.is_lost for e in earlier)
+        if earlier and (is_over or not is_exact):
+            return None
+        references = _reference_jobs(self.workbench, self.rows)
+        coordinator = self._coordinator([uncompressed], references)
+        return coordinator if coordinator.replay(earlier) else None
+
+    def informed(self) -> Coordinator:
+        """A coordinator that begins anew, its proposer told of all that was evaluated."""
+        told = self.ledger.settled(rung=0)
+        references = _reference_jobs(self.workbench, self.rows)
+        first = [job for job in references if job.candidate.key not in told]
+        first += [
+            Job(candidate=e.candidate, kind=e.kind, label=e.label, rows=self.rows)
+            for e in self.ledger.lost(rung=0).values()
+        ]
+        return self._coordinator(told.values(), first)
+
+    def _coordinator(self, told: Collection[Evaluation], first: list[Job]) -> Coordinator:
+        proposer = self._proposer()
+        for evaluation in told:
+            proposer.tell(evaluation)
+        section = self.workbench.config.search
+        return Coordinator(
+            proposer=proposer,
+            first=first,
+            evaluations=section.evaluations,
+            batch=section.batch,
+            rows=self.rows,
+            tell=self.ledger.tell,
+            told=len(told),
+            deadline_s=self.deadline_s,
+            longest_s=lambda: longest_s(section, self.ledger.evaluations),
+        )
+
+    def _proposer(self) -> Proposer:
+        section, goals = self.workbench.config.search, self.ledger.goals
+        adviser = None
+
+        def refused(candidate: Candidate) -> str | None:
+            return refused_by(self.workbench, goals, candidate)
+
+        if section.sampler == "ladder":
+            adviser = Refiner.of(self.workbench, goals, self.base, self.terms, refused)
+        population = max(8, min(50, section.evaluations // 4))
+        sampler = make_sampler(section.sampler, section.seed, population)
+        cheapest = cheapest_within(self.workbench, goals)
+        return Proposer(self.workbench.space, goals, sampler, adviser, refused, cheapest)
+
+
+def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:
+    name = workbench.space.architectures[0].name
+    return [
+        Job(
+            candidate=uniform(workbench.space, name, bits),
+            kind="reference",
+            label=label,
+            rows=rows,
+        )
+        for bits, label in ((8, UNIFORM_8_BIT), (4, UNIFORM_4_BIT))
+    ]
+
+
+def rescore(
+    workbench: Workbench,
+    engine: Engine,
+    ledger: Ledger,
+    base: Evaluation,
+    terms: DamageTerms,
+    watch: Progress,
+) -> str | None:
+    """The leading part of the first rung and the references, on the whole search split.
+
+    Only these make the final front: scores on different rows are never compared. Says why it stopped
+    early, or None.
+    """
+    watch.stage("rescoring the leading candidates on the whole search split")
+    first = [e for e in ledger.evaluations if e.rung == 0 and not e.is_failed]
+    count = max(1, round(workbench.config.search.promote_fraction * len(first)))
+    models = quality_models(first, ledger.goals, base, terms)
+    values = believed_values(first, ledger.goals, base, terms, models)
+    promoted = {e.key: e for e in first if e.kind == "reference"}
+    for each in unbeaten(first, ledger.goals, base.key):
+        rivals = rivals_among(first, values, ledger.goals, each, count // _RIVAL_SHARE)
+        promoted |= {e.key: e for e in rivals}
+    promoted |= {e.key: e for e in leading(first, values, ledger.goals, count)}
+    done = ledger.settled(rung=1)
+    jobs = [
+        Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=1)
+        for e in promoted.values()
+        if e.key not in done
+    ]
+    watch.started(len(ledger.evaluations) + len(jobs))
+    section, rows = workbench.config.search, len(workbench.task.splits.search)
+    coordinator = Coordinator(
+        proposer=None,
+        first=jobs,
+        evaluations=len(jobs),
+        batch=1,
+        rows=None,
+        tell=ledger.tell,
+        longest_s=lambda: longest_s(section, ledger.evaluations, rows / section.rung_images),
+    )
+    _work(engine, coordinator)
+    if coordinator.stopped is None:
+        ledger.use_rung(1)
+    return coordinator.stopped
+
+
+def _work(engine: Engine, coordinator: Coordinator) -> None:
+    with _stop_on_interrupt(coordinator):
+        engine(coordinator)
+
+
+@contextmanager
+def _stop_on_interrupt(coordinator: Coordinator) -> Iterator[None]:
+    """Ctrl-C asks no more and lets the running evaluations finish; a second one ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        # Between any two bytecodes, even inside `tell`: what `stop` notes is acted on later.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        coordinator.stop(INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,173 @@
+"""How long a search will take, said before it starts: by an earlier run like it, or one timed pass."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+import torch
+
+from paredown.compressors.storage.shelf import Record, Shelf, digest
+from paredown.search.config.schema import Config
+from paredown.search.evaluating.surveying import Surveyed
+from paredown.search.tasks.cache import cache_folder
+from paredown.search.tasks.collecting import RESTORED_ROWS
+
+STATISTICS, SEARCH, RESCORING, VERIFICATION = "statistics", "search", "rescoring", "verification"
+
+_PASSES_OF_STATISTICS = 20
+"""Collecting costs so many forward passes: forward, backward, Gram matrices (ResNet-20: 21)."""
+_CALIBRATION_S, _SLOWED_PASSES = 15.0, 4000
+"""Timing sample networks: what it takes whatever their size, and passes over single rows."""
+_CLUSTER_S = 8.0
+"""Starting Ray and its workers."""
+_SOLVING_S = 1e-5
+"""For each weight, compressing the layers that an evaluation asks for first (digits and ResNet-20 from
+an empty cache; a warm one is several times faster)."""
+_SCORING = 1.5
+"""A compressed model's pass against the uncompressed one's."""
+_MODEL_S, _VERIFYING_PASSES = 2.0, 2.5
+"""Exporting, opening and timing one model; then its test split through the runtime and our simulation."""
+_MODELS = 1.4
+"""Models on a front of three goals, for the root of the number of evaluations."""
+_KEPT_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a finished search took: seconds before it, for an evaluation, a rescored one and a model.
+
+    `models` is the number on the front for the root of the number of evaluations.
+    """
+
+    statistics_s: float
+    evaluation_s: float
+    rescoring_s: float
+    model_s: float
+    models: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timetable:
+    """Expected seconds by phase, in order, and how many models the front is expected to have."""
+
+    expected_s: Mapping[str, float]
+    models: int
+    is_rough: bool
+
+    @property
+    def text(self) -> str:
+        """ "about 14 min: 2 statistics, 8 search, 4 verification", and what it was made from."""
+        total_s = sum(self.expected_s.values())
+        size_s, unit = next((s, u) for s, u in _UNITS if total_s >= 2 * s or s == 1.0)
+        parts = [f"{_rounded(s / size_s)} {name}" for name, s in self.expected_s.items() if s > 0]
+        basis = "rough, from one timed pass" if self.is_rough else "as an earlier run took"
+        return f"about {_rounded(total_s / size_s)} {unit}: {', '.join(parts)} ({basis})"
+
+
+_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def _rounded(number: float) -> str:
+    """Two digits at most: an estimate has no more.
+
+    >>> _rounded(0.04), _rounded(0.36), _rounded(3.7), _rounded(127)
+    ('0', '0.4', '4', '130')
+    """
+    if number < 0.95:
+        return f"{number:.1f}".removesuffix(".0")
+    return f"{round(number, -1 if number >= 100 else 0):.0f}"
+
+
+def timetable(surveyed: Surveyed, done: int) -> Timetable:
+    """What the search of `surveyed` will take, of which `done` evaluations are there already."""
+    config = surveyed.config
+    section = config.search
+    pace = earlier_pace(config)
+    is_rough = pace is None
+    if pace is None:
+        pace = _pace_of_a_pass(surveyed, seconds_per_row(surveyed))
+    models = max(1, round(pace.models * math.sqrt(section.evaluations)))
+    is_rescored = section.rung_images < len(surveyed.task.splits.search)
+    rescored = section.promote_fraction * section.evaluations if is_rescored else 0.0
+    left = max(0, section.evaluations - done)
+    expected_s = {
+        STATISTICS: pace.statistics_s,
+        SEARCH: left * pace.evaluation_s,
+        RESCORING: rescored * pace.rescoring_s,
+        VERIFICATION: models * pace.model_s,
+    }
+    return Timetable(expected_s=expected_s, models=models, is_rough=is_rough)
+
+
+def seconds_per_row(surveyed: Surveyed, rows: int = 32) -> float:
+    """What a row of the search split takes in a pass of the first network, after one to warm up."""
+    split = surveyed.task.splits.search
+    rows = min(rows, len(split))
+    inputs, _ = split.rows(0, rows)
+    module = next(iter(surveyed.task.modules.values()))
+
+    def run() -> None:
+        if isinstance(inputs, Mapping):
+            module(**inputs)
+        else:
+            module(*inputs)
+
+    with torch.no_grad():
+        run()
+        started = time.perf_counter()
+        run()
+    return (time.perf_counter() - started) / rows
+
+
+def _pace_of_a_pass(surveyed: Surveyed, row_s: float) -> Pace:
+    """A pace by the sizes of splits and networks, where no search like it was seen to its end."""
+    section, splits = surveyed.config.search, surveyed.task.splits
+    statistics = min(RESTORED_ROWS, len(splits.calibration)) * _PASSES_OF_STATISTICS * row_s
+    statistics_s = statistics * len(surveyed.captured)
+    if surveyed.config.hardware.latency in ("calibrated", "measured"):
+        statistics_s += _CALIBRATION_S + _SLOWED_PASSES * row_s
+    if section.engine == "ray":
+        statistics_s += _CLUSTER_S
+    layers = surveyed.space.architectures[0].model_map.layers
+    solving_s = _SOLVING_S * sum(layer.weight_count for layer in layers)
+    first_rows = min(section.rung_images, len(splits.search))
+    workers = section.workers if section.engine == "ray" else 1
+    return Pace(
+        statistics_s=statistics_s,
+        evaluation_s=(solving_s + first_rows * row_s * _SCORING) / workers,
+        rescoring_s=len(splits.search) * row_s * _SCORING / workers,
+        # The test split is opened by nothing but verification; it is about as long.
+        model_s=_MODEL_S + len(splits.search) * row_s * _VERIFYING_PASSES,
+        models=_MODELS,
+    )
+
+
+def keep_pace(config: Config, pace: Pace) -> None:
+    """Keeps what a finished search took, for the next like it."""
+    _shelf().put(_key(config), Record(tensors={}, facts=asdict(pace)))
+
+
+def earlier_pace(config: Config) -> Pace | None:
+    """What the last search of this task, space and hardware took, None where there was none."""
+    record = _shelf().get(_key(config))
+    names = [field.name for field in fields(Pace)]
+    if record is None or set(record.facts) != set(names):
+        return None
+    return Pace(**record.facts)
+
+
+def _shelf() -> Shelf:
+    return Shelf(cache_folder() / "paces", _KEPT_BYTES)
+
+
+def _key(config: Config) -> str:
+    """All that the pace depends on; not the number of evaluations, by which it is multiplied."""
+    plain = config.model_dump(mode="json", include={"task", "space", "hardware"})
+    section = config.search
+    plain["search"] = [section.engine, section.workers, section.threads_per_worker]
+    plain["search"] += [section.sampler, section.rung_images]
+    return digest(json.dumps(plain, sort_keys=True))

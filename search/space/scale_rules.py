@@ -1,0 +1,63 @@
+"""The sizes of groups that rules offer a layer: what is left of them, and why the rest is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from paredown.spaces.candidates.candidate import GROUPED_METHODS, SegmentChoice
+from paredown.spaces.candidates.scale_groups import GROUPED_KINDS, effective_size
+from paredown.spaces.structure.model_map import Layer, LeftOut
+
+
+class ScaleRuleError(ValueError):
+    """A rule asks for groups beside a method that finds one scale for each output."""
+
+
+def group_sizes(
+    layer: Layer, values: Mapping[str, Any], segments: Sequence[SegmentChoice]
+) -> tuple[tuple[int, ...], tuple[LeftOut, ...]]:
+    """Sizes that make a difference to the layer, the least harmful first, and those left out.
+
+    Where no groups are left there is nothing to choose: ().
+
+    Args:
+        values: All that rules say of the layer; without "group_size" nothing is offered.
+        segments: How the layer's segment may compute.
+
+    Raises:
+        ScaleRuleError: A method is offered beside them that does not know groups.
+    """
+    asked = values.get("group_size", ())
+    sizes = sorted(size for size in asked if size)
+    if not sizes:
+        return (), ()
+    if layer.kind not in GROUPED_KINDS:
+        reason = "only rows of linear layers may have several scales"
+        return (), (LeftOut(what=f"group_size of {layer.kind} layers", reason=reason),)
+    if all(segment.activation_bits == 8 for segment in segments):
+        reason = "integer kernels take one scale for each output"
+        return (), (LeftOut(what=f"group_size of {layer.name}", reason=reason),)
+    columns = layer.weight_shape[layer.in_axis]
+    kept = [size for size in sizes if effective_size(columns, size)]
+    _check_methods(layer, kept, values.get("method", ()))
+    gone = tuple(
+        LeftOut(
+            what=f"group_size {size} of {layer.name}",
+            reason=f"its outputs have {columns} inputs, which is no more than one group",
+        )
+        for size in sizes
+        if size not in kept
+    )
+    whole = [0] if 0 in asked or gone else []
+    return (*kept, *whole) if kept else (), gone
+
+
+def _check_methods(layer: Layer, sizes: Sequence[int], methods: Iterable[str]) -> None:
+    unfit = [method for method in methods if method not in GROUPED_METHODS]
+    if sizes and unfit:
+        raise ScaleRuleError(
+            f"method of layer {layer.name!r} must be of {', '.join(GROUPED_METHODS)} beside "
+            f"group_size {', '.join(map(str, sizes))}, got {', '.join(unfit)}; take it out of "
+            "method, or leave group_size at 0"
+        )

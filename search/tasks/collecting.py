@@ -1,0 +1,90 @@
+"""Calibration statistics of the uncompressed networks: collected once, by whoever needs them first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from paredown.compressors.statistics.calibration import Calibration, CalibrationData, calibrate
+from paredown.compressors.statistics.layer_statistics import summed_cross_entropy
+from paredown.compressors.storage.shelf import Shelf
+from paredown.search.config.schema import Config, CustomTask
+from paredown.search.tasks.cache import cache_folder, digest
+from paredown.search.tasks.task import Task, UserLoss
+from paredown.search.tasks.user_code import code_digest
+from paredown.spaces.graph.capturing import Captured, as_inputs
+from paredown.spaces.structure.model_map import ModelMap
+
+_BATCH = 64
+STATISTICS_BYTES = 4 * 2**30
+"""Calibration statistics kept on disk, over all models and runs."""
+RESTORED_ROWS = 512
+"""Calibration rows that statistics are restored on: more cost time and change little."""
+
+
+class Collected:
+    """Statistics and ranges by architecture, each collected when it is first asked for.
+
+    Args:
+        captured: By architecture.
+        maps: Likewise.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        captured: Mapping[str, Captured],
+        maps: Mapping[str, ModelMap],
+    ) -> None:
+        self._config = config
+        self._task = task
+        self._captured = captured
+        self._maps = maps
+        self._found: dict[str, Calibration] = {}
+
+    def of(self, architecture: str) -> Calibration:
+        """Those of one network: from this process, from disk, or collected now.
+
+        Raises:
+            StatisticsError: The calibration data give nothing to count.
+        """
+        if architecture not in self._found:
+            captured, model_map = self._captured[architecture], self._maps[architecture]
+            self._found[architecture] = _collect(captured, model_map, self._task, self._config)
+        return self._found[architecture]
+
+
+def _collect(captured: Captured, model_map: ModelMap, task: Task, config: Config) -> Calibration:
+    split = task.splits.calibration
+    graph = captured.graph
+    rows = min(RESTORED_ROWS, len(split))
+    batches = [(as_inputs(graph, i), t) for i, t in split.batches(_BATCH, rows)]
+    classifies = task.loss_name == "cross_entropy"
+
+    def summed_loss(outputs: tuple[Tensor, ...], targets: object) -> Tensor:
+        size = targets[0].shape[0] if isinstance(targets, tuple) else targets.shape[0]  # type: ignore[attr-defined]
+        return task.loss(outputs, targets) * size  # type: ignore[arg-type]
+
+    loss_digest = _loss_digest(task, config)
+    return calibrate(
+        graph,
+        captured.tensors,
+        model_map.layers,
+        CalibrationData(
+            batches=[inputs for inputs, _ in batches],
+            loss=summed_cross_entropy if classifies else summed_loss,
+            targets=None if classifies else [targets for _, targets in batches],
+            loss_digest=loss_digest or "",
+            seed=config.search.seed,
+        ),
+        shelf=Shelf(cache_folder() / "statistics", STATISTICS_BYTES) if loss_digest else None,
+    )
+
+
+def _loss_digest(task: Task, config: Config) -> str | None:
+    """Stands for the loss; of the user's own, for all code it may use. None if that is no file."""
+    if not isinstance(task.loss, UserLoss) or not isinstance(config.task, CustomTask):
+        return digest(task.loss_name)
+    return code_digest(task.loss_name, config.task.code_folder)

@@ -1,0 +1,271 @@
+"""A task: trained networks, the data to compress and score them on, and the metric.
+
+Built-in tasks and the user's own come out as the same record, so the search knows only this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from paredown.search.config.reading import filled
+from paredown.search.config.schema import Cifar10Task, Config, CustomTask, DigitsTask
+from paredown.search.config.schema_space import Architecture
+from paredown.search.tasks.cifar10 import cifar10_splits
+from paredown.search.tasks.custom_data import read_splits
+from paredown.search.tasks.digits import digits_splits, trained_digits
+from paredown.search.tasks.metrics import (
+    LOSSES,
+    Loss,
+    Metric,
+    labelled_cross_entropy,
+    loss_named,
+    metric_named,
+    usual_loss,
+)
+from paredown.search.tasks.output_form import OutputError, OutputForm, read_form
+from paredown.search.tasks.own_module import check_values, fit_module, without_wrappers
+from paredown.search.tasks.resnet import resnet
+from paredown.search.tasks.splits import Inputs, Splits
+from paredown.search.tasks.user_code import call_factory, load_function
+from paredown.search.tasks.user_metrics import UserLoss, whole_split_metric
+
+
+class TaskError(ValueError):
+    """The model or weights that a task names cannot be used."""
+
+
+_CLASS_METRICS = ("accuracy", "mean_iou", "perplexity")
+_CLASS_LOSSES = ("cross_entropy", "sequence_cross_entropy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be compressed, and how good it is.
+
+    `modules` maps the name of each architecture to its trained network in eval mode; the first is
+    the uncompressed reference, and its name is "" where there is only one. `example` holds the
+    prepared inputs of one batch of `hardware.batch_size` rows. `loss(outputs, targets)` is a mean
+    over the batch; `loss_name` is "cross_entropy", "sequence_cross_entropy", "mse" or an import
+    path. `form` is what the modules return. `notices` says what was converted, one sentence each.
+    """
+
+    name: str
+    modules: Mapping[str, nn.Module]
+    example: Inputs
+    splits: Splits
+    metric: Metric
+    loss: Loss
+    loss_name: str
+    form: OutputForm = field(default_factory=OutputForm)
+    notices: tuple[str, ...] = ()
+
+    @property
+    def module(self) -> nn.Module:
+        """The uncompressed reference."""
+        return next(iter(self.modules.values()))
+
+
+def load_task(config: Config) -> Task:
+    """The task of the config, with its networks trained and its search data in memory.
+
+    Raises:
+        TaskError, DataError, UserCodeError: What the config names cannot be used.
+    """
+    section = config.task
+    if isinstance(section, CustomTask):
+        return _load_custom(section, config)
+    if isinstance(section, DigitsTask):
+        splits = digits_splits(section.seed, section.calibration_images)
+    else:
+        splits = cifar10_splits(section)
+    return Task(
+        name=section.name,
+        modules={name: _built_in(section, own) for name, own in _architectures(config).items()},
+        example=_example(splits, config.hardware.batch_size),
+        splits=splits,
+        metric=metric_named("accuracy"),
+        loss=loss_named("cross_entropy"),
+        loss_name="cross_entropy",
+    )
+
+
+def _architectures(config: Config) -> Mapping[str, Architecture]:
+    return config.space.architectures or {"": Architecture()}
+
+
+def _load_custom(section: CustomTask, config: Config) -> Task:
+    data = call_factory(
+        "task.data", section.data, section.code_folder, filled(section.data_kwargs)
+    )
+    source = f"task.data: {section.data}"
+    splits = read_splits(data, source, section.calibration_images, section.seed)
+    notices = _notices(splits, section)
+    modules: dict[str, nn.Module] = {}
+    for name, own in _architectures(config).items():
+        modules[name], changed = _own_module(section, own, name)
+        notices += changed
+    example = _example(splits, config.hardware.batch_size)
+    # Rows that differ, which a repeated one of the example would not.
+    form = _common_form(modules, splits.calibration.rows(0, 2)[0], section)
+    loss_name = section.loss or usual_loss(section.metric)
+    return Task(
+        name=section.name,
+        modules=modules,
+        example=example,
+        splits=splits,
+        metric=_metric(section, config, form),
+        loss=_loss(section, loss_name, form),
+        loss_name=loss_name,
+        form=form,
+        notices=tuple(dict.fromkeys(notices)),
+    )
+
+
+def _metric(section: CustomTask, config: Config, form: OutputForm) -> Metric:
+    if ":" not in section.metric:
+        return metric_named(section.metric)
+    directions = {goal.metric: goal.direction for goal in config.goals}
+    function = load_function("task.metric", section.metric, section.code_folder)
+    direction = directions.get(section.metric_name, "maximize")
+    return whole_split_metric(section.metric_name, direction, function, form)
+
+
+def _loss(section: CustomTask, loss_name: str, form: OutputForm) -> Loss:
+    if loss_name in LOSSES:
+        is_labelled = section.metric == "mean_iou" and loss_name == "cross_entropy"
+        return labelled_cross_entropy if is_labelled else loss_named(loss_name)
+    return UserLoss(
+        name=loss_name,
+        function=load_function("task.loss", loss_name, section.code_folder),
+        form=form,
+    )
+
+
+def _notices(splits: Splits, section: CustomTask) -> list[str]:
+    """What of the data is converted where it is used."""
+    found = []
+    split = splits.search
+    floats = {
+        str(x.dtype).removeprefix("torch.")
+        for x in split.as_prepared(0, 1)
+        if x.is_floating_point()
+    }
+    if floats - {"float32"}:
+        found.append(
+            f"task.data: {section.data}: inputs of {' and '.join(sorted(floats))} are taken as float32"
+        )
+    loss = section.loss or usual_loss(section.metric)
+    target = split.targets
+    if isinstance(target, torch.Tensor) and (
+        section.metric in _CLASS_METRICS or loss in _CLASS_LOSSES
+    ):
+        if target.dtype != torch.int64 and not target.is_floating_point():
+            kind = str(target.dtype).removeprefix("torch.")
+            found.append(f"task.data: {section.data}: class targets of {kind} are taken as int64")
+        if target.dim() == 2 and target.shape[1] == 1:
+            found.append(
+                f"task.data: {section.data}: class targets of shape (rows, 1) are taken as (rows,)"
+            )
+    return found
+
+
+def _example(splits: Splits, batch_size: int) -> Inputs:
+    split = splits.calibration
+    # A split smaller than the batch is repeated: only the shapes matter.
+    index = torch.arange(batch_size) % len(split)
+    return split.take(index).rows(0, batch_size)[0]
+
+
+def _built_in(section: DigitsTask | Cifar10Task, own: Architecture) -> nn.Module:
+    if isinstance(section, DigitsTask):
+        return trained_digits(section.seed, **_digits_kwargs(own))
+    module: nn.Module = resnet(own.model or section.model)
+    load_weights(module, own.weights or section.weights)
+    return module.eval()
+
+
+def _own_module(section: CustomTask, own: Architecture, name: str) -> tuple[nn.Module, list[str]]:
+    named = f"task.model{f' (architecture {name!r})' if name else ''}: {section.model}"
+    arguments = filled({**section.kwargs, **own.kwargs})
+    made = call_factory("task.model", section.model, section.code_folder, arguments)
+    module, notices = fit_module(made, named)
+    weights = own.weights or section.weights
+    if weights is not None:
+        load_weights(module, weights)
+    check_values(module, named)
+    return module, notices
+
+
+def _common_form(
+    modules: Mapping[str, nn.Module], rows: Inputs, section: CustomTask
+) -> OutputForm:
+    """What all of the networks return."""
+    named = f"task.model: {section.model}"
+    forms = {name: read_form(module, rows, named) for name, module in modules.items()}
+    first = next(iter(forms.values()))
+    for name, form in forms.items():
+        if not form.agrees_with(first):
+            raise OutputError(
+                f"{named}: all architectures must return the same kinds of outputs, got "
+                f"{form.template} from {name!r} and {first.template} from {next(iter(forms))!r}"
+            )
+    return first
+
+
+def _digits_kwargs(own: Architecture) -> dict[str, int]:
+    inner = own.kwargs.get("inner", 48)
+    # A reference larger than the task's own would make every ratio look better than it is.
+    if own.kwargs.keys() - {"inner"} or inner not in (16, 32, 48):
+        raise TaskError(
+            f"an architecture of task digits must be {{inner: 16, 32 or 48}}, got {own.kwargs}; "
+            "set space.architectures"
+        )
+    return {"inner": inner}
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fills `module` from a safetensors file; every tensor must fit.
+
+    Raises:
+        TaskError: The file is no safetensors file, or names or shapes differ.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise TaskError(
+            f"weights must be a safetensors file, got {path}: {error}; "
+            "write it with safetensors.torch.save_model"
+        ) from error
+    tensors = without_wrappers(tensors, module.state_dict().keys())
+    try:
+        missing, unexpected = module.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        # A line for the whole and one for each tensor, of which the first says it all.
+        lines = [line.strip() for line in str(error).splitlines()]
+        more = f" and {len(lines) - 2} more" if len(lines) > 2 else ""
+        raise TaskError(
+            f"weights {path.name} must fit {type(module).__name__}, got {' '.join(lines[1:2])}"
+            f"{more}; check model and kwargs"
+        ) from error
+    missing = [name for name in missing if not _may_miss(module, name, tensors)]
+    if missing or unexpected:
+        raise TaskError(
+            f"weights {path.name} must name the tensors of {type(module).__name__}, got "
+            f"{len(missing)} missing {missing[:4]} and {len(unexpected)} unknown "
+            f"{unexpected[:4]}; check model and kwargs"
+        )
+
+
+def _may_miss(module: nn.Module, name: str, tensors: Mapping[str, torch.Tensor]) -> bool:
+    # save_model leaves out the second name of a shared tensor, and eval mode reads no counter.
+    state = module.state_dict()
+    place = state[name].data_ptr()
+    is_shared = any(other in tensors and state[other].data_ptr() == place for other in state)
+    return name.endswith("num_batches_tracked") or (place != 0 and is_shared)

@@ -1,0 +1,13 @@
+from .mlflow_models import PICKED as PICKED
+from .mlflow_models import LoggedBundle as LoggedBundle
+from .mlflow_models import register_picked as register_picked
+from .mlflow_page import serve as serve
+from .mlflow_store import TrackingError as TrackingError
+from .mlflow_store import default_uri as default_uri
+from .mlflow_store import find_run as find_run
+from .mlflow_store import is_server as is_server
+from .mlflow_store import run_address as run_address
+from .mlflow_text import LONGEST_TAG as LONGEST_TAG
+from .mlflow_writer import TrackingPlace as TrackingPlace
+from .store_uri import check_store as check_store
+from .tracker import Tracker as Tracker

@@ -1,0 +1,102 @@
+"""Folds batch norms into the layers before them, as every inference runtime does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
+
+NORM = "aten._native_batch_norm_legit_no_training.default"
+"""How torch.export writes a batch norm in eval mode: three outputs, of which one is used."""
+
+_BATCH_NORM = "aten.batch_norm.default"
+_WEIGHTED = ("aten.conv", "aten.linear")
+
+
+def fold_norms(
+    graph: Graph, tensors: Mapping[str, Tensor]
+) -> tuple[Graph, dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
+    """Batch norms folded into the layer before them; the others become one single-output node.
+
+    Returns:
+        The graph, its tensors, and by weight name the standard deviation and mean, each (out,),
+        that the folded layer's output had in training.
+    """
+    tensors = dict(tensors)
+    folded: dict[str, tuple[Tensor, Tensor]] = {}
+    nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
+    for name in [node.name for node in graph.nodes if node.op == NORM]:
+        (picked,) = graph.users[name]  # getitem 0; the saved statistics are empty
+        node = nodes.pop(name)  # not from the graph: the norm before it may have renamed its input
+        source, layer = node.args[0].name, nodes.get(node.args[0].name)
+        norm = _norm_tensors(node, tensors)
+        if layer is not None and _can_fold(graph, nodes, layer):
+            nodes.pop(picked.name)
+            nodes[source] = _fold(layer, norm, node.args[6], tensors, folded)
+            nodes = _rename_everywhere(nodes, picked.name, source)
+            graph = replace(
+                graph, outputs=tuple(source if o == picked.name else o for o in graph.outputs)
+            )
+        else:
+            args = (*node.args[:5], False, node.args[5], node.args[6], False)
+            nodes[picked.name] = Node(name=picked.name, op=_BATCH_NORM, args=args, shape=())
+    return replace(graph, nodes=tuple(nodes.values())), tensors, folded
+
+
+def _can_fold(graph: Graph, nodes: Mapping[str, Node], layer: Node) -> bool:
+    """Whether the norm, already taken out of `nodes`, was all that read the layer's output."""
+    if not layer.op.startswith(_WEIGHTED) or layer.name in graph.outputs:
+        return False
+    if any(layer.name in node.inputs for node in nodes.values()):
+        return False
+    if layer.op.startswith("aten.linear") and len(layer.shape) != 2:
+        return False  # the norm works along dimension 1, the layer along the last one
+    weight = layer.args[1].name
+    if layer.op.startswith("aten.conv_transpose") and layer.args[6] != 1:
+        return False
+    return weight not in graph.values and len(graph.users[weight]) == 1
+
+
+def _norm_tensors(node: Node, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    mean, variance = tensors[node.args[3].name], tensors[node.args[4].name]
+    gamma = tensors[node.args[1].name] if node.args[1] is not None else torch.ones_like(mean)
+    beta = tensors[node.args[2].name] if node.args[2] is not None else torch.zeros_like(mean)
+    return gamma, beta, mean, variance
+
+
+def _fold(
+    layer: Node,
+    norm: tuple[Tensor, Tensor, Tensor, Tensor],
+    epsilon: float,
+    tensors: dict[str, Tensor],
+    folded: dict[str, tuple[Tensor, Tensor]],
+) -> Node:
+    gamma, beta, mean, variance = (t.double() for t in norm)
+    weight_name = layer.args[1].name
+    weight = tensors[weight_name]
+    factor = gamma / torch.sqrt(variance + epsilon)
+    out_dim = 1 if layer.op.startswith("aten.conv_transpose") else 0
+    shape = [1] * weight.ndim
+    shape[out_dim] = -1
+    tensors[weight_name] = (weight.double() * factor.view(shape)).to(weight.dtype)
+    bias = tensors[layer.args[2].name].double() if layer.args[2] is not None else 0.0
+    bias_name = layer.args[2].name if layer.args[2] is not None else _bias_name(weight_name)
+    tensors[bias_name] = (beta + (bias - mean) * factor).to(weight.dtype)
+    spread = gamma.abs() * torch.sqrt(variance / (variance + epsilon))
+    folded[weight_name] = (spread.to(weight.dtype), beta.to(weight.dtype))
+    return layer.with_args(arg2=Ref(bias_name))
+
+
+def _bias_name(weight_name: str) -> str:
+    return weight_name.removesuffix("weight") + "bias"
+
+
+def _rename_everywhere(nodes: dict[str, Node], old: str, new: str) -> dict[str, Node]:
+    return {
+        name: replace(n, args=rename_value(n.args, old, new)) if old in n.inputs else n
+        for name, n in nodes.items()
+    }

@@ -1,0 +1,277 @@
+"""The operator graph of a network: frozen records that can be run, rewritten and stored as JSON.
+
+A `Graph` holds ATen operators in execution order. Tensors live beside it, by name, so one graph
+serves many sets of weights, and the same graph is scored, priced and lowered to ONNX.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paredown.spaces.graph.functions import FUNCTIONS
+
+
+class GraphError(ValueError):
+    """A graph cannot be read, or names something that may not be run."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An argument that stands for a value: a node's output, a graph input or a tensor."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """An integer argument that grows with the batch: `times` x the batch size of the inputs."""
+
+    times: int = 1
+
+
+# A nested argument: Ref, Batch, int, float, bool, str, None, torch.dtype or a tuple of these.
+Arg = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One operator: its arguments in schema order with every default filled in.
+
+    `shape` is the output's at the example's batch size; () for operators with several outputs.
+    `dtype` is the output's type by its torch name; of several outputs all have the same.
+    """
+
+    name: str
+    op: str
+    args: tuple[Arg, ...]
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @functools.cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of all values the node reads, in argument order, nested ones included."""
+        return tuple(_refs(self.args))
+
+    def with_args(self, **positions: Arg) -> Node:
+        """The node with some arguments replaced; keys are `arg0`, `arg1`, ..."""
+        args = list(self.args)
+        for key, value in positions.items():
+            args[int(key.removeprefix("arg"))] = value
+        return replace(self, args=tuple(args))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """Operators in execution order, with named inputs and outputs.
+
+    `input_shapes` are the example's; dimension 0 of each is the batch. `outputs` names values in
+    the order of `output_keys`: ("",) for a bare tensor, ("0", "1") for a tuple, a dict's keys.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
+    input_dtypes: tuple[str, ...]
+    outputs: tuple[str, ...]
+    output_keys: tuple[str, ...]
+
+    @functools.cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @functools.cached_property
+    def users(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each value, in execution order."""
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found.setdefault(name, []).append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    @functools.cached_property
+    def values(self) -> frozenset[str]:
+        """Names of inputs and node outputs: every other name a node reads is a tensor."""
+        return frozenset(self.inputs) | frozenset(self.by_name)
+
+    @property
+    def batch_size(self) -> int:
+        """Batch size of the example the shapes were read with."""
+        return self.input_shapes[0][0]
+
+    def tensor_names(self) -> tuple[str, ...]:
+        """Tensors (weights, biases, statistics) the nodes read, each once, in order of use."""
+        names = (name for node in self.nodes for name in node.inputs if name not in self.values)
+        return tuple(dict.fromkeys(names))
+
+    def shape_of(self, value: str) -> tuple[int, ...]:
+        """Shape of an input or a node's output at the example's batch size."""
+        if value in self.by_name:
+            return self.by_name[value].shape
+        return self.input_shapes[self.inputs.index(value)]
+
+    def dtype_of(self, value: str) -> str:
+        """Type of an input or a node's output, by its torch name."""
+        if value in self.by_name:
+            return self.by_name[value].dtype
+        return self.input_dtypes[self.inputs.index(value)]
+
+
+def run(
+    graph: Graph,
+    tensors: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    after: Callable[[Node, tuple[Any, ...], Any], Any] | None = None,
+    compute: Callable[[Node, tuple[Any, ...]], Any] | None = None,
+) -> tuple[Tensor, ...]:
+    """Outputs of the graph, in the order of `graph.outputs`; values are freed after last use.
+
+    `compute(node, arguments)` gives an operator's output in place of the operator (`call`);
+    `after(node, arguments, output)` sees every operator and returns the output to go on with.
+    """
+    compute = compute or call
+    batch = inputs[0].shape[0]
+    last_use = _last_uses(graph)
+    values: dict[str, Any] = dict(zip(graph.inputs, inputs, strict=True))
+    for position, node in enumerate(graph.nodes):
+        arguments = tuple(_resolve(arg, values, tensors, batch) for arg in node.args)
+        output = compute(node, arguments)
+        values[node.name] = after(node, arguments, output) if after else output
+        for name in last_use.get(position, ()):
+            values.pop(name, None)
+    return tuple(values[name] for name in graph.outputs)
+
+
+def call(node: Node, arguments: tuple[Any, ...]) -> Any:
+    """What the node's operator gives."""
+    return FUNCTIONS[node.op](*arguments)
+
+
+def prune_dead(graph: Graph) -> Graph:
+    """The graph without the nodes that no output depends on."""
+    needed = set(graph.outputs)
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            kept.append(node)
+            needed.update(node.inputs)
+    return replace(graph, nodes=tuple(reversed(kept)))
+
+
+def rename_value(arg: Arg, old: str, new: str) -> Arg:
+    """The argument with every `Ref(old)` in it replaced by `Ref(new)`."""
+    if isinstance(arg, Ref):
+        return Ref(new) if arg.name == old else arg
+    if isinstance(arg, tuple):
+        return tuple(rename_value(item, old, new) for item in arg)
+    return arg
+
+
+def to_json(graph: Graph) -> dict[str, Any]:
+    """A JSON-ready description; `from_json` gives an equal graph back."""
+    return {
+        "nodes": [
+            {"name": n.name, "op": n.op, "args": _encode(n.args), "shape": list(n.shape)}
+            # Left out where it is the usual one: digests of graphs then stay those of older runs.
+            | ({} if n.dtype == "float32" else {"dtype": n.dtype})
+            for n in graph.nodes
+        ],
+        "inputs": list(graph.inputs),
+        "input_shapes": [list(shape) for shape in graph.input_shapes],
+        "input_dtypes": list(graph.input_dtypes),
+        "outputs": list(graph.outputs),
+        "output_keys": list(graph.output_keys),
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> Graph:
+    """The graph that `to_json` described.
+
+    Raises:
+        GraphError: A node names an operator outside `FUNCTIONS`; nothing else can be run.
+    """
+    nodes = tuple(
+        Node(
+            name=n["name"],
+            op=n["op"],
+            args=_decode(n["args"]),
+            shape=tuple(n["shape"]),
+            dtype=n.get("dtype", "float32"),
+        )
+        for n in data["nodes"]
+    )
+    for node in nodes:
+        if node.op not in FUNCTIONS:
+            raise GraphError(f"graph: operator {node.op!r} of node {node.name!r} is not allowed")
+    return Graph(
+        nodes=nodes,
+        inputs=tuple(data["inputs"]),
+        input_shapes=tuple(tuple(shape) for shape in data["input_shapes"]),
+        input_dtypes=tuple(data["input_dtypes"]),
+        outputs=tuple(data["outputs"]),
+        output_keys=tuple(data["output_keys"]),
+    )
+
+
+def _refs(arg: Arg) -> Iterator[str]:
+    if isinstance(arg, Ref):
+        yield arg.name
+    elif isinstance(arg, tuple):
+        for item in arg:
+            yield from _refs(item)
+
+
+def _resolve(
+    arg: Arg, values: Mapping[str, Any], tensors: Mapping[str, Tensor], batch: int
+) -> Any:
+    if isinstance(arg, Ref):
+        return values[arg.name] if arg.name in values else tensors[arg.name]
+    if isinstance(arg, Batch):
+        return arg.times * batch
+    if isinstance(arg, tuple):
+        return [_resolve(item, values, tensors, batch) for item in arg]
+    return arg
+
+
+def _last_uses(graph: Graph) -> dict[int, list[str]]:
+    last: dict[str, int] = {}
+    for position, node in enumerate(graph.nodes):
+        last.setdefault(node.name, position)
+        for name in node.inputs:
+            last[name] = position
+    freed: dict[int, list[str]] = {}
+    for name, position in last.items():
+        if name not in graph.outputs:
+            freed.setdefault(position, []).append(name)
+    return freed
+
+
+def _encode(arg: Arg) -> Any:
+    if isinstance(arg, Ref):
+        return {"ref": arg.name}
+    if isinstance(arg, Batch):
+        return {"batch": arg.times}
+    if isinstance(arg, torch.dtype):
+        return {"dtype": str(arg).removeprefix("torch.")}
+    if isinstance(arg, tuple):
+        return [_encode(item) for item in arg]
+    if isinstance(arg, float) and arg in (float("inf"), float("-inf")):
+        return {"float": str(arg)}
+    return arg
+
+
+def _decode(arg: Any) -> Arg:
+    if isinstance(arg, dict):
+        ((kind, value),) = arg.items()
+        if kind == "dtype":
+            dtype = getattr(torch, value, None)
+            if not isinstance(dtype, torch.dtype):
+                raise GraphError(f"graph: unknown dtype {value!r}")
+            return dtype
+        return {"ref": Ref, "batch": Batch, "float": float}[kind](value)
+    return tuple(_decode(item) for item in arg) if isinstance(arg, list) else arg

@@ -1,0 +1,285 @@
+"""How each operator carries channels from its inputs to its output.
+
+A rule takes what is known and a node and returns the output's layout, or None where nothing may
+shrink. An operator without a rule freezes the channels it reads: safe, and reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from paredown.spaces.graph.functions import DYNAMIC_QDQ, GETITEM, QDQ
+from paredown.spaces.graph.graph import Node, Ref
+from paredown.spaces.structure.model_map import Part
+from paredown.spaces.structure.ties import Layout, Ties
+
+Rule = Callable[[Ties, Node], Layout | None]
+
+
+def blocked(ties: Ties, node: Node, why: str) -> Layout | None:
+    """No layout, and all channels that the node reads are frozen."""
+    for name in node.inputs:
+        ties.freeze_value(name, f"{node.op} ({node.name}) {why}")
+    return None
+
+
+def _source(ties: Ties, node: Node) -> Layout | None:
+    first = node.args[0]
+    return ties.layouts.get(first.name) if isinstance(first, Ref) else None
+
+
+def _rank(ties: Ties, node: Node) -> int:
+    """Number of dimensions of the node's first argument."""
+    return len(_shape(ties, node.args[0].name))
+
+
+def _same(ties: Ties, node: Node) -> Layout | None:
+    return _source(ties, node)
+
+
+def _spatial(dims: int) -> Rule:
+    """Pools and resamplers over the last `dims` dimensions."""
+
+    def rule(ties: Ties, node: Node) -> Layout | None:
+        layout = _source(ties, node)
+        if layout is not None and layout.dim >= _rank(ties, node) - dims:
+            return blocked(ties, node, "works along the channels")
+        return layout
+
+    return rule
+
+
+def _along(position: int) -> Rule:
+    """Operators that mix entries along one dimension, given as argument `position`."""
+
+    def rule(ties: Ties, node: Node) -> Layout | None:
+        layout = _source(ties, node)
+        if layout is not None and node.args[position] % _rank(ties, node) == layout.dim:
+            return blocked(ties, node, "works along the channels")
+        return layout
+
+    return rule
+
+
+def _per_channel(*positions: int) -> Rule:
+    """Norms over (batch, channels, ...) with an entry per channel in the tensors `positions`."""
+
+    def rule(ties: Ties, node: Node) -> Layout | None:
+        layout = _source(ties, node)
+        if layout is None:
+            return None
+        if layout.dim != 1:
+            return blocked(ties, node, "normalises another dimension than the channels")
+        for position in positions:
+            ref = node.args[position]
+            if isinstance(ref, Ref) and ties.tensors[ref.name].numel() > 1:
+                ties.note_tensor(ref.name, 0, layout.parts)
+        return layout
+
+    return rule
+
+
+def _layer_norm(ties: Ties, node: Node) -> Layout | None:
+    layout = _source(ties, node)
+    if layout is not None and layout.dim >= _rank(ties, node) - len(node.args[1]):
+        return blocked(ties, node, "normalises over the channels")
+    return layout
+
+
+def _reduce(ties: Ties, node: Node) -> Layout | None:
+    """Mean and sum over dimensions: (x, dims, keepdim, ...)."""
+    layout, rank = _source(ties, node), _rank(ties, node)
+    if layout is None:
+        return None
+    dims = {dim % rank for dim in node.args[1] or range(rank)}
+    if layout.dim in dims:
+        return blocked(ties, node, "reduces over the channels")
+    gone = 0 if node.args[2] else sum(dim < layout.dim for dim in dims)
+    return Layout(layout.dim - gone, layout.parts)
+
+
+def _binary(ties: Ties, node: Node) -> Layout | None:
+    """Two operands, broadcast: both layouts must agree where both have more than one entry."""
+    result: Layout | None = None
+    operands = [arg.name for arg in node.args[:2] if isinstance(arg, Ref)]
+    for name in operands:
+        layout = ties.layouts.get(name)
+        if layout is None:
+            continue
+        aligned = Layout(layout.dim + len(node.shape) - len(_shape(ties, name)), layout.parts)
+        if result is None:
+            result = aligned
+        elif result.dim != aligned.dim:
+            return blocked(ties, node, "combines channels of different dimensions")
+        else:
+            parts = ties.unite(result.parts, aligned.parts, f"{node.op} ({node.name})")
+            result = Layout(result.dim, parts)
+    for name in operands:
+        if result is not None and name not in ties.layouts:
+            _meet_fixed(ties, node, result, name)
+    return result
+
+
+def _meet_fixed(ties: Ties, node: Node, layout: Layout, other: str) -> None:
+    """An operand without channels of its own: a stored tensor is sliced along, a value freezes."""
+    shape = _shape(ties, other)
+    dim = layout.dim - (len(node.shape) - len(shape))
+    if dim < 0 or shape[dim] == 1:
+        return
+    if other in ties.tensors:
+        ties.note_tensor(other, dim, layout.parts)
+    else:
+        ties.freeze(layout.parts, f"joined at {node.op} ({node.name}) with fixed value {other}")
+
+
+def _shape(ties: Ties, name: str) -> tuple[int, ...]:
+    return tuple(ties.tensors[name].shape) if name in ties.tensors else ties.graph.shape_of(name)
+
+
+def _cat(ties: Ties, node: Node) -> Layout | None:
+    names = [ref.name for ref in node.args[0]]
+    dim = node.args[1] % len(node.shape)
+    layouts = [ties.layouts.get(name) for name in names]
+    known = [layout for layout in layouts if layout is not None]
+    if not known:
+        return None
+    if len({layout.dim for layout in known}) > 1:
+        return blocked(ties, node, "joins channels of different dimensions")
+    if known[0].dim == dim:
+        parts = [
+            layout.parts if layout is not None else (Part(None, _shape(ties, name)[dim]),)
+            for name, layout in zip(names, layouts, strict=True)
+        ]
+        return Layout(dim, sum(parts, ()))
+    if len(known) < len(names):
+        return blocked(ties, node, "joins channels with a fixed value")
+    united = known[0].parts
+    for layout in known[1:]:
+        united = ties.unite(united, layout.parts, f"{node.op} ({node.name})")
+    return Layout(known[0].dim, united)
+
+
+def _view(ties: Ties, node: Node) -> Layout | None:
+    """Reshapes that keep the channels in one dimension, alone or times what followed them.
+
+    With `before` entries ahead of the channel dimension, the new one is where the product of the
+    new sizes reaches `before` again; it then holds every channel `repeat` times in a row.
+    """
+    layout = _source(ties, node)
+    if layout is None:
+        return None
+    old, new = ties.graph.shape_of(node.args[0].name), node.shape
+    before, channels = math.prod(old[: layout.dim]), old[layout.dim]
+    for dim in range(1, len(new)):
+        repeat, rest = divmod(new[dim], channels)
+        if math.prod(new[:dim]) == before and repeat > 0 and rest == 0:
+            parts = (Part(p.group, p.channels, p.repeat * repeat) for p in layout.parts)
+            return Layout(dim, tuple(parts))
+    return blocked(ties, node, "reshapes across the channels")
+
+
+def _transpose(ties: Ties, node: Node) -> Layout | None:
+    layout, rank = _source(ties, node), _rank(ties, node)
+    if layout is None:
+        return None
+    a, b = node.args[1] % rank, node.args[2] % rank
+    return Layout({a: b, b: a}.get(layout.dim, layout.dim), layout.parts)
+
+
+def _permute(ties: Ties, node: Node) -> Layout | None:
+    layout, rank = _source(ties, node), _rank(ties, node)
+    if layout is None:
+        return None
+    return Layout([dim % rank for dim in node.args[1]].index(layout.dim), layout.parts)
+
+
+def _unsqueeze(ties: Ties, node: Node) -> Layout | None:
+    layout = _source(ties, node)
+    if layout is None:
+        return None
+    new = node.args[1] % len(node.shape)
+    return Layout(layout.dim + (new <= layout.dim), layout.parts)
+
+
+def _squeeze(ties: Ties, node: Node) -> Layout | None:
+    layout, rank = _source(ties, node), _rank(ties, node)
+    if layout is None:
+        return None
+    gone = node.args[1] % rank
+    return Layout(layout.dim - (len(node.shape) < rank and gone < layout.dim), layout.parts)
+
+
+def _select(ties: Ties, node: Node) -> Layout | None:
+    layout = _along(1)(ties, node)
+    if layout is None:
+        return None
+    return Layout(layout.dim - (node.args[1] % _rank(ties, node) < layout.dim), layout.parts)
+
+
+def _pad(ties: Ties, node: Node) -> Layout | None:
+    """Pads come in pairs from the last dimension backwards."""
+    layout, rank, pads = _source(ties, node), _rank(ties, node), node.args[1]
+    if layout is None:
+        return None
+    padded = {rank - 1 - i // 2 for i, pad in enumerate(pads) if pad != 0}
+    if layout.dim in padded:
+        return blocked(ties, node, "pads the channels")
+    return layout
+
+
+def _expand(ties: Ties, node: Node) -> Layout | None:
+    layout = _source(ties, node)
+    if layout is None:
+        return None
+    dim = layout.dim + len(node.shape) - _rank(ties, node)
+    if node.shape[dim] != layout.size:
+        return blocked(ties, node, "repeats the channels")
+    return Layout(dim, layout.parts)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(f"aten.{name}" for name in text.split())
+
+
+_ELEMENTWISE = _names(
+    """add.Scalar sub.Scalar mul.Scalar div.Scalar rsub.Scalar neg.default abs.default exp.default
+    log.default sqrt.default rsqrt.default pow.Tensor_Scalar clamp.default clamp_min.default
+    reciprocal.default erf.default relu.default relu6.default hardtanh.default leaky_relu.default
+    elu.default gelu.default silu.default sigmoid.default tanh.default hardswish.default
+    hardsigmoid.default softplus.default mish.default contiguous.default clone.default
+    dropout.default to.dtype _to_copy.default alias.default zeros_like.default ones_like.default"""
+)
+_BINARY = _names("add.Tensor sub.Tensor mul.Tensor div.Tensor maximum.default minimum.default")
+_SPATIAL_1D = _names("max_pool1d.default avg_pool1d.default adaptive_avg_pool1d.default")
+_SPATIAL_2D = _names(
+    """max_pool2d.default avg_pool2d.default adaptive_avg_pool2d.default upsample_nearest2d.vec
+    upsample_bilinear2d.vec"""
+)
+_ALONG_1 = _names("softmax.int _softmax.default log_softmax.int _log_softmax.default slice.Tensor")
+_ALONG_2 = _names("split.Tensor split_with_sizes.default chunk.default")
+_VIEWS = _names("view.default reshape.default flatten.using_ints")
+
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys((*_ELEMENTWISE, QDQ, DYNAMIC_QDQ, GETITEM), _same),
+    **dict.fromkeys(_BINARY, _binary),
+    **dict.fromkeys(_SPATIAL_1D, _spatial(1)),
+    **dict.fromkeys(_SPATIAL_2D, _spatial(2)),
+    **dict.fromkeys(_ALONG_1, _along(1)),
+    **dict.fromkeys(_ALONG_2, _along(2)),
+    **dict.fromkeys(_VIEWS, _view),
+    **dict.fromkeys(_names("mean.dim sum.dim_IntList"), _reduce),
+    **dict.fromkeys(_names("pad.default constant_pad_nd.default"), _pad),
+    "aten.batch_norm.default": _per_channel(1, 2, 3, 4),
+    "aten.instance_norm.default": _per_channel(1, 2, 3, 4),
+    "aten.prelu.default": _per_channel(1),
+    "aten.layer_norm.default": _layer_norm,
+    "aten.cat.default": _cat,
+    "aten.transpose.int": _transpose,
+    "aten.permute.default": _permute,
+    "aten.unsqueeze.default": _unsqueeze,
+    "aten.squeeze.dim": _squeeze,
+    "aten.select.int": _select,
+    "aten.expand.default": _expand,
+}
+"""Rules by operator; layers have theirs in `channels`."""

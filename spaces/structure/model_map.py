@@ -1,0 +1,135 @@
+"""What was read off a model: layers, channel groups, blocks and segments, and what was left out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from paredown.spaces.graph.graph import Graph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One operator with a weight of its own, of which one axis runs over the output channels.
+
+    `name` is the module path ("layer1.0.conv1"); `kind` one of conv1d, conv2d, conv_transpose1d,
+    conv_transpose2d, linear, embedding. `out_axis` and `in_axis` are the weight's output and input
+    channel dimensions. `macs` counts multiply-accumulates of one call at the graph's batch size.
+    """
+
+    name: str
+    node: str
+    kind: str
+    weight: str
+    bias: str | None
+    weight_shape: tuple[int, ...]
+    out_axis: int
+    in_axis: int
+    groups: int
+    macs: int
+
+    @property
+    def weight_count(self) -> int:
+        count = 1
+        for size in self.weight_shape:
+            count *= size
+        return count
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups > 1 and self.groups == self.weight_shape[0]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of channels along one dimension: `channels` of `group`, each repeated `repeat` times.
+
+    `group` None marks channels that never change. `repeat` is above 1 after flattening.
+    """
+
+    group: str | None
+    channels: int
+    repeat: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelGroup:
+    """Channels that must shrink together: every producer, follower and consumer is sliced alike.
+
+    `producers` are layers whose outputs are the channels, `consumers` layers that read them.
+    """
+
+    name: str
+    channels: int
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A residual block that may be skipped: `output` (an addition) then equals `bypass`."""
+
+    name: str
+    output: str
+    bypass: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A contiguous run of nodes that computes at one activation precision."""
+
+    name: str
+    nodes: tuple[str, ...]
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Something the search will not touch, and why."""
+
+    what: str
+    reason: str
+
+
+BatchPlace = tuple[int, int]
+"""The dimension of a value that grows with the batch, and in how many steps the batch repeats in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMap:
+    """Everything the space is drawn from.
+
+    `tensor_parts` maps (tensor name, dimension) to its channels as parts, in order; `value_parts` maps a
+    value (node or input) to its channel dimension and parts. Only groups in `groups` appear in parts.
+    `tensor_shapes` holds the shape of every tensor the graph reads, `tensor_dtypes` the type of those
+    that are not float32 by its torch name, `batch_places` the linear layers (by node) that read values
+    whose batch is not in front, and where it is. `masked` are sums with a mask, which are never 8-bit
+    codes.
+    """
+
+    graph: Graph
+    layers: tuple[Layer, ...]
+    groups: tuple[ChannelGroup, ...]
+    blocks: tuple[Block, ...]
+    segments: tuple[Segment, ...]
+    tensor_parts: Mapping[tuple[str, int], tuple[Part, ...]]
+    value_parts: Mapping[str, tuple[int, tuple[Part, ...]]]
+    left_out: tuple[LeftOut, ...]
+    tensor_shapes: Mapping[str, tuple[int, ...]]
+    batch_places: Mapping[str, BatchPlace] = field(default_factory=dict)
+    tensor_dtypes: Mapping[str, str] = field(default_factory=dict)
+    masked: frozenset[str] = frozenset()
+
+    @functools.cached_property
+    def layer_by_name(self) -> Mapping[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    @functools.cached_property
+    def layer_by_node(self) -> Mapping[str, Layer]:
+        return {layer.node: layer for layer in self.layers}
+
+    @functools.cached_property
+    def segment_of_node(self) -> Mapping[str, str]:
+        return {node: segment.name for segment in self.segments for node in segment.nodes}

@@ -1,0 +1,70 @@
+"""Splits the graph into runs of operators that compute at one activation precision.
+
+Precision may change only where a single value crosses, so that both branches of a residual block
+and its shortcut always agree. Masks and constants do not count: they stay float in any case, and a
+mask that every attention reads would make one segment of a whole transformer.
+"""
+
+from __future__ import annotations
+
+from paredown.spaces.graph.graph import Graph
+from paredown.spaces.structure.blocks import module_path
+from paredown.spaces.structure.model_map import Layer, Segment
+from paredown.spaces.structure.side_values import side_values
+
+
+def read_segments(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Segment, ...]:
+    """Segments in execution order; every node is in exactly one, and every one holds a layer.
+
+    A run without a layer (activations, pools, reshapes) joins the segment before it, or the one
+    after it at the very start. A graph without layers is one segment.
+    """
+    layer_of = {layer.node: layer.name for layer in layers}
+    runs: list[list[str]] = [[]]
+    for run in _runs(graph):
+        starts_new = any(name in layer_of for name in run)
+        if starts_new and any(name in layer_of for name in runs[-1]):
+            runs.append([])
+        runs[-1].extend(run)
+    members = [tuple(layer_of[name] for name in run if name in layer_of) for run in runs]
+    names = _names(members)
+    return tuple(
+        Segment(name=name, nodes=tuple(run), layers=inside)
+        for name, run, inside in zip(names, runs, members, strict=True)
+    )
+
+
+def _runs(graph: Graph) -> list[list[str]]:
+    """The node sequence cut wherever at most one value is still to be read."""
+    position_of = {node.name: position for position, node in enumerate(graph.nodes)}
+    crossing = graph.values - side_values(graph)
+    last_use = {
+        name: position_of[users[-1].name]
+        for name, users in graph.users.items()
+        if name in crossing
+    }
+    runs: list[list[str]] = [[]]
+    # An input is alive from the first operator on, whether or not it was read yet.
+    alive = set(graph.inputs) & last_use.keys()
+    for position, node in enumerate(graph.nodes):
+        runs[-1].append(node.name)
+        if node.name in last_use:
+            alive.add(node.name)
+        alive = {name for name in alive if last_use[name] > position}
+        if len(alive) <= 1 and position + 1 < len(graph.nodes):
+            runs.append([])
+    return runs
+
+
+def _names(members: list[tuple[str, ...]]) -> list[str]:
+    """The module path a segment's layers share; if not unique, its first and last layer."""
+    paths = [module_path(inside) for inside in members]
+    names: list[str] = []
+    for path, inside in zip(paths, members, strict=True):
+        if not inside:
+            names.append("all")
+        elif path and paths.count(path) == 1:
+            names.append(path)
+        else:
+            names.append(f"{inside[0]}..{inside[-1]}")
+    return names

@@ -1,0 +1,216 @@
+"""Tries every channel group and block before it becomes a knob.
+
+A group is right if zeroing half of its channels everywhere gives the same outputs as removing
+them. Structure is what is tested, so weights are stirred a little (a block that starts at zero
+would hide any mistake) and computed in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paredown.spaces.graph.functions import CONVERT
+from paredown.spaces.graph.graph import Graph, Node, run
+from paredown.spaces.structure.blocks import bypass_blocks
+from paredown.spaces.structure.model_map import Block, LeftOut, ModelMap, Part
+from paredown.spaces.structure.slicing import kept_positions, narrow_graph, slice_tensors
+
+TOLERANCE = 1e-5
+"""Largest difference between zeroed and removed channels, relative to the largest output."""
+
+# Odd and above one, so that a reshape which mixes batch and channels shows.
+_BATCH = 3
+
+
+def verified(
+    model_map: ModelMap, tensors: Mapping[str, Tensor], example: Sequence[Tensor], seed: int = 0
+) -> ModelMap:
+    """The map without the groups and blocks that fail; each of those is listed in `left_out`.
+
+    Args:
+        example: Inputs that the network runs on: whole numbers are drawn from theirs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    dtype = _check_dtype(model_map.graph)
+    stirred = {name: _stirred(t, dtype, generator) for name, t in tensors.items()}
+    inputs = [_drawn(x, generator, dtype) for x in example]
+    checks = {g.name: (g.name,) for g in model_map.groups}
+    failed = {
+        name: reason
+        for name, names in checks.items()
+        if (reason := _group_failure(model_map, stirred, inputs, names, generator))
+    }
+    kept = tuple(name for name in checks if name not in failed)
+    # Groups that are right one by one could still disturb each other.
+    if len(kept) > 1 and (together := _group_failure(model_map, stirred, inputs, kept, generator)):
+        failed.update(dict.fromkeys(kept, f"right alone, but not with the others: {together}"))
+    model_map = without_groups(model_map, failed)
+    return _verified_blocks(model_map, stirred, inputs)
+
+
+def _drawn(example: Tensor, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Random floats of batch size 3; whole numbers and truth values as the example has them."""
+    shape = (_BATCH, *example.shape[1:])
+    if example.is_floating_point():
+        return torch.randn(shape, generator=generator, dtype=dtype)
+    places = torch.randint(example.numel(), shape, generator=generator)
+    return example.flatten()[places]
+
+
+def without_groups(model_map: ModelMap, reasons: Mapping[str, str]) -> ModelMap:
+    """The map without the groups named in `reasons`, which are listed in `left_out` instead."""
+    if not reasons:
+        return model_map
+
+    def freeze(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        return tuple(Part(None, p.channels * p.repeat) if p.group in reasons else p for p in parts)
+
+    tensor_parts = {key: freeze(parts) for key, parts in model_map.tensor_parts.items()}
+    value_parts = {v: (dim, freeze(parts)) for v, (dim, parts) in model_map.value_parts.items()}
+    dropped = tuple(g for g in model_map.groups if g.name in reasons)
+    return replace(
+        model_map,
+        groups=tuple(g for g in model_map.groups if g.name not in reasons),
+        tensor_parts={key: parts for key, parts in tensor_parts.items() if _is_open(parts)},
+        value_parts={v: pair for v, pair in value_parts.items() if _is_open(pair[1])},
+        left_out=(
+            *model_map.left_out,
+            *(
+                LeftOut(what=f"channels of {', '.join(g.producers)}", reason=reasons[g.name])
+                for g in dropped
+            ),
+        ),
+    )
+
+
+def _is_open(parts: tuple[Part, ...]) -> bool:
+    return any(part.group is not None for part in parts)
+
+
+def _check_dtype(graph: Graph) -> torch.dtype:
+    # Floats that a graph makes itself, by converting or of whole numbers, are float32 as written;
+    # they would meet float64 in one operator.
+    makes_floats = any(node.op == CONVERT or _turns_float(graph, node) for node in graph.nodes)
+    return torch.float32 if makes_floats else torch.float64
+
+
+def _turns_float(graph: Graph, node: Node) -> bool:
+    read = [graph.dtype_of(name) for name in node.inputs if name in graph.values]
+    return "float" in node.dtype and bool(read) and not any("float" in dtype for dtype in read)
+
+
+def _stirred(t: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    if not t.is_floating_point():
+        return t
+    # Vectors are only raised, because variances must stay positive.
+    random = torch.randn if t.ndim > 1 else torch.rand
+    fan_in = max(t[0].numel(), 1) if t.ndim > 1 and len(t) > 0 else 1
+    noise = random(t.shape, generator=generator, dtype=dtype)
+    return t.to(dtype) + 0.1 * noise / fan_in**0.5
+
+
+def _group_failure(
+    model_map: ModelMap,
+    tensors: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    names: tuple[str, ...],
+    generator: torch.Generator,
+) -> str | None:
+    """Why the groups cannot be cut to half together; None where zeroed equals removed."""
+    keep = {
+        group.name: _random_half(group.channels, generator)
+        for group in model_map.groups
+        if group.name in names
+    }
+    widths = {name: len(kept) for name, kept in keep.items()}
+    try:
+        sliced = slice_tensors(model_map, tensors, keep)
+        narrow = narrow_graph(model_map, model_map.graph, widths)
+        zeroed = run(model_map.graph, _zeroed(model_map, tensors, keep), inputs)
+        removed = run(narrow, sliced, inputs, after=_demand_shape)
+    except (RuntimeError, IndexError, ValueError) as error:
+        return f"cannot be removed: {str(error).splitlines()[0]}"
+    for a, b in zip(zeroed, removed, strict=True):
+        if a.shape != b.shape:
+            return f"removing channels changes an output from {tuple(a.shape)} to {tuple(b.shape)}"
+        difference = (a - b).abs().max() / a.abs().max().clamp_min(1e-30)
+        # Written so that NaN fails too.
+        if not difference <= TOLERANCE:
+            return (
+                f"removing channels and zeroing them differ by {float(difference):.1e}, relative"
+            )
+    return None
+
+
+def _random_half(channels: int, generator: torch.Generator) -> Tensor:
+    order = torch.randperm(channels, generator=generator)
+    return order[: max(1, channels // 2)].sort().values
+
+
+def _zeroed(
+    model_map: ModelMap, tensors: Mapping[str, Tensor], keep: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """All tensors at full size, with zeros wherever they belong to a removed channel."""
+    result = dict(tensors)
+    for (name, dim), parts in model_map.tensor_parts.items():
+        mask = torch.zeros(result[name].shape[dim], dtype=result[name].dtype)
+        mask[kept_positions(parts, keep)] = 1
+        shape = [1] * result[name].ndim
+        shape[dim] = -1
+        result[name] = result[name] * mask.view(shape)
+    return result
+
+
+def _demand_shape(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+    """A hook for `run`: every output must have the shape its node claims, batch aside."""
+    if isinstance(output, Tensor) and tuple(output.shape[1:]) != node.shape[1:]:
+        raise ValueError(f"{node.name} claims shape {node.shape}, gives {tuple(output.shape)}")
+    return output
+
+
+def _verified_blocks(
+    model_map: ModelMap, tensors: Mapping[str, Tensor], inputs: Sequence[Tensor]
+) -> ModelMap:
+    graph, blocks = model_map.graph, model_map.blocks
+    expected = [tuple(t.shape) for t in run(graph, tensors, inputs)]
+    failed = {
+        block.name: reason
+        for block in blocks
+        if (reason := _skip_failure(graph, (block,), tensors, inputs, expected))
+    }
+    kept = tuple(block for block in blocks if block.name not in failed)
+    if len(kept) > 1 and (together := _skip_failure(graph, kept, tensors, inputs, expected)):
+        reason = f"right alone, but not with the others: {together}"
+        failed.update({block.name: reason for block in kept})
+    return replace(
+        model_map,
+        blocks=tuple(block for block in blocks if block.name not in failed),
+        left_out=(
+            *model_map.left_out,
+            *(LeftOut(what=f"block {name}", reason=reason) for name, reason in failed.items()),
+        ),
+    )
+
+
+def _skip_failure(
+    graph: Graph,
+    blocks: tuple[Block, ...],
+    tensors: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    expected: list[tuple[int, ...]],
+) -> str | None:
+    """Why the blocks cannot be skipped together, or None."""
+    short = bypass_blocks(graph, blocks)
+    if any(block.output in short.by_name for block in blocks):
+        return "something else still reads its sum"
+    try:
+        outputs = run(short, tensors, inputs, after=_demand_shape)
+    except (RuntimeError, IndexError, ValueError) as error:
+        return f"cannot be skipped: {str(error).splitlines()[0]}"
+    shapes = [tuple(t.shape) for t in outputs]
+    return None if shapes == expected else f"skipping it changes outputs to {shapes}"

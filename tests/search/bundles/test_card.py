@@ -1,0 +1,94 @@
+"""A card is believed only where it is whole, complete and leads nowhere but beside its bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paredown.search.bundles.card import VerificationError, read_card
+from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+
+Edit = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def folder(bundles: dict[str, Path], tmp_path: Path) -> Path:
+    (tmp_path / "card.json").write_bytes((bundles["weights"] / "card.json").read_bytes())
+    return tmp_path
+
+
+def test_a_card_as_written_is_read_without_its_digest(folder: Path) -> None:
+    written = json.loads((folder / "card.json").read_text())
+    assert written.pop("digest")
+    assert read_card(folder) == written
+
+
+def test_a_card_of_an_earlier_version_has_no_digest(folder: Path) -> None:
+    card = read_card(folder)
+    (folder / "card.json").write_text(json.dumps(card))
+    assert read_card(folder) == card
+
+
+@pytest.mark.parametrize(
+    ("edit", "where"),
+    [
+        (lambda c: c["hardware"].update(threads=10**9), r"hardware\.threads"),
+        (lambda c: c["hardware"].update(threads="1"), r"hardware\.threads"),
+        (
+            lambda c: c["uncompressed"].update(bundle="../../../../home/someone"),
+            "uncompressed.bundle",
+        ),
+        (lambda c: c["uncompressed"].update(bundle="/tmp/elsewhere"), "uncompressed.bundle"),
+        (lambda c: c["uncompressed"].update(onnx_sha256=3), "onnx_sha256"),
+        (lambda c: c.update(key="../key"), "key"),
+        (lambda c: c["predicted"].update(accuracy="high"), r"predicted\.accuracy"),
+        (lambda c: c["predicted"].pop("latency_ratio_low"), r"predicted\.latency_ratio_low"),
+        (lambda c: c.update(integer_kernels=[]), "integer_kernels"),
+        (lambda c: c["files"].update({"model.onnx": 1}), r"files\.model\.onnx"),
+        (lambda c: c.update(config_yaml={"a": 1}), "config_yaml"),
+    ],
+)
+def test_what_cannot_be_on_a_card_is_named(folder: Path, edit: Edit, where: str) -> None:
+    card = read_card(folder)
+    edit(card)
+    write_sealed(folder / "card.json", card)
+    with pytest.raises(VerificationError, match=rf"must be complete, .*{where}"):
+        read_card(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"key": NaN}', '{"key": ' + "9" * 6000 + "}", '{"a": ' * 5000, "[]", "", '{"a": 1, "a": 2}'],
+)
+def test_what_is_no_card_is_refused(folder: Path, text: str) -> None:
+    (folder / "card.json").write_text(text)
+    with pytest.raises(VerificationError, match="export the model again"):
+        read_card(folder)
+
+
+def test_nan_on_a_card_is_refused(folder: Path) -> None:
+    card = read_card(folder)
+    card["predicted"]["accuracy"] = float("nan")
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(VerificationError, match="finite"):
+        read_card(folder)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_sealed(folder / "card.json", card)
+
+
+def test_no_flipped_bit_of_a_card_is_believed(folder: Path) -> None:
+    path = folder / "card.json"
+    whole, card = path.read_bytes(), read_card(folder)
+    for position in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            assert read_card(folder) == card
+        except VerificationError:
+            with pytest.raises(DamagedFile):
+                read_sealed(path)

@@ -1,0 +1,162 @@
+"""Parameters and candidates are two names of one thing, and equal models have one name."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.candidates.space import Architecture, Knob, Space, canonical
+
+NAMES = ("resnet_projection", "mobilenet_v2", "unet", "words", "resnet20")
+BITS = (32, 8, 6, 5, 4, 3, 2)
+SPARSITY = ((0.0, "dense"), (0.5, "element"), (0.5, "2:4"))
+RANKS = (
+    (1.0, "channel", None), (0.5, "channel", None), (0.3, "spatial", None), (0.3, "tucker", None),
+    (0.3, "tucker", 0.6), (0.5, "tucker", 1.0), (0.1, "channel", None),
+)  # fmt: skip
+SEGMENT = tuple(
+    SegmentChoice(activation_bits=bits, container=container, ranges=ranges)
+    for bits, ranges in ((32, "static"), (8, "dynamic"), (8, "static"))
+    for container in ("compact", "fast")
+)
+
+
+def knobs_of(model_map, ties):
+    """Every knob of a map; with `ties` all layers, and all segments, share theirs."""
+    layers = tuple(layer.name for layer in model_map.layers)
+    segments = tuple(segment.name for segment in model_map.segments)
+    tied = [(f"{kind}:all", kind, layers) for kind in ("method", "rank_fraction")]
+    tied += [("weight_bits:all", "weight_bits", layers), ("segment:all", "segment", segments)]
+    free = [
+        (f"{kind}:{name}", kind, (name,))
+        for kind in ("weight_bits", "rank_fraction", "method")
+        for name in layers
+    ] + [(f"segment:{name}", "segment", (name,)) for name in segments]
+    domains = {
+        "weight_bits": BITS,
+        "rank_fraction": RANKS,
+        "method": ("gptq", "rtn"),
+        "segment": SEGMENT,
+    }
+    found = [
+        Knob(name=name, kind=kind, targets=targets, domain=domains[kind])
+        for name, kind, targets in (tied if ties else free)
+    ]
+    found += [Knob(name=f"s:{n}", kind="sparsity", targets=(n,), domain=SPARSITY) for n in layers]
+    for group in model_map.groups:
+        domain = tuple(range(group.channels, 0, -max(1, group.channels // 4)))
+        found.append(
+            Knob(name=f"w:{group.name}", kind="width", targets=(group.name,), domain=domain)
+        )
+    for block in model_map.blocks:
+        found.append(
+            Knob(name=f"d:{block.name}", kind="drop", targets=(block.name,), domain=(False, True))
+        )
+    return tuple(found)
+
+
+def space_of(*maps, ties=False):
+    return Space(
+        architectures=tuple(
+            Architecture(name=name, model_map=found, knobs=knobs_of(found, ties))
+            for name, found in maps
+        )
+    )
+
+
+def settings(space, count):
+    draw = random.Random(0)
+    for _ in range(count):
+        # half the parameters at their first value: canonical form has most to do in between
+        yield {n: draw.choice((0, draw.randrange(k))) for n, k in space.dimensions().items()}
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_encoding_a_candidate_and_decoding_gives_it_back(name, ties, mapped) -> None:
+    space = space_of(("", mapped(name)), ties=ties)
+    for parameters in settings(space, 60):
+        candidate = space.decode(parameters)
+        assert space.decode(space.encode(candidate)) == candidate
+        assert space.contains(candidate)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_canonical_form_is_reached_in_one_step(name, mapped) -> None:
+    space = space_of(("", mapped(name)))
+    for parameters in settings(space, 60):
+        candidate = space.decode(parameters)
+        assert canonical(space.architectures[0], candidate) == candidate
+
+
+def test_a_key_survives_json(mapped) -> None:
+    space = space_of(("", mapped("resnet_projection")))
+    for parameters in settings(space, 40):
+        candidate = space.decode(parameters)
+        again = Candidate.from_json(json.loads(json.dumps(candidate.to_json())))
+        assert again == candidate
+        assert again.key == candidate.key
+
+
+def test_an_architecture_knows_only_its_own_knobs(mapped) -> None:
+    space = space_of(("one", mapped("lenet")), ("two", mapped("vgg")))
+    for parameters in settings(space, 40):
+        candidate = space.decode(parameters)
+        assert candidate.architecture == ("one", "two")[parameters["architecture"]]
+        assert space.decode(space.encode(candidate)) == candidate
+
+
+def test_the_first_values_are_the_uncompressed_model(mapped) -> None:
+    assert space_of(("", mapped("resnet20"))).decode({}) == Candidate()
+
+
+def test_a_value_outside_its_domain_is_refused(mapped) -> None:
+    space = space_of(("", mapped("lenet")))
+    odd = Candidate.of(layers={"conv1": LayerChoice(sparsity=0.123, pattern="element")})
+    assert not space.contains(odd)
+    with pytest.raises(ValueError, match=r"s:conv1: \(0\.123, 'element'\)"):
+        space.encode(odd)
+
+
+def test_equal_models_have_equal_keys(mapped) -> None:
+    model_map = mapped("resnet20")
+    architecture = Architecture(name="", model_map=model_map, knobs=())
+    block = model_map.blocks[0]
+    inner = next(g for g in model_map.groups if set(g.producers) <= set(block.layers))
+    plain = Candidate.of(dropped=(block.name,))
+    inert = Candidate.of(
+        dropped=(block.name,),
+        widths={inner.name: 1},
+        layers={block.layers[0]: LayerChoice(weight_bits=4), "conv1": LayerChoice(method="gptq")},
+    )
+    assert canonical(architecture, inert) == plain
+
+
+def test_no_float_weights_stand_beside_8_bit_activations(mapped) -> None:
+    # ONNX Runtime would round them, with one scale for the whole tensor
+    model_map = mapped("words")
+    eight = {s.name: SegmentChoice(activation_bits=8) for s in model_map.segments}
+    architecture = Architecture(name="", model_map=model_map, knobs=())
+    found = canonical(architecture, Candidate.of(segments=eight))
+    assert {n: c.weight_bits for n, c in found.layers} == {"mix": 8, "head": 8}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_canonical_rank_always_splits_its_layer(name, mapped) -> None:
+    space = space_of(("", mapped(name)))
+    for parameters in settings(space, 40):
+        candidate = space.decode(parameters)
+        split = {op.layer for op in draft(mapped(name), candidate).operators if op.part == 1}
+        assert split == {n for n, c in candidate.layers if c.rank_fraction < 1}
+
+
+def test_knobs_of_one_value_are_constants(mapped) -> None:
+    model_map = mapped("lenet")
+    knob = Knob(name="b", kind="weight_bits", targets=("fc1", "fc2"), domain=(4,))
+    space = Space(architectures=(Architecture(name="", model_map=model_map, knobs=(knob,)),))
+    assert space.dimensions() == {}
+    assert space.decode({}).layer("fc2").weight_bits == 4

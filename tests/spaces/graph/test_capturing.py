@@ -1,0 +1,205 @@
+"""A capture computes what its module computes, at any batch size, and leaves the module alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from paredown.spaces.graph.capturing import Captured, CaptureError, as_inputs, capture
+from paredown.spaces.graph.graph import run
+
+Difference = Callable[[nn.Module, Captured, Any], float]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_capture_computes_what_its_module_computes(
+    zoo: Any,
+    captured: Callable[[str], Captured],
+    difference: Difference,
+    zoo_name: str,
+    batch_size: int,
+) -> None:
+    build, example = zoo[zoo_name]
+    assert difference(build(), captured(zoo_name), example(batch_size)) < 1e-5
+
+
+def test_the_zoo_stays_small(zoo: Any, zoo_name: str) -> None:
+    assert sum(p.numel() for p in zoo[zoo_name][0]().parameters()) < 300_000
+
+
+def test_every_norm_that_follows_a_layer_is_folded(captured: Callable[[str], Captured]) -> None:
+    ops = [node.op for node in captured("resnet20").graph.nodes]
+    assert "aten.batch_norm.default" not in ops
+    assert len(captured("resnet20").folded) == 19
+    dense = [node.op for node in captured("densenet").graph.nodes]
+    # Four layers start with a norm on a concatenation or on the stem; then transition and head.
+    assert dense.count("aten.batch_norm.default") == 6
+
+
+def test_a_folded_norm_is_the_affine_map_it_stood_for(zoo: Any) -> None:
+    module = zoo["vgg"][0]()
+    captured = capture(module, zoo["vgg"][1](1))
+    conv, norm = module.features[0], module.features[1]
+    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    expected = conv.weight * factor.view(-1, 1, 1, 1)
+    torch.testing.assert_close(captured.tensors["features.0.weight"], expected.detach())
+    bias = norm.bias + (conv.bias - norm.running_mean) * factor
+    torch.testing.assert_close(captured.tensors["features.0.bias"], bias.detach())
+
+
+def test_the_module_and_its_mode_are_left_alone(zoo: Any) -> None:
+    module = zoo["vgg"][0]().train()
+    module.features[1].eval()
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    capture(module, zoo["vgg"][1](1))
+    assert module.training
+    assert not module.features[1].training
+    assert all(torch.equal(t, before[name]) for name, t in module.state_dict().items())
+
+
+def test_dict_outputs_keep_their_keys(captured: Callable[[str], Captured]) -> None:
+    graph = captured("two_outputs").graph
+    assert graph.output_keys == ("classes", "box")
+    assert [graph.shape_of(name)[1] for name in graph.outputs] == [10, 4]
+    assert captured("lenet").graph.output_keys == ("",)
+
+
+def test_dict_inputs_may_come_in_any_order(zoo: Any, difference: Difference) -> None:
+    build, example = zoo["two_inputs"]
+    batch = example(2)
+    swapped = dict(reversed(batch.items()))
+    assert list(swapped) != list(batch)
+    captured = capture(build(), swapped)
+    assert captured.graph.inputs == ("image", "numbers")
+    assert difference(build(), captured, swapped) < 1e-5
+    assert as_inputs(captured.graph, swapped)[1] is batch["numbers"]
+
+
+class TwoNorms(nn.Module):
+    """A layer whose norm is read by another norm and by something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 1)
+        self.first = nn.BatchNorm2d(3)
+        self.second = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(self.conv(x))
+        return self.second(y) + y
+
+
+class NormAfterOutput(nn.Module):
+    """A layer whose unnormalised output is wanted too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 1)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.conv(x)
+        return y, self.norm(y)
+
+
+class NormOverTime(nn.Module):
+    """A linear layer on three rows, and a norm over the rows: as many as the layer's outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 3)
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.linear(x.flatten(2)))
+
+
+@pytest.mark.parametrize("build", [TwoNorms, NormAfterOutput, NormOverTime])
+def test_a_norm_is_folded_only_where_that_changes_nothing(
+    build: Callable[[], nn.Module], difference: Difference
+) -> None:
+    torch.manual_seed(0)
+    module = build().eval()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(part.running_var, 0.5, 2.0)
+            nn.init.normal_(part.running_mean)
+    x = torch.randn(3, 3, 2, 1) if build is NormOverTime else torch.randn(3, 2, 4, 4)
+    assert difference(module, capture(module, x), x) < 1e-5
+
+
+class Identities(nn.Module):
+    """Dropout, clone and slices that take everything, around one half of the rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(x.clone())[:, :, ::2]
+
+
+def test_operators_that_do_nothing_are_gone() -> None:
+    captured = capture(Identities(), torch.randn(1, 2, 4))
+    assert [(n.op, n.args[1:]) for n in captured.graph.nodes if n.op != "aten.slice.Tensor"] == []
+    (node,) = captured.graph.nodes
+    assert (node.args[1], node.args[4]) == (2, 2)
+    assert node.shape == (1, 2, 2)
+
+
+class Strided(nn.Module):
+    """Shuffled channels: a view of a transposed tensor, which needs a copy first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(x.size(0), 2, 3, 4).transpose(1, 2).reshape(x.size(0), 6, 4)
+
+
+def test_views_of_strided_values_are_copied_as_needed(difference: Difference) -> None:
+    x = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
+    captured = capture(Strided(), x)
+    assert difference(Strided(), captured, x) == 0
+    assert not [node for node in captured.graph.nodes if "clone" in node.op]
+
+
+class Unknown(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cumsum(x, dim=1)
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if float(x.sum()) > 0 else -x
+
+
+def test_an_unknown_operator_is_named() -> None:
+    with pytest.raises(CaptureError, match=r"aten\.cumsum\.default"):
+        capture(Unknown(), torch.randn(2, 3))
+
+
+def test_control_flow_on_data_is_refused_with_the_remedy() -> None:
+    with pytest.raises(CaptureError, match=r"Branching cannot be traced.*control flow"):
+        capture(Branching(), torch.randn(2, 3))
+
+
+def test_the_hook_sees_every_operator_and_may_replace_its_output(
+    zoo: Any, captured: Callable[[str], Captured]
+) -> None:
+    lenet, example = captured("lenet"), zoo["lenet"][1](2)
+    seen: list[str] = []
+
+    def zero(node: Any, _: Any, output: Tensor) -> Tensor:
+        seen.append(node.name)
+        return output * 0 if node.name == lenet.graph.outputs[0] else output
+
+    (output,) = run(lenet.graph, lenet.tensors, [example], after=zero)
+    assert seen == [node.name for node in lenet.graph.nodes]
+    assert not output.any()
+
+
+def test_inputs_by_names_that_forward_does_not_have_are_refused() -> None:
+    with pytest.raises(CaptureError, match=r"arguments of Linear\.forward.*got x, y: "):
+        capture(nn.Linear(3, 2), {"x": torch.zeros(1, 3), "y": torch.zeros(1)})

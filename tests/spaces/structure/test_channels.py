@@ -1,0 +1,221 @@
+"""Channel groups are those that a person would draw into the architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from paredown.spaces.structure.model_map import ModelMap, Part
+from paredown.spaces.structure.ties import size_of
+
+Maps = Callable[[str], ModelMap]
+Read = Callable[[nn.Module, Tensor], ModelMap]
+
+
+def producers(model_map: ModelMap) -> dict[str, tuple[str, ...]]:
+    return {group.name: group.producers for group in model_map.groups}
+
+
+def reason(model_map: ModelMap, layer: str) -> str:
+    (found,) = [
+        entry.reason
+        for entry in model_map.left_out
+        if layer in entry.what.removeprefix("channels of ").split(", ")
+    ]
+    return found
+
+
+def test_resnet20_narrows_inside_its_blocks_only(mapped: Maps) -> None:
+    model_map = mapped("resnet20")
+    inner = [f"layer{s}.{i}.conv1" for s in (1, 2, 3) for i in range(3)]
+    assert producers(model_map) == {name: (name,) for name in inner}
+    assert [g.consumers for g in model_map.groups] == [(n[:-1] + "2",) for n in inner]
+    assert "pads the channels" in reason(model_map, "layer1.0.conv2")
+
+
+def test_projection_shortcuts_tie_a_whole_stage(mapped: Maps) -> None:
+    groups = producers(mapped("resnet_projection"))
+    assert groups["layer2.0.conv2"] == ("layer2.0.conv2", "layer2.0.down.0", "layer2.1.conv2")
+    assert groups["conv1"] == ("conv1", "layer1.0.conv2", "layer1.1.conv2")
+
+
+def test_expansion_and_depthwise_shrink_together(mapped: Maps) -> None:
+    groups = {group.name: group for group in mapped("mobilenet_v2").groups}
+    group = groups["blocks.1.expand.0"]
+    assert group.producers == ("blocks.1.expand.0", "blocks.1.depthwise.0")
+    assert group.consumers == ("blocks.1.project.0",)
+    assert group.channels == 48
+
+
+def test_concatenated_channels_stay_apart(mapped: Maps) -> None:
+    model_map = mapped("densenet")
+    parts = model_map.tensor_parts[("transition_norm.running_var", 0)]
+    assert parts == (Part("stem", 12), Part("block1.0.conv2", 8), Part("block1.1.conv2", 8))
+    assert model_map.tensor_parts[("transition.weight", 1)] == parts
+
+
+def test_flattening_repeats_every_channel(mapped: Maps) -> None:
+    assert mapped("lenet").tensor_parts[("fc1.weight", 1)] == (Part("conv2", 16, 9),)
+    assert mapped("vgg").tensor_parts[("classifier.0.weight", 1)] == (Part("features.10", 32, 16),)
+
+
+def test_a_gate_shrinks_with_what_it_gates(mapped: Maps) -> None:
+    groups = producers(mapped("squeeze_excite"))
+    assert groups["stem.0"] == ("stem.0", "gate1.fc2")
+    assert groups["gate1.fc1"] == ("gate1.fc1",)
+
+
+def test_transposed_layers_shrink_on_their_second_axis(mapped: Maps) -> None:
+    parts = mapped("unet").tensor_parts
+    assert parts[("up1.weight", 1)] == (Part("up1", 8),)
+    assert parts[("up1.weight", 0)] == (Part("merge2.3", 16),)
+    assert parts[("merge1.0.weight", 1)] == (Part("down1.3", 8), Part("up1", 8))
+
+
+def test_linear_layers_and_embeddings_have_groups_too(mapped: Maps) -> None:
+    assert set(producers(mapped("words"))) == {"embedding", "mix"}
+    assert mapped("words").tensor_parts[("embedding.weight", 1)] == (Part("embedding", 24),)
+    assert set(producers(mapped("mlp"))) == {"layers.1", "layers.4"}
+
+
+def test_prelu_slopes_follow_their_channels(mapped: Maps) -> None:
+    assert mapped("two_outputs").tensor_parts[("box.1.weight", 0)] == (Part("box.0", 12),)
+
+
+def test_every_cnn_has_a_verified_group(mapped: Maps, cnn_name: str) -> None:
+    assert mapped(cnn_name).groups
+
+
+def test_outputs_never_shrink(mapped: Maps, zoo_name: str) -> None:
+    model_map = mapped(zoo_name)
+    assert not set(model_map.graph.outputs) & set(model_map.value_parts)
+    assert any("feeds the model's output" in entry.reason for entry in model_map.left_out)
+
+
+def test_parts_fill_their_dimension_and_name_known_groups(mapped: Maps, zoo_name: str) -> None:
+    model_map = mapped(zoo_name)
+    known = {group.name: group.channels for group in model_map.groups}
+    shapes = [
+        (model_map.tensor_shapes[name][dim], parts)
+        for (name, dim), parts in model_map.tensor_parts.items()
+    ]
+    shapes += [
+        (model_map.graph.shape_of(name)[dim], parts)
+        for name, (dim, parts) in model_map.value_parts.items()
+    ]
+    for size, parts in shapes:
+        assert size_of(parts) == size
+        assert any(part.group is not None for part in parts)
+        assert all(known[p.group] == p.channels for p in parts if p.group is not None)
+
+
+class Between(nn.Module):
+    """Two layers with something in between."""
+
+    def __init__(self, middle: Callable[[Tensor], Tensor], inputs: int = 8) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+        self.middle = middle
+        self.second = nn.Conv2d(inputs, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.middle(self.first(x))).mean((2, 3))
+
+
+class Scale(nn.Module):
+    """A bare vector with an entry per channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.arange(1.0, 9.0).view(8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+def shuffle(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+@pytest.mark.parametrize(
+    ("middle", "inputs", "word"),
+    [
+        (nn.GroupNorm(2, 8), 8, "group_norm"),
+        (lambda x: x.softmax(1), 8, "softmax"),
+        (lambda x: x[:, 2:6], 4, "slice"),
+        (lambda x: x.chunk(2, dim=1)[0], 4, "split"),
+        (lambda x: x * x.mean(1, keepdim=True), 8, "mean"),
+        (shuffle, 8, "view"),
+        (nn.Conv2d(8, 8, 3, groups=2), 8, "groups"),
+        (nn.ConvTranspose2d(8, 8, 3, groups=8), 8, "transpose"),
+        (lambda x: x + torch.cat([x[:, :4], x[:, 4:]], 1), 8, "slice"),
+        (lambda x: x.transpose(1, 2), 6, "another dimension"),
+    ],
+    ids=[
+        "groupnorm",
+        "softmax",
+        "slice",
+        "chunk",
+        "mean",
+        "shuffle",
+        "grouped",
+        "up",
+        "cut",
+        "swap",
+    ],
+)
+def test_channels_that_are_mixed_are_left_alone_with_the_reason(
+    read: Read, middle: Callable[[Tensor], Tensor], inputs: int, word: str
+) -> None:
+    model_map = read(Between(middle, inputs), torch.randn(2, 3, 8, 8))
+    assert "first" not in producers(model_map)
+    assert word in reason(model_map, "first")
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        nn.InstanceNorm2d(8, affine=True),
+        nn.Upsample(scale_factor=2),
+        lambda x: nn.functional.pad(x, (1, 1, 1, 1)),
+        lambda x: x[:, :, 1:-1, ::2],
+        lambda x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2),
+        lambda x: x.permute(0, 3, 2, 1).transpose(1, 3),
+        lambda x: x.flatten(2).softmax(-1).unsqueeze(2),
+        lambda x: torch.cat([x, x.relu()], dim=2),
+        lambda x: x / (1 + x.abs()),
+        Scale(),
+        lambda x: x * x.mean((2, 3), keepdim=True).expand(-1, -1, 6, 6),
+        lambda x: x.select(2, 0).unsqueeze(-1),
+        nn.Conv2d(8, 8, 3, groups=8),
+    ],
+)
+def test_channels_that_pass_through_stay_a_group(
+    read: Read, middle: Callable[[Tensor], Tensor]
+) -> None:
+    model_map = read(Between(middle), torch.randn(2, 3, 8, 8))
+    assert "first" in producers(model_map)
+    assert model_map.tensor_parts[("second.weight", 1)] == (Part("first", 8),)
+
+
+class Attention(nn.Module):
+    """A map with one channel that weighs all channels of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 8, 1)
+        self.weight = nn.Conv2d(3, 1, 1)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x) * torch.sigmoid(self.weight(x)))
+
+
+def test_a_single_channel_broadcasts_and_is_no_group(read: Read) -> None:
+    model_map = read(Attention(), torch.randn(2, 3, 4, 4))
+    assert producers(model_map) == {"features": ("features",)}
+    assert "single channel" in reason(model_map, "weight")

@@ -1,0 +1,125 @@
+"""Rounding by a value's own range, as ONNX defines it, and where it stands in a graph."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor, nn
+
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.graph.capturing import capture
+from paredown.spaces.graph.functions import DYNAMIC_QDQ, quantize_dequantize_by_range
+from paredown.spaces.graph.graph import run
+from paredown.spaces.structure.dynamic_values import (
+    FIRST,
+    batch_places,
+    mark_dynamic,
+    reads_own_range,
+)
+from paredown.spaces.structure.reading import read_model_map
+
+
+def by_the_standard(x: Tensor) -> Tensor:
+    """DynamicQuantizeLinear, then DequantizeLinear, by ONNX's reference implementation."""
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, x.shape) for n in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    onnx.checker.check_model(model)
+    (found,) = ReferenceEvaluator(model).run(None, {"x": x.numpy()})
+    return torch.from_numpy(found)
+
+
+@pytest.mark.parametrize("shift", [0.0, -3.0, 5.0, -50.0])
+def test_values_are_rounded_as_the_standard_says(shift):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 7, 11, generator=generator) * 2 + shift
+    found = quantize_dequantize_by_range(x, 5)
+    assert torch.allclose(found, by_the_standard(x), rtol=1e-6, atol=1e-6)
+    low, high = min(0.0, float(x.min())), max(0.0, float(x.max()))
+    assert float((found - x).abs().max()) <= (high - low) / 255  # half a step, and that of zero
+    assert len(found.unique()) <= 256
+
+
+def test_zeros_stay_zeros():
+    assert torch.equal(quantize_dequantize_by_range(torch.zeros(3, 4), 1), torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 12])
+def test_what_is_scored_together_is_rounded_as_it_is_run(rows):
+    x = torch.randn(7, 4, generator=torch.Generator().manual_seed(1)) * torch.arange(1, 8)[:, None]
+    pieces = [quantize_dequantize_by_range(piece, rows) for piece in x.split(rows)]
+    assert torch.equal(quantize_dequantize_by_range(x, rows), torch.cat(pieces))
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(8, 8) for _ in range(3))
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = (self.q(x) @ self.k(x).transpose(1, 2)).softmax(-1)
+        return self.out(torch.relu(weights @ self.v(x)))
+
+
+def test_layers_that_read_one_value_share_its_codes():
+    captured = capture(Attention(), torch.randn(2, 5, 8))
+    graph = captured.graph
+    linear = [node.name for node in graph.nodes if node.op == "aten.linear.default"]
+    marked = mark_dynamic(graph, dict.fromkeys(linear, FIRST))
+    rounded = [node for node in marked.nodes if node.op == DYNAMIC_QDQ]
+    assert [node.args[0].name for node in rounded] == [graph.inputs[0], "relu"]
+    assert [node.args[1] for node in rounded] == [2, 2]
+    assert all(reads_own_range(marked, marked.by_name[name]) for name in linear)
+    others = [node for node in marked.nodes if node not in rounded and node.name not in linear]
+    assert others == [node for node in graph.nodes if node.name not in linear]
+    x = torch.randn(2, 5, 8)
+    exact, found = (run(g, captured.tensors, [x])[0] for g in (graph, marked))
+    assert 0 < float((exact - found).abs().max()) < 0.05
+
+
+def test_no_layer_to_mark_changes_nothing():
+    graph = capture(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.randn(1, 3)).graph
+    assert mark_dynamic(graph, {}) == graph
+
+
+class TokensFirst(nn.Module):
+    """Torch's own attention, which puts tokens in front of the batch, and a layer behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x + self.attention(x, x, x, need_weights=False)[0])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_samples_are_told_apart_where_the_batch_is_not_in_front(batch):
+    torch.manual_seed(0)
+    captured = capture(TokensFirst(), torch.randn(batch, 5, 8))
+    model_map = read_model_map(captured)
+    places = batch_places(captured.graph, captured.tensors)
+    # (tokens, batch, channels), and that viewed as (tokens * batch, channels).
+    assert sorted(places.values()) == [(0, 5), (1, 1)]
+    choice = SegmentChoice(activation_bits=8, ranges="dynamic")
+    candidate = Candidate.of(
+        layers={layer.name: LayerChoice(weight_bits=8) for layer in model_map.layers},
+        segments={segment.name: choice for segment in model_map.segments},
+    )
+    graph = draft(model_map, candidate).graph
+    assert sum(node.op == DYNAMIC_QDQ for node in graph.nodes) == 3
+    x = torch.randn(7, 5, 8) * torch.arange(1, 8)[:, None, None]
+    (together,) = run(graph, captured.tensors, [x])
+    apart = torch.cat([run(graph, captured.tensors, [each])[0] for each in x.split(batch)])
+    assert torch.allclose(together, apart, atol=1e-5)
+    assert not torch.allclose(together, run(captured.graph, captured.tensors, [x])[0], atol=1e-3)

@@ -1,0 +1,124 @@
+"""Verification keeps what is right and catches what is planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.structure.model_map import Block, ModelMap, Part
+from paredown.spaces.structure.verifying import verified, without_groups
+
+Maps = Callable[[str], ModelMap]
+Captures = Callable[[str], Captured]
+
+
+def reason(model_map: ModelMap, what: str) -> str:
+    (found,) = [entry.reason for entry in model_map.left_out if entry.what == what]
+    return found
+
+
+def traced(of: Captured) -> tuple[Mapping[str, Tensor], tuple[Tensor, ...]]:
+    return of.tensors, of.example
+
+
+def with_parts(
+    model_map: ModelMap, key: tuple[str, int], parts: tuple[Part, ...] | None
+) -> ModelMap:
+    changed = {k: p for k, p in model_map.tensor_parts.items() if k != key}
+    if parts is not None:
+        changed[key] = parts
+    return replace(model_map, tensor_parts=changed)
+
+
+def test_a_verified_map_passes_again_with_other_channels(
+    mapped: Maps, captured: Captures, zoo_name: str
+) -> None:
+    model_map = mapped(zoo_name)
+    again = verified(model_map, *traced(captured(zoo_name)), seed=5)
+    assert again == model_map
+
+
+def test_no_group_of_the_zoo_is_lost_to_verification(mapped: Maps, zoo_name: str) -> None:
+    assert not [e for e in mapped(zoo_name).left_out if "zeroing" in e.reason]
+    assert not [e for e in mapped(zoo_name).left_out if "cannot be removed" in e.reason]
+
+
+def test_swapped_parts_of_a_concatenation_are_caught(mapped: Maps, captured: Captures) -> None:
+    model_map = mapped("densenet")
+    key = ("transition.weight", 1)
+    a, b, c = model_map.tensor_parts[key]
+    planted = with_parts(model_map, key, (a, c, b))
+    result = verified(planted, *traced(captured("densenet")))
+    lost = {g.name for g in model_map.groups} - {g.name for g in result.groups}
+    assert lost == {b.group, c.group}
+    assert "differ by" in reason(result, "channels of block1.0.conv2")
+    assert all(part.group not in lost for parts in result.tensor_parts.values() for part in parts)
+
+
+def test_the_wrong_repeat_after_flattening_is_caught(mapped: Maps, captured: Captures) -> None:
+    # 16 channels x 9 pixels read as 9 repeats of all channels: the classic wrong order.
+    model_map = mapped("lenet")
+    parts = tuple(Part("conv2", 16) for _ in range(9))
+    planted = with_parts(model_map, ("fc1.weight", 1), parts)
+    result = verified(planted, *traced(captured("lenet")))
+    assert "conv2" not in {g.name for g in result.groups}
+    assert "differ by" in reason(result, "channels of conv2")
+
+
+def test_a_forgotten_consumer_is_caught(mapped: Maps, captured: Captures) -> None:
+    model_map = mapped("resnet20")
+    planted = with_parts(model_map, ("layer2.1.conv2.weight", 1), None)
+    result = verified(planted, *traced(captured("resnet20")))
+    assert len(result.groups) == len(model_map.groups) - 1
+    assert "cannot be removed" in reason(result, "channels of layer2.1.conv1")
+
+
+def test_a_forgotten_bias_is_caught(mapped: Maps, captured: Captures) -> None:
+    model_map = mapped("resnet20")
+    planted = with_parts(model_map, ("layer2.1.conv1.bias", 0), None)
+    result = verified(planted, *traced(captured("resnet20")))
+    assert "layer2.1.conv1" not in {g.name for g in result.groups}
+
+
+def test_a_shape_that_is_not_narrowed_is_caught(mapped: Maps, captured: Captures) -> None:
+    model_map = mapped("vgg")
+    relu = model_map.graph.users[model_map.layers[0].node][0].name
+    values = {name: pair for name, pair in model_map.value_parts.items() if name != relu}
+    result = verified(replace(model_map, value_parts=values), *traced(captured("vgg")))
+    assert "claims shape" in reason(result, "channels of features.0")
+
+
+def test_zero_weights_do_not_hide_a_mistake(mapped: Maps, captured: Captures) -> None:
+    model_map = mapped("densenet")
+    key = ("transition.weight", 1)
+    a, b, c = model_map.tensor_parts[key]
+    tensors = {name: torch.zeros_like(t) for name, t in captured("densenet").tensors.items()}
+    result = verified(with_parts(model_map, key, (a, c, b)), tensors, captured("densenet").example)
+    assert b.group not in {g.name for g in result.groups}
+
+
+@pytest.mark.parametrize("bypass", ["conv2d", "x"])
+def test_a_block_that_cannot_be_skipped_is_dropped(
+    mapped: Maps, captured: Captures, bypass: str
+) -> None:
+    model_map = mapped("resnet20")
+    # The sum of a strided block has another shape than the network's stem or input.
+    wrong = Block(name="wrong", output="add_208", bypass=bypass, layers=("layer2.0.conv1",))
+    planted = replace(model_map, blocks=(*model_map.blocks, wrong))
+    assert "add_208" in model_map.graph.by_name
+    result = verified(planted, *traced(captured("resnet20")))
+    assert result.blocks == model_map.blocks
+    assert "cannot be skipped" in reason(result, "block wrong")
+
+
+def test_without_groups_keeps_sizes(mapped: Maps) -> None:
+    model_map = mapped("lenet")
+    fewer = without_groups(model_map, {"conv2": "planted"})
+    assert ("fc1.weight", 1) not in fewer.tensor_parts
+    assert fewer.tensor_parts[("conv2.weight", 1)] == (Part("conv1", 6),)
+    assert reason(fewer, "channels of conv2") == "planted"
