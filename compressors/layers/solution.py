@@ -42,6 +42,7 @@ class Factor:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the values, scales and mask in memory."""
         tensors = (self.values, self.scale, self.mask)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
@@ -62,6 +63,7 @@ class Solution:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the factors, the bias and the matrix in memory, float32 for the last two."""
         bias = 0 if self.bias is None else self.bias.numel() * 4
         return sum(f.nbytes for f in self.factors) + bias + self.matrix.numel() * 4
 

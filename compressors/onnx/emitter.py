@@ -105,6 +105,7 @@ class Emitter:
         return self._converted[name, dtype]
 
     def optional(self, arg: Arg, dtype: str = "") -> str:
+        """As `value`; "" (ONNX's omitted input) where `arg` is None."""
         return "" if arg is None else self.value(arg, dtype)
 
     def codes(self, arg: Arg) -> tuple[str, Codes] | None:
@@ -127,6 +128,7 @@ class Emitter:
         self._floats[name] = name
 
     def put_several(self, node: Node, names: tuple[str, ...], codes: Codes | None) -> None:
+        """Records `names` as the outputs of `node`, all with the same `codes` or None."""
         self._several[node.name] = (names, codes)
 
     def several(self, arg: Ref) -> tuple[str, ...]:

@@ -118,6 +118,7 @@ class Promise:
     writes: frozenset[str]
 
     def is_kept_by(self, node: NodeProto) -> bool:
+        """Whether `node` is this operator and has the promised kernel's type."""
         return node.op_type == self.kernel and self._is(node)
 
     def runs_as(self, nodes: Sequence[NodeProto]) -> str:

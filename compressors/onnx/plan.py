@@ -84,6 +84,7 @@ class Initialiser:
 
     @property
     def payload_bytes(self) -> int:
+        """Bytes of the values in the file, packed to the bit, rounded up."""
         return math.ceil(math.prod(self.dims) * _BITS[self.data_type] / 8)
 
 
@@ -112,6 +113,7 @@ class Plan:
 
     @property
     def ir_version(self) -> int:
+        """ONNX IR version of the file: 13 with 2-bit integers, otherwise 10."""
         return 13 if self._has_int2 else 10
 
     @property
@@ -130,6 +132,7 @@ class PlanBuilder:
     _names: Iterator[str] | None = None
 
     def new_name(self) -> str:
+        """The shortest name not yet used."""
         if self._names is None:
             self._names = _short_names(self.taken)
         return next(self._names)
@@ -154,6 +157,7 @@ class PlanBuilder:
         return names
 
     def initialiser(self, data_type: int, dims: tuple[int, ...], payload: Payload) -> str:
+        """Adds an initialiser and returns its name."""
         name = self.new_name()
         self.initialisers.append(
             Initialiser(name=name, data_type=data_type, dims=dims, payload=payload)
@@ -165,6 +169,7 @@ class PlanBuilder:
         return self._constant(TensorProto.INT64, (len(values),), np.asarray(values, "<i8"))
 
     def integer(self, value: int) -> str:
+        """A constant int64 scalar; equal ones are stored once."""
         return self._constant(TensorProto.INT64, (), np.asarray(value, "<i8"))
 
     def floats(self, values: np.ndarray | float) -> str:

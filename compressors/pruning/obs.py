@@ -48,6 +48,7 @@ class Path:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of both tensors in memory."""
         return self.order.nbytes + self.cost.nbytes
 
     def mask(self, removed: int, columns: int) -> Tensor:

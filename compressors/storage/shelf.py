@@ -44,6 +44,7 @@ class Record:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the tensors; the facts are not counted."""
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
 
 

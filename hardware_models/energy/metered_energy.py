@@ -66,6 +66,7 @@ class RaplMeter:
 
     @property
     def name(self) -> str:
+        """The kind of meter and the number of processor packages, for reports."""
         return f"RAPL of {len(self._zones)} processor packages"
 
     def read_j(self) -> float:
@@ -110,6 +111,7 @@ class NvmlMeter:
 
     @property
     def name(self) -> str:
+        """The kind of meter and the index of the GPU, for reports."""
         return f"NVML of GPU {self._index}"
 
     def read_j(self) -> float:

@@ -35,6 +35,7 @@ class EnergyParts:
 
     @property
     def total_pj(self) -> float:
+        """Sum of all causes in picojoules."""
         return self.arithmetic_pj + self.on_chip_pj + self.off_chip_pj
 
 

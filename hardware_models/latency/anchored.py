@@ -29,14 +29,17 @@ class AnchoredLatency:
 
     @property
     def source(self) -> str:
+        """The preset's source, the factor and the machine's fingerprint."""
         return f"{self.preset.source} x {self.factor:.4g} on {self.fingerprint}"
 
     @property
     def device(self) -> Device:
+        """The device of the preset."""
         return self.preset.device
 
     @property
     def run_s(self) -> float:
+        """Seconds that every run takes before its first operator, at this machine's speed."""
         return self.factor * self.preset.run_s
 
     def predict(self, work: Work) -> Estimate:
@@ -44,6 +47,7 @@ class AnchoredLatency:
         return self.predict_many((work,))[0]
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
+        """Latencies of a population, with the relative error of the preset."""
         value_s = self.factor * self.preset.predict_many(works).value_s
         return estimates_of(self, value_s, works, None)
 
@@ -52,9 +56,11 @@ class AnchoredLatency:
         return independent_ratio(self.predict(work), self.predict(baseline))
 
     def operators_s(self, work: Work, level: int | None = None) -> Array:
+        """Seconds (operators,) of each operator by the preset, times the factor."""
         return self.factor * self.preset.operators_s(work, level)
 
     def interval(self, value_s: Array, mixes: Indices) -> tuple[Array, Array]:
+        """Lower and upper ends by the device's relative error, whatever the mixes."""
         return symmetric(value_s, self.device.relative_error_95.value)
 
     def to_json(self) -> dict[str, Any]:

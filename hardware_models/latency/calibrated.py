@@ -81,6 +81,7 @@ class CalibratedLatency:
 
     @property
     def source(self) -> str:
+        """Device, threads, networks and fingerprint, and a note if the interval is the preset's."""
         interval = "" if self.is_conformal else ", interval of the preset (fewer than 20 networks)"
         return (
             f"calibrated {self.device.name} threads={self.threads} "
@@ -89,6 +90,7 @@ class CalibratedLatency:
 
     @property
     def run_s(self) -> float:
+        """Seconds that every run takes before its first operator, times its factor."""
         return self.device.overheads.run_s.value * self.factors[PARTS.index("run")]
 
     def predict(self, work: Work) -> Estimate:
@@ -96,6 +98,7 @@ class CalibratedLatency:
         return self.predict_many((work,))[0]
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
+        """Latencies of a population with their 95 % intervals."""
         value_s = parts_matrix_s(works, self.device, self.threads) @ np.array(self.factors)
         return estimates_of(self, value_s, works, self.held_out_mape)
 
@@ -107,10 +110,12 @@ class CalibratedLatency:
         return found or independent_ratio(self.predict(work), self.predict(baseline))
 
     def operators_s(self, work: Work, level: int | None = None) -> Array:
+        """Seconds (operators,) of each operator: its parts times their fitted factors."""
         factors = dict(zip(PARTS, self.factors, strict=True))
         return weighted_operators_s(work, self.device, self.threads, factors, level)
 
     def interval(self, value_s: Array, mixes: Indices) -> tuple[Array, Array]:
+        """Lower and upper ends of the 95 % intervals, by the bound of each network's mix."""
         return self.bounds.interval(value_s, mixes)
 
     def to_json(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class HeldOut:
 
     @property
     def mape(self) -> float:
+        """Mean absolute relative error of the latencies in seconds, as a fraction."""
         return float(np.abs(self.seconds).mean())
 
 

@@ -76,10 +76,12 @@ class LearnedLatency:
 
     @property
     def source(self) -> str:
+        """The source of the calibrated model, marked as corrected."""
         return f"learned correction of {self.base.source}"
 
     @property
     def device(self) -> Device:
+        """The device of the calibrated model."""
         return self.base.device
 
     def predict(self, work: Work) -> Estimate:
@@ -87,6 +89,7 @@ class LearnedLatency:
         return self.predict_many((work,))[0]
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
+        """Latencies of a population with their conformal 95 % intervals."""
         value_s = self._seconds(self._parts(works))
         low_s, high_s = self.bounds.interval(value_s, mixes_of(works))
         return Estimates(

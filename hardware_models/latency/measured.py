@@ -58,6 +58,7 @@ class MeasuredLatency:
 
     @property
     def source(self) -> str:
+        """The machine's fingerprint and the uncompressed model's latency in seconds."""
         return (
             f"measured on {fingerprint(self.threads)}, "
             f"beside the uncompressed model at {self.reference_s:.6g} s"

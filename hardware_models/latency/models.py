@@ -132,10 +132,12 @@ class RooflineLatency:
 
     @property
     def source(self) -> str:
+        """Name of the device and number of threads."""
         return f"roofline {self.device.name} threads={self.threads}"
 
     @property
     def run_s(self) -> float:
+        """Seconds that every run takes before its first operator, from the device file."""
         return self.device.overheads.run_s.value
 
     def predict(self, work: Work) -> Estimate:
@@ -143,6 +145,7 @@ class RooflineLatency:
         return self.predict_many((work,))[0]
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
+        """Latencies of a population, with the intervals the device file states."""
         value_s = parts_matrix_s(works, self.device, self.threads).sum(axis=1)
         return estimates_of(self, value_s, works, None)
 
@@ -152,10 +155,12 @@ class RooflineLatency:
         return independent_ratio(self.predict(work), self.predict(baseline), scale)
 
     def operators_s(self, work: Work, level: int | None = None) -> Array:
+        """Seconds (operators,) of each operator: the sum of its parts."""
         factors = dict.fromkeys(PARTS, 1.0)
         return weighted_operators_s(work, self.device, self.threads, factors, level)
 
     def interval(self, value_s: Array, mixes: Indices) -> tuple[Array, Array]:
+        """Lower and upper ends by the device's relative error and its unknown speed."""
         scale = self.device.scale_factor_95.value
         low_s, high_s = symmetric(value_s, self.device.relative_error_95.value)
         return low_s / scale, high_s * scale

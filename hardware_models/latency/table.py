@@ -97,6 +97,7 @@ class TableLatency:
 
     @property
     def source(self) -> str:
+        """Number of entries, device, threads, networks, factors and fingerprint."""
         return (
             f"table of {len(self.entries)} operators for {self.device.name} "
             f"threads={self.preset.threads} networks={self.networks} "
@@ -105,10 +106,12 @@ class TableLatency:
 
     @property
     def device(self) -> Device:
+        """The device of the preset."""
         return self.preset.device
 
     @property
     def run_s(self) -> float:
+        """Seconds that every run takes before its first operator: the preset's, scaled."""
         return self.rest_factor * self.preset.run_s
 
     def predict(self, work: Work) -> Estimate:
@@ -116,6 +119,7 @@ class TableLatency:
         return self.predict_many((work,))[0]
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
+        """Latencies of a population with their 95 % intervals."""
         value_s = np.array([self.run_s + self.operators_s(work).sum() for work in works])
         return estimates_of(self, value_s, works, self.held_out_mape)
 
@@ -124,10 +128,12 @@ class TableLatency:
         return independent_ratio(self.predict(work), self.predict(baseline))
 
     def operators_s(self, work: Work, level: int | None = None) -> Array:
+        """Seconds (operators,) of each operator, from table or preset, factors applied."""
         table_s, rest_s = self.split_s(work, level)
         return self.table_factor * table_s + self.rest_factor * rest_s
 
     def interval(self, value_s: Array, mixes: Indices) -> tuple[Array, Array]:
+        """Lower and upper ends by `relative_error_95`, whatever the mixes."""
         return symmetric(value_s, self.relative_error_95)
 
     def split_s(self, work: Work, level: int | None = None) -> tuple[Array, Array]:

@@ -62,11 +62,13 @@ class Unit:
         return np.where(self.dropped(population), 0, found)
 
     def dropped(self, population: Codes) -> NDArray[np.bool_]:
+        """Whether each candidate (candidates,) drops the segment."""
         if self.drop is None:
             return np.zeros(len(population), bool)
         return population[:, self.drop] == 1
 
     def bits_of(self, population: Codes) -> Codes:
+        """Bits of the values that the segment reads, for each candidate (candidates,)."""
         if self.precision is None:
             return np.full(len(population), self.bits[0])
         return self.bits[population[:, self.precision]]

@@ -74,6 +74,7 @@ class Storage:
 
     @property
     def scale_count(self) -> int:
+        """Number of scales; 0 for floats."""
         return math.prod(self.scale_shape)
 
     @property
@@ -95,6 +96,7 @@ class Storage:
 
     @property
     def index_bytes(self) -> int:
+        """Bytes of the index that says which values are stored; 0 where all are."""
         rows = self.shape[self.axis] if self.shape else 1
         columns = self.count // max(1, rows)
         bits = {

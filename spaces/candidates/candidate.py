@@ -50,6 +50,7 @@ class LayerChoice:
 
     @property
     def is_identity(self) -> bool:
+        """Whether the choice leaves the layer unchanged."""
         return self == IDENTITY_CHOICE
 
     @property
@@ -133,9 +134,11 @@ class Candidate:
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     def layer(self, name: str) -> LayerChoice:
+        """The choice for the layer `name`; the identity where none is recorded."""
         return dict(self.layers).get(name, IDENTITY_CHOICE)
 
     def segment(self, name: str) -> SegmentChoice:
+        """The choice for the segment `name`; the identity where none is recorded."""
         return dict(self.segments).get(name, IDENTITY_SEGMENT)
 
     def to_json(self) -> dict[str, Any]:

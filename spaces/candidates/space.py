@@ -39,9 +39,11 @@ class Space:
 
     @functools.cached_property
     def by_name(self) -> Mapping[str, Architecture]:
+        """The architectures by name."""
         return {a.name: a for a in self.architectures}
 
     def model_map(self, candidate: Candidate) -> ModelMap:
+        """The model map of the candidate's architecture."""
         return self.by_name[candidate.architecture].model_map
 
     @property

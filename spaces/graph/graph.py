@@ -83,6 +83,7 @@ class Graph:
 
     @functools.cached_property
     def by_name(self) -> Mapping[str, Node]:
+        """The nodes by name, in execution order."""
         return {node.name: node for node in self.nodes}
 
     @functools.cached_property

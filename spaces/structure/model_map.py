@@ -31,6 +31,7 @@ class Layer:
 
     @property
     def weight_count(self) -> int:
+        """Number of values of the weight; the bias is not counted."""
         count = 1
         for size in self.weight_shape:
             count *= size
@@ -38,6 +39,7 @@ class Layer:
 
     @property
     def is_depthwise(self) -> bool:
+        """Whether each entry on the weight's first axis is a group of its own."""
         return self.groups > 1 and self.groups == self.weight_shape[0]
 
 
@@ -124,12 +126,15 @@ class ModelMap:
 
     @functools.cached_property
     def layer_by_name(self) -> Mapping[str, Layer]:
+        """The layers by module path."""
         return {layer.name: layer for layer in self.layers}
 
     @functools.cached_property
     def layer_by_node(self) -> Mapping[str, Layer]:
+        """The layers by the name of their node."""
         return {layer.node: layer for layer in self.layers}
 
     @functools.cached_property
     def segment_of_node(self) -> Mapping[str, str]:
+        """The name of the segment that each node belongs to, by node name."""
         return {node: segment.name for segment in self.segments for node in segment.nodes}

@@ -22,6 +22,7 @@ class Layout:
 
     @property
     def size(self) -> int:
+        """Entries along `dim`, repeats counted."""
         return size_of(self.parts)
 
 
@@ -48,6 +49,7 @@ class Ties:
         self._parent[name] = name
 
     def root(self, name: str) -> str:
+        """The name of the group that `name` has been merged into, or `name` itself."""
         while self._parent[name] != name:
             name = self._parent[name]
         return name
@@ -70,6 +72,7 @@ class Ties:
                 self._reasons.setdefault(self.root(part.group), reason)
 
     def freeze_value(self, value: str, reason: str) -> None:
+        """Marks every group in a value's layout as never changing, if it has a layout."""
         if value in self.layouts:
             self.freeze(self.layouts[value].parts, reason)
 
