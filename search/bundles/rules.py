@@ -59,6 +59,7 @@ class Findings:
 
     @property
     def onnx_path(self) -> Path:
+        """Path of the bundle's ONNX file."""
         return self.folder / ONNX_FILE
 
     @property

@@ -55,6 +55,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
+        """Whether no rule is broken; warnings and unchecked items do not count."""
         return not self.mismatches
 
     def to_json(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Draw:
         self._generator = torch.Generator().manual_seed(seed)
 
     def one_of(self, *options: int) -> int:
+        """One of the options, each equally likely."""
         position = torch.randint(len(options), (), generator=self._generator)
         return options[int(position)]
 

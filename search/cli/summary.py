@@ -20,11 +20,16 @@ class Outcome(Protocol):
     """What is shown of a finished run."""
 
     @property
-    def folder(self) -> Path: ...
+    def folder(self) -> Path:
+        """Folder of the run."""
+
     @property
-    def evaluations(self) -> tuple[Evaluation, ...]: ...
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """All evaluations, failed ones and references included."""
+
     @property
-    def front(self) -> Front: ...
+    def front(self) -> Front:
+        """The front at the end of the run."""
 
 
 def summary(result: Outcome, duration_s: float) -> Group:

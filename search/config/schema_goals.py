@@ -70,6 +70,7 @@ class GoalSection(Section):
 
     @property
     def is_cost(self) -> bool:
+        """Whether the metric is a cost (time, bytes, energy, operations) and not a quality."""
         return _is_cost(self.metric)
 
     @property

@@ -77,6 +77,7 @@ class DigitsTask(Section):
 
     @property
     def metric_name(self) -> str:
+        """Name of the quality metric: always accuracy."""
         return "accuracy"
 
 
@@ -124,6 +125,7 @@ class Cifar10Task(Section):
 
     @property
     def metric_name(self) -> str:
+        """Name of the quality metric: always accuracy."""
         return "accuracy"
 
 
@@ -161,6 +163,7 @@ class CustomTask(Section):
 
     @property
     def metric_name(self) -> str:
+        """Name of the quality metric; for an import path, that of its function."""
         return self.metric.rpartition(":")[2]
 
     @model_validator(mode="after")

@@ -68,6 +68,7 @@ class Workbench:
 
     @property
     def databases(self) -> Mapping[str, Database]:
+        """Databases of compressed layers by architecture name."""
         return self.evaluator.databases
 
     def uncompressed(self) -> Candidate:
@@ -75,6 +76,7 @@ class Workbench:
         return Candidate(architecture=self.space.architectures[0].name)
 
     def blueprint(self, candidate: Candidate) -> Blueprint:
+        """The candidate's blueprint, drafted from the model map of its architecture."""
         return draft(self.space.model_map(candidate), candidate)
 
     def price(
@@ -117,6 +119,7 @@ class Workbench:
         )
 
     def score(self, model: CompressedModel, split: Split, rows: int | None = None) -> Score:
+        """Task metric and mean loss of a model on the first `rows` rows of `split`, or all."""
         return score(model, split, self.task.metric, self.task.loss, rows)
 
 

@@ -24,6 +24,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """Candidate key and rung, joined by a hyphen."""
         return f"{self.candidate.key}-{self.rung}"
 
 

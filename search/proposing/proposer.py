@@ -112,6 +112,7 @@ class Proposer:
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
+        """Optuna distributions by parameter: integer positions in each knob's domain, from 0."""
         return {name: IntDistribution(0, size - 1) for name, size in self._sizes.items()}
 
     def ask(self) -> Proposal:

@@ -137,6 +137,7 @@ class Refiner:
 
     @property
     def qualities(self) -> list[Goal]:
+        """The goals that are not costs, in order."""
         return [goal for goal in self.goals if not goal.is_cost]
 
     def _most_gain(self, known: Collection[str]) -> _Draft | None:

@@ -53,10 +53,12 @@ class Picture:
 
     @property
     def title(self) -> str:
+        """Page title: paredown and, if it has one, the search's name."""
         return f"paredown: {self.name}" if self.name else "paredown"
 
     @property
     def goals(self) -> tuple[Goal, ...]:
+        """Goals of the front, in order."""
         return self.front.goals
 
     @property
@@ -66,15 +68,18 @@ class Picture:
 
     @property
     def dominated(self) -> tuple[Evaluation, ...]:
+        """Successful search evaluations of the front's rung that are not on the front."""
         numbers = {member.number for member in self.front.members}
         return tuple(e for e in self.shown if e.number not in numbers and e.kind == "search")
 
     @property
     def references(self) -> tuple[Evaluation, ...]:
+        """Successful references of the front's rung."""
         return tuple(e for e in self.shown if e.kind == "reference")
 
     @property
     def failures(self) -> int:
+        """Number of failed evaluations, on all rungs."""
         return sum(e.is_failed for e in self.evaluations)
 
     @property
@@ -104,6 +109,7 @@ class Axis:
 
     @property
     def title(self) -> str:
+        """Title of the goal in the axis's unit, with an arrow towards better values."""
         arrow = "→ more is better" if self.goal.direction == "maximize" else "← less is better"
         return f"{title_of(self.goal.metric, self.unit)}  {arrow}"
 
@@ -115,6 +121,7 @@ class Axis:
         return [mark for mark in marks if self.low <= mark <= self.high]
 
     def values(self, evaluations: Sequence[Evaluation]) -> list[float]:
+        """The goal's value of each evaluation, in the axis's unit."""
         return [e.metrics[self.goal.metric] * self.unit.factor for e in evaluations]
 
     def shares(self, evaluations: Sequence[Evaluation]) -> list[float]:

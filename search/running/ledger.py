@@ -28,9 +28,8 @@ from paredown.spaces.system.foreign_text import without_passwords
 class Listener(Protocol):
     """Hears of every evaluation."""
 
-    def told(
-        self, evaluation: Evaluation, front: Front, hypervolume: float, done: int
-    ) -> None: ...
+    def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
+        """Reports a finished evaluation, the front and its hypervolume, and how many are done."""
 
 
 class Ledger:

@@ -107,6 +107,7 @@ class Phases:
 
     @property
     def current(self) -> Phase | None:
+        """The phase in progress, or None between phases."""
         going = [p for p in self.by_name.values() if p.begun_s is not None and p.ended_s is None]
         return going[-1] if going else None
 

@@ -42,9 +42,11 @@ Engine = Callable[[Coordinator], None]
 class Progress(Protocol):
     """Is told what the search does now, and how many evaluations it asks for."""
 
-    def started(self, total: int) -> None: ...
+    def started(self, total: int) -> None:
+        """Scoring begins, for `total` evaluations including those already done."""
 
-    def stage(self, text: str) -> None: ...
+    def stage(self, text: str) -> None:
+        """The search enters the stage described by `text`."""
 
 
 @contextmanager

@@ -16,21 +16,26 @@ from paredown.search.study.pareto import Front
 class Heard(Protocol):
     """Is told of the phases of a search and of what they bring."""
 
-    def planned(self, table: Timetable) -> None: ...
+    def planned(self, table: Timetable) -> None:
+        """Reports the expected duration of each phase."""
 
-    def started(self, total: int) -> None: ...
+    def started(self, total: int) -> None:
+        """Scoring begins, for `total` evaluations including those already done."""
 
-    def stage(self, text: str) -> None: ...
+    def stage(self, text: str) -> None:
+        """The search enters the stage described by `text`."""
 
-    def notice(self, text: str) -> None: ...
+    def notice(self, text: str) -> None:
+        """Reports something about the model or the goals that the user should know."""
 
-    def told(
-        self, evaluation: Evaluation, front: Front, hypervolume: float, done: int
-    ) -> None: ...
+    def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
+        """Reports a finished evaluation, the front and its hypervolume, and how many are done."""
 
-    def verifying(self, total: int) -> None: ...
+    def verifying(self, total: int) -> None:
+        """Export and verification of the front's `total` models begin."""
 
-    def verified(self, check: BundleCheck, done: int, total: int) -> None: ...
+    def verified(self, check: BundleCheck, done: int, total: int) -> None:
+        """Reports the check of the `done`-th of `total` models."""
 
 
 class Timed:
@@ -48,27 +53,34 @@ class Timed:
         return self._phases.pace()
 
     def planned(self, table: Timetable) -> None:
+        """Passes the timetable on."""
         self._watch.planned(table)
 
     def started(self, total: int) -> None:
+        """Notes that searching or rescoring begins, and passes it on."""
         self._phases.begin_scoring(total, self._done)
         self._watch.started(total)
 
     def stage(self, text: str) -> None:
+        """Passes the stage on."""
         self._watch.stage(text)
 
     def notice(self, text: str) -> None:
+        """Passes the notice on."""
         self._watch.notice(text)
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
+        """Counts the evaluation as progress of the current phase, and passes it on."""
         self._done = done
         self._phases.advance(done)
         self._watch.told(evaluation, front, hypervolume, done)
 
     def verifying(self, total: int) -> None:
+        """Notes that verification begins, and passes it on."""
         self._phases.begin(VERIFICATION, total)
         self._watch.verifying(total)
 
     def verified(self, check: BundleCheck, done: int, total: int) -> None:
+        """Counts the model as progress of the verification, and passes it on."""
         self._phases.advance(done)
         self._watch.verified(check, done, total)

@@ -47,35 +47,36 @@ from paredown.spaces.system.whole_file import write_text_whole
 class Watcher(Heard, Protocol):
     """Is told how a search goes; `paredown.search.cli.live.Display` shows it on a terminal."""
 
-    def finished(self, result: RunResult) -> None: ...
+    def finished(self, result: RunResult) -> None:
+        """The search is over, with this result."""
 
 
 class Silent:
     """A watcher that shows nothing."""
 
     def planned(self, table: Timetable) -> None:
-        return None
+        """Does nothing."""
 
     def started(self, total: int) -> None:
-        return None
+        """Does nothing."""
 
     def stage(self, text: str) -> None:
-        return None
+        """Does nothing."""
 
     def notice(self, text: str) -> None:
-        return None
+        """Does nothing."""
 
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
-        return None
+        """Does nothing."""
 
     def verifying(self, total: int) -> None:
-        return None
+        """Does nothing."""
 
     def verified(self, check: BundleCheck, done: int, total: int) -> None:
-        return None
+        """Does nothing."""
 
     def finished(self, result: RunResult) -> None:
-        return None
+        """Does nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,7 @@ class Outline:
 
     @classmethod
     def of(cls, model_map: ModelMap) -> Outline:
+        """The outline of one network."""
         return cls(
             layer_weights={layer.name: layer.weight_count for layer in model_map.layers},
             segments=tuple(segment.name for segment in model_map.segments),

@@ -51,6 +51,7 @@ class Goal:
 
     @property
     def is_cost(self) -> bool:
+        """Whether the metric is a cost and not a quality."""
         return is_cost(self.metric)
 
     def loss(self, value: float) -> float:
@@ -65,6 +66,7 @@ class Goal:
 
     @property
     def has_bound(self) -> bool:
+        """Whether a hard bound is set."""
         return (self.at_most, self.at_least) != (None, None)
 
     def keeps_bounds(self, metrics: Mapping[str, float]) -> bool:
@@ -116,6 +118,7 @@ class Evaluation:
 
     @property
     def is_failed(self) -> bool:
+        """Whether the evaluation ended in an error."""
         return self.error is not None
 
     @property

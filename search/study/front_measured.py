@@ -18,11 +18,16 @@ class Check(Protocol):
     """What verifying a bundle found."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """Key of the bundle's candidate."""
+
     @property
-    def measured(self) -> Mapping[str, float]: ...
+    def measured(self) -> Mapping[str, float]:
+        """Measured figures by name, in SI units."""
+
     @property
-    def mismatches(self) -> tuple[str, ...]: ...
+    def mismatches(self) -> tuple[str, ...]:
+        """One message for each violation of a rule; empty for a sound bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,6 +150,7 @@ class Journal:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
+        """Values kept by `set_attribute`, by name."""
         mine = (_GOALS, _PROBLEM)
         return {n: v for n, v in self._study.user_attrs.items() if n not in mine}
 

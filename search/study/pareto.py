@@ -54,6 +54,7 @@ class Front:
 
     @property
     def keys(self) -> frozenset[str]:
+        """Candidate keys of the members."""
         return frozenset(member.key for member in self.members)
 
 

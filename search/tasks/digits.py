@@ -33,6 +33,7 @@ class DigitsBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Feature maps (n, channels, height, width), shaped like `x`."""
         y = F.relu(self.bn1(self.conv1(x)))
         return F.relu(x + self.bn2(self.conv2(y)))
 
@@ -54,6 +55,7 @@ class DigitsNet(nn.Module):
         self.linear = nn.Linear(32, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, 10) of images (n, 1, 8, 8)."""
         x = self.block1(F.relu(self.bn1(self.conv1(x))))
         x = self.block2(F.relu(self.bn2(self.conv2(x))))
         return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))

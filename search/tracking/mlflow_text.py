@@ -30,6 +30,7 @@ LONGEST_TAG = 8000
 
 
 def child_tags(evaluation: Evaluation, parent_run_id: str) -> dict[str, str]:
+    """Tags of an evaluation's run when it is created, not yet marked as on the front."""
     return {
         PARENT_TAG: parent_run_id,
         KEY_TAG: evaluation.key,

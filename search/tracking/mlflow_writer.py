@@ -100,6 +100,7 @@ class MlflowWriter:
         self.parent_run_id = parent
 
     def record(self, evaluation: Evaluation, front: Front, hypervolume: float) -> None:
+        """Write the evaluation's run, if it gets one, and the front's size and hypervolume."""
         self._evaluations[evaluation.number] = evaluation
         has_room = len(self._evaluations) <= self._place.max_children
         if has_room or evaluation.kind == "reference" or evaluation.is_failed:
@@ -123,13 +124,16 @@ class MlflowWriter:
         self._is_stale = False
 
     def log_files(self, paths: tuple[Path, ...]) -> None:
+        """Attach files to the search's run."""
         for path in paths:
             self._client.log_artifact(self._parent, str(path))
 
     def log_text(self, name: str, text: str) -> None:
+        """Attach a text file called `name` to the search's run."""
         self._client.log_text(self._parent, text, name)
 
     def log_bundle(self, bundle: LoggedBundle) -> None:
+        """Log metrics and tags to the candidate's run; a bundle that holds also becomes a model."""
         from mlflow.entities import RunTag
 
         evaluation = self._evaluation_of(bundle.key)
@@ -163,6 +167,7 @@ class MlflowWriter:
         return self._children[key]
 
     def finish(self, status: Status) -> None:
+        """Catch up and end the search's run; evaluations without a run lead to a table of all."""
         self.catch_up()
         if any(e.key not in self._children for e in self._evaluations.values()):
             self._client.log_dict(self._parent, self._table(), "evaluations.json")
