@@ -119,12 +119,15 @@ def test_every_public_name_is_documented(package: str) -> None:
     assert [name for module, tree in mine.items() for name in _undocumented(module, tree)] == []
 
 
-def test_every_module_has_tests_of_its_own_in_the_room_of_its_name() -> None:
-    modules = [m for m in trees() if not m.endswith("__init__")]
-    without = [m for m in modules if not (ROOT / "tests" / _test_of(m)).is_file()]
-    assert len(without) / len(modules) <= 0.05, without
-
-
-def _test_of(module: str) -> str:
-    room, _, name = module.rpartition("/")
-    return f"{room}/test_{name}.py"
+def test_tests_lie_in_the_room_of_what_they_test() -> None:
+    rooms: dict[str, set[str]] = defaultdict(set)
+    for module in trees():
+        rooms[module.rpartition("/")[2]].add(room_of(module))
+    tests = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")]
+    astray = [
+        path.as_posix()
+        for path in tests
+        if (found := rooms.get(path.stem.removeprefix("test_")))
+        and not any(path.parent.as_posix().startswith(room) for room in found)
+    ]
+    assert astray == []

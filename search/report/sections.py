@@ -27,7 +27,11 @@ _LEGEND = "".join(
         ("●", style.FRONT, "on the front"),
         ("●", style.DOMINATED, "beaten by one of them"),
         ("◆", style.REFERENCE, "reference: the uncompressed model, or all layers at 8 or 4 bits"),
-        ("○", MEASURED, "as measured of the exported file on the test split, tied to its prediction"),
+        (
+            "○",
+            MEASURED,
+            "as measured of the exported file on the test split, tied to its prediction",
+        ),
     )
 )
 _PARALLEL_AXIS_PX = 96
