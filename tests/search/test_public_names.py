@@ -13,7 +13,6 @@ PACKAGES = (
     "paredown.search",
     "paredown.spaces",
     "paredown.compressors",
-    "paredown.compressors.export",
     "paredown.hardware_models",
 )
 
