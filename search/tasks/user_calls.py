@@ -10,10 +10,11 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 _PACKAGES = ("search", "spaces", "compressors", "hardware_models")
-_OURS = tuple(Path(__file__).resolve().parents[1] / package for package in _PACKAGES)
+_OURS = tuple(Path(str(files(f"paredown.{package}"))).resolve() for package in _PACKAGES)
 _STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Folders of packages that are installed and not the user's own."""
