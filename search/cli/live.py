@@ -279,5 +279,9 @@ def _best_members(front: Front) -> list[tuple[Goal, Evaluation]]:
 
 
 def _reason(evaluation: Evaluation) -> str:
+    """The sentence that an error begins with; what follows it says where.
+
+    Whoever records an error puts the sentence first, and a traceback or last words behind it.
+    """
     lines = (evaluation.error or "").strip().splitlines()
-    return lines[-1] if lines else "no reason given"
+    return lines[0].rstrip(":") if lines else "no reason given"

@@ -1,6 +1,7 @@
 """A search as it is shown: lines in a log, a panel on a terminal."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -102,3 +103,15 @@ def _plain(renderable):
     console = Console(file=io.StringIO(), width=240, color_system=None)
     console.print(renderable)
     return console.file.getvalue()
+
+
+def test_a_failure_is_told_by_the_sentence_it_begins_with(goals, make_evaluations):
+    console = Console(file=io.StringIO(), width=200)
+    failed = next(e for e in make_evaluations(40) if e.is_failed)
+    said = "UserCodeError: task.metric: own, given 300 rows, raised ValueError: no; correct it"
+    failed = replace(failed, error=f"{said}:\n  /home/me/own.py:7, in own: raise ValueError('no')")
+    with Display(console) as display:
+        display.started(1)
+        _tell_all(display, [failed], goals)
+    lines = console.file.getvalue().splitlines()
+    assert any(line.endswith(f"{failed.key} failed: {said}") for line in lines)
