@@ -30,8 +30,8 @@ def test_run_and_load_are_functions_after_every_module_was_imported(statement: s
     code = (
         f"{statement}\n"
         "import importlib, pkgutil, paredown.search as search\n"
-        "for module in pkgutil.iter_modules(search.__path__):\n"
-        "    importlib.import_module(f'paredown.search.{module.name}')\n"
+        "for module in pkgutil.walk_packages(search.__path__, 'paredown.search.'):\n"
+        "    importlib.import_module(module.name)\n"
         "from paredown.search import load, run\n"
         "print(load.__module__, run.__module__, callable(load) and callable(run))"
     )
