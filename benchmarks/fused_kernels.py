@@ -31,7 +31,6 @@ from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.capturing import capture
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value, run
-from paredown.spaces.structure.code_kernels import KNOWN_CODES, MOVES_DATA
 
 Function = Callable[..., Tensor]
 ALLOWED_CODES = 1
@@ -200,7 +199,7 @@ def differences(case: Case, seeds: int) -> Iterator[Difference]:
         codes = {n: codes_of(t) for n, t in zip(graph.inputs, tensors, strict=True)}
         result = run(graph, captured.tensors, tensors)[0]
         (output,) = graph.outputs
-        known = KNOWN_CODES.get(graph.by_name[output].op)
+        known = graph.by_name[output].facts.known_codes
         # What only moves values hands its input's codes on.
         moved = codes.get(graph.by_name[output].inputs[0]) if _moves(graph, output) else None
         own = moved or codes_of(result)
@@ -214,7 +213,7 @@ def differences(case: Case, seeds: int) -> Iterator[Difference]:
 
 
 def _moves(graph: Graph, value: str) -> bool:
-    return graph.by_name[value].op in MOVES_DATA
+    return graph.by_name[value].facts.moves_data
 
 
 def _shifted(

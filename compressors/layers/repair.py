@@ -121,11 +121,13 @@ class MomentRestorer:
             return output
         operator = self._operators[node.name]
         std, mean = (moment.double() for moment in self._targets[node.name])
-        axis = 1 if node.op.startswith("aten.conv") else output.ndim - 1
+        layer = node.facts.layer
+        assert layer is not None
+        axis = layer.channel_dim % output.ndim
         seen = output.double().movedim(axis, 0).flatten(1)
         factor = _factor(std, seen.std(dim=1, correction=0))
         weight = self.stored[operator.weight]
-        self.stored[operator.weight] = _scaled(weight, factor, _weight_axis(node.op))
+        self.stored[operator.weight] = _scaled(weight, factor, layer.out_axis)
         shift = torch.zeros_like(factor)
         if operator.bias is not None:
             shift = mean - factor * seen.mean(dim=1)
@@ -140,10 +142,6 @@ def _factor(target: Tensor, seen: Tensor) -> Tensor:
     is_live = (target > 0) & (seen > 0)
     ratio = target / torch.where(is_live, seen, 1.0)
     return torch.where(is_live, ratio.clamp(_SMALLEST_FACTOR, _LARGEST_FACTOR), 1.0)
-
-
-def _weight_axis(op: str) -> int:
-    return 1 if op.startswith(("aten.conv_transpose", "aten.embedding")) else 0
 
 
 def _scaled(tensor: StoredTensor, factor: Tensor, axis: int) -> StoredTensor:

@@ -9,10 +9,10 @@ import onnx
 from onnx import AttributeProto, TensorProto
 
 from paredown.compressors.models.codes import arrange, fit_biases
+from paredown.compressors.onnx.arithmetic import ARITHMETIC, Lowering, renamed
 from paredown.compressors.onnx.emitter import Emitter
 from paredown.compressors.onnx.layers import LAYERS
 from paredown.compressors.onnx.layouts import LAYOUTS
-from paredown.compressors.onnx.operators import OPERATORS
 from paredown.compressors.onnx.plan import (
     PRODUCER,
     Attribute,
@@ -27,9 +27,19 @@ from paredown.compressors.onnx.plan import (
 from paredown.compressors.onnx.pools import POOLS
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.spaces.candidates.blueprint import Blueprint
+from paredown.spaces.graph.facts import OnnxRename
 from paredown.spaces.graph.graph import Graph, Ref
+from paredown.spaces.graph.operators import OPERATORS
 
-LOWERINGS = OPERATORS | POOLS | LAYOUTS | LAYERS
+BY_NAME: Mapping[str, Lowering] = ARITHMETIC | POOLS | LAYOUTS | LAYERS
+"""Lowerings by the names that the table of operators gives them."""
+
+LOWERINGS: Mapping[str, Lowering] = {
+    op: renamed(facts.onnx) if isinstance(facts.onnx, OnnxRename) else BY_NAME[facts.onnx]
+    for op, facts in OPERATORS.items()
+    if facts.onnx is not None
+}
+"""The lowering of every operator that has one."""
 
 
 def unsupported_operators(graph: Graph) -> tuple[str, ...]:

@@ -35,7 +35,6 @@ _VALUES = 2**32
 """At most so many values of anything that is computed."""
 _PIECES = 2**16
 _WIDTHS = (2, 3, 4, 5, 6, 8, 32)
-_SEVERAL = ("aten.split", "aten.chunk", "aten.unbind")
 # What operators raise of arguments that do not fit them; no common class is narrower than Exception.
 _OPERATOR_ERRORS = (
     *(RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError),
@@ -180,7 +179,7 @@ def _check_quantiser(node: Node) -> None:
 
 
 def _compute(node: Node, arguments: tuple[Any, ...]) -> Any:
-    if node.op.startswith(_SEVERAL) and max(arguments[0].shape) > _PIECES:
+    if node.facts.has_several_outputs and max(arguments[0].shape) > _PIECES:
         raise GraphError(f"graph: node {node.name!r} would make over {_PIECES:,} pieces")
     try:
         return call(node, arguments)

@@ -198,6 +198,17 @@ def _add_product(
     else:
         parts[f"{prefix}{'far_' if far else ''}weight_traffic"] += weights_s
         parts["activation_traffic"] += elements_s
+    _add_beside_product(parts, op, device, speed, "int8_im2col" in computing)
+
+
+def _add_beside_product(
+    parts: dict[str, float], op: OperatorWork, device: Device, speed: float, has_columns: bool
+) -> None:
+    """The softmax of an attention, and codes that integer kernels read and write.
+
+    Args:
+        has_columns: Whether the product's windows are copied to columns of codes.
+    """
     if op.kind == "attention":
         # Each score takes a product of the head's width, and so does each of the sums it weighs.
         rows = op.batch * op.in_channels * op.out_spatial
@@ -209,7 +220,7 @@ def _add_product(
         )
     if op.integer and op.kind in _CONVOLUTIONS:
         element_s = device.elements.add_s.value / speed
-        if "int8_im2col" in computing:
+        if has_columns:
             # Columns say already that codes are read. What is written is a quarter of a float.
             parts["int8_conv_outputs"] += op.output_elements * element_s / 4
         else:

@@ -22,6 +22,7 @@ from paredown.spaces.candidates.factors import (
 )
 from paredown.spaces.candidates.scale_groups import GROUPED_KINDS, effective_size
 from paredown.spaces.graph.graph import Graph, Node, prune_dead, rename_value
+from paredown.spaces.graph.operators import RELU
 from paredown.spaces.structure.blocks import bypass_blocks
 from paredown.spaces.structure.dynamic_values import FIRST, mark_dynamic
 from paredown.spaces.structure.model_map import Layer, ModelMap
@@ -93,11 +94,10 @@ def _drop_blocks(model_map: ModelMap, candidate: Candidate) -> Graph:
 
 def _merge_rectifiers(graph: Graph) -> Graph:
     """The graph without ReLUs of ReLUs, which bypassed blocks leave behind."""
-    relu = "aten.relu.default"
     merged: dict[str, str] = {}
     for node in graph.nodes:
-        source = graph.by_name.get(node.inputs[0]) if node.op == relu else None
-        if source is not None and source.op == relu:
+        source = graph.by_name.get(node.inputs[0]) if node.op == RELU else None
+        if source is not None and source.op == RELU:
             merged[node.name] = merged.get(source.name, source.name)
     for old, new in merged.items():
         nodes = (replace(n, args=rename_value(n.args, old, new)) for n in graph.nodes)

@@ -14,6 +14,7 @@ from typing import Any
 
 from paredown.spaces.candidates.candidate import Decomposition, LayerChoice
 from paredown.spaces.graph.graph import Arg, Node, Ref
+from paredown.spaces.graph.operators import CONV2D
 from paredown.spaces.structure.model_map import Layer
 
 _FACTORIZABLE = ("linear", "conv2d")
@@ -201,16 +202,16 @@ def _window(node: Node, link: Link) -> tuple[str, tuple[Arg, ...]]:
     """Operator of a link, and its stride, padding, dilation and groups."""
     count = len(node.shape) - 2
     if not link.axes:
-        return "aten.conv2d.default", ((1,) * count, (0,) * count, (1,) * count, 1)
+        return CONV2D, ((1,) * count, (0,) * count, (1,) * count, 1)
     stride, padding, dilation, groups = node.args[3:]
 
-    def along(given: Arg, otherwise: int) -> tuple[int, ...]:
+    def _along(given: Arg, otherwise: int) -> tuple[int, ...]:
         each = (given,) * count if isinstance(given, int) else given * (count // len(given))
         return tuple(v if axis in link.axes else otherwise for axis, v in enumerate(each))
 
     # "same" adds nothing along an axis where the kernel is 1.
-    pads = padding if isinstance(padding, str) else along(padding, 0)
-    return node.op, (along(stride, 1), pads, along(dilation, 1), groups)
+    pads = padding if isinstance(padding, str) else _along(padding, 0)
+    return node.op, (_along(stride, 1), pads, _along(dilation, 1), groups)
 
 
 def factor_weight(layer: Layer, chain: Chain, index: int) -> str:

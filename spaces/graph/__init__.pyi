@@ -2,9 +2,12 @@ from .capturing import Captured as Captured
 from .capturing import CaptureError as CaptureError
 from .capturing import as_inputs as as_inputs
 from .capturing import capture as capture
-from .functions import CONVERT as CONVERT
+from .facts import ChannelRule as ChannelRule
+from .facts import LayerFacts as LayerFacts
+from .facts import OnnxRename as OnnxRename
+from .facts import OperatorFacts as OperatorFacts
+from .facts import WorkKind as WorkKind
 from .functions import DYNAMIC_QDQ as DYNAMIC_QDQ
-from .functions import FUNCTIONS as FUNCTIONS
 from .functions import GETITEM as GETITEM
 from .functions import QDQ as QDQ
 from .functions import QUANTISERS as QUANTISERS
@@ -24,3 +27,5 @@ from .graph import to_json as to_json
 from .hold import check_graph as check_graph
 from .hold import check_repeatable as check_repeatable
 from .hold import disagreement as disagreement
+from .operators import CONVERT as CONVERT
+from .operators import OPERATORS as OPERATORS

@@ -21,20 +21,11 @@ from torch.utils import _pytree as pytree
 
 from paredown.spaces.graph.captured_outputs import read_outputs
 from paredown.spaces.graph.fold import NORM, fold_norms
-from paredown.spaces.graph.functions import CONVERT, FUNCTIONS, GETITEM
+from paredown.spaces.graph.functions import GETITEM
 from paredown.spaces.graph.graph import Arg, Batch, Graph, Node, Ref, prune_dead, rename_value, run
+from paredown.spaces.graph.operators import CONVERT, COPY, OPERATORS, SLICE, TRACED_AS
 
-# Identities in eval mode: they only rename a value.
-_IDENTITY = (
-    "aten.clone.default",
-    "aten.dropout.default",
-    "aten.alias.default",
-    "aten.contiguous.default",
-    "aten._to_copy.default",
-)
-_COPY = "aten._to_copy.default"
-# Operators that tracing writes under an inner name.
-_SAME_AS = {"aten._unsafe_view.default": "aten.view.default"}
+_IDENTITIES = frozenset(op for op, facts in OPERATORS.items() if facts.is_identity)
 
 
 class CaptureError(ValueError):
@@ -200,13 +191,13 @@ def _read_node(fx_node: Any, names: Mapping[str, str]) -> Node:
         source, index = fx_node.args
         args: tuple[Arg, ...] = (Ref(names[source.name]), index)
         return Node(name=fx_node.name, op=GETITEM, args=args, shape=())
-    op = _SAME_AS.get(str(target), str(target))
-    if op != NORM and op not in FUNCTIONS:
+    op = TRACED_AS.get(str(target), str(target))
+    if op != NORM and op not in OPERATORS:
         raise CaptureError(
             f"operator {op} (value {fx_node.name!r}) is not known to paredown; "
-            "rewrite it with standard operators, or add it to FUNCTIONS and the ONNX lowering"
+            "rewrite it with standard operators, or add it to spaces/graph/operators.py"
         )
-    if op == _COPY and "dtype" in fx_node.kwargs:
+    if op == COPY and "dtype" in fx_node.kwargs:
         args = (Ref(names[fx_node.args[0].name]), fx_node.kwargs["dtype"])
         return Node(name=fx_node.name, op=CONVERT, args=args, shape=_static_shape(fx_node))
     filled = []
@@ -217,7 +208,7 @@ def _read_node(fx_node: Any, names: Mapping[str, str]) -> Node:
             value = fx_node.kwargs[spec.name]
         else:
             value = spec.default_value if spec.has_default_value() else None
-        if spec.kwarg_only and (op in _IDENTITY or spec.name not in fx_node.kwargs):
+        if spec.kwarg_only and (op in _IDENTITIES or spec.name not in fx_node.kwargs):
             continue  # a memory format changes no value
         if spec.kwarg_only:
             raise CaptureError(f"operator {op} with {spec.name}={value!r} is not supported")
@@ -265,7 +256,7 @@ def _skip_identities(graph: Graph) -> Graph:
         args = node.args
         for old in set(node.inputs) & stands_for.keys():
             args = rename_value(args, old, stands_for[old])
-        if node.op in _IDENTITY or _is_whole_slice(node):
+        if node.op in _IDENTITIES or _is_whole_slice(node):
             stands_for[node.name] = args[0].name
         else:
             nodes.append(replace(node, args=args))
@@ -275,7 +266,7 @@ def _skip_identities(graph: Graph) -> Graph:
 
 def _is_whole_slice(node: Node) -> bool:
     # x[:, :, ::2] is traced as one slice per dimension, those that take everything included.
-    if node.op != "aten.slice.Tensor":
+    if node.op != SLICE:
         return False
     _, _, start, end, step = node.args
     return start in (0, None) and end in (sys.maxsize, None) and step == 1
@@ -284,7 +275,7 @@ def _is_whole_slice(node: Node) -> bool:
 def _with_shapes(graph: Graph, tensors: Mapping[str, Tensor], example: list[Tensor]) -> Graph:
     known: dict[str, Node] = {}
 
-    def note(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+    def _note(node: Node, _: tuple[Any, ...], output: Any) -> Any:
         first = output if isinstance(output, Tensor) else output[0]
         shape = tuple(output.shape) if isinstance(output, Tensor) else ()
         dtype = str(first.dtype).removeprefix("torch.")
@@ -292,5 +283,5 @@ def _with_shapes(graph: Graph, tensors: Mapping[str, Tensor], example: list[Tens
         return output
 
     with torch.no_grad():
-        run(graph, tensors, example, after=note)
+        run(graph, tensors, example, after=_note)
     return replace(graph, nodes=tuple(known[n.name] for n in graph.nodes))

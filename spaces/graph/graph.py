@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paredown.spaces.graph.functions import FUNCTIONS
+from paredown.spaces.graph.facts import OperatorFacts
+from paredown.spaces.graph.operators import OPERATORS
 
 
 class GraphError(ValueError):
@@ -58,12 +59,30 @@ class Node:
         """Names of all values the node reads, in argument order, nested ones included."""
         return tuple(_refs(self.args))
 
-    def with_args(self, **positions: Arg) -> Node:
-        """The node with some arguments replaced; keys are `arg0`, `arg1`, ..."""
-        args = list(self.args)
-        for key, value in positions.items():
-            args[int(key.removeprefix("arg"))] = value
-        return replace(self, args=tuple(args))
+    @property
+    def facts(self) -> OperatorFacts:
+        """What is known about its operator.
+
+        Raises:
+            GraphError: The operator is not in the table.
+        """
+        try:
+            return OPERATORS[self.op]
+        except KeyError:
+            raise GraphError(
+                f"graph: operator {self.op!r} of node {self.name!r} must be one of OPERATORS; add an "
+                "entry to spaces/graph/operators.py"
+            ) from None
+
+    def ref(self, position: int) -> str:
+        """Name of the value or tensor that the argument at `position` stands for."""
+        argument = self.args[position]
+        assert isinstance(argument, Ref)
+        return argument.name
+
+    def with_arg(self, position: int, value: Arg) -> Node:
+        """The node with another argument at `position`."""
+        return replace(self, args=(*self.args[:position], value, *self.args[position + 1 :]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +169,7 @@ def run(
 
 def call(node: Node, arguments: tuple[Any, ...]) -> Any:
     """What the node's operator gives."""
-    return FUNCTIONS[node.op](*arguments)
+    return OPERATORS[node.op].function(*arguments)
 
 
 def prune_dead(graph: Graph) -> Graph:
@@ -194,7 +213,7 @@ def from_json(data: Mapping[str, Any]) -> Graph:
     """The graph that `to_json` described.
 
     Raises:
-        GraphError: A node names an operator outside `FUNCTIONS`; nothing else can be run.
+        GraphError: A node names an operator outside `OPERATORS`; nothing else can be run.
     """
     nodes = tuple(
         Node(
@@ -207,7 +226,7 @@ def from_json(data: Mapping[str, Any]) -> Graph:
         for n in data["nodes"]
     )
     for node in nodes:
-        if node.op not in FUNCTIONS:
+        if node.op not in OPERATORS:
             raise GraphError(f"graph: operator {node.op!r} of node {node.name!r} is not allowed")
     return Graph(
         nodes=nodes,

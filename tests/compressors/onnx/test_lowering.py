@@ -14,7 +14,7 @@ from paredown.compressors.onnx import lowering
 from paredown.compressors.onnx.lowering import lower, unsupported_operators
 from paredown.compressors.onnx.plan import ExportError
 from paredown.compressors.onnx.sizes import onnx_file_bytes
-from paredown.spaces.graph.functions import FUNCTIONS
+from paredown.spaces.graph.operators import OPERATORS
 
 
 class Of(nn.Module):
@@ -237,7 +237,11 @@ def test_a_file_holds_nothing_but_the_model(resnet_model) -> None:
 
 
 def test_every_operator_of_a_graph_has_a_lowering() -> None:
-    assert set(FUNCTIONS) - set(lowering.LOWERINGS) == set()
+    assert set(OPERATORS) - set(lowering.LOWERINGS) == set()
+
+
+def test_no_lowering_is_left_that_no_operator_names() -> None:
+    assert {facts.onnx for facts in OPERATORS.values()} >= set(lowering.BY_NAME)
 
 
 def test_an_operator_without_lowering_is_named_before_anything_is_written(

@@ -100,10 +100,10 @@ def test_shapes_are_those_of_the_example(captured: Callable[[str], Captured]) ->
     assert graph.shape_of(graph.outputs[0]) == (1, 10)
 
 
-def test_with_args_replaces_by_position() -> None:
+def test_with_arg_replaces_one_argument() -> None:
     node = Node(name="y", op="aten.add.Tensor", args=(Ref("a"), Ref("b")), shape=())
-    assert node.with_args(arg1=3).args == (Ref("a"), 3)
-    assert node == replace(node.with_args(arg1=3), args=node.args)
+    assert node.with_arg(1, 3).args == (Ref("a"), 3)
+    assert node == replace(node.with_arg(1, 3), args=node.args)
 
 
 def test_quantize_dequantize_agrees_with_torch() -> None:

@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.plan import Attribute, ExportError
+from paredown.compressors.onnx.plan import ExportError
+from paredown.spaces.graph.facts import OnnxRename
 from paredown.spaces.graph.graph import Arg, Node
 
 Lowering = Callable[[Emitter, Node], None]
-
-
-def _direct(op_type: str, **attributes: Attribute) -> Lowering:
-    """The same operator on the first argument."""
-
-    def lower(e: Emitter, node: Node) -> None:
-        e.put(node, e.plan.emit(op_type, e.value(node.args[0], node.dtype), **attributes))
-
-    return lower
 
 
 # Of truth values torch makes these of the arithmetic; ONNX has arithmetic of numbers alone.
@@ -26,14 +18,20 @@ _LOGIC = {"Add": "Or", "Mul": "And", "Max": "Or", "Min": "And"}
 _COMPUTED_AS = {"int8": "int32", "uint8": "int32", "int16": "int32", "bfloat16": "float32"}
 
 
-def _binary(op_type: str) -> Lowering:
-    """Two operands, in the type that torch gives the result; alpha, if given, scales the second."""
+def renamed(rename: OnnxRename) -> Lowering:
+    """The same operator of the same operands, in the type that torch gives the result.
 
-    def lower(e: Emitter, node: Node) -> None:
-        first, second, *alpha = node.args
-        _combine(e, node, op_type, first, second, *alpha)
+    An alpha behind two operands scales the second.
+    """
 
-    return lower
+    def _lower(e: Emitter, node: Node) -> None:
+        if node.facts.operands == 2:
+            _combine(e, node, rename.op_type, *node.args)
+        else:
+            x = e.value(node.args[0], node.dtype)
+            e.put(node, e.plan.emit(rename.op_type, x, **dict(rename.attributes)))
+
+    return _lower
 
 
 def _reversed_subtraction(e: Emitter, node: Node) -> None:
@@ -109,19 +107,19 @@ def _softplus(e: Emitter, node: Node) -> None:
 
 
 def _softmax(op_type: str) -> Lowering:
-    def lower(e: Emitter, node: Node) -> None:
+    def _lower(e: Emitter, node: Node) -> None:
         x = e.value(node.args[0], node.dtype)
         e.put(node, e.plan.emit(op_type, x, axis=int(node.args[1])))
 
-    return lower
+    return _lower
 
 
 def _filled(number: float) -> Lowering:
-    def lower(e: Emitter, node: Node) -> None:
+    def _lower(e: Emitter, node: Node) -> None:
         shape = e.plan.integers(node.shape)
         e.put(node, e.plan.emit("Expand", e.value(number, node.dtype), shape))
 
-    return lower
+    return _lower
 
 
 def unsupported(node: Node, what: str) -> ExportError:
@@ -129,54 +127,18 @@ def unsupported(node: Node, what: str) -> ExportError:
     return ExportError(f"{node.op} (value {node.name!r}) with {what} has no ONNX lowering")
 
 
-_ARITHMETIC: dict[str, Lowering] = {
-    "add.Tensor": _binary("Add"),
-    "sub.Tensor": _binary("Sub"),
-    "mul.Tensor": _binary("Mul"),
-    "div.Tensor": _binary("Div"),
-    "add.Scalar": _binary("Add"),
-    "sub.Scalar": _binary("Sub"),
-    "mul.Scalar": _binary("Mul"),
-    "div.Scalar": _binary("Div"),
-    "rsub.Scalar": _reversed_subtraction,
-    "pow.Tensor_Scalar": _binary("Pow"),
-    "maximum.default": _binary("Max"),
-    "minimum.default": _binary("Min"),
-    "matmul.default": _binary("MatMul"),
-    "bmm.default": _binary("MatMul"),
-    "neg.default": _direct("Neg"),
-    "abs.default": _direct("Abs"),
-    "exp.default": _direct("Exp"),
-    "log.default": _direct("Log"),
-    "sqrt.default": _direct("Sqrt"),
-    "rsqrt.default": _reciprocal_root,
-    "reciprocal.default": _direct("Reciprocal"),
-    "erf.default": _direct("Erf"),
-    "clamp.default": _clamp,
-    "clamp_min.default": _clamp,
-    "zeros_like.default": _filled(0.0),
-    "ones_like.default": _filled(1.0),
+ARITHMETIC: dict[str, Lowering] = {
+    "reversed_subtraction": _reversed_subtraction,
+    "reciprocal_root": _reciprocal_root,
+    "clamp": _clamp,
+    "relu6": _relu6,
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "silu": _silu,
+    "softplus": _softplus,
+    "softmax": _softmax("Softmax"),
+    "log_softmax": _softmax("LogSoftmax"),
+    "zeros": _filled(0.0),
+    "ones": _filled(1.0),
 }
-
-_ACTIVATIONS: dict[str, Lowering] = {
-    "relu.default": _direct("Relu"),
-    "relu6.default": _relu6,
-    "hardtanh.default": _clamp,
-    "leaky_relu.default": _leaky_relu,
-    "elu.default": _elu,
-    "gelu.default": _direct("Gelu"),
-    "silu.default": _silu,
-    "sigmoid.default": _direct("Sigmoid"),
-    "tanh.default": _direct("Tanh"),
-    "hardswish.default": _direct("HardSwish"),
-    "hardsigmoid.default": _direct("HardSigmoid", alpha=1 / 6, beta=0.5),
-    "softplus.default": _softplus,
-    "mish.default": _direct("Mish"),
-    "softmax.int": _softmax("Softmax"),
-    "_softmax.default": _softmax("Softmax"),
-    "log_softmax.int": _softmax("LogSoftmax"),
-    "_log_softmax.default": _softmax("LogSoftmax"),
-}
-
-OPERATORS = {f"aten.{n}": f for n, f in (_ARITHMETIC | _ACTIVATIONS).items()}
-"""Lowerings of arithmetic and activations."""
+"""Lowerings of arithmetic and activations that are more than another name."""
