@@ -15,6 +15,7 @@ from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Operator
 from paredown.spaces.graph.functions import GETITEM, QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
+from paredown.spaces.structure.code_kernels import clamps_codes
 
 _INT32_ROOM = 2.0**30
 """Largest bias in units of s_x * s_w: half the int32 range, the rest is for the products."""
@@ -39,7 +40,7 @@ def ends_in_codes(graph: Graph, node: Node) -> bool:
     users = graph.users.get(node.name, ())
     if node.name in graph.outputs or len(users) != 1:
         return False
-    if users[0].facts.is_clamp:
+    if clamps_codes(users[0]):
         return ends_in_codes(graph, users[0])
     return users[0].op == QDQ
 

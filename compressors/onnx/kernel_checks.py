@@ -30,7 +30,7 @@ from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
 from paredown.spaces.graph.operators import OPERATORS
-from paredown.spaces.structure.code_kernels import has_code_kernel, operands
+from paredown.spaces.structure.code_kernels import clamps_codes, has_code_kernel, operands
 from paredown.spaces.structure.dynamic_values import reads_own_range
 
 EXACT = {"session.qdq_matmulnbits_accuracy_level": "1"}
@@ -41,7 +41,7 @@ By default ONNX Runtime rounds the input of a linear layer with integer weights 
 run it is turned off.
 """
 
-_INTEGER_KERNELS = {facts.integer_kernel for facts in OPERATORS.values()} | {
+_INTEGER_KERNELS = {f.integer_kernel for f in OPERATORS.values() if f.integer_kernel} | {
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
     "QLinearSoftmax",
@@ -196,7 +196,7 @@ def _end(graph: Graph, node: Node) -> Node:
     users = graph.users.get(node.name, ())
     if len(users) != 1 or node.name in graph.outputs:
         return node
-    if users[0].facts.is_clamp and node.op != QDQ:
+    if clamps_codes(users[0]) and node.op != QDQ:
         return _end(graph, users[0])
     return users[0] if users[0].op == QDQ else node
 

@@ -16,7 +16,11 @@ from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.facts import WorkKind
 from paredown.spaces.graph.functions import DYNAMIC_QDQ, QDQ
 from paredown.spaces.graph.graph import Graph, Node
-from paredown.spaces.structure.code_kernels import has_code_kernel, reads_values_alone
+from paredown.spaces.structure.code_kernels import (
+    clamps_codes,
+    has_code_kernel,
+    reads_values_alone,
+)
 from paredown.spaces.structure.dynamic_values import reads_own_range
 
 Codes = tuple[float, int] | str
@@ -158,7 +162,7 @@ def _fused(
         ]
         if kind == "activation":
             # An integer kernel takes a clamp with it, any other activation of codes is its own.
-            if node.name in integer and not node.facts.is_clamp:
+            if node.name in integer and not clamps_codes(node):
                 continue
             into = any(
                 (
@@ -195,7 +199,7 @@ def _wanted_codes(
         for user in readers:
             if user.op == QDQ:
                 asked.add((user.args[1], user.args[2]))
-            elif user.facts.moves_data or (user.facts.is_clamp and len(readers) == 1):
+            elif user.facts.moves_data or (clamps_codes(user) and len(readers) == 1):
                 asked.add(wanted.get(user.name))
             else:
                 asked.add(None)

@@ -119,8 +119,8 @@ class OperatorFacts:
         adds: Whether a mask among its operands stays as far from zero in its result.
         sizes: Position of the argument that spells out the sizes of the result.
         fill: Position of the number that new values get.
-        is_clamp: Whether it becomes a clamp of the codes: in ONNX Runtime it goes where its bounds lie
-            outside the codes' range.
+        is_clamp: Whether it keeps values between bounds, the lower of which is its second argument, or
+            zero where it has none; see `clamps_codes`.
         float_gemm_takes: Whether ONNX Runtime 1.31 fuses it into a Gemm of float result before it looks
             for quantised ones: such a linear layer has no integer kernel, whatever it reads.
         integer_kernel: ONNX Runtime's kernel from codes to codes, where it agrees with our simulation

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from paredown.spaces.graph.facts import LayerFacts
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
 from paredown.spaces.graph.operators import BATCH_NORM
 
@@ -60,6 +61,12 @@ def _can_fold(graph: Graph, nodes: Mapping[str, Node], layer: Node) -> bool:
     return weight not in graph.values and len(graph.users[weight]) == 1
 
 
+def _layer_of(node: Node) -> LayerFacts:
+    facts = node.facts.layer
+    assert facts is not None
+    return facts
+
+
 def _norm_tensors(node: Node, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     mean, variance = tensors[node.args[3].name], tensors[node.args[4].name]
     gamma = tensors[node.args[1].name] if node.args[1] is not None else torch.ones_like(mean)
@@ -79,7 +86,7 @@ def _fold(
     weight = tensors[weight_name]
     factor = gamma / torch.sqrt(variance + epsilon)
     shape = [1] * weight.ndim
-    shape[layer.facts.layer.out_axis] = -1
+    shape[_layer_of(layer).out_axis] = -1
     tensors[weight_name] = (weight.double() * factor.view(shape)).to(weight.dtype)
     bias = tensors[layer.args[2].name].double() if layer.args[2] is not None else 0.0
     bias_name = layer.args[2].name if layer.args[2] is not None else _bias_name(weight_name)

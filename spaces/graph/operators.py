@@ -99,8 +99,8 @@ _ACTIVATIONS = (
     _activation(_aten.relu.default, OnnxRename("Relu"), is_clamp=True, float_gemm_takes=True),
     _activation(_aten.relu6.default, "relu6", is_clamp=True),
     _activation(_aten.hardtanh.default, "clamp", is_clamp=True),
-    _activation(_aten.clamp.default, "clamp"),
-    _activation(_aten.clamp_min.default, "clamp"),
+    _activation(_aten.clamp.default, "clamp", is_clamp=True),
+    _activation(_aten.clamp_min.default, "clamp", is_clamp=True),
     _activation(
         _aten.leaky_relu.default,
         "leaky_relu",

@@ -20,11 +20,21 @@ def multiplies(node: Node) -> bool:
     return node.facts.kind in ("conv", "linear", "matmul")
 
 
+def clamps_codes(node: Node) -> bool:
+    """Whether a clamp goes into the codes' own range, and so into the kernel before it.
+
+    ONNX Runtime 1.31 drops a clamp whose bounds hold all that the codes stand for. Codes from zero are
+    exact there; of any other range they reach past the lower bound by up to half a step, the clamp stays,
+    and the layer before it falls back to floats.
+    """
+    return node.facts.is_clamp and (len(node.args) == 1 or node.args[1] == 0)
+
+
 def has_code_kernel(node: Node) -> bool:
     """Whether an operator other than a product has a kernel that computes codes from codes."""
     facts = node.facts
     if facts.is_clamp:
-        return True
+        return clamps_codes(node)
     if facts.integer_kernel is None or multiplies(node):
         return False
     return node.op != MEAN or is_global_pool(node)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from paredown.spaces.graph.graph import Graph, Node, Ref
 from paredown.spaces.structure.code_kernels import (
+    clamps_codes,
     multiplies,
     operands,
     reads_values_alone,
@@ -82,7 +83,7 @@ def _must_write(graph: Graph, node: Node) -> bool:
     users = graph.users.get(node.name, ())
     if kind != "linear" or len(node.shape) != 2 or len(users) != 1:
         return False
-    is_left_float = users[0].facts.is_clamp and users[0].name in graph.outputs
+    is_left_float = clamps_codes(users[0]) and users[0].name in graph.outputs
     return users[0].facts.float_gemm_takes and not is_left_float
 
 
@@ -97,7 +98,7 @@ def _reads(graph: Graph, node: Node, may_be: frozenset[str], is_coded: bool) -> 
     # A clamp behind a float kernel is computed with it: rounding once, behind it, is enough.
     source = graph.by_name.get(node.inputs[0])
     follows = source is None or multiplies(source) or turns_codes_into_codes(source)
-    return follows or not node.facts.is_clamp
+    return follows or not clamps_codes(node)
 
 
 def _read_by(node: Node) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
 from paredown.spaces.graph.operators import ADD
+from paredown.spaces.structure.code_kernels import clamps_codes
 from paredown.spaces.structure.coded_values import Coding, read_coding
 
 Parameters = Mapping[str, tuple[float, int]]
@@ -103,7 +104,7 @@ def _fuses_into_clamp(
     node, users = graph.by_name.get(value), graph.users.get(value, ())
     if node is None or not is_8_bit(value) or len(users) != 1:
         return False
-    is_clamped = users[0].facts.is_clamp and users[0].name in coding.values
+    is_clamped = clamps_codes(users[0]) and users[0].name in coding.values
     fuses = node.op == ADD or node.facts.kind in ("conv", "conv_transpose", "linear")
     return is_clamped and fuses
 
