@@ -18,20 +18,16 @@ _LOGIC = {"Add": "Or", "Mul": "And", "Max": "Or", "Min": "And"}
 _COMPUTED_AS = {"int8": "int32", "uint8": "int32", "int16": "int32", "bfloat16": "float32"}
 
 
-def renamed(rename: OnnxRename) -> Lowering:
+def lower_renamed(rename: OnnxRename, e: Emitter, node: Node) -> None:
     """The same operator of the same operands, in the type that torch gives the result.
 
     An alpha behind two operands scales the second.
     """
-
-    def _lower(e: Emitter, node: Node) -> None:
-        if node.facts.operands == 2:
-            _combine(e, node, rename.op_type, *node.args)
-        else:
-            x = e.value(node.args[0], node.dtype)
-            e.put(node, e.plan.emit(rename.op_type, x, **dict(rename.attributes)))
-
-    return _lower
+    if node.facts.operands == 2:
+        _combine(e, node, rename.op_type, *node.args)
+    else:
+        x = e.value(node.args[0], node.dtype)
+        e.put(node, e.plan.emit(rename.op_type, x, **dict(rename.attributes)))
 
 
 def _reversed_subtraction(e: Emitter, node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import onnx
 from onnx import AttributeProto, TensorProto
 
 from paredown.compressors.models.codes import arrange, fit_biases
-from paredown.compressors.onnx.arithmetic import ARITHMETIC, Lowering, renamed
+from paredown.compressors.onnx.arithmetic import ARITHMETIC, Lowering, lower_renamed
 from paredown.compressors.onnx.emitter import Emitter
 from paredown.compressors.onnx.layers import LAYERS
 from paredown.compressors.onnx.layouts import LAYOUTS
@@ -31,20 +32,21 @@ from paredown.spaces.graph.facts import OnnxRename
 from paredown.spaces.graph.graph import Graph, Ref
 from paredown.spaces.graph.operators import OPERATORS
 
-BY_NAME: Mapping[str, Lowering] = ARITHMETIC | POOLS | LAYOUTS | LAYERS
+LOWERINGS: Mapping[str, Lowering] = ARITHMETIC | POOLS | LAYOUTS | LAYERS
 """Lowerings by the names that the table of operators gives them."""
 
-LOWERINGS: Mapping[str, Lowering] = {
-    op: renamed(facts.onnx) if isinstance(facts.onnx, OnnxRename) else BY_NAME[facts.onnx]
-    for op, facts in OPERATORS.items()
-    if facts.onnx is not None
-}
-"""The lowering of every operator that has one."""
+
+def lowering_of(op: str) -> Lowering | None:
+    """How an operator is written to ONNX, None where it cannot be."""
+    onnx_form = OPERATORS[op].onnx if op in OPERATORS else None
+    if isinstance(onnx_form, OnnxRename):
+        return functools.partial(lower_renamed, onnx_form)
+    return None if onnx_form is None else LOWERINGS[onnx_form]
 
 
 def unsupported_operators(graph: Graph) -> tuple[str, ...]:
     """Operators of the graph that cannot be written to ONNX, each once."""
-    return tuple(dict.fromkeys(n.op for n in graph.nodes if n.op not in LOWERINGS))
+    return tuple(dict.fromkeys(n.op for n in graph.nodes if lowering_of(n.op) is None))
 
 
 def output_names(graph: Graph) -> tuple[str, ...]:
@@ -102,7 +104,9 @@ def _emitted(blueprint: Blueprint) -> tuple[Emitter, tuple[OnnxNode, ...]]:
     for name in graph.inputs:
         emitter.put_input(name)
     for node in graph.nodes:
-        LOWERINGS[node.op](emitter, node)
+        lowering = lowering_of(node.op)
+        assert lowering is not None  # QDQ nodes alone are added by `arrange`
+        lowering(emitter, node)
     return emitter, _name_outputs(emitter, names)
 
 

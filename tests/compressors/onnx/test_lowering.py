@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.compressors.onnx import lowering
-from paredown.compressors.onnx.lowering import lower, unsupported_operators
+from paredown.compressors.onnx.lowering import LOWERINGS, lower, lowering_of, unsupported_operators
 from paredown.compressors.onnx.plan import ExportError
 from paredown.compressors.onnx.sizes import onnx_file_bytes
+from paredown.spaces.graph.facts import OnnxRename
 from paredown.spaces.graph.operators import OPERATORS
 
 
@@ -236,20 +237,23 @@ def test_a_file_holds_nothing_but_the_model(resnet_model) -> None:
     assert not any(node.name or node.doc_string for node in proto.graph.node)
 
 
-def test_every_operator_of_a_graph_has_a_lowering() -> None:
-    assert set(OPERATORS) - set(lowering.LOWERINGS) == set()
+@pytest.mark.parametrize("op", list(OPERATORS))
+def test_every_operator_of_a_graph_has_a_lowering(op: str) -> None:
+    assert lowering_of(op) is not None
+    form = OPERATORS[op].onnx
+    assert not isinstance(form, OnnxRename) or onnx.defs.has(form.op_type)
 
 
 def test_no_lowering_is_left_that_no_operator_names() -> None:
-    assert {facts.onnx for facts in OPERATORS.values()} >= set(lowering.BY_NAME)
+    assert {facts.onnx for facts in OPERATORS.values()} >= set(LOWERINGS)
 
 
 def test_an_operator_without_lowering_is_named_before_anything_is_written(
     identity, monkeypatch
 ) -> None:
     model = identity(nn.Hardswish(), image())
-    known = {op: f for op, f in lowering.LOWERINGS.items() if "hardswish" not in op}
-    monkeypatch.setattr(lowering, "LOWERINGS", known)
+    without = replace(OPERATORS["aten.hardswish.default"], onnx=None)
+    monkeypatch.setitem(OPERATORS, "aten.hardswish.default", without)
     assert unsupported_operators(model.blueprint.graph) == ("aten.hardswish.default",)
     with pytest.raises(ExportError, match=r"aten\.hardswish\.default"):
         lower(model)
