@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from operator import attrgetter
-from typing import Any
 
 from paredown.hardware_models.devices.device import Compute, Device
 from paredown.hardware_models.work.alignment import (
@@ -56,7 +55,9 @@ _FACTS = attrgetter(
     "out_spatial", "batch", "group_size",
 )  # fmt: skip
 """All of an operator that its parts depend on, but for the layout around it."""
-_KNOWN: dict[tuple[int, int, int], tuple[Device, dict[Any, Mapping[str, float]]]] = {}
+Facts = tuple[Hashable, ...]
+"""What an operator's parts depend on."""
+_KNOWN: dict[tuple[int, int, int], tuple[Device, dict[Facts, Mapping[str, float]]]] = {}
 _MOST_KNOWN, _MOST_DEVICES = 100_000, 64
 
 
@@ -103,7 +104,7 @@ def operator_parts_s(
     return found
 
 
-def _known_parts(device: Device, threads: int, level: int) -> dict[Any, Mapping[str, float]]:
+def _known_parts(device: Device, threads: int, level: int) -> dict[Facts, Mapping[str, float]]:
     """Parts of operators priced before, by what they depend on: a search asks for few again and again.
 
     Devices are told apart by identity, for comparing all their figures takes longer than pricing; the

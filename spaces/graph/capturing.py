@@ -20,9 +20,20 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from paredown.spaces.graph.captured_outputs import read_outputs
+from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.fold import NORM, fold_norms
 from paredown.spaces.graph.functions import GETITEM
-from paredown.spaces.graph.graph import Arg, Batch, Graph, Node, Ref, prune_dead, rename_value, run
+from paredown.spaces.graph.graph import (
+    Arg,
+    Arguments,
+    Batch,
+    Graph,
+    Node,
+    Ref,
+    prune_dead,
+    rename_value,
+    run,
+)
 from paredown.spaces.graph.operators import CONVERT, COPY, OPERATORS, SLICE, TRACED_AS
 
 _IDENTITIES = frozenset(op for op, facts in OPERATORS.items() if facts.is_identity)
@@ -275,7 +286,7 @@ def _is_whole_slice(node: Node) -> bool:
 def _with_shapes(graph: Graph, tensors: Mapping[str, Tensor], example: list[Tensor]) -> Graph:
     known: dict[str, Node] = {}
 
-    def _note(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+    def _note(node: Node, _: Arguments, output: Result) -> Result:
         first = output if isinstance(output, Tensor) else output[0]
         shape = tuple(output.shape) if isinstance(output, Tensor) else ()
         dtype = str(first.dtype).removeprefix("torch.")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paredown.spaces.graph.facts import OperatorFacts
+from paredown.spaces.graph.facts import OperatorFacts, Result
 from paredown.spaces.graph.operators import OPERATORS
 
 
@@ -36,8 +36,9 @@ class Batch:
     times: int = 1
 
 
-# A nested argument: Ref, Batch, int, float, bool, str, None, torch.dtype or a tuple of these.
 Arg = Any
+"""An argument as a graph holds it: Ref, Batch, int, float, bool, str, None, torch.dtype or a tuple of
+these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,12 +143,16 @@ class Graph:
         return self.input_dtypes[self.inputs.index(value)]
 
 
+Arguments = tuple[Any, ...]
+"""Arguments as an operator takes them: tensors in place of references, numbers in place of batches."""
+
+
 def run(
     graph: Graph,
     tensors: Mapping[str, Tensor],
     inputs: Sequence[Tensor],
-    after: Callable[[Node, tuple[Any, ...], Any], Any] | None = None,
-    compute: Callable[[Node, tuple[Any, ...]], Any] | None = None,
+    after: Callable[[Node, Arguments, Result], Result] | None = None,
+    compute: Callable[[Node, Arguments], Result] | None = None,
 ) -> tuple[Tensor, ...]:
     """Outputs of the graph, in the order of `graph.outputs`; values are freed after last use.
 
@@ -157,7 +162,7 @@ def run(
     compute = compute or call
     batch = inputs[0].shape[0]
     last_use = _last_uses(graph)
-    values: dict[str, Any] = dict(zip(graph.inputs, inputs, strict=True))
+    values: dict[str, Result] = dict(zip(graph.inputs, inputs, strict=True))
     for position, node in enumerate(graph.nodes):
         arguments = tuple(_resolve(arg, values, tensors, batch) for arg in node.args)
         output = compute(node, arguments)
@@ -167,7 +172,7 @@ def run(
     return tuple(values[name] for name in graph.outputs)
 
 
-def call(node: Node, arguments: tuple[Any, ...]) -> Any:
+def call(node: Node, arguments: Arguments) -> Result:
     """What the node's operator gives."""
     return OPERATORS[node.op].function(*arguments)
 
@@ -247,7 +252,7 @@ def _refs(arg: Arg) -> Iterator[str]:
 
 
 def _resolve(
-    arg: Arg, values: Mapping[str, Any], tensors: Mapping[str, Tensor], batch: int
+    arg: Arg, values: Mapping[str, Result], tensors: Mapping[str, Tensor], batch: int
 ) -> Any:
     if isinstance(arg, Ref):
         return values[arg.name] if arg.name in values else tensors[arg.name]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.functions import DYNAMIC_QDQ
-from paredown.spaces.graph.graph import Graph, Node, Ref, run
+from paredown.spaces.graph.graph import Arguments, Graph, Node, Ref, run
 from paredown.spaces.structure.model_map import BatchPlace
 
 FIRST: BatchPlace = (0, 1)
@@ -40,7 +40,7 @@ def batch_places(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Batch
     places = dict.fromkeys(graph.inputs, FIRST)
     shapes = {name: tuple(x.shape) for name, x in zip(graph.inputs, inputs, strict=True)}
 
-    def _follow(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+    def _follow(node: Node, _: Arguments, output: Result) -> Result:
         shape = tuple((output if isinstance(output, Tensor) else output[0]).shape)
         source = next((name for name in node.inputs if name in places), None)
         axis = next((axis for axis, size in enumerate(shape) if size % _BATCH == 0), None)

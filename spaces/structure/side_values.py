@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from paredown.spaces.graph.graph import Graph, Node, Ref, run
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Graph, Node, Ref, run
 
 FAR = 1e3
 """Magnitude from which a constant that is added is a mask: activations hardly reach it, and masks begin
@@ -89,7 +89,7 @@ def _far_constants(graph: Graph, tensors: Mapping[str, Tensor]) -> frozenset[str
     found = {name for name, tensor in tensors.items() if _reaches_far(tensor)}
     constant = constant_values(graph)
 
-    def _note(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+    def _note(node: Node, _: Arguments, output: Result) -> Result:
         if isinstance(output, Tensor) and _reaches_far(output):
             found.add(node.name)
         return output

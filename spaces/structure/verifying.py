@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from paredown.spaces.graph.graph import Graph, Node, run
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Graph, Node, run
 from paredown.spaces.graph.operators import CONVERT
 from paredown.spaces.structure.blocks import bypass_blocks
 from paredown.spaces.structure.model_map import Block, LeftOut, ModelMap, Part
@@ -166,7 +166,7 @@ def _zeroed(
     return result
 
 
-def _demand_shape(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+def _demand_shape(node: Node, _: Arguments, output: Result) -> Result:
     """A hook for `run`: every output must have the shape its node claims, batch aside."""
     if isinstance(output, Tensor) and tuple(output.shape[1:]) != node.shape[1:]:
         raise ValueError(f"{node.name} claims shape {node.shape}, gives {tuple(output.shape)}")
