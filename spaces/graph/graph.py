@@ -37,8 +37,7 @@ class Batch:
 
 
 Arg = Any
-"""An argument as a graph holds it: Ref, Batch, int, float, bool, str, None, torch.dtype or a tuple of
-these."""
+"""An argument: Ref, Batch, int, float, bool, str, None, torch.dtype or a tuple of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +61,13 @@ class Node:
 
     @property
     def facts(self) -> OperatorFacts:
-        """What is known about its operator.
-
-        Raises:
-            GraphError: The operator is not in the table.
-        """
+        """What is known about its operator; a GraphError where that is nothing."""
         try:
             return OPERATORS[self.op]
         except KeyError:
             raise GraphError(
-                f"graph: operator {self.op!r} of node {self.name!r} must be one of OPERATORS; add an "
-                "entry to spaces/graph/operators.py"
+                f"graph: operator {self.op!r} of node {self.name!r} has no entry in OPERATORS; "
+                "add one to spaces/graph/operators.py"
             ) from None
 
     def ref(self, position: int) -> str:
@@ -215,11 +210,7 @@ def to_json(graph: Graph) -> dict[str, Any]:
 
 
 def from_json(data: Mapping[str, Any]) -> Graph:
-    """The graph that `to_json` described.
-
-    Raises:
-        GraphError: A node names an operator outside `OPERATORS`; nothing else can be run.
-    """
+    """The graph that `to_json` described; a GraphError where an operator is not in the table."""
     nodes = tuple(
         Node(
             name=n["name"],
