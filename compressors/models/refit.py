@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -280,5 +280,4 @@ def _output(
     """The operator's output with the tensors it has now."""
     bias = None if operator.bias is None else stored[operator.bias].dense()
     weight = stored[operator.weight].dense()
-    output: Tensor = call(node, (arguments[0], weight, bias, *arguments[3:]))
-    return output
+    return cast("Tensor", call(node, (arguments[0], weight, bias, *arguments[3:])))

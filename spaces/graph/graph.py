@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -164,7 +164,7 @@ def run(
         values[node.name] = after(node, arguments, output) if after else output
         for name in last_use.get(position, ()):
             values.pop(name, None)
-    return tuple(values[name] for name in graph.outputs)
+    return tuple(cast("Tensor", values[name]) for name in graph.outputs)
 
 
 def call(node: Node, arguments: Arguments) -> Result:
