@@ -202,7 +202,9 @@ class Emitter:
 
         names = (
             self.plan.initialiser(TensorProto.INT32, dims, _codes),
-            self.plan.initialiser(TensorProto.FLOAT, dims, lambda stored: _scale(stored).tobytes()),
+            self.plan.initialiser(
+                TensorProto.FLOAT, dims, lambda stored: _scale(stored).tobytes()
+            ),
         )
         return self.plan.emit("DequantizeLinear", *names, axis=0)
 
