@@ -11,8 +11,8 @@ from paredown.search.report.tables import plain_table
 from paredown.search.report.terminal import styled
 from paredown.search.space.found_ranks import Answers, Question
 from paredown.spaces.candidates.factors import weights_at
-from paredown.spaces.candidates.knobs import Architecture
-from paredown.spaces.candidates.space import Space
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
 
 
 def rank_tables(architecture: Architecture, ranks: Answers) -> list[RenderableType]:

@@ -19,7 +19,7 @@ from paredown.compressors.matrix.algebra import centred_gram, to_matrix
 from paredown.compressors.storage.shelf import Record, Shelf, code_version, digest
 from paredown.search.tasks.cache import cache_folder
 from paredown.search.tasks.collecting import Collected
-from paredown.spaces.candidates.candidate import Decomposition
+from paredown.spaces.candidates.ranks import Decomposition
 from paredown.spaces.graph.capturing import Captured
 from paredown.spaces.structure.model_map import Layer
 from paredown.spaces.system.bounded import read_json

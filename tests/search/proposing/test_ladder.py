@@ -11,7 +11,13 @@ from paredown.search.proposing.ladder import draw_ladders, warm_start
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.space import Architecture, Knob
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.block_drop import DropKnob
+from paredown.spaces.knobs.low_rank import RankKnob
+from paredown.spaces.knobs.segment_precision import SegmentKnob
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
+from paredown.spaces.knobs.width import WidthKnob
 
 BITS = (32, 8, 4, 2)
 SHORT, LONG = SegmentChoice(activation_bits=8, container="fast"), SegmentChoice()
@@ -27,19 +33,16 @@ def architecture(mapped):
     model_map = mapped("resnet_a")
     layers = [layer.name for layer in model_map.layers[1:4]]
     group, block = model_map.groups[-1], model_map.blocks[-1]
-    knobs = [
-        Knob(name=f"{n}:weight_bits", kind="weight_bits", targets=(n,), domain=BITS)
-        for n in layers
-    ]
+    knobs = [WeightBitsKnob(name=f"{n}:weight_bits", targets=(n,), domain=BITS) for n in layers]
     knobs.append(
-        Knob(
+        WidthKnob(
             name="width",
-            kind="width",
             targets=(group.name,),
             domain=(group.channels, group.channels // 2),
+            channels=group.channels,
         )
     )
-    knobs.append(Knob(name="drop", kind="drop", targets=(block.name,), domain=(False, True)))
+    knobs.append(DropKnob(name="drop", targets=(block.name,), domain=(False, True)))
     return Architecture(name="", model_map=model_map, knobs=tuple(knobs))
 
 
@@ -106,7 +109,7 @@ def test_learned_factors_move_the_choice(architecture, terms):
 
 def test_a_ladder_for_every_uniform_setting_of_the_segments(architecture, mapped, terms):
     knobs = [
-        Knob(name=f"{s.name}:s", kind="segment", targets=(s.name,), domain=(LONG, SHORT))
+        SegmentKnob(name=f"{s.name}:s", targets=(s.name,), domain=(LONG, SHORT))
         for s in mapped("resnet_a").segments
     ]
     wider = Architecture(
@@ -129,17 +132,17 @@ def test_low_rank_forms_are_options_of_one_decision(architecture, terms):
     model_map = architecture.model_map
     name = "layer3.1.conv2"
     domain = (
-        (1.0, "channel", None), (0.4, "channel", None), (0.2, "spatial", None),
-        (0.3, "tucker", None), (0.3, "tucker", 0.5),
+        Rank(1.0), Rank(0.4), Rank(0.2, "spatial"),
+        Rank(0.3, "tucker"), Rank(0.3, "tucker", 0.5),
     )  # fmt: skip
-    knob = Knob(name="r", kind="rank_fraction", targets=(name,), domain=domain)
+    knob = RankKnob(name="r", targets=(name,), domain=domain)
 
     def price(candidate):
         held = packed_file_bytes(draft(model_map, candidate))
         return np.array([float(held)])
 
     (ladder,) = draw_ladders([replace(architecture, knobs=(knob,))], terms, price)
-    candidates = [Candidate.of(layers={name: LayerChoice(**knob.settings(v))}) for v in domain]
+    candidates = [Candidate.of(layers={name: LayerChoice(rank=v)}) for v in domain]
     origin = price(candidates[0])[0]
     damages = [sum(v for k, v in terms.of(c).items() if "layer:" in k) for c in candidates]
     for weight in np.geomspace(1e-5, 1e3, 25):

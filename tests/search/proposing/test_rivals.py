@@ -10,7 +10,7 @@ from paredown.search.proposing.ladder import Ladder, _Decision
 from paredown.search.proposing.rivals import least_harmful, rivals_among, unbeaten
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.candidates.space import Architecture
+from paredown.spaces.knobs.architecture import Architecture
 
 GOALS = (
     Goal(metric="accuracy", direction="maximize", at_least=0.5),

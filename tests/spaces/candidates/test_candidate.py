@@ -11,6 +11,7 @@ from paredown.spaces.candidates.candidate import (
     LayerChoice,
     SegmentChoice,
 )
+from paredown.spaces.candidates.zeros import Zeros
 
 FOUR = LayerChoice(weight_bits=4, method="gptq")
 
@@ -32,8 +33,8 @@ def test_every_field_changes_the_key() -> None:
         Candidate.of(layers={"a": FOUR}),
         Candidate.of(layers={"b": FOUR}),
         Candidate.of(layers={"a": LayerChoice(weight_bits=4)}),
-        Candidate.of(layers={"a": LayerChoice(sparsity=0.5, pattern="element")}),
-        Candidate.of(layers={"a": LayerChoice(sparsity=0.5, pattern="2:4")}),
+        Candidate.of(layers={"a": LayerChoice(zeros=Zeros(0.5, "element"))}),
+        Candidate.of(layers={"a": LayerChoice(zeros=Zeros(0.5, "2:4"))}),
         Candidate.of(segments={"a": SegmentChoice(activation_bits=8)}),
         Candidate.of(segments={"a": SegmentChoice(container="fast")}),
         Candidate.of(widths={"a": 3}),
