@@ -19,7 +19,6 @@ from paredown.search.tasks.collecting import Collected
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.candidates.factors import factor_chain, full_ranks
-from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.knobs.low_rank import RankKnob
 
 CONFIG = """
@@ -74,7 +73,7 @@ def test_every_rank_found_is_a_value_that_gives_it_and_keeps_its_error(surveyed:
             and value.form == question.form
         ]
         (value,) = giving
-        two += value[2] is not None
+        two += value.written_share is not None
         own = statistics[layer.name]
         matrix = to_matrix(surveyed.captured[""].tensors[layer.weight], layer)
         assert layer.bias is not None
@@ -84,8 +83,7 @@ def test_every_rank_found_is_a_value_that_gives_it_and_keeps_its_error(surveyed:
         assert lost == pytest.approx(found.lost, rel=1e-6)
         assert lost <= question.error
         # What is priced and exported has these very ranks.
-        share, form, written = value
-        choice = LayerChoice(rank=Rank(share, form, written))
+        choice = LayerChoice(rank=value)
         blueprint = draft(architecture.model_map, Candidate.of(layers={layer.name: choice}))
         parts = [each for each in blueprint.operators if each.layer == layer.name]
         shapes = [blueprint.storage[each.weight].shape for each in parts]

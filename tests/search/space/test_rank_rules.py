@@ -12,7 +12,7 @@ from paredown.spaces.candidates.factors import factor_chain, weight_count
 from paredown.spaces.candidates.ranks import WHOLE, Rank
 from paredown.spaces.structure.model_map import Layer
 
-FORMS = Rank("channel", "spatial", "tucker")
+FORMS = ("channel", "spatial", "tucker")
 
 
 def layer_of(*shape: int) -> Layer:

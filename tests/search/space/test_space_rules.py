@@ -194,7 +194,7 @@ def test_forms_are_offered_where_they_save_weights_most_weights_first(build):
     rules = LayerRule(
         layers=("*",),
         rank_fraction=(0.25, 0.5, 1.0),
-        decomposition=Rank("tucker", "spatial", "channel"),
+        decomposition=("tucker", "spatial", "channel"),
     )
     space = build(rules)
     # Of 9,216 weights 5,120 are left, then 4,608, 3,328, 2,560 and 1,088.

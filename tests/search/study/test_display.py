@@ -29,15 +29,12 @@ def test_a_value_is_shown_in_the_unit_that_reads_best(metric, value, text):
 
 
 def test_low_rank_forms_are_counted_where_one_is_not_the_default():
-    lower = {"rank_fraction": 0.5}
-    channel = LayerChoice(**lower)
+    channel = LayerChoice(rank=Rank(0.5))
     assert describe(Candidate.of(layers={"a": channel}), OUTLINE).endswith("; rank 88%")
-    spatial = Candidate.of(
-        layers={"a": channel, "b": LayerChoice(**lower, rank=Rank(1.0, "spatial"))}
-    )
+    spatial = Candidate.of(layers={"a": channel, "b": LayerChoice(rank=Rank(0.5, "spatial"))})
     assert describe(spatial, OUTLINE).endswith("; rank 50% (channel × 1, spatial × 1)")
     # Of tucker's two ranks the mean of their shares, in a quarter of the weights.
-    two = LayerChoice(**lower, rank=Rank(1.0, "tucker", 0.9))
+    two = LayerChoice(rank=Rank(0.5, "tucker", 0.9))
     assert describe(Candidate.of(layers={"a": two}), OUTLINE).endswith("; rank 92% (tucker × 1)")
 
 

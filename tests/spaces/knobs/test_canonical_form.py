@@ -251,7 +251,7 @@ def test_groups_stay_only_where_a_stored_weight_has_them(grouped, fields, sizes)
 
 def test_a_method_of_one_scale_a_row_becomes_one_that_knows_groups(grouped) -> None:
     for method in ("adaround", "obq", "joint"):
-        fields = {"sparsity": 0.5, "pattern": "element", "method": method}
+        fields = {"zeros": Zeros(0.5, "element"), "method": method}
         assert [c.method for c in with_groups(grouped, **fields)] == [method, "descent", method]
     for method in ("laq", "gptq", "descent"):
         assert [c.method for c in with_groups(grouped, method=method)] == [method] * 3
