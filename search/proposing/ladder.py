@@ -160,11 +160,10 @@ def _ladder(
             costs=np.array([(cost - origin) / origin for _, cost in kept]),
         )
 
-    return Ladder(
-        architecture=architecture,
-        base=base,
-        decisions=tuple(decision(knobs) for knobs in _decided_together(architecture)),
-    )
+    decisions = [decision(knobs) for knobs in _decided_together(architecture)]
+    # Without a damage the cheapest option would always win, so such a decision stays as it is.
+    known = tuple(each for each in decisions if each.columns)
+    return Ladder(architecture=architecture, base=base, decisions=known)
 
 
 def _base(architecture: Architecture, segments: Mapping[str, SegmentChoice]) -> Candidate:

@@ -14,6 +14,7 @@ from paredown.spaces.candidates.capabilities import Capabilities
 from paredown.spaces.structure.model_map import LeftOut, ModelMap
 
 RuleT = TypeVar("RuleT", LayerRule, SegmentRule, GroupRule, BlockRule)
+TiedT = TypeVar("TiedT", LayerRule, SegmentRule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +72,7 @@ def layer_rule(rules: Sequence[Rule], name: str) -> LayerRule:
     return merged(LayerRule(layers=(name,)), rules, name)
 
 
-def tie_of(
-    rules: Sequence[Rule], name: str, kind: type[LayerRule] | type[SegmentRule]
-) -> int | None:
+def tie_of(rules: Sequence[Rule], name: str, kind: type[TiedT]) -> int | None:
     """Position of the rule that ties a part to others; None where it decides alone."""
     ties = [(index, rule.tie) for index, rule in matching(rules, kind, name)]
     return next((index if tie else None for index, tie in reversed(ties) if tie is not None), None)

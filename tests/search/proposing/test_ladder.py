@@ -12,10 +12,12 @@ from paredown.search.proposing.prediction import DamageTerms
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.block_drop import DropKnob
 from paredown.spaces.knobs.low_rank import RankKnob
 from paredown.spaces.knobs.segment_precision import SegmentKnob
+from paredown.spaces.knobs.sparsity import SparsityKnob
 from paredown.spaces.knobs.weight_bits import WeightBitsKnob
 from paredown.spaces.knobs.width import WidthKnob
 
@@ -152,3 +154,30 @@ def test_low_rank_forms_are_options_of_one_decision(architecture, terms):
         ]
         found, _ = ladder.at(np.array([weight]))
         assert totals[candidates.index(found)] == min(totals)
+
+
+def test_what_no_damage_is_known_of_stays_as_it_is(architecture):
+    class Silent:
+        def of(self, candidate):
+            return {"architecture:": 1.0}
+
+    (ladder,) = draw_ladders([architecture], Silent(), stored_weights(architecture))
+    assert ladder.decisions == ()
+    assert ladder.at(np.array([1e9])) == (Candidate(), 0.0)
+
+
+def test_knobs_of_a_layer_tied_apart_are_all_applied(architecture, terms):
+    first, second = (layer.name for layer in architecture.model_map.layers[1:3])
+    bits = WeightBitsKnob(name="rule0:weight_bits", targets=(first, second), domain=(32, 4))
+    zeros = SparsityKnob(name="z", targets=(first,), domain=(Zeros(), Zeros(0.5, "element")))
+    knobs = replace(architecture, knobs=(bits, zeros))
+
+    def price(candidate):
+        kept = [1 - candidate.layer(n).zeros.share / 2 for n in (first, second)]
+        wide = [candidate.layer(n).weight_bits for n in (first, second)]
+        return np.array([float(np.dot(kept, wide))])
+
+    (ladder,) = draw_ladders([knobs], terms, price)
+    found, _ = ladder.at(np.array([1e9]))
+    assert found.layer(first).weight_bits == found.layer(second).weight_bits == 4
+    assert found.layer(first).zeros == Zeros(0.5, "element")

@@ -51,9 +51,15 @@ def test_a_layer_that_no_rule_names_has_no_knob(draw) -> None:
     assert draw()[0] == []
 
 
-def test_widths_that_the_device_does_not_run_are_listed_or_refused(draw) -> None:
-    ((_, knob),), scope = draw(LayerRule(layers="fc1", weight_bits=(8, 5)), goals=("onnx_bytes",))
-    can = scope.offered.weight_bits
-    assert knob.domain == tuple(bits for bits in (8, 5) if bits in can)[: len(knob.domain)]
+def test_widths_that_no_goal_distinguishes_are_listed(draw) -> None:
+    # Both are stored as 8-bit integers in the ONNX file.
+    rule = LayerRule(layers="fc1", weight_bits=(8, 5, 32))
+    ((_, knob),), scope = draw(rule, goals=("onnx_bytes",))
+    assert knob.domain == (32, 8)
+    assert "weight bits 5" in {item.what for item in scope.left_out}
+    assert draw(rule)[0][0][1].domain == (32, 8, 5)
+
+
+def test_a_width_that_the_device_does_not_run_is_refused(draw) -> None:
     with pytest.raises(SpaceError, match=r"weight_bits of layer 'fc1' .* got \[7\]"):
         draw(LayerRule.model_construct(layers=("fc1",), weight_bits=(7,)))
