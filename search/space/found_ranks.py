@@ -34,6 +34,10 @@ FindRanks = Callable[
 """By error, what `FoundRanks.of` finds for a layer of an architecture in one form."""
 
 
+PlainValue = str | int | float | list[int] | None
+"""What files and `--json` hold of a question or its answer."""
+
+
 class RankFileError(ValueError):
     """The ranks kept in a run's folder cannot be read."""
 
@@ -94,7 +98,7 @@ class FoundRanks:
         self.asked |= {each: self._answers[each] for each in questions.values()}
         return {error: self._answers[each] for error, each in questions.items()}
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, PlainValue]]:
         """All that is known, for `read_ranks`."""
         return [
             vars(question) | {"ranks": found and list(found.ranks), "lost": found and found.lost}
