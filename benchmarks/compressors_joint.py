@@ -32,7 +32,7 @@ from paredown.compressors.rounding.compensated import gptq
 from paredown.compressors.rounding.descent import descend
 from paredown.compressors.rounding.quantize import Codes
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
-from paredown.spaces.candidates.zeros import kept_count
+from paredown.spaces.candidates.zeros import Zeros, kept_count
 
 BUDGETS = ((2, 0.5), (2, 0.6), (2, 0.7), (3, 0.6), (3, 0.7))
 IMAGES = 2500
@@ -47,10 +47,12 @@ def prune_then(quantize: Quantize) -> Solver:
 
     def solve(problem: Problem, choice: LayerChoice) -> Compressed:
         matrix, mask = problem.matrix, None
-        if choice.pattern != "dense":
+        if choice.zeros.pattern != "dense":
             scale = problem.row_scale().unsqueeze(1)
             scaled = matrix.double() * scale
-            pruned, mask = exact_obs(scaled, problem.gram, choice.sparsity, choice.pattern)
+            pruned, mask = exact_obs(
+                scaled, problem.gram, choice.zeros.share, choice.zeros.pattern
+            )
             matrix = (pruned / scale).float()
         codes = quantize(matrix, problem.gram, choice.weight_bits, mask)
         return Compressed(values=codes.codes, scale=codes.scale, mask=mask)
@@ -62,13 +64,13 @@ def then_prune(quantize: Quantize) -> Solver:
     """Codes first; exact OBS picks which of them go; the others are set anew, zeros standing."""
 
     def solve(problem: Problem, choice: LayerChoice) -> Compressed:
-        if choice.pattern == "dense":
+        if choice.zeros.pattern == "dense":
             codes = quantize(problem.matrix, problem.gram, choice.weight_bits, None)
             return Compressed(values=codes.codes, scale=codes.scale, mask=None)
         scale = problem.row_scale()
         scaled = problem.matrix.double() * scale.unsqueeze(1)
         free = quantize(scaled, problem.gram, choice.weight_bits, None)
-        kept = kept_count(*scaled.shape, choice.sparsity, choice.pattern)
+        kept = kept_count(*scaled.shape, choice.zeros.share, choice.zeros.pattern)
         codes, mask = zeros_among(scaled, problem.gram, choice.weight_bits, free, kept)
         return Compressed(values=codes.codes, scale=(codes.scale / scale).float(), mask=mask)
 
@@ -99,7 +101,7 @@ def solved(bench: Bench, choice: LayerChoice, solver: Solver) -> tuple[Outcome, 
 
 def compare(bench: Bench, dense: Outcome, bits: int, sparsity: float) -> None:
     """Prints one budget: a line for each order, and the paired gain of working jointly."""
-    choice = LayerChoice(weight_bits=bits, sparsity=sparsity, pattern="element", method="joint")
+    choice = LayerChoice(weight_bits=bits, zeros=Zeros(sparsity, "element"), method="joint")
     found = {}
     sizes = set()
     for label, solver in ORDERS.items():

@@ -17,34 +17,30 @@ from paredown.compressors.layers.methods import METHODS, Problem, compress
 from paredown.compressors.matrix.algebra import row_errors, to_matrix
 from paredown.compressors.onnx.sizes import packed_file_bytes
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, Method
+from paredown.spaces.candidates.zeros import Zeros
 
 SETTINGS = {
     "4 bits": LayerChoice(weight_bits=4),
     "3 bits": LayerChoice(weight_bits=3),
     "2 bits": LayerChoice(weight_bits=2),
-    "60 % zeros": LayerChoice(sparsity=0.6, pattern="element"),
-    "2:4": LayerChoice(sparsity=0.5, pattern="2:4"),
-    "2:4 and 4 bits": LayerChoice(weight_bits=4, sparsity=0.5, pattern="2:4"),
-    "50 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.5, pattern="element"),
-    "60 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.6, pattern="element"),
-    "70 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.7, pattern="element"),
-    "80 % and 4 bits": LayerChoice(weight_bits=4, sparsity=0.8, pattern="element"),
-    "blocks 50 %, 4 bits": LayerChoice(weight_bits=4, sparsity=0.5, pattern="block"),
-    "blocks 60 %, 4 bits": LayerChoice(weight_bits=4, sparsity=0.6, pattern="block"),
-    "60 % and 3 bits": LayerChoice(weight_bits=3, sparsity=0.6, pattern="element"),
-    "80 % and 2 bits": LayerChoice(weight_bits=2, sparsity=0.8, pattern="element"),
-    "blocks 40 %, 2 bits": LayerChoice(weight_bits=2, sparsity=0.4, pattern="block"),
+    "60 % zeros": LayerChoice(zeros=Zeros(0.6, "element")),
+    "2:4": LayerChoice(zeros=Zeros(0.5, "2:4")),
+    "2:4 and 4 bits": LayerChoice(weight_bits=4, zeros=Zeros(0.5, "2:4")),
+    "50 % and 4 bits": LayerChoice(weight_bits=4, zeros=Zeros(0.5, "element")),
+    "60 % and 4 bits": LayerChoice(weight_bits=4, zeros=Zeros(0.6, "element")),
+    "70 % and 4 bits": LayerChoice(weight_bits=4, zeros=Zeros(0.7, "element")),
+    "80 % and 4 bits": LayerChoice(weight_bits=4, zeros=Zeros(0.8, "element")),
+    "blocks 50 %, 4 bits": LayerChoice(weight_bits=4, zeros=Zeros(0.5, "block")),
+    "blocks 60 %, 4 bits": LayerChoice(weight_bits=4, zeros=Zeros(0.6, "block")),
+    "60 % and 3 bits": LayerChoice(weight_bits=3, zeros=Zeros(0.6, "element")),
+    "80 % and 2 bits": LayerChoice(weight_bits=2, zeros=Zeros(0.8, "element")),
+    "blocks 40 %, 2 bits": LayerChoice(weight_bits=2, zeros=Zeros(0.4, "block")),
 }
 
 
 def with_method(choice: LayerChoice, method: Method) -> LayerChoice:
     """The choice solved by `method`."""
-    return LayerChoice(
-        weight_bits=choice.weight_bits,
-        sparsity=choice.sparsity,
-        pattern=choice.pattern,
-        method=method,
-    )
+    return LayerChoice(weight_bits=choice.weight_bits, zeros=choice.zeros, method=method)
 
 
 def accuracies(bench: Bench, methods: list[Method], only: str) -> None:

@@ -39,6 +39,8 @@ from paredown.search.config.reading import load_config
 from paredown.search.evaluating.scoring import Evaluator, channels_last
 from paredown.search.tasks.task import Task, load_task
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 from paredown.spaces.graph.capturing import Captured, as_inputs, capture
 from paredown.spaces.graph.graph import run
 from paredown.spaces.structure.model_map import ModelMap
@@ -57,20 +59,19 @@ def choices() -> list[LayerChoice]:
     found = [
         LayerChoice(
             weight_bits=bits,
-            sparsity=sparsity,
-            pattern="element" if sparsity else "dense",
+            zeros=Zeros(sparsity, "element" if sparsity else "dense"),
             method=method,
         )
         for bits, sparsity, method in product(BITS, SPARSITIES, METHODS)
     ]
     return found + [
-        LayerChoice(weight_bits=bits, rank_fraction=rank, method="gptq") for rank, bits in RANKS
+        LayerChoice(weight_bits=bits, rank=Rank(rank), method="gptq") for rank, bits in RANKS
     ]
 
 
 def with_exact_obs() -> list[LayerChoice]:
     """And zeros by exact OBS, whose time grows with the cube of the fan-in."""
-    zeros = [LayerChoice(sparsity=s, pattern="element", method="obq") for s in SPARSITIES if s]
+    zeros = [LayerChoice(zeros=Zeros(s, "element"), method="obq") for s in SPARSITIES if s]
     return choices() + zeros
 
 
@@ -253,7 +254,7 @@ def scored_candidates(model_map: ModelMap) -> dict[str, Candidate]:
             segments={s.name: setting for s in model_map.segments} if activation_bits == 8 else {},
         )
 
-    sparse = LayerChoice(weight_bits=4, sparsity=0.5, pattern="element", method="gptq")
+    sparse = LayerChoice(weight_bits=4, zeros=Zeros(0.5, "element"), method="gptq")
     return {
         "4-bit weights": uniform(LayerChoice(weight_bits=4, method="gptq")),
         "8-bit weights and activations": uniform(LayerChoice(weight_bits=8, method="gptq"), 8),

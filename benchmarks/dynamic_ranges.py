@@ -31,10 +31,10 @@ from paredown.compressors.statistics.ranges import collect_ranges
 from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
 from paredown.search.calibrating.latency_source import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.candidates.canonical_form import canonical
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.knobs import Architecture
 from paredown.spaces.graph.capturing import capture
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.canonical_form import canonical
 from paredown.spaces.structure.reading import read_model_map
 
 STATIC = SegmentChoice(activation_bits=8)

@@ -36,7 +36,7 @@ from paredown.search.study.pareto import (
 )
 from paredown.search.study.run_record import CONFIG, read_run
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.space import Space
+from paredown.spaces.knobs.space import Space
 
 LATENCY = "latency_s"
 LARGEST_DIFFERENCE = 0.05

@@ -27,10 +27,10 @@ from paredown.compressors.low_rank.factorizing import compose, factorize
 from paredown.compressors.low_rank.rank_by_error import Found, thinnest_ranks
 from paredown.compressors.matrix.algebra import centred_gram, row_errors, to_matrix
 from paredown.compressors.onnx.sizes import packed_file_bytes
-from paredown.search.space.rank_rules import WHOLE, value_of
-from paredown.spaces.candidates.candidate import Candidate, Decomposition, LayerChoice
+from paredown.search.space.rank_rules import value_of
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.candidates.factors import Chain, factor_chain, form_of, weight_count
-from paredown.spaces.candidates.knobs import RankValue
+from paredown.spaces.candidates.ranks import WHOLE, Decomposition, Rank
 from paredown.spaces.structure.model_map import Layer
 
 SHARES = (0.6, 0.4, 0.25)
@@ -79,8 +79,7 @@ def accuracies(bench: Bench, share: float, dense: Outcome, rows: int | None) -> 
             choices = {
                 layer.name: LayerChoice(
                     weight_bits=bits,
-                    rank_fraction=fraction_at(layer, share, form),
-                    decomposition=form,
+                    rank=Rank(fraction_at(layer, share, form), form),
                     method="gptq" if bits < 32 else "rtn",
                 )
                 for layer in _convolutions(bench)
@@ -128,14 +127,14 @@ def mixtures(bench: Bench, dense: Outcome, rows: int | None) -> None:
     """
     layers = _convolutions(bench)
     total = sum(layer.weight_count for layer in layers)
-    offered: dict[str, dict[str, list[RankValue]]] = {"shares": {}, "errors": {}}
+    offered: dict[str, dict[str, list[Rank]]] = {"shares": {}, "errors": {}}
     for layer in layers:
         found = [(form, _thinnest(bench, layer, form)) for form in FORMS]
         errors = [
             _value(layer, form, each[error]) for form, each in found for error in OFFERED_ERRORS
         ]
         offered["errors"][layer.name] = [WHOLE, *errors]
-        shares: list[RankValue] = [(s, form, None) for form in FORMS for s in OFFERED_SHARES]
+        shares: list[Rank] = [Rank(s, form) for form in FORMS for s in OFFERED_SHARES]
         offered["shares"][layer.name] = [WHOLE, *shares]
     for share in SHARES:
         for label, values in offered.items():
@@ -148,16 +147,16 @@ def mixtures(bench: Bench, dense: Outcome, rows: int | None) -> None:
 
 
 def _least_damage(
-    bench: Bench, layers: list[Layer], values: dict[str, list[RankValue]], most: float
-) -> dict[str, RankValue]:
+    bench: Bench, layers: list[Layer], values: dict[str, list[Rank]], most: float
+) -> dict[str, Rank]:
     """By layer a value, the least predicted damage together with at most so many weights."""
     # Of all layers so far, by thousandths of `most`: the least damage, and the values that have it.
-    best: list[tuple[float, tuple[RankValue, ...]]] = [(0.0, ())] * 1001
+    best: list[tuple[float, tuple[Rank, ...]]] = [(0.0, ())] * 1001
     for layer in layers:
         own = []
         for value in values[layer.name]:
             harm = bench.database.damage(layer, _choice(value, 32), {})
-            weights = weight_count(factor_chain(layer, layer.weight_shape, *value))
+            weights = weight_count(factor_chain(layer, layer.weight_shape, value))
             own.append((harm, math.ceil(1000 * weights / most), value))
         best = [
             min(
@@ -174,15 +173,8 @@ def _least_damage(
     return dict(zip((layer.name for layer in layers), best[-1][1], strict=True))
 
 
-def _choice(value: RankValue, bits: int) -> LayerChoice:
-    share, form, written = value
-    return LayerChoice(
-        weight_bits=bits,
-        rank_fraction=share,
-        decomposition=form,
-        written_fraction=written,
-        method="gptq" if bits < 32 else "rtn",
-    )
+def _choice(value: Rank, bits: int) -> LayerChoice:
+    return LayerChoice(weight_bits=bits, rank=value, method="gptq" if bits < 32 else "rtn")
 
 
 def _thinnest(bench: Bench, layer: Layer, form: Decomposition) -> dict[float, Found | None]:
@@ -195,13 +187,13 @@ def _thinnest(bench: Bench, layer: Layer, form: Decomposition) -> dict[float, Fo
     return thinnest_ranks(matrix, gram, layer.weight_shape, own, ERRORS + OFFERED_ERRORS)
 
 
-def _value(layer: Layer, form: Decomposition, found: Found | None) -> RankValue:
+def _value(layer: Layer, form: Decomposition, found: Found | None) -> Rank:
     return WHOLE if found is None else value_of(layer, form_of(layer, form), found.ranks)
 
 
-def _total(layers: list[Layer], values: dict[str, RankValue]) -> int:
+def _total(layers: list[Layer], values: dict[str, Rank]) -> int:
     return sum(
-        weight_count(factor_chain(layer, layer.weight_shape, *values[layer.name]))
+        weight_count(factor_chain(layer, layer.weight_shape, values[layer.name]))
         for layer in layers
     )
 
@@ -234,7 +226,7 @@ def _convolutions(bench: Bench) -> list[Layer]:
 
 
 def _chain(layer: Layer, fraction: float, form: Decomposition) -> Chain:
-    return factor_chain(layer, layer.weight_shape, fraction, form)
+    return factor_chain(layer, layer.weight_shape, Rank(fraction, form))
 
 
 def _held(layer: Layer, fraction: float, form: Decomposition) -> int:

@@ -24,6 +24,7 @@ from paredown.spaces.candidates.factors import (
     full_ranks,
     weight_count,
 )
+from paredown.spaces.candidates.ranks import Rank
 
 LAYERS = ("layer1.0.conv1", "layer1.2.conv2", "layer2.0.conv1", "layer3.0.conv1")
 ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
@@ -45,7 +46,7 @@ def compare(bench: Bench, name: str) -> None:
         if weight_count(chain) < layer.weight_count:
             change = compose(factorize(matrix, gram, chain)) - matrix
             every[pair] = weight_count(chain), float(row_errors(change, gram).sum()) / energy
-    alike = {_ranks(factor_chain(layer, shape, r / read, "tucker")) for r in range(1, read)}
+    alike = {_ranks(factor_chain(layer, shape, Rank(r / read, "tucker"))) for r in range(1, read)}
     print(f"\n{name} {shape}, {len(every)} pairs")
     for error in ERRORS:
         with patch.object(rank_by_error, "factorize", wraps=factorize) as counted:

@@ -20,6 +20,7 @@ import torch
 from networks import load_tests
 
 from paredown.spaces.candidates.factors import factor_chain
+from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.graph.capturing import capture
 from paredown.spaces.structure.model_map import Layer, ModelMap
 from paredown.spaces.structure.reading import read_model_map
@@ -94,7 +95,7 @@ def shortfalls(name: str, found: Coverage, is_cnn: bool) -> list[str]:
 
 
 def _has_rank(layer: Layer) -> bool:
-    return len(factor_chain(layer, layer.weight_shape, SMALLEST_RANK, "channel")) > 1
+    return len(factor_chain(layer, layer.weight_shape, Rank(SMALLEST_RANK, "channel"))) > 1
 
 
 def _narrowed_weights(model_map: ModelMap) -> frozenset[str]:

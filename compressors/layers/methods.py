@@ -113,7 +113,7 @@ def compress(problem: Problem, choice: LayerChoice) -> Compressed:
     baseline, error = _baselines.get(
         lambda: _baseline(problem, choice),
         *problem.tensors,
-        facts=(choice.weight_bits, choice.sparsity, choice.pattern, choice.group_size),
+        facts=(choice.weight_bits, choice.zeros, choice.group_size),
     )
     if choice.method == "rtn" or _changes_nothing(choice):
         return baseline
@@ -157,7 +157,7 @@ def _in_turn(prune: Prune, quantize: Quantize) -> Solver:
             matrix, mask = _pruned.get(
                 lambda: _prune_rows(problem, choice, prune),
                 *problem.tensors,
-                facts=(prune, choice.sparsity, choice.pattern),
+                facts=(prune, choice.zeros),
             )
         if choice.weight_bits == 32:
             return Compressed(values=matrix.float(), scale=None, mask=mask)
@@ -175,7 +175,7 @@ def _prune_rows(problem: Problem, choice: LayerChoice, prune: Prune) -> tuple[Te
     """The pruned matrix and its mask, rows weighed by what they mean to the loss."""
     scale = problem.row_scale().unsqueeze(1)
     scaled = problem.matrix.double() * scale
-    pruned, mask = prune(scaled, problem.gram, choice.sparsity, choice.pattern)
+    pruned, mask = prune(scaled, problem.gram, choice.zeros.share, choice.zeros.pattern)
     return (pruned / scale).to(problem.matrix.dtype), mask
 
 
@@ -183,7 +183,7 @@ def _plain(problem: Problem, choice: LayerChoice) -> Compressed:
     """Magnitude and rounding to nearest, blind to inputs and loss."""
     matrix, mask = problem.matrix, None
     if _prunes(choice):
-        matrix, mask = magnitude(matrix, choice.sparsity, choice.pattern)
+        matrix, mask = magnitude(matrix, choice.zeros.share, choice.zeros.pattern)
     if choice.weight_bits == 32:
         return Compressed(values=matrix.float(), scale=None, mask=mask)
     if choice.group_size:
@@ -232,7 +232,7 @@ def _joint(problem: Problem, choice: LayerChoice) -> Compressed:
     start = METHODS["descent"](problem, choice)
     if start.mask is None or start.scale is None or problem.gram.ndim == 1:
         return start
-    if choice.pattern != "element":
+    if choice.zeros.pattern != "element":
         return start  # blocks chosen in turns with their codes gained 0.1 to 3 % of the error
     scale = problem.row_scale()
     scaled = problem.matrix.double() * scale.unsqueeze(1)
@@ -259,7 +259,7 @@ METHODS: Mapping[Method, Solver] = {
 
 
 def _prunes(choice: LayerChoice) -> bool:
-    return choice.pattern != "dense" and choice.sparsity > 0
+    return choice.zeros.pattern != "dense" and choice.zeros.share > 0
 
 
 def _changes_nothing(choice: LayerChoice) -> bool:

@@ -22,7 +22,7 @@ from paredown.compressors.pruning.narrow import refit_columns
 from paredown.compressors.statistics.layer_statistics import LayerStatistics
 from paredown.compressors.statistics.ranges import Range
 from paredown.spaces.candidates.candidate import LayerChoice
-from paredown.spaces.candidates.factors import Chain, Link, choice_chain, form_of
+from paredown.spaces.candidates.factors import Chain, Link, factor_chain, form_of
 from paredown.spaces.structure.model_map import Layer
 
 _INNER_DEVIATIONS = 4.0
@@ -100,7 +100,7 @@ def solve(
         same = Factor(values=weight, scale=None, mask=None)
         return Solution(factors=(same,), bias=bias, inner=(), matrix=dense)
     problem = _narrow(layer, dense, statistics, narrowing, has_bias=bias is not None)
-    chain = choice_chain(problem.layer, problem.layer.weight_shape, choice)
+    chain = factor_chain(problem.layer, problem.layer.weight_shape, choice.rank)
     parts, inner = _compress_chain(problem, chain, choice)
     matrix = compose([part.dense() for part in parts])
     full = _widen(matrix, problem.columns, dense.shape[1])
@@ -145,7 +145,7 @@ def _compress_chain(
     Each link is solved for what those before it really give, codes included.
     """
     target, seen, through = problem.matrix, problem.seen, None
-    form = form_of(problem.layer, choice.decomposition)
+    form = form_of(problem.layer, choice.rank.form)
     parts: list[Compressed] = []
     inner: list[Range] = []
     for start in range(len(chain) - 1):

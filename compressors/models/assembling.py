@@ -45,7 +45,7 @@ def needs_refit(candidate: Candidate) -> bool:
     """
     structural = bool(candidate.widths or candidate.dropped)
     harsh = any(
-        c.weight_bits == 2 or c.rank_fraction < 1 or c.sparsity > 0 for _, c in candidate.layers
+        c.weight_bits == 2 or c.rank.share < 1 or c.zeros.share > 0 for _, c in candidate.layers
     )
     return structural or harsh
 

@@ -181,7 +181,7 @@ def _compressed(fit: _Fit, problem: _Layer, before: StoredTensor) -> Compressed:
         fast = replace(choice, method="gptq") if choice.method in _SETTLED else choice
         return compress(whole, fast)
     codes = to_matrix(before.values, problem.layer)
-    allowed = codes != 0 if choice.sparsity > 0 else None
+    allowed = codes != 0 if choice.zeros.share > 0 else None
     mask = None if before.mask is None else to_matrix(before.mask, problem.layer)
     if before.storage.group_size:
         start = refit_scales(Codes(codes=codes, scale=before.scale), fit.matrix, fit.gram)

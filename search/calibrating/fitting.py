@@ -36,8 +36,8 @@ from paredown.search.space.space_rules import build_space
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.space import Space
 from paredown.spaces.graph.capturing import capture
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.reading import read_model_map
 
 NETWORKS = 200

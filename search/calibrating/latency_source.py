@@ -30,7 +30,8 @@ from paredown.search.tasks.cache import cache_folder
 from paredown.spaces.candidates.blueprint import Blueprint, Storage
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.space import Space, canonical
+from paredown.spaces.knobs.canonical_form import canonical
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
 
 _log = logging.getLogger(__name__)

@@ -144,7 +144,7 @@ def _from_folder(folder: Path, config: Config | None, device: Device) -> Calibra
     from paredown.search.calibrating.remote import read_manifest, read_networks, read_timings
     from paredown.search.evaluating.surveying import survey
     from paredown.spaces.candidates.candidate import Candidate
-    from paredown.spaces.candidates.space import Space
+    from paredown.spaces.knobs.space import Space
 
     manifest = read_manifest(folder, device.name)
     spaces: dict[str, Space] = {}

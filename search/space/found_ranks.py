@@ -19,7 +19,7 @@ from paredown.compressors.matrix.algebra import centred_gram, to_matrix
 from paredown.compressors.storage.shelf import Record, Shelf, code_version, digest
 from paredown.search.tasks.cache import cache_folder
 from paredown.search.tasks.collecting import Collected
-from paredown.spaces.candidates.candidate import Decomposition
+from paredown.spaces.candidates.ranks import Decomposition
 from paredown.spaces.graph.capturing import Captured
 from paredown.spaces.structure.model_map import Layer
 from paredown.spaces.system.bounded import read_json
@@ -32,6 +32,10 @@ FindRanks = Callable[
     [str, Layer, Sequence[float], int, Decomposition], Mapping[float, Found | None]
 ]
 """By error, what `FoundRanks.of` finds for a layer of an architecture in one form."""
+
+
+PlainValue = str | int | float | list[int] | None
+"""What files and `--json` hold of a question or its answer."""
 
 
 class RankFileError(ValueError):
@@ -94,7 +98,7 @@ class FoundRanks:
         self.asked |= {each: self._answers[each] for each in questions.values()}
         return {error: self._answers[each] for error, each in questions.items()}
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, PlainValue]]:
         """All that is known, for `read_ranks`."""
         return [
             vars(question) | {"ranks": found and list(found.ranks), "lost": found and found.lost}

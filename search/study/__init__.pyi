@@ -6,12 +6,10 @@ from .display import Summary as Summary
 from .display import Unit as Unit
 from .display import describe as describe
 from .display import name_of as name_of
-from .display import shares_text as shares_text
 from .display import show as show
 from .display import summarize as summarize
 from .display import title_of as title_of
 from .display import unit_of as unit_of
-from .display import value_text as value_text
 from .evaluation import LOST as LOST
 from .evaluation import UNCOMPRESSED as UNCOMPRESSED
 from .evaluation import UNIFORM_8_BIT as UNIFORM_8_BIT

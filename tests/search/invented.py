@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from paredown.search.study.evaluation import Evaluation
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 
 LAYER_WEIGHTS = {
     "conv1": 432,
@@ -44,9 +46,8 @@ def _draw(rng: random.Random) -> Candidate:
     layers = {
         name: LayerChoice(
             weight_bits=rng.choice(nearby),
-            sparsity=rng.choice((0.0, 0.0, 0.5)),
-            pattern="element",
-            rank_fraction=rng.choice((1.0, 1.0, 0.5)) if name == "linear" else 1.0,
+            zeros=Zeros(rng.choice((0.0, 0.0, 0.5)), "element"),
+            rank=Rank(rng.choice((1.0, 1.0, 0.5)) if name == "linear" else 1.0),
         )
         for name in LAYER_WEIGHTS
     }
@@ -66,7 +67,7 @@ def _evaluate(number: int, candidate: Candidate, rng: random.Random) -> Evaluati
     for name, count in LAYER_WEIGHTS.items():
         choice = candidate.layer(name)
         damage += 2.0 ** (-1.6 * choice.weight_bits) * (0.6 + 3 * count / total)
-        damage += 0.002 * choice.sparsity
+        damage += 0.002 * choice.zeros.share
         size += count * choice.weight_bits / 8
     for name, kept in candidate.widths:
         damage += 0.015 * (1 - kept / WIDTHS[name])

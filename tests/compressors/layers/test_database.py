@@ -13,6 +13,7 @@ from paredown.compressors.layers.solution import Solution, solve
 from paredown.compressors.matrix.algebra import centred_gram, damage, to_matrix
 from paredown.compressors.storage.shelf import Shelf
 from paredown.spaces.candidates.candidate import IDENTITY_CHOICE, LayerChoice
+from paredown.spaces.candidates.zeros import Zeros
 
 NETWORKS = ("lenet", "mobilenet_v2", "unet", "words")
 
@@ -164,7 +165,7 @@ def test_damage_is_that_of_the_solution_that_is_given(name, mapped, database) ->
     base = fresh(database(name))
     narrow = {group.name: max(1, group.channels // 2) for group in mapped(name).groups}
     asked = [(LayerChoice(weight_bits=b, method=m), {}) for b in (3, 8) for m in ("rtn", "gptq")]
-    sparse = LayerChoice(weight_bits=4, sparsity=0.5, pattern="element", method="gptq")
+    sparse = LayerChoice(weight_bits=4, zeros=Zeros(0.5, "element"), method="gptq")
     for layer in mapped(name).layers:
         statistics = base.statistics[layer.name]
         gram = statistics.gram

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from paredown.compressors.layers.methods import METHODS, Compressed, Problem, compress
 from paredown.compressors.matrix.algebra import SolverError, row_errors
-from paredown.spaces.candidates.candidate import LayerChoice, Method, Pattern
-from paredown.spaces.candidates.zeros import BLOCK, kept_count
+from paredown.spaces.candidates.candidate import LayerChoice, Method
+from paredown.spaces.candidates.zeros import BLOCK, Pattern, Zeros, kept_count
 
 ZEROS = [
     (0.0, "dense"),
@@ -38,16 +38,16 @@ def _is_inside(found: Compressed, choice: LayerChoice, shape: tuple[int, int]) -
         assert int(found.values.abs().max()) <= 2 ** (choice.weight_bits - 1) - 1
         assert found.scale.dtype == torch.float32
         assert (found.scale > 0).all()
-    if choice.pattern == "dense":
+    if choice.zeros.pattern == "dense":
         assert found.mask is None
         return
-    assert int(found.mask.sum()) == kept_count(*shape, choice.sparsity, choice.pattern)
+    assert int(found.mask.sum()) == kept_count(*shape, choice.zeros.share, choice.zeros.pattern)
     assert not found.values[~found.mask].any()
-    if choice.pattern == "2:4":
+    if choice.zeros.pattern == "2:4":
         whole = shape[1] // 4 * 4
         fours = found.mask[:, :whole].reshape(shape[0], -1, 4)
         assert (fours.sum(dim=2) == 2).all()
-    elif choice.pattern == "block":
+    elif choice.zeros.pattern == "block":
         whole = shape[1] // BLOCK * BLOCK
         blocks = found.mask[:, :whole].reshape(shape[0], -1, BLOCK)
         assert torch.equal(blocks.any(dim=2), blocks.all(dim=2))
@@ -83,7 +83,7 @@ def test_every_solution_is_in_its_set_and_no_worse_than_rounding_and_magnitude(
     weight, gram = make_problem(seed, rows, columns, samples)
     curvature = torch.arange(rows).double() if weighted else None
     problem = Problem(matrix=weight, gram=gram, row_curvature=curvature)
-    choice = LayerChoice(weight_bits=bits, sparsity=zeros[0], pattern=zeros[1], method=method)
+    choice = LayerChoice(weight_bits=bits, zeros=Zeros(zeros[0], zeros[1]), method=method)
     before = weight.clone()
     found = compress(problem, choice)
     baseline = METHODS["rtn"](problem, choice)
@@ -116,7 +116,7 @@ def test_every_method_takes_every_form_of_gram(
         weight[1] = 0.0
     problem = Problem(matrix=weight, gram=gram)
     for zeros in ZEROS:
-        choice = LayerChoice(weight_bits=3, sparsity=zeros[0], pattern=zeros[1], method=method)
+        choice = LayerChoice(weight_bits=3, zeros=Zeros(zeros[0], zeros[1]), method=method)
         found = compress(problem, choice)
         _is_inside(found, choice, (4, 12))
         assert problem.error(found) <= problem.error(METHODS["rtn"](problem, choice))
@@ -133,7 +133,7 @@ def test_no_unit_is_too_large_or_too_small(
     plain = Problem(matrix=weight, gram=gram)
     other = Problem(matrix=weight * weights, gram=gram * inputs**2)
     for zeros in (ZEROS[1], ZEROS[3], ZEROS[5]):
-        choice = LayerChoice(weight_bits=3, sparsity=zeros[0], pattern=zeros[1], method=method)
+        choice = LayerChoice(weight_bits=3, zeros=Zeros(zeros[0], zeros[1]), method=method)
         found = compress(other, choice)
         _is_inside(found, choice, (3, 13))
         error = float(other.error(found)) / weights**2 / inputs**2
@@ -153,7 +153,7 @@ def test_what_is_not_finite_is_refused(
             gram=broken if len(broken) == 9 else gram,
         )
         for zeros in (ZEROS[0], ZEROS[1]):
-            choice = LayerChoice(weight_bits=3, sparsity=zeros[0], pattern=zeros[1], method=method)
+            choice = LayerChoice(weight_bits=3, zeros=Zeros(zeros[0], zeros[1]), method=method)
             with pytest.raises(SolverError, match="must be finite"):
                 compress(problem, choice)
 
@@ -178,7 +178,7 @@ def test_rows_that_matter_to_the_loss_keep_more_weights(make_problem: Callable[.
     patterns: tuple[Pattern, ...] = ("element", "block")
     methods: tuple[Method, ...] = ("laq", "gptq", "adaround", "obq", "descent", "joint")
     for pattern, method in itertools.product(patterns, methods):
-        choice = LayerChoice(weight_bits=4, sparsity=0.5, pattern=pattern, method=method)
+        choice = LayerChoice(weight_bits=4, zeros=Zeros(0.5, pattern), method=method)
         found = compress(Problem(matrix=weight, gram=gram, row_curvature=curvature), choice)
         assert found.mask[0].sum() > found.mask[1].sum()
 
@@ -190,7 +190,7 @@ def test_rows_that_seem_free_keep_their_share_all_the_same(
     weight[1] = weight[0]
     curvature = torch.tensor([1.0, 0.0])
     for method in ("laq", "gptq", "obq"):
-        choice = LayerChoice(sparsity=0.5, pattern="element", method=method)
+        choice = LayerChoice(zeros=Zeros(0.5, "element"), method=method)
         found = compress(Problem(matrix=weight, gram=gram, row_curvature=curvature), choice)
         assert found.mask[1].sum() > 0.25 * found.mask[0].sum()
 
@@ -207,7 +207,7 @@ def test_better_methods_are_better_in_the_sum(make_problem: Callable[..., Any]) 
             weight, gram = make_problem(seed, 16, 48, 300)
             for method in METHODS:
                 choice = LayerChoice(
-                    weight_bits=bits, sparsity=zeros[0], pattern=zeros[1], method=method
+                    weight_bits=bits, zeros=Zeros(zeros[0], zeros[1]), method=method
                 )
                 found = compress(Problem(matrix=weight, gram=gram), choice)
                 sums[method] += float(row_errors(found.dense() - weight, gram).sum())

@@ -16,6 +16,7 @@ from paredown.compressors.pruning.joint import improve_jointly, zeros_among
 from paredown.compressors.pruning.sparsify import magnitude, sparse_gpt
 from paredown.compressors.rounding.descent import descend
 from paredown.spaces.candidates.candidate import LayerChoice
+from paredown.spaces.candidates.zeros import Zeros
 
 
 @pytest.mark.parametrize(("bits", "sparsity"), [(2, 0.5), (2, 0.8), (3, 0.6), (4, 0.8)])
@@ -39,7 +40,7 @@ def test_the_method_is_no_worse_than_either_order(
 ) -> None:
     weight, gram = make_problem(1, 12, 40, 300)
     problem = Problem(matrix=weight, gram=gram)
-    choice = LayerChoice(weight_bits=bits, sparsity=sparsity, pattern="element", method="joint")
+    choice = LayerChoice(weight_bits=bits, zeros=Zeros(sparsity, "element"), method="joint")
     jointly = METHODS["joint"](problem, choice)
     kept = int(jointly.mask.sum())
     codes, mask = zeros_among(weight, gram, bits, descend(weight, gram, bits), kept)

@@ -22,6 +22,7 @@ from paredown.compressors.rounding.groupwise import (
 )
 from paredown.compressors.rounding.quantize import Codes, by_column, round_to_nearest, top_code
 from paredown.spaces.candidates.candidate import GROUPED_METHODS, LayerChoice
+from paredown.spaces.candidates.zeros import Zeros
 
 
 def heavy_tailed(rows: int, columns: int, seed: int = 0) -> Tensor:
@@ -147,7 +148,7 @@ def test_every_method_stays_inside_the_choice(
 ) -> None:
     weight, gram = heavy_tailed(16, 90), correlated(90)
     choice = LayerChoice(
-        weight_bits=bits, sparsity=sparsity, pattern=pattern, method=method, group_size=32
+        weight_bits=bits, zeros=Zeros(sparsity, pattern), method=method, group_size=32
     )
     problem = Problem(matrix=weight, gram=gram)
     found = compress(problem, choice)

@@ -17,10 +17,11 @@ from paredown.search.evaluating.holding import check_files, check_metric
 from paredown.search.tasks.metrics import MetricError, metric_named
 from paredown.search.tasks.splits import Split, Splits
 from paredown.search.tasks.task import LOSSES, Task
-from paredown.spaces.candidates.space import Architecture, Space
 from paredown.spaces.graph.capturing import capture
 from paredown.spaces.graph.facts import OnnxRename
 from paredown.spaces.graph.operators import OPERATORS
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.reading import read_model_map
 
 MODELS = """\

@@ -16,7 +16,8 @@ from paredown.search.proposing.proposer import Proposer, make_sampler
 from paredown.search.running.engine_local import local_engine
 from paredown.search.running.engine_ray import MOST_LOST, RayFailed, ray_cluster, run_ray
 from paredown.search.study.evaluation import LOST, Evaluation, Goal
-from paredown.spaces.candidates.space import Space
+from paredown.spaces.knobs.space import Space
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
 
 pytestmark = pytest.mark.cluster
 
@@ -187,7 +188,7 @@ def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_ma
     space = workbench.space
     architecture = replace(
         space.architectures[0],
-        knobs=tuple(k for k in space.architectures[0].knobs if k.kind == "weight_bits")[:2],
+        knobs=space.architectures[0].knobs_of(WeightBitsKnob)[:2],
     )
     small = Space(architectures=(architecture,))
     goals = (Goal(metric="accuracy", direction="maximize"),)

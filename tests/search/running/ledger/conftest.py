@@ -16,7 +16,9 @@ from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, Sco
 from paredown.search.study.journal import Journal, read_journal
 from paredown.search.study.pareto import Front
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
-from paredown.spaces.candidates.space import Architecture, Knob, Space
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
 from paredown.spaces.structure.model_map import ModelMap
 
 GOALS = (
@@ -63,8 +65,7 @@ def goals() -> tuple[Goal, ...]:
 def workbench(mapped: Callable[[str], ModelMap]) -> Any:
     """Prices by bits, over a space of two layers."""
     knobs = tuple(
-        Knob(name=f"{n}:weight_bits", kind="weight_bits", targets=(n,), domain=BITS)
-        for n in LAYERS
+        WeightBitsKnob(name=f"{n}:weight_bits", targets=(n,), domain=BITS) for n in LAYERS
     )
     architecture = Architecture(name="", model_map=mapped("mlp"), knobs=knobs)
 

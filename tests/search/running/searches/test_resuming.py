@@ -188,8 +188,8 @@ def test_a_resumed_search_keeps_the_ranks_it_began_with(search, tmp_path, monkey
         "rank_error: [0.02, 0.05, 0.2], decomposition: [tucker, spatial]}]"
     )
     begun = search(tmp_path, rules)
-    low = [c for e in begun.evaluations for _, c in e.candidate.layers if c.rank_fraction < 1]
-    assert any(choice.written_fraction is not None for choice in low)
+    low = [c for e in begun.evaluations for _, c in e.candidate.layers if c.rank.share < 1]
+    assert any(choice.rank.written_share is not None for choice in low)
     file = begun.folder / "ranks.json"
     before = file.read_text()
     kept = read_sealed(file)["ranks"]

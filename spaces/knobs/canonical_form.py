@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from paredown.spaces.candidates.candidate import (
@@ -14,8 +14,11 @@ from paredown.spaces.candidates.candidate import (
     SegmentChoice,
 )
 from paredown.spaces.candidates.drafting import kept_count, stored_group_size
-from paredown.spaces.candidates.factors import choice_chain, factor_chain, form_of
-from paredown.spaces.candidates.knobs import Architecture, RankValue
+from paredown.spaces.candidates.factors import factor_chain, form_of
+from paredown.spaces.candidates.ranks import WHOLE, Rank
+from paredown.spaces.candidates.zeros import DENSE
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.block_drop import layers_of, outermost
 from paredown.spaces.structure.model_map import Layer, ModelMap
 from paredown.spaces.structure.slicing import narrowed_size
 
@@ -68,25 +71,6 @@ def canonical(architecture: Architecture, candidate: Candidate) -> Candidate:
     )
 
 
-def outermost(model_map: ModelMap, dropped: Collection[str]) -> tuple[str, ...]:
-    """The dropped blocks that lie in no other dropped one.
-
-    Of two blocks over the same layers the one that ends later holds the other.
-    """
-    within: set[str] = set()
-    ends = [block for block in model_map.blocks if block.name in dropped]
-    for index, block in enumerate(ends):
-        if any(set(block.layers) <= set(later.layers) for later in ends[index + 1 :]):
-            within.add(block.name)
-    return tuple(name for name in dropped if name not in within)
-
-
-def layers_of(model_map: ModelMap, dropped: Collection[str]) -> frozenset[str]:
-    """The layers that dropped blocks take with them."""
-    blocks = (block for block in model_map.blocks if block.name in dropped)
-    return frozenset(name for block in blocks for name in block.layers)
-
-
 def canonical_choice(
     architecture: Architecture,
     layer: Layer,
@@ -102,21 +86,18 @@ def canonical_choice(
     """
     model_map = architecture.model_map
     shape = _shape(architecture, layer, widths)
-    rank_fraction, form, written = _canonical_rank(architecture, layer, choice, shape)
-    choice = replace(
-        choice, rank_fraction=rank_fraction, decomposition=form, written_fraction=written
-    )
+    choice = replace(choice, rank=_canonical_rank(architecture, layer, choice.rank, shape))
     if choice.weight_bits == 32 and _is_quantized_anyway(model_map, layer, candidate):
         choice = replace(choice, weight_bits=8)
     if _prunes_nothing(layer, choice, shape):
-        choice = replace(choice, sparsity=0.0, pattern="dense")
-    if choice.method == "joint" and choice.pattern != "element":
+        choice = replace(choice, zeros=DENSE)
+    if choice.method == "joint" and choice.zeros.pattern != "element":
         choice = replace(choice, method="descent")  # only single zeros are chosen with codes
     if choice.weight_bits == 32 and choice.method in ("adaround", "obq", "joint"):
         choice = replace(choice, method="descent")  # without codes all four are exact OBS
     if choice.weight_bits > _LEARNED_BITS and choice.method == "adaround":
         choice = replace(choice, method="descent")  # where both are GPTQ
-    if choice.weight_bits >= _ROUNDED_BITS and choice.sparsity == 0:
+    if choice.weight_bits >= _ROUNDED_BITS and choice.zeros.share == 0:
         choice = replace(choice, method="rtn")
     if choice.group_size:
         segment = candidate.segment(model_map.segment_of_node[layer.node])
@@ -129,7 +110,7 @@ def _canonical_groups(
     layer: Layer, choice: LayerChoice, segment: SegmentChoice, shape: tuple[int, ...]
 ) -> LayerChoice:
     """With groups only where some stored weight has them, and with a method that knows them."""
-    chain = choice_chain(layer, shape, choice)
+    chain = factor_chain(layer, shape, choice.rank)
     if not any(stored_group_size(layer, choice, segment, link.shape) for link in chain):
         return replace(choice, group_size=0)
     if choice.method not in GROUPED_METHODS:
@@ -138,20 +119,20 @@ def _canonical_groups(
 
 
 def _canonical_rank(
-    architecture: Architecture, layer: Layer, choice: LayerChoice, shape: tuple[int, ...]
-) -> RankValue:
+    architecture: Architecture, layer: Layer, rank: Rank, shape: tuple[int, ...]
+) -> Rank:
     """The identity where the layer stays whole, else the first of its knob that gives the same chain.
 
     A second share is kept only where it makes another chain than the first share alone.
     """
-    chain = choice_chain(layer, shape, choice)
+    chain = factor_chain(layer, shape, rank)
     if len(chain) == 1:
-        return IDENTITY_CHOICE.rank_fraction, IDENTITY_CHOICE.decomposition, None
-    form, share = form_of(layer, choice.decomposition), choice.rank_fraction
-    is_one_share = factor_chain(layer, shape, share, form) == chain
-    own = (share, form, None if is_one_share else choice.written_fraction)
+        return WHOLE
+    plain = Rank(rank.share, form_of(layer, rank.form))
+    is_one_share = factor_chain(layer, shape, plain) == chain
+    own = plain if is_one_share else replace(plain, written_share=rank.written_share)
     known = architecture.ranks.get(layer.name, ())
-    return next((each for each in known if factor_chain(layer, shape, *each) == chain), own)
+    return next((each for each in known if factor_chain(layer, shape, each) == chain), own)
 
 
 def _shape(architecture: Architecture, layer: Layer, widths: Mapping[str, int]) -> tuple[int, ...]:
@@ -165,9 +146,9 @@ def _shape(architecture: Architecture, layer: Layer, widths: Mapping[str, int]) 
 
 def _prunes_nothing(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> bool:
     """Whether every weight stays: too few columns for a block, or a share that rounds to none."""
-    if choice.sparsity == 0 or choice.pattern == "dense":
+    if choice.zeros.share == 0 or choice.zeros.pattern == "dense":
         return True
-    chain = choice_chain(layer, shape, choice)
+    chain = factor_chain(layer, shape, choice.rank)
     return all(kept_count(layer, choice, link.shape) == math.prod(link.shape) for link in chain)
 
 

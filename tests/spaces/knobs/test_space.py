@@ -9,14 +9,25 @@ import pytest
 
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.space import Architecture, Knob, Space, canonical
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.block_drop import DropKnob
+from paredown.spaces.knobs.canonical_form import canonical
+from paredown.spaces.knobs.low_rank import RankKnob
+from paredown.spaces.knobs.method import MethodKnob
+from paredown.spaces.knobs.segment_precision import SegmentKnob
+from paredown.spaces.knobs.space import Space
+from paredown.spaces.knobs.sparsity import SparsityKnob
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
+from paredown.spaces.knobs.width import WidthKnob
 
 NAMES = ("resnet_projection", "mobilenet_v2", "unet", "words", "resnet20")
 BITS = (32, 8, 6, 5, 4, 3, 2)
-SPARSITY = ((0.0, "dense"), (0.5, "element"), (0.5, "2:4"))
+SPARSITY = (Zeros(), Zeros(0.5, "element"), Zeros(0.5, "2:4"))
 RANKS = (
-    (1.0, "channel", None), (0.5, "channel", None), (0.3, "spatial", None), (0.3, "tucker", None),
-    (0.3, "tucker", 0.6), (0.5, "tucker", 1.0), (0.1, "channel", None),
+    Rank(), Rank(0.5), Rank(0.3, "spatial"), Rank(0.3, "tucker"),
+    Rank(0.3, "tucker", 0.6), Rank(0.5, "tucker", 1.0), Rank(0.1),
 )  # fmt: skip
 SEGMENT = tuple(
     SegmentChoice(activation_bits=bits, container=container, ranges=ranges)
@@ -29,33 +40,30 @@ def knobs_of(model_map, ties):
     """Every knob of a map; with `ties` all layers, and all segments, share theirs."""
     layers = tuple(layer.name for layer in model_map.layers)
     segments = tuple(segment.name for segment in model_map.segments)
-    tied = [(f"{kind}:all", kind, layers) for kind in ("method", "rank_fraction")]
-    tied += [("weight_bits:all", "weight_bits", layers), ("segment:all", "segment", segments)]
-    free = [
-        (f"{kind}:{name}", kind, (name,))
-        for kind in ("weight_bits", "rank_fraction", "method")
-        for name in layers
-    ] + [(f"segment:{name}", "segment", (name,)) for name in segments]
-    domains = {
-        "weight_bits": BITS,
-        "rank_fraction": RANKS,
-        "method": ("gptq", "rtn"),
-        "segment": SEGMENT,
-    }
+    offers = (
+        (WeightBitsKnob, layers, BITS),
+        (RankKnob, layers, RANKS),
+        (MethodKnob, layers, ("gptq", "rtn")),
+        (SegmentKnob, segments, SEGMENT),
+    )
     found = [
-        Knob(name=name, kind=kind, targets=targets, domain=domains[kind])
-        for name, kind, targets in (tied if ties else free)
+        knob(name=f"{knob.kind}:{'all' if ties else targets[0]}", targets=targets, domain=domain)
+        for knob, parts, domain in offers
+        for targets in ([parts] if ties else [(part,) for part in parts])
     ]
-    found += [Knob(name=f"s:{n}", kind="sparsity", targets=(n,), domain=SPARSITY) for n in layers]
+    found += [SparsityKnob(name=f"s:{n}", targets=(n,), domain=SPARSITY) for n in layers]
     for group in model_map.groups:
         domain = tuple(range(group.channels, 0, -max(1, group.channels // 4)))
         found.append(
-            Knob(name=f"w:{group.name}", kind="width", targets=(group.name,), domain=domain)
+            WidthKnob(
+                name=f"w:{group.name}",
+                targets=(group.name,),
+                domain=domain,
+                channels=group.channels,
+            )
         )
     for block in model_map.blocks:
-        found.append(
-            Knob(name=f"d:{block.name}", kind="drop", targets=(block.name,), domain=(False, True))
-        )
+        found.append(DropKnob(name=f"d:{block.name}", targets=(block.name,), domain=(False, True)))
     return tuple(found)
 
 
@@ -116,9 +124,9 @@ def test_the_first_values_are_the_uncompressed_model(mapped) -> None:
 
 def test_a_value_outside_its_domain_is_refused(mapped) -> None:
     space = space_of(("", mapped("lenet")))
-    odd = Candidate.of(layers={"conv1": LayerChoice(sparsity=0.123, pattern="element")})
+    odd = Candidate.of(layers={"conv1": LayerChoice(zeros=Zeros(0.123, "element"))})
     assert not space.contains(odd)
-    with pytest.raises(ValueError, match=r"s:conv1: \(0\.123, 'element'\)"):
+    with pytest.raises(ValueError, match=r"s:conv1: Zeros\(share=0\.123, pattern='element'\)"):
         space.encode(odd)
 
 
@@ -151,12 +159,12 @@ def test_a_canonical_rank_always_splits_its_layer(name, mapped) -> None:
     for parameters in settings(space, 40):
         candidate = space.decode(parameters)
         split = {op.layer for op in draft(mapped(name), candidate).operators if op.part == 1}
-        assert split == {n for n, c in candidate.layers if c.rank_fraction < 1}
+        assert split == {n for n, c in candidate.layers if c.rank.share < 1}
 
 
 def test_knobs_of_one_value_are_constants(mapped) -> None:
     model_map = mapped("lenet")
-    knob = Knob(name="b", kind="weight_bits", targets=("fc1", "fc2"), domain=(4,))
+    knob = WeightBitsKnob(name="b", targets=("fc1", "fc2"), domain=(4,))
     space = Space(architectures=(Architecture(name="", model_map=model_map, knobs=(knob,)),))
     assert space.dimensions() == {}
     assert space.decode({}).layer("fc2").weight_bits == 4

@@ -11,10 +11,17 @@ from torch.nn import functional as F
 
 from paredown.compressors.layers.methods import Problem, compress
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.candidates.canonical_form import canonical, outermost
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.knobs import Architecture, Knob
-from paredown.spaces.candidates.space import Space
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.block_drop import DropKnob, outermost
+from paredown.spaces.knobs.canonical_form import canonical
+from paredown.spaces.knobs.low_rank import RankKnob
+from paredown.spaces.knobs.segment_precision import SegmentKnob
+from paredown.spaces.knobs.space import Space
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
+from paredown.spaces.knobs.width import WidthKnob
 
 SEGMENT = tuple(
     SegmentChoice(activation_bits=bits, container=container, ranges=ranges)
@@ -52,29 +59,30 @@ def nested(read):
 
 # Of eight channels the two of a form that stand side by side give one rank.
 RANKS = (
-    (1.0, "channel", None), (0.5, "channel", None), (0.45, "channel", None),
-    (0.3, "spatial", None), (0.29, "spatial", None), (0.25, "channel", None),
-    (0.25, "tucker", 0.51), (0.25, "tucker", None), (0.24, "tucker", None), (0.24, "tucker", 0.25),
+    Rank(), Rank(0.5), Rank(0.45), Rank(0.3, "spatial"), Rank(0.29, "spatial"), Rank(0.25),
+    Rank(0.25, "tucker", 0.51), Rank(0.25, "tucker"), Rank(0.24, "tucker"), Rank(0.24, "tucker", 0.25),
 )  # fmt: skip
 
 
 def architecture_of(model_map, *, ties):
     """Every knob of structure and storage; with `ties` layers, segments and blocks share theirs."""
     layers = tuple(layer.name for layer in model_map.layers)
-    targets = {
-        "weight_bits": (layers, (32, 8, 4, 2)),
-        "rank_fraction": (layers, RANKS),
-        "segment": (tuple(s.name for s in model_map.segments), SEGMENT),
-        "drop": (tuple(b.name for b in model_map.blocks), (False, True)),
-    }
+    offers = (
+        (WeightBitsKnob, layers, (32, 8, 4, 2)),
+        (RankKnob, layers, RANKS),
+        (SegmentKnob, tuple(s.name for s in model_map.segments), SEGMENT),
+        (DropKnob, tuple(b.name for b in model_map.blocks), (False, True)),
+    )
     knobs = []
-    for kind, (names, domain) in targets.items():
+    for knob, names, domain in offers:
         for each in [names] if ties else [(name,) for name in names]:
-            knobs.append(Knob(name=f"{kind}:{each[0]}", kind=kind, targets=each, domain=domain))
+            knobs.append(knob(name=f"{knob.kind}:{each[0]}", targets=each, domain=domain))
     for group in model_map.groups:
         domain = tuple(range(group.channels, 0, -max(1, group.channels // 4)))
         name = f"width:{group.name}"
-        knobs.append(Knob(name=name, kind="width", targets=(group.name,), domain=domain))
+        knobs.append(
+            WidthKnob(name=name, targets=(group.name,), domain=domain, channels=group.channels)
+        )
     return Architecture(name="", model_map=model_map, knobs=tuple(knobs))
 
 
@@ -136,7 +144,7 @@ def test_without_codes_the_methods_by_exact_obs_are_one(nested) -> None:
     inputs = torch.randn(30, 16, dtype=torch.float64)
     problem = Problem(matrix=torch.randn(6, 16), gram=inputs.T @ inputs / 30)
     choices = [
-        LayerChoice(sparsity=0.5, pattern="element", method=method)
+        LayerChoice(zeros=Zeros(0.5, "element"), method=method)
         for method in ("descent", "adaround", "obq", "joint")
     ]
     found = [compress(problem, choice).dense() for choice in choices]
@@ -155,7 +163,7 @@ def test_a_pattern_that_leaves_every_weight_is_none(mapped) -> None:
         (1e-6, "block", True),
         (0.5, "block", False),
     ):
-        choice = LayerChoice(weight_bits=4, sparsity=sparsity, pattern=pattern)
+        choice = LayerChoice(weight_bits=4, zeros=Zeros(sparsity, pattern))
         found = canonical(architecture, Candidate.of(layers={first: choice})).layer(first)
         assert found == (LayerChoice(weight_bits=4) if is_none else choice)
 
@@ -167,7 +175,7 @@ def test_learned_rounding_of_wide_codes_is_that_of_descent(nested) -> None:
     architecture = Architecture(name="", model_map=nested, knobs=())
     for bits, is_same in ((4, False), (5, True), (6, True)):
         choices = [
-            LayerChoice(weight_bits=bits, sparsity=0.5, pattern="element", method=method)
+            LayerChoice(weight_bits=bits, zeros=Zeros(0.5, "element"), method=method)
             for method in ("descent", "adaround")
         ]
         first, second = (compress(problem, choice).dense() for choice in choices)
@@ -234,7 +242,7 @@ def with_groups(architecture, activation_bits=32, **fields):
         ({"group_size": 128}, [0, 0, 0]),
         ({"weight_bits": 32}, [0, 0, 0]),
         ({"activation_bits": 8}, [0, 0, 0]),  # integer kernels take one scale a row
-        ({"rank_fraction": 0.5}, [0, 32, 0]),  # the first factor still has a hundred inputs
+        ({"rank": Rank(0.5)}, [0, 32, 0]),  # the first factor still has a hundred inputs
     ],
 )
 def test_groups_stay_only_where_a_stored_weight_has_them(grouped, fields, sizes) -> None:
@@ -243,7 +251,7 @@ def test_groups_stay_only_where_a_stored_weight_has_them(grouped, fields, sizes)
 
 def test_a_method_of_one_scale_a_row_becomes_one_that_knows_groups(grouped) -> None:
     for method in ("adaround", "obq", "joint"):
-        fields = {"sparsity": 0.5, "pattern": "element", "method": method}
+        fields = {"zeros": Zeros(0.5, "element"), "method": method}
         assert [c.method for c in with_groups(grouped, **fields)] == [method, "descent", method]
     for method in ("laq", "gptq", "descent"):
         assert [c.method for c in with_groups(grouped, method=method)] == [method] * 3
