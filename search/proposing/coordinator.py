@@ -38,7 +38,7 @@ class Engine(Protocol):
 class Coordinator:
     """Jobs given first, all of them, then batches of proposals until `evaluations` are told.
 
-    `told` counts evaluations of earlier sittings too. `stop` ends the asking; what is out is awaited.
+    `told` counts evaluations of earlier sessions too. `stop` ends the asking; what is out is awaited.
     It may come from a signal handler, between any two steps of this class or of `tell`, so it notes the
     reason and changes nothing else.
     Candidates of the first jobs are never proposed, and one given twice is carried out once.
@@ -107,9 +107,9 @@ class Coordinator:
         self._flush()
 
     def replay(self, earlier: Iterable[Evaluation]) -> bool:
-        """Ask for what an earlier sitting evaluated, and take each evaluation as it was recorded.
+        """Ask for what an earlier session evaluated, and take each evaluation as it was recorded.
 
-        Afterwards proposer and batch stand where that sitting stood, jobs of the last batch that
+        Afterwards proposer and batch stand where that session stood, jobs of the last batch that
         it did not finish are next. False where something else is asked for: settings changed in
         between, or another engine asked earlier. This coordinator and its proposer are then of no
         more use.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +26,7 @@ from paredown.search.running.engine_local import local_engine
 from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.trial import longest_s
-from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, of_rung
+from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, Goal, of_rung
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
@@ -37,7 +37,7 @@ _RIVAL_SHARE = 10
 
 
 class Progress(Protocol):
-    """Is told what the search does now, and how many evaluations it asks for."""
+    """Is notified what the search does now, and how many evaluations it asks for."""
 
     def started(self, total: int) -> None:
         """Scoring begins, for `total` evaluations including those already done."""
@@ -97,7 +97,7 @@ def explore(
 
 @dataclass(frozen=True, kw_only=True)
 class _FirstRung:
-    """Makes the coordinator of the first rung, behind whatever earlier sittings evaluated."""
+    """Makes the coordinator of the first rung, behind whatever earlier sessions evaluated."""
 
     workbench: Workbench
     ledger: Ledger
@@ -111,7 +111,7 @@ class _FirstRung:
         return self.workbench.rungs[0]
 
     def replayed(self) -> Coordinator | None:
-        """The coordinator exactly where the earlier sitting stood, all of its questions asked again.
+        """The coordinator exactly where the earlier session stood, all of its questions asked again.
 
         None where that cannot be: what Ray asks depends on what finishes first, lost candidates
         are asked again out of turn, and other settings ask for other candidates.
@@ -127,7 +127,7 @@ class _FirstRung:
         return coordinator if coordinator.replay(earlier) else None
 
     def informed(self) -> Coordinator:
-        """A coordinator that begins anew, its proposer told of all that was evaluated."""
+        """A coordinator that begins anew, its proposer informed of all that was evaluated."""
         told = self.ledger.settled(self.rung)
         references = _reference_jobs(self.workbench)
         first = [job for job in references if job.candidate.key not in told]
@@ -199,23 +199,16 @@ def rescore(
     how = "training and " if last.recipe.is_trained else ""
     watch.stage(f"{how}rescoring the leading candidates on the whole search split")
     first = [e for e in of_rung(ledger.evaluations, first_rung) if not e.is_failed]
-    count = max(1, round(workbench.config.search.promote_fraction * len(first)))
-    models = quality_models(first, ledger.goals, base, terms)
-    values = believed_values(first, ledger.goals, base, terms, models)
-    promoted = {e.key: e for e in first if e.kind == "reference"}
-    for each in unbeaten(first, ledger.goals, base.key):
-        rivals = rivals_among(first, values, ledger.goals, each, count // _RIVAL_SHARE)
-        promoted |= {e.key: e for e in rivals}
-    promoted |= {e.key: e for e in leading(first, values, ledger.goals, count)}
+    section, rows = workbench.config.search, len(workbench.task.splits.search)
+    growth = rows / section.rung_images
+    count = max(1, round(section.promote_fraction * len(first)))
     done = ledger.settled(last)
     jobs = [
         Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=last)
-        for e in promoted.values()
+        for e in _promoted(first, ledger.goals, base, terms, count)
         if e.key not in done
     ]
     watch.started(len(ledger.evaluations) + len(jobs))
-    section, rows = workbench.config.search, len(workbench.task.splits.search)
-    growth = rows / section.rung_images
     coordinator = Coordinator(
         proposer=None,
         first=jobs,
@@ -234,6 +227,24 @@ def rescore(
     if coordinator.stopped is None:
         ledger.use_rung(last)
     return coordinator.stopped
+
+
+def _promoted(
+    first: Sequence[Evaluation],
+    goals: tuple[Goal, ...],
+    base: Evaluation,
+    terms: DamageTerms,
+    count: int,
+) -> Collection[Evaluation]:
+    """The references, what may beat them, and the `count` leading ones of the first rung."""
+    models = quality_models(first, goals, base, terms)
+    values = believed_values(first, goals, base, terms, models)
+    promoted = {e.key: e for e in first if e.kind == "reference"}
+    for each in unbeaten(first, goals, base.key):
+        rivals = rivals_among(first, values, goals, each, count // _RIVAL_SHARE)
+        promoted |= {e.key: e for e in rivals}
+    promoted |= {e.key: e for e in leading(first, values, goals, count)}
+    return promoted.values()
 
 
 def _work(engine: Engine, coordinator: Coordinator) -> None:

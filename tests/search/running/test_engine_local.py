@@ -127,6 +127,32 @@ def test_processes_score_what_this_one_scores_in_asking_order(carry_out, job, wo
     assert not any(is_alive(pid) for pid in processes(tmp_path))
 
 
+@dataclass(frozen=True)
+class Meeting:
+    """A loss that waits until a second process computes it as well."""
+
+    inner: object
+    folder: str
+
+    def __call__(self, outputs, targets):
+        folder = Path(self.folder)
+        (folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 120
+        while len(list(folder.iterdir())) < 2:
+            if time.monotonic() > deadline:
+                raise TimeoutError("only one process works")
+            time.sleep(0.02)
+        return self.inner(outputs, targets)
+
+
+def test_workers_work_at_the_same_time(carry_out, job, workbench, tmp_path):
+    meeting = replace(workbench.evaluator, loss=Meeting(workbench.evaluator.loss, str(tmp_path)))
+    found = []
+    carry_out([job(bits) for bits in (8, 4)], found, workers=2, evaluator=meeting)
+    assert [each.failure for each in found] == [None, None]
+    assert len(processes(tmp_path)) == 2
+
+
 def test_what_a_metric_raises_or_hangs_in_costs_no_process(carry_out, job, tmp_path):
     found = []
     carry_out([job(8, ROWS["exits"]), job(6, ROWS["hangs"]), job(4)], found, limit_s=LIMIT_S)
