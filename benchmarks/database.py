@@ -37,6 +37,7 @@ from paredown.compressors.statistics.layer_statistics import summed_cross_entrop
 from paredown.compressors.storage.shelf import Shelf
 from paredown.search.config.reading import load_config
 from paredown.search.evaluating.scoring import Evaluator, channels_last
+from paredown.search.study.rung import Rung
 from paredown.search.tasks.task import Task, load_task
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.ranks import Rank
@@ -233,7 +234,7 @@ def scoring(folder: Path) -> None:
         evaluator.assemble(candidate)  # solved, as any candidate's layers soon are
     actions: dict[str, Callable[[], Any]] = {"bare forward pass": bare}
     for label, candidate in candidates.items():
-        actions[label] = lambda c=candidate: evaluator.evaluate(c, rows)
+        actions[label] = lambda c=candidate: evaluator.evaluate(c, Rung(rows=rows))
         actions[f"  of it assembling: {label}"] = lambda c=candidate: evaluator.assemble(c)
     best = dict.fromkeys(actions, float("inf"))
     for _ in range(REPEATS):

@@ -68,7 +68,7 @@ def main() -> int:
         parser.error(f"the run must have the goal {LATENCY}; give another run")
     config = load_config(arguments.run / CONFIG)
     space, threads = survey(config).space, config.hardware.threads
-    first = {e.key: e for e in record.evaluations if e.rung == 0 and not e.is_failed}
+    first = {e.key: e for e in record.evaluations if e.rung.number == 0 and not e.is_failed}
     pool = [e for e in first.values() if is_within_bounds(e, goals)]
     values = np.array([[e.metrics[goal.metric] for goal in goals] for e in pool])
     rank = non_dominated_rank(values, [goal.direction for goal in goals])

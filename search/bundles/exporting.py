@@ -20,6 +20,7 @@ from paredown.compressors.bundle.writing import (
     write_card,
 )
 from paredown.compressors.onnx.kernel_checks import promised_kernels
+from paredown.compressors.training.kept import TrainedModels
 from paredown.hardware_models.devices.device import DeviceError, host_device
 from paredown.hardware_models.timing.measure import fingerprint
 from paredown.hardware_models.work.workload import read_work
@@ -36,25 +37,27 @@ def export(
     workbench: Workbench,
     evaluation: Evaluation,
     folder: Path,
-    uncompressed: Evaluation | None = None,
+    uncompressed: Evaluation,
+    kept: TrainedModels,
 ) -> Path:
     """Writes the bundle of `evaluation` to `folder/<key>`, which is returned.
 
     The bundle of the uncompressed model is written to `folder/<its key>`, unless it is there.
 
     Args:
-        uncompressed: What came of the uncompressed model; scored on the search split if not given.
+        uncompressed: What came of the uncompressed model.
+        kept: Where the run keeps its trained models.
 
     Raises:
         BundleError: A folder of that name holds something else.
         ExportError: An operator has no ONNX lowering.
+        TrainingError: The model was trained, and `kept` does not hold it.
     """
-    base = uncompressed or workbench.evaluate_uncompressed(rung=1)
-    if evaluation.key == base.key:
-        return _write(workbench, evaluation, base, folder)
-    if not is_written(folder / base.key, card_config(workbench.config)):
-        _write(workbench, base, base, folder)
-    return _write(workbench, evaluation, base, folder)
+    base = uncompressed
+    is_there = is_written(folder / base.key, card_config(workbench.config))
+    if evaluation.key != base.key and not is_there:
+        _write(workbench, base, base, kept, folder)
+    return _write(workbench, evaluation, base, kept, folder)
 
 
 def take_written(
@@ -90,8 +93,14 @@ def _is_of(folder: Path, evaluation: Evaluation, config_yaml: str) -> bool:
     return all(predicted.get(name) == value for name, value in evaluation.metrics.items())
 
 
-def _write(workbench: Workbench, evaluation: Evaluation, base: Evaluation, folder: Path) -> Path:
-    model = workbench.assemble(evaluation.candidate)
+def _write(
+    workbench: Workbench,
+    evaluation: Evaluation,
+    base: Evaluation,
+    kept: TrainedModels,
+    folder: Path,
+) -> Path:
+    model = workbench.model_of(evaluation, kept)
     card = _card(workbench, evaluation, base) | {
         "integer_kernels": dict(promised_kernels(model.blueprint))
     }

@@ -182,8 +182,9 @@ def clock_text(seconds: float) -> str:
 
 def plain_line(progress: _Progress, evaluation: Evaluation) -> str:
     """One line for a log: where the search stands, or which evaluation failed and why."""
-    if evaluation.is_failed:
-        return f"{clock_text(progress.elapsed_s)}  {evaluation.key} failed: {_reason(evaluation)}"
+    if evaluation.failure is not None:
+        why = evaluation.failure.sentence
+        return f"{clock_text(progress.elapsed_s)}  {evaluation.key} failed: {why}"
     best = [
         f"{title_of(goal.metric)} {show(goal.metric, member.metrics[goal.metric])}"
         for goal, member in _best_members(progress.front)
@@ -260,9 +261,9 @@ def _last_table(progress: _Progress) -> Table:
     table = plain_table("last", *(title_of(goal.metric) for goal in goals), "took")
     for evaluation in progress.last:
         name = name_of(evaluation)
-        if evaluation.is_failed:
+        if evaluation.failure is not None:
             blanks = [""] * max(len(goals) - 1, 0)
-            reason = [styled(_reason(evaluation)[:60], "red")] if goals else []
+            reason = [styled(evaluation.failure.sentence[:60], "red")] if goals else []
             table.add_row(name, *reason, *blanks, f"{evaluation.duration_s:.1f} s")
             continue
         mark = (" ●", "green") if evaluation in progress.front.members else ""
@@ -276,12 +277,3 @@ def _best_members(front: Front) -> list[tuple[Goal, Evaluation]]:
         return min(front.members, key=lambda member: goal.loss(member.metrics[goal.metric]))
 
     return [(goal, best(goal)) for goal in front.goals] if front.members else []
-
-
-def _reason(evaluation: Evaluation) -> str:
-    """The sentence that an error begins with; what follows it says where.
-
-    Whoever records an error puts the sentence first, and a traceback or last words behind it.
-    """
-    lines = (evaluation.error or "").strip().splitlines()
-    return lines[0].rstrip(":") if lines else "no reason given"

@@ -244,12 +244,10 @@ def _pair(bundle: BundleCheck, name: str) -> str:
 
 
 def _failures(evaluations: Sequence[Evaluation]) -> str:
-    failed = [e for e in evaluations if e.error is not None]
+    failed = [(e, e.failure.text) for e in evaluations if e.failure is not None]
     if not failed:
         return ""
-    rows = [
-        [str(e.number), f"<b>{as_html(e.key)}</b>", as_html((e.error or "")[:300])] for e in failed
-    ]
+    rows = [[str(e.number), f"<b>{as_html(e.key)}</b>", as_html(text[:300])] for e, text in failed]
     return "<h2>Failed evaluations</h2>" + table(["number", "candidate", "reason"], rows)
 
 

@@ -201,16 +201,16 @@ def progress_figure(picture: Picture) -> go.Figure:
         name="hypervolume",
         hovertemplate="evaluation %{x}: %{y:.4g}<extra></extra>",
     )
-    failed = [e for e in picture.evaluations if e.is_failed]
+    failed = [(e, e.failure.text) for e in picture.evaluations if e.failure is not None]
     if failed:
         figure.add_scatter(
-            x=[e.number for e in failed],
+            x=[e.number for e, _ in failed],
             y=[0.0] * len(failed),
             mode="markers",
             marker={"symbol": "x", "size": 9, "color": style.FAILED},
             name="failed",
             cliponaxis=False,
-            hovertext=[f"{as_html(e.key)}<br>{as_html((e.error or '')[:120])}" for e in failed],
+            hovertext=[f"{as_html(e.key)}<br>{as_html(text[:120])}" for e, text in failed],
             hoverinfo="text",
         )
     dress(figure, height=360)

@@ -17,7 +17,7 @@ from paredown.search.report.tables import plain_table
 from paredown.search.report.terminal import Terminal, styled
 from paredown.search.study.display import show, title_of, unit_of
 from paredown.search.study.evaluation import Evaluation
-from paredown.search.study.run_record import BUNDLES, CONFIG, LATENCY, RunRecord
+from paredown.search.study.run_record import BUNDLES, CONFIG, LATENCY, TRAINED, RunRecord
 from paredown.search.tracking.mlflow_models import PICKED, register_picked
 from paredown.search.tracking.mlflow_store import TrackingError, default_uri, find_run
 
@@ -116,6 +116,7 @@ def _export(
     config: Config,
     console: Terminal,
 ) -> None:
+    from paredown.compressors.training.kept import TrainedModels
     from paredown.search.bundles.exporting import export, is_written
     from paredown.search.config.reading import card_config
     from paredown.search.evaluating.workbench import prepare_part
@@ -126,9 +127,11 @@ def _export(
         needed.add(next(iter(config.space.architectures), ""))
     with console.working("reading the model and its statistics"):
         workbench = prepare_part(config, record.folder / LATENCY, needed)
+        base = base or workbench.evaluate_uncompressed(workbench.rungs[-1])
+    kept = TrainedModels(record.folder / TRAINED)
     for evaluation in chosen:
         with console.working(f"exporting {evaluation.key}"):
-            export(workbench, evaluation, out, base)
+            export(workbench, evaluation, out, base, kept)
 
 
 def verify(

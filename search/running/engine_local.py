@@ -17,7 +17,6 @@ from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.running.evaluation_process import (
     EvaluationProcess,
     Replies,
-    outcome_of,
     write_evaluator,
 )
 from paredown.spaces.system.scratch import scratch_folder
@@ -99,7 +98,7 @@ class LocalEngine:
             process.begin()
             return None
         self._ended_in_row = 0
-        return process.finish(), outcome_of(reply)
+        return process.finish(), Outcome.from_json(reply)
 
     def _replace(self, process: EvaluationProcess) -> tuple[Job, Outcome] | None:
         """The failure of the job that a process ended in; another one is started when it is needed."""
@@ -114,7 +113,7 @@ class LocalEngine:
             return None
         outcome = process.ended()
         self._ended_in_row += 1
-        self._last_error = outcome.error or ""
+        self._last_error = outcome.failure.text if outcome.failure else ""
         return process.finish(), outcome
 
     def _check(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from paredown.compressors.training.kept import TrainedModels
 from paredown.search.bundles.exporting import export
 from paredown.search.bundles.measured import logged_bundles, member_json, record_on_card
 from paredown.search.bundles.task import TaskSource
@@ -28,9 +29,9 @@ from paredown.search.running.ledger import Ledger
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.disk import is_disk_full
 from paredown.search.study.display import Outline
-from paredown.search.study.evaluation import UNCOMPRESSED, reference
+from paredown.search.study.evaluation import UNCOMPRESSED, of_rung, reference
 from paredown.search.study.front_measured import measured_front
-from paredown.search.study.run_record import BUNDLES, CONFIG, bundle_places
+from paredown.search.study.run_record import BUNDLES, CONFIG, TRAINED, bundle_places
 from paredown.search.tracking.tracker import Tracker
 from paredown.spaces.system.whole_file import write_text_whole
 
@@ -47,13 +48,14 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
     """
     # What is on its way to MLflow would slow the machine that latencies are measured on.
     ledger.tracker.drain()
-    own = tuple(e for e in ledger.evaluations if e.rung == ledger.front.rung)
-    base = reference(own, UNCOMPRESSED) or workbench.evaluate_uncompressed(rung=1)
+    own = of_rung(ledger.evaluations, ledger.front.rung)
+    base = reference(own, UNCOMPRESSED) or workbench.evaluate_uncompressed(workbench.rungs[-1])
+    kept = TrainedModels(folder / TRAINED)
     register_as = workbench.config.tracking.register_as
     written, failed = [], []
     for member in ledger.front.members:
         try:
-            written.append(export(workbench, member, folder / BUNDLES, base))
+            written.append(export(workbench, member, folder / BUNDLES, base, kept))
         except Exception as error:  # the boundary of one bundle: the others are still exported
             if is_disk_full(error):  # they have no room either
                 raise

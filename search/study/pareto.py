@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 # Optuna has no public function for it; this module has kept its place and signature since 4.0.
 from optuna._hypervolume import compute_hypervolume
 
-from paredown.search.study.evaluation import Direction, Evaluation, Goal, is_cost, require_goals
+from paredown.search.study.evaluation import (
+    Direction,
+    Evaluation,
+    Goal,
+    is_cost,
+    of_rung,
+    require_goals,
+)
+from paredown.search.study.rung import Rung
 
 ACCURACY_MARGIN = 0.10
 
@@ -28,7 +36,7 @@ class Front:
     """
 
     goals: tuple[Goal, ...]
-    rung: int = 0
+    rung: Rung = field(default_factory=Rung)
     members: tuple[Evaluation, ...] = ()
 
     def add(self, evaluation: Evaluation) -> Front:
@@ -37,7 +45,7 @@ class Front:
         Raises:
             MissingMetric: A successful evaluation of this rung lacks a goal's metric.
         """
-        if evaluation.is_failed or evaluation.rung != self.rung:
+        if evaluation.is_failed or not of_rung([evaluation], self.rung):
             return self
         mine = losses(evaluation, self.goals)
         if not is_within_bounds(evaluation, self.goals):
@@ -58,9 +66,11 @@ class Front:
         return frozenset(member.key for member in self.members)
 
 
-def front_of(evaluations: Iterable[Evaluation], goals: tuple[Goal, ...], rung: int = 0) -> Front:
-    """The front of all `evaluations` of `rung`."""
-    front = Front(goals, rung)
+def front_of(
+    evaluations: Iterable[Evaluation], goals: tuple[Goal, ...], rung: Rung | None = None
+) -> Front:
+    """The front of all `evaluations` of `rung`, by default the first with nothing known of its rows."""
+    front = Front(goals, rung or Rung())
     for evaluation in evaluations:
         front = front.add(evaluation)
     return front

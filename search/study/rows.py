@@ -12,8 +12,10 @@ from paredown.search.study.evaluation import (
     Evaluation,
     Goal,
     is_cost,
+    of_rung,
     reference,
 )
+from paredown.search.study.rung import Rung
 
 RATIO_NOTE = "7.23× is 7.23 times less than the uncompressed model; +0.20 is a difference to it"
 
@@ -73,9 +75,9 @@ def front_rows(
     return FrontRows(goals=tuple(goals), units=units, rows=tuple(rows))
 
 
-def references_of(evaluations: Sequence[Evaluation], rung: int) -> list[Evaluation]:
+def references_of(evaluations: Sequence[Evaluation], rung: Rung) -> list[Evaluation]:
     """The uncompressed and the uniform 8-bit model at `rung`; empty without the former."""
-    same_rung = tuple(e for e in evaluations if e.rung == rung)
+    same_rung = of_rung(evaluations, rung)
     found = [reference(same_rung, label) for label in (UNCOMPRESSED, UNIFORM_8_BIT)]
     # Ratios are to the first, so without the uncompressed model there are none.
     return [e for e in found if e is not None] if found[0] is not None else []

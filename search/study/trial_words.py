@@ -54,7 +54,7 @@ def attributes_of(evaluation: Evaluation) -> dict[str, str]:
     said = {
         "key": evaluation.key,
         "label": evaluation.label,
-        "rows": "whole search split" if evaluation.rung else "first rung",
-        "failed": evaluation.error or "",
+        "rung": evaluation.rung.text,
+        "failed": evaluation.failure.text if evaluation.failure else "",
     }
     return {name: text for name, text in said.items() if text}

@@ -145,7 +145,9 @@ class MlflowWriter:
         # With the model's id they are the model's figures as well as the run's.
         self._client.log_batch(
             run_id,
-            metrics=_metrics({**evaluation.metrics, **bundle.metrics}, evaluation.rung, model_id),
+            metrics=_metrics(
+                {**evaluation.metrics, **bundle.metrics}, evaluation.rung.number, model_id
+            ),
             tags=[RunTag(name, value) for name, value in bundle.tags.items()],
         )
         if model_id is not None and bundle.register_as is not None:
@@ -158,7 +160,7 @@ class MlflowWriter:
     def _evaluation_of(self, key: str) -> Evaluation:
         """The evaluation of a candidate at its highest rung."""
         same = (e for e in self._evaluations.values() if e.key == key)
-        return max(same, key=lambda evaluation: evaluation.rung)
+        return max(same, key=lambda evaluation: evaluation.rung.number)
 
     def _child_of(self, key: str) -> str:
         """The run of a candidate, written now if it had none: above `max_children` most have not."""
@@ -198,17 +200,17 @@ class MlflowWriter:
     def _write_child(self, evaluation: Evaluation) -> None:
         from mlflow.entities import Param, RunTag
 
-        mark = (evaluation.key, evaluation.rung)
+        mark = (evaluation.key, evaluation.rung.number)
         if mark in self._written:
             return
         run_id = self._children.get(evaluation.key) or self._create_child(evaluation)
         params = child_params(evaluation, self._outline)
         note = child_note(evaluation, self._outline, run_id)
-        tags = {NOTE_TAG: note, RUNG_TAG: str(evaluation.rung)}
+        tags = {NOTE_TAG: note, RUNG_TAG: str(evaluation.rung.number)}
         metrics = dict(evaluation.metrics) | {"duration_s": evaluation.duration_s}
         self._client.log_batch(
             run_id,
-            metrics=_metrics(metrics, evaluation.rung),
+            metrics=_metrics(metrics, evaluation.rung.number),
             params=[Param(name, value) for name, value in params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
@@ -241,7 +243,10 @@ class MlflowWriter:
         metrics = sorted({name for e in evaluations for name in e.metrics})
         columns = ["number", "key", "label", "rung", "error", *metrics]
         rows = [
-            [e.number, e.key, e.label, e.rung, e.error, *(e.metrics.get(m) for m in metrics)]
+            [
+                *(e.number, e.key, e.label, e.rung.number, e.failure and e.failure.text),
+                *(e.metrics.get(m) for m in metrics),
+            ]
             for e in evaluations
         ]
         return {"columns": columns, "data": rows}

@@ -17,6 +17,7 @@ from click.testing import Result
 from torch import nn
 from typer.testing import CliRunner
 
+from paredown.compressors.training.kept import TrainedModels
 from paredown.search.bundles.exporting import export
 from paredown.search.bundles.task import TaskSource
 from paredown.search.bundles.verification import Verification, Verifier
@@ -168,7 +169,7 @@ def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 def bundles(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Bundles of the uncompressed model, one of 4-bit weights and one in integers."""
     folder = tmp_path_factory.mktemp("bundles")
-    base = workbench.evaluate_uncompressed(rung=1)
+    base = workbench.evaluate_uncompressed(workbench.rungs[-1])
     model_map = workbench.space.model_map(base.candidate)
     names = [layer.name for layer in model_map.layers]
     segments = sorted(set(model_map.segment_of_node.values()))
@@ -178,7 +179,9 @@ def bundles(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> d
         segments={n: SegmentChoice(activation_bits=8) for n in segments},
     )
     made = {
-        name: export(workbench, _evaluated(workbench, candidate), folder, base)
+        name: export(
+            workbench, _evaluated(workbench, candidate), folder, base, TrainedModels(folder)
+        )
         for name, candidate in {"weights": four, "integers": eight}.items()
     }
     return made | {"uncompressed": folder / base.key}

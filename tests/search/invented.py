@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from paredown.search.study.evaluation import Evaluation
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.candidates.zeros import Zeros
@@ -19,6 +19,9 @@ LAYER_WEIGHTS = {
 }
 SEGMENTS = ("stem", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1")
 WIDTHS = {"layer2.0.conv1": 32, "layer3.0.conv1": 64}
+
+
+FAILURE = Failure.of_text(FailureKind.RAISED, "FloatingPointError: the loss of batch 3 is NaN")
 
 
 def invent(count: int, seed: int = 0) -> tuple[Evaluation, ...]:
@@ -87,6 +90,6 @@ def _evaluate(number: int, candidate: Candidate, rng: random.Random) -> Evaluati
         key=candidate.key,
         candidate=candidate,
         metrics={} if failed else metrics,
-        error="FloatingPointError: the loss of batch 3 is NaN" if failed else None,
+        failure=FAILURE if failed else None,
         duration_s=0.9 + 0.2 * rng.random(),
     )

@@ -15,10 +15,12 @@ import pytest
 import yaml
 
 from paredown.hardware_models.devices.device import Device, load_device
+from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.journal import Journal
 from paredown.search.study.pareto import front_of
 from paredown.search.study.run_record import CONFIG as CONFIG_FILE
 from paredown.search.study.run_record import JOURNAL, RUNG
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
 CONFIG = """\
@@ -149,7 +151,7 @@ def test_the_front_is_that_of_the_highest_rung_once_that_is_finished(
     paredown, make_run, goals, make_evaluations
 ):
     promoted = {0, 5, 7}
-    folder = make_run(change=lambda e: replace(e, rung=int(e.number in promoted)))
+    folder = make_run(change=lambda e: replace(e, rung=Rung(number=int(e.number in promoted))))
     whole = make_evaluations(30)
 
     def told():
@@ -160,7 +162,12 @@ def test_the_front_is_that_of_the_highest_rung_once_that_is_finished(
     assert told() == first.keys
     with closing(Journal.open(folder / JOURNAL, goals, resume=True)) as journal:
         journal.set_attribute(RUNG, 1)
-    assert told() == front_of([replace(whole[n], rung=1) for n in promoted], goals, rung=1).keys
+    assert (
+        told()
+        == front_of(
+            [replace(whole[n], rung=Rung(number=1)) for n in promoted], goals, rung=Rung(number=1)
+        ).keys
+    )
 
 
 def test_a_folder_without_a_run_is_exit_code_2(paredown, tmp_path):
@@ -170,7 +177,11 @@ def test_a_folder_without_a_run_is_exit_code_2(paredown, tmp_path):
 
 
 def test_an_empty_front_is_exit_code_1(paredown, make_run):
-    folder = make_run(change=lambda e: replace(e, metrics={}, error="lost"))
+    folder = make_run(
+        change=lambda e: replace(
+            e, metrics={}, failure=Failure.of_text(FailureKind.RAISED, "lost")
+        )
+    )
     assert paredown("front", folder).exit_code == 1
 
 

@@ -102,7 +102,7 @@ def test_masks_and_indices_of_the_users_model_score_as_the_model(config_of: Any)
 
     workbench = prepare(load_config(config_of("Attending")))
     # The targets are what the module itself answers.
-    base = workbench.evaluate_uncompressed()
+    base = workbench.evaluate_uncompressed(workbench.rungs[-1])
     assert base.metrics["accuracy"] == 1.0
     check_metric(workbench.task, base.metrics["accuracy"], 1.0, len(workbench.task.splits.search))
     stored = workbench.assemble(workbench.uncompressed()).tensors

@@ -7,7 +7,7 @@ from optuna.samplers import RandomSampler
 
 from paredown.search.proposing import proposer as proposing
 from paredown.search.proposing.proposer import Proposer, SpaceExhausted, make_sampler
-from paredown.search.study.evaluation import Evaluation, Goal
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.method import MethodKnob
 from paredown.spaces.knobs.space import Space
@@ -60,7 +60,7 @@ def evaluated(candidate, number=0, error=None):
         key=candidate.key,
         candidate=candidate,
         metrics={} if error else metrics,
-        error=error,
+        failure=error and Failure.of_text(FailureKind.RAISED, error),
     )
 
 

@@ -10,7 +10,7 @@ from paredown.search.proposing.ladder import draw_ladders, warm_start
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.search.proposing.proposer import Proposer, make_sampler
 from paredown.search.proposing.refiner import Refiner
-from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
+from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Failure, FailureKind, Goal
 from paredown.search.study.pareto import front_of, hypervolume, reference_point
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.knobs.architecture import Architecture
@@ -184,7 +184,10 @@ def test_failures_and_too_little_to_learn_from_leave_it_to_the_sampler(world):
     assert refiner.suggest(set()) is None
     for number in range(20):
         broken = Evaluation(
-            number=number, key=f"k{number}", candidate=Candidate(), error="out of memory"
+            number=number,
+            key=f"k{number}",
+            candidate=Candidate(),
+            failure=Failure.of_text(FailureKind.RAISED, "out of memory"),
         )
         refiner.tell(broken)
     assert refiner.suggest(set()) is None

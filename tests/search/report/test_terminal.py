@@ -12,7 +12,8 @@ from rich.text import Text
 from paredown.search.cli.live import Display
 from paredown.search.cli.summary import summary
 from paredown.search.report.terminal import Terminal, plain_text, styled
-from paredown.search.running.whole_search import RunResult
+from paredown.search.running.watching import RunResult
+from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.pareto import front_of
 
 SEARCH = Path(__file__).resolve().parents[3] / "search"
@@ -48,7 +49,14 @@ def test_a_failure_whose_message_looks_like_markup_ends_no_search(
     goals, make_evaluations, is_terminal
 ):
     first, *_ = make_evaluations(1)
-    failed = replace(first, number=1, label="", kind="search", metrics={}, error=f"E: {HOSTILE}")
+    failed = replace(
+        first,
+        number=1,
+        label="",
+        kind="search",
+        metrics={},
+        failure=Failure.of_text(FailureKind.RAISED, f"E: {HOSTILE}"),
+    )
     terminal = Terminal(
         file=io.StringIO(), width=250, force_terminal=is_terminal, color_system=None
     )

@@ -14,8 +14,10 @@ from paredown.search.evaluating.workbench import prepare
 from paredown.search.proposing.coordinator import Coordinator, Job
 from paredown.search.proposing.proposer import Proposer, make_sampler
 from paredown.search.running.engine_local import local_engine
-from paredown.search.running.engine_ray import MOST_LOST, RayFailed, ray_cluster, run_ray
-from paredown.search.study.evaluation import LOST, Evaluation, Goal
+from paredown.search.running.engine_ray import RayEngine, RayFailed, ray_cluster
+from paredown.search.running.ray_trials import MOST_LOST
+from paredown.search.study.evaluation import Evaluation, FailureKind, Goal
+from paredown.search.study.rung import Rung
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.knobs.weight_bits import WeightBitsKnob
 
@@ -83,7 +85,7 @@ def workbench(tmp_path_factory):
 @pytest.fixture(scope="module")
 def jobs(workbench):
     return [
-        Job(candidate=uniform(workbench.space, "", bits), rows=96, label=f"{bits} bits")
+        Job(candidate=uniform(workbench.space, "", bits), rung=Rung(rows=96), label=f"{bits} bits")
         for bits in (8, 6, 4, 3)
     ]
 
@@ -123,7 +125,7 @@ class Numbered:
 
 def carry_out(coordinator, evaluator, section):
     with ray_cluster(section):
-        run_ray(coordinator, evaluator, section)
+        RayEngine(evaluator, section).run(coordinator)
 
 
 def coordinate(jobs):
@@ -135,7 +137,7 @@ def coordinate(jobs):
         return Evaluation(number=len(told), key=job.candidate.key, candidate=job.candidate)
 
     coordinator = Coordinator(
-        proposer=None, first=list(jobs), evaluations=len(jobs), batch=1, rows=None, tell=tell
+        proposer=None, first=list(jobs), evaluations=len(jobs), batch=1, rung=Rung(), tell=tell
     )
     return coordinator, told
 
@@ -152,7 +154,7 @@ def local_scores(workbench, jobs):
 def test_workers_score_as_this_process_does_and_a_death_is_one_failure(
     workbench, jobs, local_scores
 ):
-    dying = Job(candidate=uniform(workbench.space, "", 5), rows=FATAL_ROWS)
+    dying = Job(candidate=uniform(workbench.space, "", 5), rung=Rung(rows=FATAL_ROWS))
     asked = [*jobs[:2], dying, *jobs[2:]]
     coordinator, told = coordinate(asked)
     evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
@@ -161,25 +163,28 @@ def test_workers_score_as_this_process_does_and_a_death_is_one_failure(
     outcomes = {job.name: outcome for job, outcome in told}
     lost = outcomes.pop(dying.name)
     assert lost.score is None
-    assert lost.error.startswith(LOST)
+    assert lost.failure.kind is FailureKind.WORKER_LOST
     # Ray's own words, whatever the reason.
-    assert "actor" in lost.error.lower()
+    assert "actor" in lost.failure.where.lower()
     for name, outcome in outcomes.items():
-        assert outcome.error is None
+        assert outcome.failure is None
         assert outcome.score.metric == local_scores[name].metric
         assert outcome.score.loss == pytest.approx(local_scores[name].loss, rel=1e-5)
     assert coordinator.is_done
 
 
 def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(workbench):
-    asked = [Job(candidate=uniform(workbench.space, "", b), rows=FATAL_ROWS) for b in range(2, 9)]
+    asked = [
+        Job(candidate=uniform(workbench.space, "", b), rung=Rung(rows=FATAL_ROWS))
+        for b in range(2, 9)
+    ]
     coordinator, told = coordinate(asked)
     evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
     with pytest.raises(RayFailed, match="in a row") as raised:
         carry_out(coordinator, evaluator, workbench.config.search)
     assert "actor" in str(raised.value).lower()
     assert MOST_LOST <= len(told) < len(asked)
-    assert all(outcome.error.startswith(LOST) for _, outcome in told)
+    assert all(outcome.failure.kind is FailureKind.WORKER_LOST for _, outcome in told)
 
 
 def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_machine(
@@ -194,7 +199,8 @@ def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_ma
     goals = (Goal(metric="accuracy", direction="maximize"),)
     proposer = Proposer(small, goals, make_sampler("random", 0, 8), None, lambda c: None)
     first = [
-        Job(candidate=small.decode(dict.fromkeys(small.dimensions(), i)), rows=32) for i in (0, 1)
+        Job(candidate=small.decode(dict.fromkeys(small.dimensions(), i)), rung=Rung(rows=32))
+        for i in (0, 1)
     ]
     told = []
 
@@ -207,7 +213,7 @@ def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_ma
         )
 
     coordinator = Coordinator(
-        proposer=proposer, first=first, evaluations=12, batch=4, rows=32, tell=tell
+        proposer=proposer, first=first, evaluations=12, batch=4, rung=Rung(rows=32), tell=tell
     )
     evaluator = replace(workbench.evaluator, loss=Placed(workbench.evaluator.loss, str(tmp_path)))
     carry_out(coordinator, evaluator, workbench.config.search)
@@ -234,7 +240,7 @@ def test_workers_are_kept_while_they_end_together_and_proposing_takes_its_time(
 
     section = workbench.config.search
     coordinator = Coordinator(
-        proposer=proposer, first=[], evaluations=20, batch=4, rows=32, tell=tell
+        proposer=proposer, first=[], evaluations=20, batch=4, rung=Rung(rows=32), tell=tell
     )
     evaluator = replace(
         workbench.evaluator, loss=Numbered(workbench.evaluator.loss, str(tmp_path))
@@ -260,6 +266,6 @@ def test_a_cluster_of_two_nodes_shares_the_work(workbench, jobs, local_scores, t
         cluster.shutdown()
     assert [job for job, _ in told] == jobs
     for job, outcome in told:
-        assert outcome.error is None
+        assert outcome.failure is None
         assert outcome.score.metric == local_scores[job.name].metric
     assert len(list(tmp_path.iterdir())) == 2

@@ -10,9 +10,10 @@ import pytest
 from paredown.search.config.schema import SearchSection
 from paredown.search.proposing.coordinator import Coordinator, Job
 from paredown.search.running import whole_search as running
-from paredown.search.running.engine_ray import ray_cluster, run_ray
+from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ray_resources import RayFailed
 from paredown.search.study.evaluation import Evaluation, Score
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
 pytestmark = pytest.mark.cluster
@@ -30,7 +31,7 @@ class Meeting:
 
     folder: str
 
-    def evaluate(self, candidate, rows=None):
+    def evaluate(self, candidate, rung):
         import ray
 
         worker = ray.get_runtime_context()
@@ -52,7 +53,7 @@ class Alone:
 
     folder: str
 
-    def evaluate(self, candidate, rows=None):
+    def evaluate(self, candidate, rung):
         mark = Path(self.folder) / "at work"
         mark.touch(exist_ok=False)
         time.sleep(0.3)
@@ -83,7 +84,7 @@ def address():
 
 def carry_out(coordinator, evaluator, section):
     with ray_cluster(section):
-        run_ray(coordinator, evaluator, section)
+        RayEngine(evaluator, section).run(coordinator)
 
 
 def coordinate(count):
@@ -95,7 +96,7 @@ def coordinate(count):
 
     jobs = [Job(candidate=Candidate.of(widths={"group": n})) for n in range(1, count + 1)]
     coordinator = Coordinator(
-        proposer=None, first=jobs, evaluations=count, batch=1, rows=None, tell=tell
+        proposer=None, first=jobs, evaluations=count, batch=1, rung=Rung(), tell=tell
     )
     return coordinator, told
 
@@ -104,7 +105,7 @@ def test_two_workers_share_a_gpu_at_the_same_time(address, tmp_path):
     coordinator, told = coordinate(4)
     section = SearchSection(ray_address=address, workers=2, gpus_per_worker=0.5)
     carry_out(coordinator, Meeting(str(tmp_path)), section)
-    assert [outcome.error for outcome in told] == [None] * 4
+    assert [outcome.failure for outcome in told] == [None] * 4
     signed = [path.name.split(" has ")[1] for path in tmp_path.iterdir()]
     assert signed == ["0.5 of GPU 0"] * 2
 
@@ -139,4 +140,4 @@ def test_a_search_that_asks_for_too_much_is_refused_before_its_model_is_read(
 def test_half_a_cpu_for_one_worker_leaves_it_one_worker(tmp_path):
     coordinator, told = coordinate(4)
     carry_out(coordinator, Alone(str(tmp_path)), SearchSection(workers=1, cpus_per_worker=0.5))
-    assert [outcome.error for outcome in told] == [None] * 4
+    assert [outcome.failure for outcome in told] == [None] * 4

@@ -9,6 +9,7 @@ import pytest
 from paredown.search.bundles.verification import Verification
 from paredown.search.running import finish
 from paredown.search.running.finish import export_front
+from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.pareto import front_of
 
 NO_LOWERING = ZeroDivisionError("no lowering")
@@ -83,6 +84,11 @@ def test_a_member_that_cannot_be_exported_is_told_and_the_others_are_verified(
 
 def test_the_uncompressed_model_of_the_cards_is_one_that_was_scored(exported, make_evaluations):
     evaluations = make_evaluations(10)
-    failed = replace(evaluations[0], number=10, metrics={}, error="lost")
+    failed = replace(
+        evaluations[0],
+        number=10,
+        metrics={},
+        failure=Failure.of_text(FailureKind.RAISED, "lost"),
+    )
     *_, bases = exported((*evaluations, failed))
     assert set(map(id, bases)) == {id(evaluations[0])}

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from paredown.search.study.evaluation import LOST
+from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.pareto import Front, front_of
+from paredown.search.study.rung import Rung
 from paredown.search.tracking.mlflow_store import (
     TrackingError,
     connect,
@@ -45,7 +46,9 @@ def test_a_candidate_whose_worker_was_lost_is_written_anew_when_it_is_scored(
     sittings, run_folder, make_evaluations, track, children_of
 ):
     *first, scored = make_evaluations(3)
-    lost = replace(scored, metrics={}, error=f"{LOST}: out of memory")
+    lost = replace(
+        scored, metrics={}, failure=Failure.of_text(FailureKind.WORKER_LOST, "out of memory")
+    )
     place = TrackingPlace(run_folder=run_folder, search_id="s")
     if sittings == 2:
         track(place, [*first, lost])
@@ -101,7 +104,7 @@ def test_a_resumed_search_goes_on_in_the_same_runs(
 def test_a_rescored_candidate_keeps_its_run(run_folder, make_evaluations, track, children_of):
     evaluations = make_evaluations(4)
     better = {**evaluations[3].metrics, "accuracy": 0.5}
-    again = replace(evaluations[3], number=4, rung=1, metrics=better)
+    again = replace(evaluations[3], number=4, rung=Rung(number=1), metrics=better)
     place = TrackingPlace(run_folder=run_folder, search_id="s")
     tracker = track(place, (*evaluations, again))
     runs = children_of(connect(tracker.uri), tracker.parent_run_id)

@@ -10,7 +10,7 @@ from paredown.search.evaluating.scoring import Evaluator
 from paredown.search.running import whole_search as running
 from paredown.search.running.searching import UNIFORM_4_BIT
 from paredown.search.running.whole_search import run
-from paredown.search.study.evaluation import UNCOMPRESSED, UNIFORM_8_BIT
+from paredown.search.study.evaluation import UNCOMPRESSED, UNIFORM_8_BIT, FailureKind
 from paredown.search.study.journal import JournalError, read_journal
 from paredown.search.study.run_record import read_run
 from paredown.search.tracking.mlflow_store import connect, default_uri
@@ -126,16 +126,18 @@ def test_a_candidate_that_raises_is_a_recorded_failure_and_the_search_goes_on(
     victim = result.evaluations[4].key
     evaluate = Evaluator.evaluate
 
-    def failing(self, candidate, rows=None):
+    def failing(self, candidate, rung):
         if candidate.key == victim:
             raise ZeroDivisionError("made to fail")
-        return evaluate(self, candidate, rows)
+        return evaluate(self, candidate, rung)
 
     monkeypatch.setattr(Evaluator, "evaluate", failing)
     broken = search(tmp_path)
     failed = [e for e in broken.evaluations if e.is_failed]
     assert [e.key for e in failed] == [victim]
-    assert "ZeroDivisionError: made to fail" in failed[0].error
+    assert failed[0].failure.kind is FailureKind.RAISED
+    assert failed[0].failure.sentence == "ZeroDivisionError: made to fail"
+    assert "in failing" in failed[0].failure.where
     assert dict(failed[0].metrics) == {}
     assert len(broken.evaluations) == TOTAL
     assert victim not in {m.key for m in broken.front.members}

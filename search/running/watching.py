@@ -1,9 +1,11 @@
-"""A search timed as it goes, so that the next like it can say how long it will take."""
+"""Who is notified of a search as it goes: a watcher, and on the way to it what times the search."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from paredown.search.running.phases import Phases
@@ -13,8 +15,23 @@ from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.pareto import Front
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a search leaves: its folder, all evaluations, the front and what verifying it found.
+
+    `problems` says what is not in MLflow; the folder has it all.
+    """
+
+    folder: Path
+    evaluations: tuple[Evaluation, ...]
+    front: Front
+    bundles: tuple[BundleCheck, ...]
+    interrupted: bool
+    problems: tuple[str, ...] = ()
+
+
 class Heard(Protocol):
-    """Is told of the phases of a search and of what they bring."""
+    """Is notified of the phases of a search and of what they bring."""
 
     def planned(self, table: Timetable) -> None:
         """Reports the expected duration of each phase."""
@@ -38,8 +55,44 @@ class Heard(Protocol):
         """Reports the check of the `done`-th of `total` models."""
 
 
+class Watcher(Heard, Protocol):
+    """Is notified how a search goes; `paredown.search.cli.live.Display` shows it on a terminal."""
+
+    def finished(self, result: RunResult) -> None:
+        """The search is over, with this result."""
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def planned(self, table: Timetable) -> None:
+        """Does nothing."""
+
+    def started(self, total: int) -> None:
+        """Does nothing."""
+
+    def stage(self, text: str) -> None:
+        """Does nothing."""
+
+    def notice(self, text: str) -> None:
+        """Does nothing."""
+
+    def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
+        """Does nothing."""
+
+    def verifying(self, total: int) -> None:
+        """Does nothing."""
+
+    def verified(self, check: BundleCheck, done: int, total: int) -> None:
+        """Does nothing."""
+
+    def finished(self, result: RunResult) -> None:
+        """Does nothing."""
+
+
 class Timed:
-    """Passes all on to `watch`, and notes when each phase began and ended."""
+    """Passes all on to `watch`, and notes when each phase began and ended, so that the next search like
+    it can say how long it will take."""
 
     def __init__(self, watch: Heard, clock: Callable[[], float] = time.monotonic) -> None:
         self._watch = watch

@@ -5,16 +5,15 @@ from dataclasses import replace
 import pytest
 
 from paredown.search.config.schema import SearchSection
-from paredown.search.running.time_limit import longest_s
+from paredown.search.running.trial import longest_s
 
 
 @pytest.fixture
 def evaluations(make_evaluations):
-    """Three references of 1, 7 and 2 seconds, then a candidate of 90 and a reference on all rows."""
+    """Three references of 1, 7 and 2 seconds, then a candidate of 90."""
     durations = (1.0, 7.0, 2.0, 90.0)
     made = make_evaluations(4, 0)
-    timed = [replace(e, duration_s=d, rung=0) for e, d in zip(made, durations, strict=True)]
-    return [*timed, replace(timed[1], rung=1, duration_s=500.0)]
+    return [replace(e, duration_s=d) for e, d in zip(made, durations, strict=True)]
 
 
 def test_by_default_twenty_times_the_slowest_reference_as_rows_grow(evaluations):
