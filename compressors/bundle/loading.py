@@ -16,6 +16,7 @@ from paredown.compressors.storage.packing import read_packed
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.graph import Graph, from_json, run
 from paredown.spaces.system.bounded import read_json
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.sealed import read_sealed
 
 GRAPH_FILE = "graph.json"
@@ -23,7 +24,7 @@ TENSORS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 
 
-class BundleError(ValueError):
+class BundleError(ParedownError):
     """A folder is not a bundle, or a module is called with the wrong inputs."""
 
 

@@ -14,7 +14,7 @@ from paredown.hardware_models.latency.calibrated import CalibratedLatency, Calib
 from paredown.hardware_models.latency.learned import LearnedLatency
 from paredown.hardware_models.latency.models import RooflineLatency
 from paredown.hardware_models.latency.table import TableLatency
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 SCHEMA_VERSION = 1
 StoredLatency = (
@@ -73,7 +73,7 @@ def read_calibration(path: Path) -> tuple[StoredLatency, Mapping[str, Any]]:
     """
     try:
         data = read_sealed(path)
-    except (OSError, DamagedFile) as error:
+    except (OSError, DamagedFileError) as error:
         raise CalibrationError(
             f"a calibration is a JSON file written by `paredown calibrate`, {path} is none: "
             f"{error}; calibrate again"

@@ -21,7 +21,7 @@ from paredown.hardware_models.latency.intervals import Ratio, bound_95, symmetri
 from paredown.hardware_models.latency.models import Array, LatencyError
 from paredown.hardware_models.timing.measure import Measured, fingerprint, measure_latencies
 from paredown.hardware_models.work.workload import Work
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 _log = logging.getLogger(__name__)
 
@@ -214,6 +214,6 @@ def _kept_ratio(path: Path) -> float | None:
         return float(read_sealed(path, needs_digest=True)["ratio"])
     except FileNotFoundError:
         return None
-    except (OSError, DamagedFile) as error:
+    except (OSError, DamagedFileError) as error:
         _log.warning("%s is damaged (%s); its model is timed again", path, error)
         return None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from paredown.spaces.graph.graph import Node, Ref
+from paredown.spaces.system.errors import ParedownError
 
 Kind = Literal[
     "conv",
@@ -78,7 +79,7 @@ SPLITS = frozenset(
 _GROUPS_ARGUMENT: Mapping[Kind, int] = {"conv": 6, "conv_transpose": 6}
 
 
-class UnknownOperator(ValueError):
+class UnknownOperatorError(ParedownError):
     """A graph holds an operator whose work is not known."""
 
 
@@ -86,11 +87,11 @@ def kind_of(node: Node, weight_shape: tuple[int, ...] = ()) -> Kind:
     """The kind of work a node is; `weight_shape` tells depthwise convolutions from dense ones.
 
     Raises:
-        UnknownOperator: The operator is missing from `KINDS`.
+        UnknownOperatorError: The operator is missing from `KINDS`.
     """
     kind = KINDS.get(node.op)
     if kind is None:
-        raise UnknownOperator(
+        raise UnknownOperatorError(
             f"every operator needs a kind of work, {node.op!r} (node {node.name!r}) has none; "
             "add it to hardware_models/work/kinds.py"
         )

@@ -96,7 +96,7 @@ def read_work(blueprint: Blueprint) -> Work:
     meet there is one record of kind "quantize" or "dequantize".
 
     Raises:
-        UnknownOperator: The graph holds an operator whose work is not known.
+        UnknownOperatorError: The graph holds an operator whose work is not known.
     """
     return Work(operators=tuple(_Reader(blueprint).read()), blueprint=blueprint)
 

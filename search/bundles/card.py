@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paredown.compressors.bundle.loading import CARD_FILE
-from paredown.spaces.system.sealed import DamagedFile, read_sealed
+from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -16,7 +17,7 @@ _CARD_BYTES = 2**24
 _MISTAKES_SHOWN = 3
 
 
-class VerificationError(ValueError):
+class VerificationError(ParedownError):
     """A bundle cannot be held against anything: it has no complete card."""
 
 
@@ -74,7 +75,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         card = read_sealed(path, at_most_bytes=_CARD_BYTES)
         _Card.model_validate(card)
-    except DamagedFile as error:
+    except DamagedFileError as error:
         raise VerificationError(
             f"{path} must be the card that was written, but {error}; export the model again"
         ) from None

@@ -26,7 +26,7 @@ from paredown.hardware_models.work.workload import read_work
 from paredown.search.config.reading import card_config
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.study.evaluation import Evaluation
-from paredown.spaces.system.sealed import DamagedFile, read_sealed
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed
 
 BUNDLE_FILES = (ONNX_FILE, TENSORS_FILE, GRAPH_FILE, CANDIDATE_FILE)
 """Files whose content the card pins down."""
@@ -171,7 +171,7 @@ def is_written(folder: Path, config_yaml: str) -> bool:
     """Whether a complete bundle made from the same config is there, as it was written."""
     try:
         card = read_sealed(folder / CARD_FILE)
-    except (OSError, DamagedFile):
+    except (OSError, DamagedFileError):
         return False
     files = card.get("files", {})
     return card.get("config_yaml") == config_yaml and all(

@@ -23,7 +23,7 @@ from paredown.search.bundles import output_rules, rules
 from paredown.search.bundles.card import VerificationError as VerificationError
 from paredown.search.bundles.card import read_card
 from paredown.search.bundles.rules import Findings
-from paredown.search.bundles.task import NoTask, TaskSource
+from paredown.search.bundles.task import NoTaskError, TaskSource
 from paredown.search.evaluating.runtime_outputs import both_outputs, onnx_outputs
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.tasks.metrics import Metric, Tally
@@ -134,7 +134,7 @@ class Verifier:
         """The metric's tally through ONNX Runtime; None without the bundle's task."""
         try:
             task, test = self._task(found)
-        except NoTask as refusal:
+        except NoTaskError as refusal:
             found.unchecked.append(f"metric: {refusal}")
             output_rules.check_outputs(running, model, output_rules.random_rows(model), found)
             return None

@@ -18,6 +18,7 @@ import torch
 from paredown.search.bundles.task import TaskSource
 from paredown.search.bundles.verification import Verification, Verifier
 from paredown.search.config.reading import dump_config, load_config
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.parent_watch import end, guarded
 from paredown.spaces.system.scratch import scratch_folder
 
@@ -99,7 +100,7 @@ def _verify(verifier: Verifier, folder: Path) -> Verification:
     try:
         return verifier.verify(folder)
     except Exception as error:  # the boundary of one bundle: the others are still to be verified
-        if isinstance(error, ValueError) and type(error).__module__.startswith("paredown."):
+        if isinstance(error, ParedownError):
             return broken(folder, str(error)[:600])  # a sentence of ours says it all
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"

@@ -20,7 +20,7 @@ from paredown.hardware_models.latency.calibrated import CalibrationError
 from paredown.hardware_models.timing import time_models
 from paredown.search.calibrating.fitting import Network
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 SCHEMA_VERSION = 1
 MANIFEST, TIMINGS, SCRIPT = "manifest.json", "timings.csv", "time_models.py"
@@ -73,7 +73,7 @@ def read_manifest(folder: Path, device: str) -> Mapping[str, Any]:
     """
     try:
         data: Mapping[str, Any] = read_sealed(folder / MANIFEST)
-    except (OSError, DamagedFile) as error:
+    except (OSError, DamagedFileError) as error:
         raise CalibrationError(
             f"{folder} must hold the {MANIFEST} that --write made: {error}; write it again"
         ) from error

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paredown.search.cli.application import FAILED, AsJson, mistake, results, tell, tell_json
+from paredown.search.cli.application import AsJson, results
+from paredown.search.cli.endings import failure, mistake, print_json
 
 if TYPE_CHECKING:
     from paredown.search.bundles.verification import Verification
@@ -71,8 +72,7 @@ def export(
     elif candidate is not None:
         chosen = (record.with_key(candidate),)
     if not chosen:
-        tell(f"no model of {run} is on the front yet")
-        raise typer.Exit(FAILED)
+        raise failure(f"no model of {run} is on the front yet")
     console = results()
     found = deliver(record, chosen, out or run / BUNDLES, console)
     if not whole_front:
@@ -110,12 +110,11 @@ def verify(
     console = results(hidden=as_json)
     found = verify_bundles(bundles, console, own, trusts_cards=trust)
     if as_json:
-        tell_json([verification.to_json() for verification in found])
+        print_json([verification.to_json() for verification in found])
     _conclude(found)
 
 
 def _conclude(found: Sequence[Verification]) -> None:
     broken = [verification.key for verification in found if not verification.ok]
     if broken:
-        tell(f"{len(broken)} of {len(found)} bundles do not hold: {', '.join(broken)}")
-        raise typer.Exit(FAILED)
+        raise failure(f"{len(broken)} of {len(found)} bundles do not hold: {', '.join(broken)}")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paredown.search.cli.application import AsJson, mistake, progress, results, tell_json
+from paredown.search.cli.application import AsJson, progress, results
+from paredown.search.cli.endings import mistake, print_json
+from paredown.spaces.system.errors import ParedownError
 
 if TYPE_CHECKING:
     from paredown.search.config.starting_config import Beginning
@@ -62,7 +64,7 @@ def init(
     write_text_whole(output, commented_config(beginning))
     try:
         load_config(output)
-    except ValueError:
+    except ParedownError:
         output.unlink()  # what was given is wrong, and the error says which
         raise
     console = progress()
@@ -132,7 +134,7 @@ def runs(
 
     found = known_runs(folder)
     if as_json:
-        tell_json([{**asdict(run), "folder": str(run.folder)} for run in found])
+        print_json([{**asdict(run), "folder": str(run.folder)} for run in found])
         return
     console = results()
     if not found:
@@ -174,7 +176,7 @@ def cache(
     found = cache_contents(place)
     if as_json:
         contents = [asdict(kind) for kind in found]
-        tell_json({"folder": str(place), "freed_bytes": freed, "kinds": contents})
+        print_json({"folder": str(place), "freed_bytes": freed, "kinds": contents})
         return
     console = results()
     console.print(str(place), soft_wrap=True)

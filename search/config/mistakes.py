@@ -10,6 +10,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from paredown.spaces.system.errors import ParedownError
+
 _REMEDIES = {
     "missing": "add it",
     "int_parsing": "write a whole number",
@@ -30,7 +32,7 @@ _REMEDIES = {
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(ParedownError):
     """The config cannot be used; the message lists every mistake in it."""
 
 

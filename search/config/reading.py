@@ -22,7 +22,7 @@ from paredown.search.config.mistakes import (
 from paredown.search.config.schema import Config
 from paredown.spaces.system.bounded import (
     YAML_BYTES,
-    UnreadableText,
+    UnreadableTextError,
     compose_yaml,
     parse_yaml,
     read_text,
@@ -153,7 +153,7 @@ def remarks(config: Config) -> tuple[str, ...]:
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         text = read_text(path, YAML_BYTES)
-    except (OSError, UnreadableText) as error:
+    except (OSError, UnreadableTextError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
             f"the config must be a readable text file, got {path}: {reason}; give the path of a "
@@ -161,7 +161,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         ) from None
     try:
         node, raw = compose_yaml(text)
-    except UnreadableText as error:
+    except UnreadableTextError as error:
         raise ConfigError(f"{path.name} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(
@@ -203,7 +203,7 @@ def _set(raw: dict[str, Any], override: str) -> str:
         raise ConfigError(f"--set must be a.b=value, got {override!r}; write search.seed=3")
     try:
         value = parse_yaml(text)
-    except UnreadableText as error:
+    except UnreadableTextError as error:
         raise ConfigError(f"the value of --set {override!r} is not valid YAML: {error}") from None
     inside: Any = raw
     for position, step in enumerate(steps[:-1]):

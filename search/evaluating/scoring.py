@@ -19,12 +19,13 @@ from paredown.search.tasks.splits import Inputs, Split
 from paredown.search.tasks.user_metrics import LARGEST
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.graph.capturing import as_inputs
+from paredown.spaces.system.errors import ParedownError
 
 _BATCH = 32
 """Rows of one forward pass: activations then stay in the cache (ResNet-20: 1.4 times faster than 250)."""
 
 
-class NotFinite(ValueError):
+class NotFiniteError(ParedownError):
     """A model's score is no number."""
 
 
@@ -57,7 +58,7 @@ class Evaluator:
         """Metric and mean loss over the first `rows` rows of the search split.
 
         Raises:
-            NotFinite: Metric or loss is no finite number.
+            NotFiniteError: Metric or loss is no finite number.
         """
         return score(model, self.split, self.metric, self.loss, rows)
 
@@ -107,7 +108,7 @@ def score_outputs(
         outputs_too = (
             f"; the outputs of {broken} batches of {_BATCH} rows hold NaN" if broken else ""
         )
-        raise NotFinite(
+        raise NotFiniteError(
             f"{metric.name} and loss must be finite numbers of size at most {LARGEST:g}, got "
             f"{value:g} and {total / count:g} on {count} rows{outputs_too or '; see to the targets'}"
         )

@@ -23,6 +23,7 @@ from paredown.spaces.candidates.candidate import Decomposition
 from paredown.spaces.graph.capturing import Captured
 from paredown.spaces.structure.model_map import Layer
 from paredown.spaces.system.bounded import read_json
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.sealed import unseal, write_sealed
 
 _SHELF_BYTES = 2**26
@@ -34,7 +35,7 @@ FindRanks = Callable[
 """By error, what `FoundRanks.of` finds for a layer of an architecture in one form."""
 
 
-class RankFileError(ValueError):
+class RankFileError(ParedownError):
     """The ranks kept in a run's folder cannot be read."""
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from paredown.spaces.candidates.knobs import Knob, KnobKind
+from paredown.spaces.system.errors import ParedownError
 
 
-class SpaceError(ValueError):
+class SpaceError(ParedownError):
     """The rules leave nothing to search."""
 
 

@@ -25,6 +25,7 @@ from paredown.search.study.evaluation import Evaluation, Goal, require_goals
 from paredown.search.study.record_file import RecordFile
 from paredown.search.study.torn_tail import cut_torn_tail
 from paredown.search.study.trial_words import attributes_of, goal_unit
+from paredown.spaces.system.errors import ParedownError
 
 _GOALS = "goals"
 _PROBLEM = "problem"
@@ -33,7 +34,7 @@ _EVALUATION = "evaluation"
 Params = Mapping[str, int | float | str | bool | None]
 
 
-class JournalError(ValueError):
+class JournalError(ParedownError):
     """The run folder holds another study, one in use, or none."""
 
 
@@ -94,7 +95,7 @@ class Journal:
         """Write `evaluation` as one record; it is on disk when this returns.
 
         Raises:
-            MissingMetric: A successful evaluation lacks a goal's metric or holds NaN there.
+            MissingMetricError: A successful evaluation lacks a goal's metric or holds NaN there.
         """
         failed = evaluation.is_failed
         if not failed:

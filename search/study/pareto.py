@@ -35,7 +35,7 @@ class Front:
         """The front with `evaluation` in it; the very same object where nothing changed.
 
         Raises:
-            MissingMetric: A successful evaluation of this rung lacks a goal's metric.
+            MissingMetricError: A successful evaluation of this rung lacks a goal's metric.
         """
         if evaluation.is_failed or evaluation.rung != self.rung:
             return self
@@ -70,7 +70,7 @@ def losses(evaluation: Evaluation, goals: Sequence[Goal]) -> tuple[float, ...]:
     """The goals' values, turned so that smaller is better.
 
     Raises:
-        MissingMetric: A goal's metric is absent or NaN.
+        MissingMetricError: A goal's metric is absent or NaN.
     """
     require_goals(evaluation, goals)
     return tuple(goal.loss(evaluation.metrics[goal.metric]) for goal in goals)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from paredown.search.study.display import units_of
 from paredown.search.study.evaluation import Direction, Evaluation, Goal
+from paredown.spaces.system.errors import ParedownError
 
 _METRIC = r"[A-Za-z_]\w*(?:@[\w.-]+)?"
 _CONDITION = re.compile(
@@ -25,7 +26,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 _EXAMPLE = '"latency <= 2ms, onnx_bytes <= 25%, max accuracy"'
 
 
-class PickError(ValueError):
+class PickError(ParedownError):
     """A pick that cannot be read, names an unknown metric or that no evaluation satisfies."""
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend
 
 from paredown.search.study.torn_tail import is_torn
-from paredown.spaces.system.bounded import UnreadableText, parse_json
-from paredown.spaces.system.sealed import DamagedFile, seal, unseal
+from paredown.spaces.system.bounded import UnreadableTextError, parse_json
+from paredown.spaces.system.sealed import DamagedFileError, seal, unseal
 
 _RECORD_BYTES = 2**26
 """At most one record's: an evaluation takes some kilobytes."""
@@ -43,7 +43,7 @@ class RecordFile(BaseJournalBackend):
         """The records from this number on; one that is still being written, or torn, is not there.
 
         Raises:
-            DamagedFile: A record is not what was written.
+            DamagedFileError: A record is not what was written.
         """
         with self._path.open("rb") as file:
             file.seek(self._starts[log_number_from])
@@ -72,11 +72,11 @@ class RecordFile(BaseJournalBackend):
 
 def _read(line: bytes) -> dict[str, Any]:
     if not line.endswith(b"\n"):
-        raise DamagedFile("its end is missing")
+        raise DamagedFileError("its end is missing")
     try:
         record = parse_json(line, finite=False)
-    except UnreadableText as error:
-        raise DamagedFile(str(error)) from None
+    except UnreadableTextError as error:
+        raise DamagedFileError(str(error)) from None
     if not isinstance(record, dict):
-        raise DamagedFile("it must be a mapping")
+        raise DamagedFileError("it must be a mapping")
     return unseal(record)

@@ -11,6 +11,7 @@ from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, ref
 from paredown.search.study.journal import JournalError, read_journal
 from paredown.search.study.pareto import Front, front_of
 from paredown.search.study.picking import pick
+from paredown.spaces.system.errors import ParedownError
 
 JOURNAL = "study.journal"
 CONFIG = "config.yaml"
@@ -23,7 +24,7 @@ END = "end"
 """Attribute of the journal: how the search ended, in MLflow's words; "" while it goes on."""
 
 
-class RunError(ValueError):
+class RunError(ParedownError):
     """A run folder does not hold what is asked of it."""
 
 

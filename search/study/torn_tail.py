@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from paredown.spaces.system.bounded import UnreadableText, parse_json
+from paredown.spaces.system.bounded import UnreadableTextError, parse_json
 from paredown.spaces.system.sealed import SEAL, carries_seal
 
 _log = logging.getLogger(__name__)
@@ -54,6 +54,6 @@ def is_torn(last: bytes) -> bool:
 def _is_json(line: bytes) -> bool:
     try:
         parse_json(line, finite=False)
-    except UnreadableText:
+    except UnreadableTextError:
         return False
     return True

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paredown.search.config.schema import QUALITIES, Direction
+from paredown.spaces.system.errors import ParedownError
 
 Outputs = tuple[Tensor, ...]
 Targets = Tensor | tuple[Tensor, ...]
@@ -23,7 +24,7 @@ IGNORED = -100
 """The class number that cross-entropy leaves out; PyTorch's own."""
 
 
-class MetricError(ValueError):
+class MetricError(ParedownError):
     """Outputs and targets do not have the shapes that the metric needs."""
 
 

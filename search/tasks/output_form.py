@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from paredown.search.tasks.splits import Inputs
 from paredown.search.tasks.user_calls import called
+from paredown.spaces.system.errors import ParedownError
 
 _ROWS = 2
 """Rows of the example that shows which outputs belong to rows."""
@@ -26,7 +27,7 @@ _REMEDY = "correct it, or give rows that it takes: a `prepare` of the data can m
 _PLAIN = (type(None), bool, int, float, str)
 
 
-class OutputError(ValueError):
+class OutputError(ParedownError):
     """A model returns what cannot be scored."""
 
 

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from paredown.spaces.system.errors import ParedownError
+
 _PREFIXES = ("module.", "_orig_mod.")
 """What wrappers put before the names of the tensors inside them."""
 
 
-class ModuleError(ValueError):
+class ModuleError(ParedownError):
     """What a model factory returned, or its weights, cannot be used."""
 
 

@@ -35,9 +35,10 @@ from paredown.search.tasks.resnet import resnet
 from paredown.search.tasks.splits import Inputs, Splits
 from paredown.search.tasks.user_code import call_factory, load_function
 from paredown.search.tasks.user_metrics import UserLoss, whole_split_metric
+from paredown.spaces.system.errors import ParedownError
 
 
-class TaskError(ValueError):
+class TaskError(ParedownError):
     """The model or weights that a task names cannot be used."""
 
 

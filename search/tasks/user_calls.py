@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
+from paredown.spaces.system.errors import ParedownError
+
 _PACKAGES = ("search", "spaces", "compressors", "hardware_models")
 _OURS = tuple(Path(str(files(f"paredown.{package}"))).resolve() for package in _PACKAGES)
 _STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
@@ -21,7 +23,7 @@ INSTALLED = frozenset({"site-packages", "dist-packages"})
 _MOST_LINES = 5
 
 
-class UserCodeError(ValueError):
+class UserCodeError(ParedownError):
     """The user's code cannot be imported, raises, or does not return what it should."""
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from paredown.search.tracking.mlflow_text import FOLDER_TAG, KEY_TAG, PARENT_TAG, SEARCH_TAG
 from paredown.search.tracking.sqlite_store import make_database
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.foreign_text import without_passwords
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _SETTINGS = {
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
-class TrackingError(ValueError):
+class TrackingError(ParedownError):
     """A run that is not one of ours, or a store that cannot be served."""
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import filelock
 
+from paredown.spaces.system.errors import ParedownError
+
 _FIRST_BYTES = b"SQLite format 3\0"
 
 
-class NoDatabaseError(ValueError):
+class NoDatabaseError(ParedownError):
     """Something else lies where the database should be."""
 
 

@@ -23,6 +23,7 @@ from paredown.spaces.graph.captured_outputs import read_outputs
 from paredown.spaces.graph.fold import NORM, fold_norms
 from paredown.spaces.graph.functions import CONVERT, FUNCTIONS, GETITEM
 from paredown.spaces.graph.graph import Arg, Batch, Graph, Node, Ref, prune_dead, rename_value, run
+from paredown.spaces.system.errors import ParedownError
 
 # Identities in eval mode: they only rename a value.
 _IDENTITY = (
@@ -37,7 +38,7 @@ _COPY = "aten._to_copy.default"
 _SAME_AS = {"aten._unsafe_view.default": "aten.view.default"}
 
 
-class CaptureError(ValueError):
+class CaptureError(ParedownError):
     """The module cannot be traced into a graph of known operators."""
 
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from paredown.spaces.graph.functions import FUNCTIONS
+from paredown.spaces.system.errors import ParedownError
 
 
-class GraphError(ValueError):
+class GraphError(ParedownError):
     """A graph cannot be read, or names something that may not be run."""
 
 

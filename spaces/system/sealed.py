@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paredown.spaces.system.bounded import JSON_BYTES, UnreadableText, read_json
+from paredown.spaces.system.bounded import JSON_BYTES, UnreadableTextError, read_json
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.whole_file import write_text_whole
 
 _KEY = "digest"
@@ -21,7 +22,7 @@ SEAL = rb'"blake2b-[0-9a-f]{32}"'
 """The digest as it stands in JSON text: the last value of what `seal` gives."""
 
 
-class DamagedFile(ValueError):
+class DamagedFileError(ParedownError):
     """A file does not hold what was once written to it."""
 
 
@@ -38,17 +39,17 @@ def unseal(data: Mapping[str, Any], *, needs_digest: bool = False) -> dict[str, 
         needs_digest: Whether data without one, which earlier versions wrote, are damaged too.
 
     Raises:
-        DamagedFile: They are not what was sealed.
+        DamagedFileError: They are not what was sealed.
     """
     plain = {key: value for key, value in data.items() if key != _KEY}
     if _KEY in data:
         if data[_KEY] != _digest(plain):
-            raise DamagedFile("its content does not match its digest")
+            raise DamagedFileError("its content does not match its digest")
     # One flipped bit can hide the key of the digest from us, but not the mark of its value too.
     elif any(isinstance(v, str) and v.startswith(_MARK) for v in data.values()):
-        raise DamagedFile("the name of its digest is damaged")
+        raise DamagedFileError("the name of its digest is damaged")
     elif needs_digest:
-        raise DamagedFile("it has no digest")
+        raise DamagedFileError("it has no digest")
     return plain
 
 
@@ -72,15 +73,15 @@ def read_sealed(
         needs_digest: As of `unseal`.
 
     Raises:
-        DamagedFile: The file holds something else.
+        DamagedFileError: The file holds something else.
         OSError: It cannot be read.
     """
     try:
         data = read_json(path, at_most_bytes)
-    except UnreadableText as error:
-        raise DamagedFile(str(error)) from None
+    except UnreadableTextError as error:
+        raise DamagedFileError(str(error)) from None
     if not isinstance(data, dict):
-        raise DamagedFile(f"it must hold a mapping, got {type(data).__name__}")
+        raise DamagedFileError(f"it must hold a mapping, got {type(data).__name__}")
     return unseal(data, needs_digest=needs_digest)
 
 

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from paredown.hardware_models.work import kinds
-from paredown.hardware_models.work.kinds import KINDS, UnknownOperator
+from paredown.hardware_models.work.kinds import KINDS, UnknownOperatorError
 from paredown.hardware_models.work.workload import read_work
 from paredown.spaces.graph.capturing import capture
 from paredown.spaces.graph.functions import FUNCTIONS, GETITEM, QUANTISERS
@@ -97,7 +97,7 @@ def test_every_operator_a_graph_may_hold_has_a_kind():
 def test_an_operator_without_a_kind_is_refused(captured, blueprint_of, monkeypatch):
     known = {name: kind for name, kind in KINDS.items() if "relu" not in name}
     monkeypatch.setattr(kinds, "KINDS", known)
-    with pytest.raises(UnknownOperator, match="relu"):
+    with pytest.raises(UnknownOperatorError, match="relu"):
         read_work(blueprint_of(captured))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from paredown.search.bundles.card import VerificationError, read_card
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 Edit = Callable[[dict[str, Any]], Any]
 
@@ -90,5 +90,5 @@ def test_no_flipped_bit_of_a_card_is_believed(folder: Path) -> None:
         try:
             assert read_card(folder) == card
         except VerificationError:
-            with pytest.raises(DamagedFile):
+            with pytest.raises(DamagedFileError):
                 read_sealed(path)

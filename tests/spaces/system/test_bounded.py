@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paredown.spaces.system.bounded import (
     JSON_BYTES,
     YAML_BYTES,
-    UnreadableText,
+    UnreadableTextError,
     compose_yaml,
     parse_json,
     parse_yaml,
@@ -91,7 +91,7 @@ def test_what_yaml_writes_is_read_as_it_was(value: object) -> None:
 )
 def test_yaml_that_would_not_end_or_fit_is_refused_at_once(text: str, reason: str) -> None:
     started_s = time.monotonic()
-    with pytest.raises(UnreadableText, match=rf"(?s){reason}"):
+    with pytest.raises(UnreadableTextError, match=rf"(?s){reason}"):
         parse_yaml(text)
     assert time.monotonic() - started_s < 10
 
@@ -126,7 +126,7 @@ def test_an_empty_text_is_none() -> None:
     ],
 )
 def test_json_beyond_its_bounds_is_refused(text: str | bytes, reason: str) -> None:
-    with pytest.raises(UnreadableText, match=reason):
+    with pytest.raises(UnreadableTextError, match=reason):
         parse_json(text)
 
 
@@ -141,17 +141,17 @@ def test_no_more_is_read_than_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     with path.open("wb") as file:
         file.truncate(JSON_BYTES + 1)  # a file of zeros that takes no room
-    with pytest.raises(UnreadableText, match=f"{JSON_BYTES:,} bytes"):
+    with pytest.raises(UnreadableTextError, match=f"{JSON_BYTES:,} bytes"):
         read_json(path)
 
 
 def test_a_device_without_an_end_is_refused() -> None:
-    with pytest.raises(UnreadableText, match="at most 1,000 bytes"):
+    with pytest.raises(UnreadableTextError, match="at most 1,000 bytes"):
         read_text(Path("/dev/zero"), 1000)
 
 
 def test_other_bytes_than_utf_8_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes("größe: 3".encode("latin-1"))
-    with pytest.raises(UnreadableText, match="UTF-8"):
+    with pytest.raises(UnreadableTextError, match="UTF-8"):
         read_text(path, 1000)
