@@ -154,7 +154,7 @@ class Verifier:
             through.add(outputs, targets)
             simulation.add(simulated, targets)
             gap.add(outputs, simulated)
-            if metric.name == "accuracy":
+            if metric.quality.is_hit_rate:
                 agreed.append((outputs[0].argmax(1) == simulated[0].argmax(1)).float().flatten())
         if agreed:
             found.note("top1_agreement", float(torch.cat(agreed).mean()))

@@ -12,6 +12,7 @@ import typer
 
 from paredown.search.cli.application import AsJson, progress, results
 from paredown.search.cli.endings import mistake, print_json
+from paredown.search.config.qualities import ACCURACY
 from paredown.spaces.system.errors import ParedownError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def init(
     ] = None,
     metric: Annotated[
         str, typer.Option(help="accuracy, mean_iou, mse, perplexity, or MODULE:FUNCTION.")
-    ] = "accuracy",
+    ] = ACCURACY.name,
     loss: Annotated[
         str | None, typer.Option(help="The loss; a metric of your own needs one.")
     ] = None,

@@ -15,9 +15,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from paredown.search.config.qualities import ACCURACY, TASK_QUALITIES
 from paredown.search.config.schema import OutputSection, SearchSection, TrackingSection
 from paredown.search.config.schema_hardware import HardwareSection
-from paredown.search.config.schema_task import QUALITY_METRICS, CustomTask
+from paredown.search.config.schema_task import CustomTask
 
 _LINE = 96
 _RULES = """\
@@ -43,7 +44,7 @@ class Beginning:
     data: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     data_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    metric: str = "accuracy"
+    metric: str = ACCURACY.name
     loss: str | None = None
     weights: str | None = None
     code_folder: str = "."
@@ -109,7 +110,7 @@ def _task_lines(beginning: Beginning) -> Iterator[str]:
 
 def _goals(beginning: Beginning) -> str:
     quality = beginning.metric.rpartition(":")[2]
-    own = "" if beginning.metric in QUALITY_METRICS else ", direction: maximize"
+    own = "" if beginning.metric in TASK_QUALITIES else ", direction: maximize"
     return (
         "goals:\n"
         "  # Two or more; at_least and at_most are hard bounds, relative: true refers them to the\n"

@@ -78,7 +78,7 @@ def score(
     """Metric and mean loss of a model over the first `rows` rows of a split.
 
     Raises:
-        NotFinite: One of them is no finite number.
+        NotFiniteError: One of them is no finite number.
     """
     graph = model.blueprint.graph
 

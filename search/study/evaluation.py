@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from paredown.search.config.qualities import Direction
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.system.errors import ParedownError
 
-Direction = Literal["maximize", "minimize"]
 Kind = Literal["reference", "search"]
 
 UNCOMPRESSED = "uncompressed"

@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from paredown.search.config.qualities import Direction
 from paredown.search.study.display import units_of
-from paredown.search.study.evaluation import Direction, Evaluation, Goal
+from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.spaces.system.errors import ParedownError
 
 _METRIC = r"[A-Za-z_]\w*(?:@[\w.-]+)?"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paredown.search.config.schema import Direction
+from paredown.search.config.qualities import Quality
 from paredown.search.tasks.metrics import Metric, MetricError, Outputs, Targets
 from paredown.search.tasks.output_form import OutputForm
 from paredown.search.tasks.user_calls import called
@@ -19,17 +19,16 @@ LARGEST = 1e30
 
 
 def whole_split_metric(
-    name: str,
-    direction: Direction,
+    quality: Quality,
     function: Callable[[Any, Any], Any],
     form: OutputForm = OutputForm(),  # noqa: B008 (frozen)
-) -> Metric:
+) -> Metric[tuple[Outputs, Targets]]:
     """A metric from the user's `function(outputs, targets) -> float` over a whole split.
 
     It gets what the model returns, as `form` says, with the rows of all batches in its tensors.
     """
-    finish = _WholeSplit(name=name, function=function, form=form)
-    return Metric(name=name, direction=direction, measure=_keep, finish=finish, is_mean=False)
+    finish = _WholeSplit(name=quality.name, function=function, form=form)
+    return Metric(quality=quality, measure=_keep, finish=finish)
 
 
 @dataclass(frozen=True, kw_only=True)
