@@ -12,7 +12,7 @@ from paredown.search.cli.application import AsJson, results
 from paredown.search.cli.endings import failure, mistake, print_json
 
 if TYPE_CHECKING:
-    from paredown.search.bundles.verification import Verification
+    from paredown.search.study.bundle_check import BundleCheck
     from paredown.search.study.evaluation import Evaluation
 
 EXPORT_EXAMPLES = (
@@ -110,11 +110,11 @@ def verify(
     console = results(hidden=as_json)
     found = verify_bundles(bundles, console, own, trusts_cards=trust)
     if as_json:
-        print_json([verification.to_json() for verification in found])
+        print_json([check.to_json() for check in found])
     _conclude(found)
 
 
-def _conclude(found: Sequence[Verification]) -> None:
-    broken = [verification.key for verification in found if not verification.ok]
+def _conclude(found: Sequence[BundleCheck]) -> None:
+    broken = [check.key for check in found if not check.ok]
     if broken:
         raise failure(f"{len(broken)} of {len(found)} bundles do not hold: {', '.join(broken)}")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from paredown.search.bundles.card import Card
 from paredown.search.bundles.output_rules import (
     OutputGap,
     check_agreement,
@@ -25,7 +26,8 @@ from paredown.search.tasks.user_metrics import whole_split_metric
 
 
 def fresh() -> Findings:
-    return Findings(folder=Path(), card={}, predicted={})
+    card = Card.model_construct()  # rules on outputs read nothing of it
+    return Findings(folder=Path(), card=card, predicted={})
 
 
 def rules_broken(found: Findings) -> list[str]:
