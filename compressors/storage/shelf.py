@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from paredown.spaces.system.bounded import UnreadableTextError, parse_json
+from paredown.spaces.system.bounded import UnreadableTextError, as_mapping, parse_json
 from paredown.spaces.system.sealed import DamagedFileError
 
 _log = logging.getLogger(__name__)
@@ -115,9 +115,9 @@ def read_record(path: Path, key: str) -> Record:
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
-        metadata = parse_json(data[8 : 8 + length]).get("__metadata__", {})
-        facts, checksum = metadata.get("facts", ""), metadata.get("checksum")
-    except (SafetensorError, UnreadableTextError, AttributeError) as error:
+        metadata = as_mapping(as_mapping(parse_json(data[8 : 8 + length])).get("__metadata__", {}))
+        facts, checksum = str(metadata.get("facts", "")), metadata.get("checksum")
+    except (SafetensorError, UnreadableTextError) as error:
         raise DamagedFileError(str(error)) from error
     if checksum is None:
         raise DamagedFileError("it has no checksum")

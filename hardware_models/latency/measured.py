@@ -211,7 +211,8 @@ def _exported(work: Work, export: Export) -> bytes:
 def _kept_ratio(path: Path) -> float | None:
     """The ratio that was kept at `path`; None where there is none, or the file is damaged."""
     try:
-        return float(read_sealed(path, needs_digest=True)["ratio"])
+        ratio = read_sealed(path, needs_digest=True)["ratio"]
+        return ratio if isinstance(ratio, float) else None
     except FileNotFoundError:
         return None
     except (OSError, DamagedFileError) as error:

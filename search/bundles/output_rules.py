@@ -81,6 +81,7 @@ class _Moments:
     total: Tensor | None = None
 
     def add(self, ours: Tensor, theirs: Tensor) -> None:
+        """Counts one batch of the output, (rows, ...), from both runtimes."""
         if self.is_choice:
             ours, theirs = (ours != theirs).double(), torch.zeros(theirs.shape)
         ours, theirs = ours.double(), theirs.double()
@@ -110,6 +111,7 @@ class _Moments:
 
     @property
     def allowed(self) -> float:
+        """The largest noise of a right bundle, in the output's own unit."""
         if self.is_choice:
             return CHOICE_ERROR + _FLIPS / self.rows
         return SPREAD_ERROR * self.spread + self.largest / CODES

@@ -20,6 +20,7 @@ from paredown.hardware_models.latency.calibrated import CalibrationError
 from paredown.hardware_models.timing import time_models
 from paredown.search.calibrating.fitting import Network
 from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.system.json_values import Json
 from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 SCHEMA_VERSION = 1
@@ -42,7 +43,7 @@ def write_folder(
             "delete it, or name another"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[Json] = []
     for index, network in enumerate(networks):
         name = f"{index:04d}.onnx"
         (folder / name).write_bytes(network.model)
@@ -54,7 +55,7 @@ def write_folder(
                 "candidate": network.candidate.to_json(),
             }
         )
-    manifest = {
+    manifest: Mapping[str, Json] = {
         "schema_version": SCHEMA_VERSION,
         "device": device,
         "threads": threads,

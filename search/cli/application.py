@@ -166,7 +166,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         return
     received = []
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def _interrupt(number: int, frame: FrameType | None) -> None:
         received.append(number)
         handler = signal.getsignal(signal.SIGINT)
         if callable(handler):
@@ -174,7 +174,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         else:  # what a script starts with & ignores Ctrl-C, and is ended by this signal all the same
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except (KeyboardInterrupt, typer.Exit) as ending:

@@ -27,27 +27,33 @@ VERIFY_EXAMPLES = (
 )
 
 
+OptionalRun = Annotated[Path | None, typer.Argument(metavar="RUN", help="A run folder.")]
+Pick = Annotated[
+    str | None, typer.Option(help="Conditions, and what decides among the models that meet them.")
+]
+CandidateKey = Annotated[
+    str | None, typer.Option(metavar="KEY", help="A model by its key, or how the key begins.")
+]
+WholeFront = Annotated[bool, typer.Option("--front", help="Every model of the front.")]
+MlflowRun = Annotated[
+    str | None, typer.Option(metavar="ID", help="What was picked in MLflow's page.")
+]
+Store = Annotated[
+    str | None, typer.Option(help="MLflow's store; by default those of runs/ are looked at.")
+]
+BundlesFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the bundles; by default RUN/bundles.")
+]
+
+
 def export(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run folder.")] = None,
-    pick: Annotated[
-        str | None,
-        typer.Option(help="Conditions, and what decides among the models that meet them."),
-    ] = None,
-    candidate: Annotated[
-        str | None, typer.Option(metavar="KEY", help="A model by its key, or how the key begins.")
-    ] = None,
-    whole_front: Annotated[
-        bool, typer.Option("--front", help="Every model of the front.")
-    ] = False,
-    mlflow_run: Annotated[
-        str | None, typer.Option(metavar="ID", help="What was picked in MLflow's page.")
-    ] = None,
-    uri: Annotated[
-        str | None, typer.Option(help="MLflow's store; by default those of runs/ are looked at.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the bundles; by default RUN/bundles.")
-    ] = None,
+    run: OptionalRun = None,
+    pick: Pick = None,
+    candidate: CandidateKey = None,
+    whole_front: WholeFront = False,
+    mlflow_run: MlflowRun = None,
+    uri: Store = None,
+    out: BundlesFolder = None,
 ) -> None:
     """Write a model as a bundle (ONNX, packed weights, card) and verify it.
 

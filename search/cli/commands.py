@@ -196,17 +196,17 @@ def ui(
     uri = tracking_uri(load_config(run / CONFIG)) or default_uri(run)
     search_id = read_journal(run / JOURNAL).search_id
 
-    def address_of(server: str) -> str:
+    def _address_of(server: str) -> str:
         return run_address(uri, search_id, server) or server
 
-    def announce(address: str) -> None:
+    def _announce(address: str) -> None:
         results().print(f"open {address}", soft_wrap=True)
 
     if is_server(uri):
-        announce(address_of(uri))
+        _announce(_address_of(uri))
         return
     progress().print("starting the server; Ctrl-C ends it")
-    status = serve(uri, port, address_of, announce)
+    status = serve(uri, port, _address_of, _announce)
     if status:
         raise failure(f"MLflow's server ended with exit code {status}; its messages are above")
 

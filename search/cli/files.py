@@ -12,7 +12,7 @@ import typer
 
 from paredown.search.cli.application import AsJson, progress, results
 from paredown.search.cli.endings import mistake, print_json
-from paredown.search.config.qualities import ACCURACY
+from paredown.search.config.qualities import ACCURACY, TASK_QUALITIES
 from paredown.spaces.system.errors import ParedownError
 
 if TYPE_CHECKING:
@@ -27,30 +27,29 @@ RUNS_EXAMPLES = ("paredown runs", "paredown runs /data/runs --json")
 CACHE_EXAMPLES = ("paredown cache", "paredown cache --clear", "paredown cache --clear solutions")
 
 
-def init(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODULE:FACTORY", help="The function that returns the network."),
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FACTORY",
-            help="The function that returns the splits; make_splits beside the network by default.",
-        ),
-    ] = None,
-    metric: Annotated[
-        str, typer.Option(help="accuracy, mean_iou, mse, perplexity, or MODULE:FUNCTION.")
-    ] = ACCURACY.name,
-    loss: Annotated[
-        str | None, typer.Option(help="The loss; a metric of your own needs one.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Trained weights, a safetensors file.")
-    ] = None,
-    output: Annotated[Path, typer.Option(help="The config to write.", dir_okay=False)] = Path(
-        "paredown.yaml"
+ModelFactory = Annotated[
+    str, typer.Argument(metavar="MODULE:FACTORY", help="The function that returns the network.")
+]
+DataFactory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:FACTORY",
+        help="The function that returns the splits; make_splits beside the network by default.",
     ),
+]
+MetricName = Annotated[str, typer.Option(help=f"{', '.join(TASK_QUALITIES)}, or MODULE:FUNCTION.")]
+LossName = Annotated[str | None, typer.Option(help="The loss; a metric of your own needs one.")]
+Weights = Annotated[Path | None, typer.Option(help="Trained weights, a safetensors file.")]
+NewConfig = Annotated[Path, typer.Option(help="The config to write.", dir_okay=False)]
+
+
+def init(
+    model: ModelFactory,
+    data: DataFactory = None,
+    metric: MetricName = ACCURACY.name,
+    loss: LossName = None,
+    weights: Weights = None,
+    output: NewConfig = Path("paredown.yaml"),
 ) -> None:
     """Write a commented config for a network of your own, imported from the current folder."""
     if output.exists():

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from paredown.search.config.qualities import QUALITIES, Direction, quality_of
 from paredown.search.config.schema_hardware import LATENCY_ON
-from paredown.search.config.schema_section import Section
-
-Value = TypeVar("Value")
-"""What YAML gave for a key, not checked yet."""
+from paredown.search.config.schema_section import Section, Value
 
 COSTS = (
     "latency_s",

@@ -88,7 +88,7 @@ class ParquetFiles(Section):
     test: ExistingFile = Field(description="Parquet file with the test rows.")
 
 
-def _dataset_kind(value: Any) -> str:
+def _dataset_kind(value: object) -> str:
     if isinstance(value, str | Path):
         # As on a command line: what begins like a path is one, and a hub id never does.
         return "folder" if str(value).startswith((".", "/", "~")) else "hub"

@@ -22,7 +22,7 @@ from paredown.search.tasks.collecting import Collected
 from paredown.spaces.candidates.candidate import Decomposition
 from paredown.spaces.graph.capturing import Captured
 from paredown.spaces.structure.model_map import Layer
-from paredown.spaces.system.bounded import read_json
+from paredown.spaces.system.bounded import as_list, as_mapping, read_json
 from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.sealed import unseal, write_sealed
 
@@ -167,7 +167,6 @@ def read_ranks(file: Path | None) -> dict[Question, Found | None]:
 
 def _entries(file: Path) -> list[dict[str, Any]]:
     data = read_json(file)
-    if isinstance(data, list):  # as earlier versions wrote it, without a digest
-        return data
-    entries: list[dict[str, Any]] = unseal(data)["ranks"]
-    return entries
+    # Earlier versions wrote the list alone, without a digest.
+    entries = as_list(data if isinstance(data, list) else unseal(as_mapping(data))["ranks"])
+    return [as_mapping(entry) for entry in entries]

@@ -39,6 +39,7 @@ class _Condition:
     limit: float
 
     def is_met(self, evaluation: Evaluation) -> bool:
+        """Whether the evaluation satisfies it."""
         return _COMPARE[self.sign](evaluation.metrics[self.metric], self.limit)
 
     def violation(self, evaluation: Evaluation) -> float:

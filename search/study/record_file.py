@@ -10,12 +10,12 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
 from paredown.search.study.torn_tail import is_torn
-from paredown.spaces.system.bounded import UnreadableTextError, parse_json
+from paredown.spaces.system.bounded import UnreadableTextError, as_mapping, parse_json
+from paredown.spaces.system.json_values import Json
 from paredown.spaces.system.sealed import DamagedFileError, seal, unseal
 
 _RECORD_BYTES = 2**26
@@ -29,7 +29,7 @@ class RecordFile(BaseJournalBackend):
         check: Raises of a record that is not what it should be; what it raises names no line.
     """
 
-    def __init__(self, path: Path, check: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, path: Path, check: Callable[[dict[str, Json]], None]) -> None:
         self.line = 0
         """The line, from 1, of the record that was read last."""
         self._path = path
@@ -39,7 +39,7 @@ class RecordFile(BaseJournalBackend):
         if not path.exists():
             path.touch()
 
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Json]]:
         """The records from this number on; one that is still being written, or torn, is not there.
 
         Raises:
@@ -61,7 +61,7 @@ class RecordFile(BaseJournalBackend):
                 yield record
                 line = following
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+    def append_logs(self, logs: list[dict[str, Json]]) -> None:
         """Writes the records behind the others; they are on disk when this returns."""
         lines = [json.dumps(seal(log), separators=(",", ":")) + "\n" for log in logs]
         with self._path.open("ab") as file:
@@ -70,13 +70,10 @@ class RecordFile(BaseJournalBackend):
             os.fsync(file.fileno())
 
 
-def _read(line: bytes) -> dict[str, Any]:
+def _read(line: bytes) -> dict[str, Json]:
     if not line.endswith(b"\n"):
         raise DamagedFileError("its end is missing")
     try:
-        record = parse_json(line, finite=False)
+        return unseal(as_mapping(parse_json(line, finite=False)))
     except UnreadableTextError as error:
         raise DamagedFileError(str(error)) from None
-    if not isinstance(record, dict):
-        raise DamagedFileError("it must be a mapping")
-    return unseal(record)

@@ -30,7 +30,7 @@ class RunError(ParedownError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A run as its journal tells it, finished or not.
+    """A run as its journal records it, finished or not.
 
     `front` is that of the highest rung that was finished: a part of one would pass over models.
     `end` is how the search ended, FINISHED, KILLED or FAILED; "" where it goes on or its process

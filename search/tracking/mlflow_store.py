@@ -40,15 +40,15 @@ def default_uri(run_folder: Path) -> str:
 def load_mlflow() -> ModuleType:
     """The module `mlflow`, imported with short retries and without its notices.
 
-    It reads its settings when first imported, so nothing else of ours imports it first; whoever
-    has set one already keeps what was set.
+    It reads its settings when first imported, so nothing else of ours imports it first; what
+    the user has set already is kept.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import mlflow
     import mlflow.exceptions
 
-    # A notice for each table that is made in a new store; errors come as exceptions, too, and are told.
+    # A notice for each table that is made in a new store; errors come as exceptions and are reported.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return mlflow

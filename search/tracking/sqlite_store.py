@@ -1,4 +1,4 @@
-"""A new MLflow database in SQLite: made whole or not at all, whoever dies or comes along meanwhile."""
+"""A new MLflow database in SQLite: made whole or not at all, whatever dies or comes meanwhile."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 from .bounded import YAML_BYTES as YAML_BYTES
 from .bounded import UnreadableTextError as UnreadableTextError
+from .bounded import as_list as as_list
+from .bounded import as_mapping as as_mapping
 from .bounded import compose_yaml as compose_yaml
 from .bounded import parse_json as parse_json
 from .bounded import parse_yaml as parse_yaml

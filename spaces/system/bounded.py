@@ -12,11 +12,12 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import yaml
 
 from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 JSON_BYTES = 2**26
 """At most so much JSON: the graph of a thousand layers takes about a megabyte."""
@@ -53,7 +54,7 @@ def read_text(path: Path, at_most_bytes: int) -> str:
         raise UnreadableTextError(f"it must be text in UTF-8, got other bytes: {error}") from None
 
 
-def read_json(path: Path, at_most_bytes: int = JSON_BYTES) -> Any:
+def read_json(path: Path, at_most_bytes: int = JSON_BYTES) -> Json:
     """The value in a JSON file, see `parse_json`.
 
     Raises:
@@ -63,7 +64,7 @@ def read_json(path: Path, at_most_bytes: int = JSON_BYTES) -> Any:
     return parse_json(read_text(path, at_most_bytes))
 
 
-def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+def parse_json(text: str | bytes, *, finite: bool = True) -> Json:
     """The value of a JSON text: at most 64 levels, integers of 64 bits, no key twice.
 
     Args:
@@ -91,7 +92,29 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
     return value
 
 
-def parse_yaml(text: str) -> Any:
+def as_mapping(value: Json) -> dict[str, Json]:
+    """`value`, which must be a mapping.
+
+    Raises:
+        UnreadableTextError: It is something else.
+    """
+    if not isinstance(value, dict):
+        raise UnreadableTextError(f"it must hold a mapping, got {type(value).__name__}")
+    return value
+
+
+def as_list(value: Json) -> list[Json]:
+    """`value`, which must be a list.
+
+    Raises:
+        UnreadableTextError: It is something else.
+    """
+    if not isinstance(value, list):
+        raise UnreadableTextError(f"it must hold a list, got {type(value).__name__}")
+    return value
+
+
+def parse_yaml(text: str) -> Json:
     """The value of a YAML text, None for an empty one.
 
     At most 64 levels and 100,000 values, aliases counted as what they stand for, and numbers of at
@@ -108,7 +131,7 @@ def parse_yaml(text: str) -> Any:
         return None if node is None else loader.construct_document(node)
 
 
-def compose_yaml(text: str) -> tuple[yaml.Node | None, Any]:
+def compose_yaml(text: str) -> tuple[yaml.Node | None, Json]:
     """The nodes of a YAML text, which know their lines, and its value; see `parse_yaml`.
 
     Raises:
@@ -183,11 +206,11 @@ def _inside(node: yaml.Node) -> Iterable[yaml.Node]:
     return ()
 
 
-def _check(value: Any, finite: bool) -> None:
+def _check(value: Json, finite: bool) -> None:
     """Level by level: what is deep must not be walked by calls."""
     level = [value]
     for _ in range(_DEPTH):
-        inner: list[Any] = []
+        inner: list[Json] = []
         for each in level:
             if isinstance(each, dict):
                 inner += each.values()
@@ -216,8 +239,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise UnreadableTextError(f"its numbers must be finite, got {name}")
 
 
-def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _with_single_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found: dict[str, Json] = {}
     for key, value in pairs:
         if key in found:
             raise UnreadableTextError(f"a key may be there once, got {key[:80]!r} twice")

@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from paredown.spaces.system.bounded import JSON_BYTES, UnreadableTextError, read_json
+from paredown.spaces.system.bounded import JSON_BYTES, UnreadableTextError, as_mapping, read_json
 from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 from paredown.spaces.system.whole_file import write_text_whole
 
 _KEY = "digest"
@@ -26,13 +26,13 @@ class DamagedFileError(ParedownError):
     """A file does not hold what was once written to it."""
 
 
-def seal(data: Mapping[str, Any]) -> dict[str, Any]:
+def seal(data: Mapping[str, Json]) -> dict[str, Json]:
     """The data with their digest, in place of one that they carry."""
     plain = {key: value for key, value in data.items() if key != _KEY}
     return plain | {_KEY: _digest(plain)}
 
 
-def unseal(data: Mapping[str, Any], *, needs_digest: bool = False) -> dict[str, Any]:
+def unseal(data: Mapping[str, Json], *, needs_digest: bool = False) -> dict[str, Json]:
     """The data without their digest.
 
     Args:
@@ -59,14 +59,14 @@ def carries_seal(text: bytes) -> bool:
     return f'"{_KEY}":'.encode() in end or _MARK.encode() in end
 
 
-def write_sealed(path: Path, data: Mapping[str, Any], indent: int | None = 1) -> None:
+def write_sealed(path: Path, data: Mapping[str, Json], indent: int | None = 1) -> None:
     """Writes the data with their digest to a JSON file, whole or not at all."""
     write_text_whole(path, json.dumps(seal(data), indent=indent, allow_nan=False) + "\n")
 
 
 def read_sealed(
     path: Path, *, needs_digest: bool = False, at_most_bytes: int = JSON_BYTES
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """What `write_sealed` wrote; without its digest.
 
     Args:
@@ -77,15 +77,13 @@ def read_sealed(
         OSError: It cannot be read.
     """
     try:
-        data = read_json(path, at_most_bytes)
+        data = as_mapping(read_json(path, at_most_bytes))
     except UnreadableTextError as error:
         raise DamagedFileError(str(error)) from None
-    if not isinstance(data, dict):
-        raise DamagedFileError(f"it must hold a mapping, got {type(data).__name__}")
     return unseal(data, needs_digest=needs_digest)
 
 
-def _digest(plain: Mapping[str, Any]) -> str:
+def _digest(plain: Mapping[str, Json]) -> str:
     # Through JSON first: tuples become lists and keys text, as they are when read again.
     written = json.loads(json.dumps(plain))
     text = json.dumps(written, sort_keys=True, separators=(",", ":"))

@@ -15,6 +15,8 @@ from paredown.spaces.system.bounded import (
     JSON_BYTES,
     YAML_BYTES,
     UnreadableTextError,
+    as_list,
+    as_mapping,
     compose_yaml,
     parse_json,
     parse_yaml,
@@ -155,3 +157,12 @@ def test_other_bytes_than_utf_8_are_refused(tmp_path: Path) -> None:
     path.write_bytes("größe: 3".encode("latin-1"))
     with pytest.raises(UnreadableTextError, match="UTF-8"):
         read_text(path, 1000)
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "right", "wrong"), [(as_mapping, {"a": 1}, [1]), (as_list, [1], {"a": 1})]
+)
+def test_a_value_of_another_kind_is_refused(narrowed, right, wrong):
+    assert narrowed(right) is right
+    with pytest.raises(UnreadableTextError, match=type(wrong).__name__):
+        narrowed(wrong)
