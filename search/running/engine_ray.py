@@ -18,7 +18,7 @@ from paredown.search.proposing.coordinator import Coordinator
 from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.running.ray_remains import no_remains, own_sigterm
 from paredown.search.running.ray_resources import (
-    RayError,
+    ClusterError,
     check_client,
     check_resources,
     cpus_per_worker,
@@ -50,7 +50,7 @@ def run_ray(coordinator: Coordinator, evaluator: Evaluator, section: SearchSecti
     """Works until the coordinator has nothing more to do, on `section.workers` actors of a `ray_cluster`.
 
     Raises:
-        RayError: Worker after worker ended.
+        ClusterError: Worker after worker ended.
     """
     from ray import tune
 
@@ -87,13 +87,13 @@ def run_ray(coordinator: Coordinator, evaluator: Evaluator, section: SearchSecti
         )
         tuner.fit()
     if searcher.lost_in_row >= MOST_LOST:
-        raise RayError(
+        raise ClusterError(
             f"workers must live for longer than one candidate, got {searcher.lost_in_row} in a row "
             f"that ended, the last so:\n{searcher.last_error}\nmend that, then --resume asks for "
             "the lost candidates again"
         )
     if not coordinator.is_done:
-        raise RayError("Ray Tune ended before the search did; see its log, then use --resume")
+        raise ClusterError("Ray Tune ended before the search did; see its log, then use --resume")
 
 
 def check_cluster(section: SearchSection) -> None:
@@ -102,7 +102,7 @@ def check_cluster(section: SearchSection) -> None:
     A cluster of our own has the CPUs that are asked for, so without GPUs there is nothing to ask it.
 
     Raises:
-        RayError: As `ray_cluster`.
+        ClusterError: As `ray_cluster`.
     """
     if section.ray_address is not None or section.gpus_per_worker > 0:
         with ray_cluster(section):
@@ -117,7 +117,7 @@ def ray_cluster(section: SearchSection, code_path: str = "") -> Iterator[None]:
         code_path: Folders of the user's code, for the workers' PYTHONPATH.
 
     Raises:
-        RayError: There is none at the address, or it has not what a worker asks for.
+        ClusterError: There is none at the address, or it has not what a worker asks for.
     """
     os.environ.update(_QUIET)
     import logging
@@ -147,7 +147,7 @@ def ray_cluster(section: SearchSection, code_path: str = "") -> Iterator[None]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             if own:
                 raise
-            raise RayError(
+            raise ClusterError(
                 f"search.ray_address must lead to a running Ray cluster, got "
                 f"{section.ray_address} ({error}); start one with `ray start --head`, or set it "
                 "to null for a local one"

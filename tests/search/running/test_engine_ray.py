@@ -14,7 +14,7 @@ from paredown.search.evaluating.workbench import prepare
 from paredown.search.proposing.coordinator import Coordinator, Job
 from paredown.search.proposing.proposer import Proposer, make_sampler
 from paredown.search.running.engine_local import local_engine
-from paredown.search.running.engine_ray import MOST_LOST, RayError, ray_cluster, run_ray
+from paredown.search.running.engine_ray import MOST_LOST, ClusterError, ray_cluster, run_ray
 from paredown.search.study.evaluation import LOST, Evaluation, Goal
 from paredown.spaces.candidates.space import Space
 
@@ -174,7 +174,7 @@ def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(wor
     asked = [Job(candidate=uniform(workbench.space, "", b), rows=FATAL_ROWS) for b in range(2, 9)]
     coordinator, told = coordinate(asked)
     evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
-    with pytest.raises(RayError, match="in a row") as raised:
+    with pytest.raises(ClusterError, match="in a row") as raised:
         carry_out(coordinator, evaluator, workbench.config.search)
     assert "actor" in str(raised.value).lower()
     assert MOST_LOST <= len(told) < len(asked)

@@ -4,7 +4,7 @@ import pytest
 
 from paredown.search.config.schema import SearchSection
 from paredown.search.running.engine_ray import _outcome, check_cluster
-from paredown.search.running.ray_resources import RayError
+from paredown.search.running.ray_resources import ClusterError
 from paredown.search.study.evaluation import LOST, Score
 
 
@@ -41,7 +41,9 @@ def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(error, monkeyp
 
     monkeypatch.setattr("ray.init", refuse)
     section = SearchSection(ray_address="10.0.0.1:6379")
-    with pytest.raises(RayError, match=rf"search\.ray_address .* 10\.0\.0\.1:6379 \({error}\)"):
+    with pytest.raises(
+        ClusterError, match=rf"search\.ray_address .* 10\.0\.0\.1:6379 \({error}\)"
+    ):
         check_cluster(section)
 
 
