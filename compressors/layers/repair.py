@@ -26,6 +26,7 @@ from paredown.compressors.statistics.layer_statistics import LayerStatistics
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.graph.graph import Node
+from paredown.spaces.system.errors import ParedownError
 
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 0.25, 4.0
 """Limits of a row's factor: beyond them a channel is broken and scaling would amplify noise."""
@@ -34,7 +35,7 @@ _NEGLIGIBLE = 1e-12
 """Share of E[y^2] below which a variance is rounding error."""
 
 
-class RepairError(ValueError):
+class RepairError(ParedownError):
     """A layer's statistics cannot be repaired in the form it is stored."""
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from paredown.compressors.matrix.recent import Recent
 from paredown.spaces.structure.model_map import Layer
+from paredown.spaces.system.errors import ParedownError
 
 DAMPING = 0.01
 """Share of the mean diagonal added to a Gram matrix before it is inverted (GPTQ's default)."""
@@ -27,7 +28,7 @@ _ROUNDING = 1e-6
 """Share of E[x^2] below which a variance is rounding error: chunks of a Gram are float32."""
 
 
-class SolverError(ValueError):
+class SolverError(ParedownError):
     """A solver was asked for something outside its domain."""
 
 

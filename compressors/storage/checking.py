@@ -24,6 +24,7 @@ from paredown.spaces.candidates.blueprint import Operator, Storage
 from paredown.spaces.graph.functions import DYNAMIC_QDQ, QDQ
 from paredown.spaces.graph.graph import Graph, GraphError, Node, call, run
 from paredown.spaces.system.bounded import parse_json
+from paredown.spaces.system.errors import ParedownError
 
 _PLAIN_BYTES = 2**30
 _PACKED = 64
@@ -44,7 +45,7 @@ _STORAGE = TypeAdapter(Storage)
 _OPERATORS = TypeAdapter(tuple[Operator, ...])
 
 
-class CheckError(ValueError):
+class CheckError(ParedownError):
     """A part of a bundle is not what was exported."""
 
 
@@ -54,7 +55,7 @@ def read_storage(text: str, file_bytes: int) -> dict[str, Storage]:
     Raises:
         CheckError: A description is incomplete, contradicts itself, or would unpack to more than a
             file of that size can hold.
-        UnreadableText: It is no JSON.
+        UnreadableTextError: It is no JSON.
     """
     described = parse_json(text)
     if not isinstance(described, dict):

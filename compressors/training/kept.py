@@ -16,7 +16,7 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.shelf import Record, digest, read_record, write_record
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.trainer import TrainingError
-from paredown.spaces.system.sealed import DamagedFile
+from paredown.spaces.system.sealed import DamagedFileError
 
 _PARTS = ("values", "scale", "mask")
 
@@ -48,7 +48,7 @@ class TrainedModels:
         path = self._path(key)
         try:
             tensors = read_record(path, key).tensors
-        except (OSError, DamagedFile) as error:
+        except (OSError, DamagedFileError) as error:
             raise TrainingError(
                 f"the tensors of a trained model must be in {path}, got {error}; restore the file, or "
                 "search again"

@@ -21,11 +21,12 @@ from paredown.hardware_models.latency.intervals import (
 )
 from paredown.hardware_models.work.features import PARTS, latency_parts_s, operator_parts_s
 from paredown.hardware_models.work.workload import Work
+from paredown.spaces.system.errors import ParedownError
 
 Array = NDArray[np.float64]
 
 
-class LatencyError(ValueError):
+class LatencyError(ParedownError):
     """A latency model was asked for something it cannot give."""
 
 

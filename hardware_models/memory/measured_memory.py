@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from paredown.spaces.system.errors import ParedownError
+
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(int64)": np.int64,
@@ -25,7 +27,7 @@ _TYPES = {
 _COUNTER = "mem_bytes_requested_in_use"
 
 
-class CounterError(RuntimeError):
+class CounterError(ParedownError):
     """The runtime's profile holds no memory counters."""
 
 

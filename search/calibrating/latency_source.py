@@ -32,7 +32,7 @@ from paredown.spaces.candidates.candidate import Candidate, LayerChoice, Segment
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.knobs.canonical_form import canonical
 from paredown.spaces.knobs.space import Space
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def kept_latency_model(
 def _read(file: Path) -> dict[str, Any]:
     try:
         return read_sealed(file)
-    except DamagedFile as error:
+    except DamagedFileError as error:
         raise LatencyError(
             f"{file} must hold the latency model that the run was begun with, but {error}; "
             "a new one would give its models other costs, so restore it or start a new run"

@@ -20,7 +20,8 @@ from paredown.hardware_models.latency.calibrated import CalibrationError
 from paredown.hardware_models.timing import time_models
 from paredown.search.calibrating.fitting import Network
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+from paredown.spaces.system.json_values import Json
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 SCHEMA_VERSION = 1
 MANIFEST, TIMINGS, SCRIPT = "manifest.json", "timings.csv", "time_models.py"
@@ -42,7 +43,7 @@ def write_folder(
             "delete it, or name another"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[Json] = []
     for index, network in enumerate(networks):
         name = f"{index:04d}.onnx"
         (folder / name).write_bytes(network.model)
@@ -54,7 +55,7 @@ def write_folder(
                 "candidate": network.candidate.to_json(),
             }
         )
-    manifest = {
+    manifest: Mapping[str, Json] = {
         "schema_version": SCHEMA_VERSION,
         "device": device,
         "threads": threads,
@@ -73,7 +74,7 @@ def read_manifest(folder: Path, device: str) -> Mapping[str, Any]:
     """
     try:
         data: Mapping[str, Any] = read_sealed(folder / MANIFEST)
-    except (OSError, DamagedFile) as error:
+    except (OSError, DamagedFileError) as error:
         raise CalibrationError(
             f"{folder} must hold the {MANIFEST} that --write made: {error}; write it again"
         ) from error

@@ -21,12 +21,13 @@ from paredown.search.tasks.splits import Inputs, Split
 from paredown.search.tasks.user_metrics import LARGEST
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.graph.capturing import as_inputs
+from paredown.spaces.system.errors import ParedownError
 
 _BATCH = 32
 """Rows of one forward pass: activations then stay in the cache (ResNet-20: 1.4 times faster than 250)."""
 
 
-class NotFinite(ValueError):
+class NotFiniteError(ParedownError):
     """A model's score is no number."""
 
 
@@ -65,7 +66,7 @@ class Evaluator:
         """Metric and mean loss over the first `rows` rows of the search split.
 
         Raises:
-            NotFinite: Metric or loss is no finite number.
+            NotFiniteError: Metric or loss is no finite number.
         """
         return score(model, self.split, self.metric, self.loss, rows)
 
@@ -75,7 +76,7 @@ class Evaluator:
         The uncompressed model is the yardstick: it is never trained.
 
         Raises:
-            NotFinite: As `score`.
+            NotFiniteError: As `score`.
             RecipeError: The rung's recipe is not that of `recovery`.
         """
         model = self.assemble(candidate)
@@ -101,7 +102,7 @@ def score(
     """Metric and mean loss of a model over the first `rows` rows of a split.
 
     Raises:
-        NotFinite: One of them is no finite number.
+        NotFiniteError: One of them is no finite number.
     """
     graph = model.blueprint.graph
 
@@ -131,7 +132,7 @@ def score_outputs(
         outputs_too = (
             f"; the outputs of {broken} batches of {_BATCH} rows hold NaN" if broken else ""
         )
-        raise NotFinite(
+        raise NotFiniteError(
             f"{metric.name} and loss must be finite numbers of size at most {LARGEST:g}, got "
             f"{value:g} and {total / count:g} on {count} rows{outputs_too or '; see to the targets'}"
         )

@@ -19,6 +19,7 @@ from paredown.search.running.evaluation_process import (
     Replies,
     write_evaluator,
 )
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.scratch import scratch_folder
 
 MOST_ENDED = 3
@@ -26,7 +27,7 @@ MOST_ENDED = 3
 candidate's fault."""
 
 
-class ProcessesEnded(ValueError):
+class ProcessesEndedError(ParedownError):
     """Processes that evaluate end, or do not begin."""
 
 
@@ -57,7 +58,7 @@ class LocalEngine:
         """Works until the coordinator has nothing more to do.
 
         Raises:
-            ProcessesEnded: One did not begin, or one after the other ended.
+            ProcessesEndedError: One did not begin, or one after the other ended.
         """
         while not coordinator.is_done:
             while self._has_room and (job := coordinator.next()) is not None:
@@ -89,7 +90,7 @@ class LocalEngine:
         """A job that is finished, with its outcome; None where a process only began, or ended idle.
 
         Raises:
-            ProcessesEnded: As `run`.
+            ProcessesEndedError: As `run`.
         """
         process, reply = self._replies.get()
         if reply is None:
@@ -105,7 +106,7 @@ class LocalEngine:
         self._processes.remove(process)
         process.close()
         if not process.is_ready:
-            raise ProcessesEnded(
+            raise ProcessesEndedError(
                 f"a process that evaluates candidates must begin, got {process.ending()}"
                 f"{process.last_words()}\nmend that, then go on with --resume"
             )
@@ -118,7 +119,7 @@ class LocalEngine:
 
     def _check(self) -> None:
         if self._ended_in_row >= MOST_ENDED:
-            raise ProcessesEnded(
+            raise ProcessesEndedError(
                 "a process must live for longer than one candidate, got "
                 f"{self._ended_in_row} in a row that ended, the last so:\n{self._last_error}\n"
                 "mend that, then go on with --resume"

@@ -16,7 +16,7 @@ from paredown.search.evaluating.scoring import Evaluator
 from paredown.search.proposing.coordinator import Coordinator
 from paredown.search.running.ray_remains import no_remains, own_sigterm
 from paredown.search.running.ray_resources import (
-    RayFailed,
+    ClusterError,
     check_client,
     check_resources,
     cpus_per_worker,
@@ -52,7 +52,7 @@ class RayEngine:
         """Works until the coordinator has nothing more to do.
 
         Raises:
-            RayFailed: Worker after worker ended.
+            ClusterError: Worker after worker ended.
         """
         from paredown.search.running.ray_trials import MOST_LOST, AskCoordinator, KeepErrors
 
@@ -63,13 +63,13 @@ class RayEngine:
         with scratch_folder() as scratch:
             self._tuner(searcher, scheduler, scratch).fit()
         if searcher.lost_in_row >= MOST_LOST:
-            raise RayFailed(
+            raise ClusterError(
                 f"workers must live for longer than one candidate, got {searcher.lost_in_row} in a "
                 f"row that ended, the last so:\n{searcher.last_error}\nmend that, then --resume asks "
                 "for the lost candidates again"
             )
         if not coordinator.is_done:
-            raise RayFailed("Ray Tune ended before the search did; see its log, then use --resume")
+            raise ClusterError("Ray Tune ended before the search did; see its log, then use --resume")
 
     def _tuner(self, searcher: AskCoordinator, scheduler: KeepErrors, scratch: Path) -> tune.Tuner:
         from ray import tune
@@ -112,7 +112,7 @@ def check_cluster(section: SearchSection) -> None:
     A cluster of our own has the CPUs that are asked for, so without GPUs there is nothing to ask it.
 
     Raises:
-        RayFailed: As `ray_cluster`.
+        ClusterError: As `ray_cluster`.
     """
     if section.ray_address is not None or section.gpus_per_worker > 0:
         with ray_cluster(section):
@@ -127,7 +127,7 @@ def ray_cluster(section: SearchSection, code_path: str = "") -> Iterator[None]:
         code_path: Folders of the user's code, for the workers' PYTHONPATH.
 
     Raises:
-        RayFailed: There is none at the address, or it has not what a worker asks for.
+        ClusterError: There is none at the address, or it has not what a worker asks for.
     """
     os.environ.update(_QUIET)
     import ray
@@ -167,7 +167,7 @@ def _connect(section: SearchSection, code_path: str) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         if own:
             raise
-        raise RayFailed(
+        raise ClusterError(
             f"search.ray_address must lead to a running Ray cluster, got "
             f"{section.ray_address} ({error}); start one with `ray start --head`, or set it "
             "to null for a local one"

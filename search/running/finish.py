@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from paredown.compressors.training.kept import TrainedModels
 from paredown.search.bundles.exporting import export
 from paredown.search.bundles.measured import logged_bundles, member_json, record_on_card
 from paredown.search.bundles.task import TaskSource
-from paredown.search.bundles.verification import Verification, check_of
 from paredown.search.bundles.verifying import broken, verify_each
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.report.page import RunSummary, report_page, write_report
@@ -61,23 +59,17 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
                 raise
             _log.exception("exporting %s failed", member.key)
             why = f"exporting it failed, {type(error).__name__}: {str(error)[:600]}"
-            failed.append(_check(broken(folder / BUNDLES / member.key, why), folder))
+            failed.append(broken(folder / BUNDLES / member.key, why))
             yield failed[-1]
     checks = list(failed)
     try:
-        for verification in verify_each(written, TaskSource(config=workbench.config)):
-            check = _check(verification, folder)
-            record_on_card(verification.folder, check)
+        for check in verify_each(written, TaskSource(config=workbench.config)):
+            record_on_card(check)
             checks.append(check)
             yield check
     finally:
-        for bundle in logged_bundles(ledger.front, checks, folder, register_as):
+        for bundle in logged_bundles(ledger.front, checks, register_as):
             ledger.tracker.log_bundle(bundle)
-
-
-def _check(verification: Verification, folder: Path) -> BundleCheck:
-    relative = verification.folder.resolve().relative_to(folder.resolve())
-    return replace(check_of(verification), folder=str(relative))
 
 
 def write_figures(

@@ -51,7 +51,7 @@ def open_engine(workbench: Workbench) -> Iterator[Engine]:
     """What carries the jobs of a search out, on either rung; a Ray cluster is up as long as it is open.
 
     Raises:
-        RayFailed: The cluster cannot be had, or has not what a worker asks for.
+        ClusterError: The cluster cannot be had, or has not what a worker asks for.
     """
     config, evaluator = workbench.config, workbench.evaluator
     section = config.search

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from paredown.search.config.schema import SearchSection
-from paredown.search.evaluating.scoring import Evaluator, NotFinite
+from paredown.search.evaluating.scoring import Evaluator, NotFiniteError
 from paredown.search.proposing.jobs import GRACE_S, Job, Outcome, too_long
 from paredown.search.study.evaluation import Evaluation, Failure, FailureKind
 
@@ -44,7 +44,7 @@ def carry_out(evaluator: Evaluator, job: Job) -> Outcome:
 
 
 def _failure(error: BaseException) -> Failure:
-    kinds = {EvaluationTimeout: FailureKind.TIMED_OUT, NotFinite: FailureKind.NOT_FINITE}
+    kinds = {EvaluationTimeout: FailureKind.TIMED_OUT, NotFiniteError: FailureKind.NOT_FINITE}
     kind = kinds.get(type(error), FailureKind.RAISED)
     # What we raise says all of it; of anything else the type says half.
     said = f"{error}" if type(error) in kinds else f"{type(error).__name__}: {error}"

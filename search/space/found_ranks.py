@@ -22,7 +22,8 @@ from paredown.search.tasks.collecting import Collected
 from paredown.spaces.candidates.ranks import Decomposition
 from paredown.spaces.graph.capturing import Captured
 from paredown.spaces.structure.model_map import Layer
-from paredown.spaces.system.bounded import read_json
+from paredown.spaces.system.bounded import as_list, as_mapping, read_json
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.sealed import unseal, write_sealed
 
 _SHELF_BYTES = 2**26
@@ -38,7 +39,7 @@ PlainValue = str | int | float | list[int] | None
 """What files and `--json` hold of a question or its answer."""
 
 
-class RankFileError(ValueError):
+class RankFileError(ParedownError):
     """The ranks kept in a run's folder cannot be read."""
 
 
@@ -170,7 +171,6 @@ def read_ranks(file: Path | None) -> dict[Question, Found | None]:
 
 def _entries(file: Path) -> list[dict[str, Any]]:
     data = read_json(file)
-    if isinstance(data, list):  # as earlier versions wrote it, without a digest
-        return data
-    entries: list[dict[str, Any]] = unseal(data)["ranks"]
-    return entries
+    # Earlier versions wrote the list alone, without a digest.
+    entries = as_list(data if isinstance(data, list) else unseal(as_mapping(data))["ranks"])
+    return [as_mapping(entry) for entry in entries]

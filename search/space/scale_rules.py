@@ -8,9 +8,10 @@ from paredown.search.config.schema_space import LayerRule
 from paredown.spaces.candidates.candidate import GROUPED_METHODS, GroupSize, SegmentChoice
 from paredown.spaces.candidates.scale_groups import GROUPED_KINDS, effective_size
 from paredown.spaces.structure.model_map import Layer, LeftOut
+from paredown.spaces.system.errors import ParedownError
 
 
-class ScaleRuleError(ValueError):
+class ScaleRuleError(ParedownError):
     """A rule asks for groups beside a method that finds one scale for each output."""
 
 

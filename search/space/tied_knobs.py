@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from paredown.spaces.knobs.knob import Knob, ValueT
+from paredown.spaces.system.errors import ParedownError
 
 
-class SpaceError(ValueError):
+class SpaceError(ParedownError):
     """The rules leave nothing to search."""
 
 

@@ -6,6 +6,7 @@ from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from paredown.search.config.qualities import measured_quality
 from paredown.search.study.evaluation import Evaluation
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.ranks import WHOLE
@@ -25,7 +26,6 @@ _LADDERS = (
     ("macs", _COUNTS),
     ("bops", _COUNTS),
 )
-_ACCURACIES = ("accuracy", "test_accuracy", "uncompressed_test_accuracy")
 _NAMES = {
     "onnx_bytes": "ONNX file",
     "packed_bytes": "packed file",
@@ -127,7 +127,7 @@ class Summary:
 def unit_of(metric: str, largest: float) -> Unit:
     """The unit in which values of `metric` up to `largest` (SI) read best."""
     kind, _, _ = metric.partition("@")
-    if kind in _ACCURACIES:
+    if measured_quality(kind).in_percent:
         return Unit(100.0, "%")
     ladder = next((steps for ending, steps in _LADDERS if kind.endswith(ending)), _PLAIN)
     size, symbol = next((step for step in ladder if largest >= step[0]), ladder[-1])

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Literal
 
+from paredown.search.config.qualities import Direction
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.json_values import Json
 
-Direction = Literal["maximize", "minimize"]
 Kind = Literal["reference", "search"]
 
 UNCOMPRESSED = "uncompressed"
@@ -22,7 +23,7 @@ _COST_ENDINGS = ("_s", "_bytes", "_j")
 _COUNTED_COSTS = ("macs", "bops", "energy_ratio")
 
 
-class MissingMetric(ValueError):
+class MissingMetricError(ParedownError):
     """A successful evaluation lacks a metric that a goal names."""
 
 
@@ -230,12 +231,12 @@ def require_goals(evaluation: Evaluation, goals: Sequence[Goal]) -> None:
     """Nothing, where `evaluation` holds a number for every goal.
 
     Raises:
-        MissingMetric: A goal's metric is absent or NaN.
+        MissingMetricError: A goal's metric is absent or NaN.
     """
     missing = [g.metric for g in goals if math.isnan(evaluation.metrics.get(g.metric, math.nan))]
     if missing:
         known = ", ".join(sorted(evaluation.metrics)) or "none"
-        raise MissingMetric(
+        raise MissingMetricError(
             f"an evaluation must hold every goal, {evaluation.key} lacks {', '.join(missing)} "
             f"(it has: {known}); record it with `error` set instead"
         )

@@ -23,6 +23,7 @@ from paredown.search.study.evaluation import Evaluation, Goal, require_goals
 from paredown.search.study.journal_format import FORMAT, FormatError, as_now, check_format
 from paredown.search.study.record_file import RecordFile, cut_torn_tail
 from paredown.search.study.trial_words import attributes_of, goal_unit
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.json_values import Json
 
 _FORMAT, _GOALS, _PROBLEM = "format", "goals", "problem"
@@ -32,7 +33,7 @@ _OWN = (_GOALS, _PROBLEM, _FORMAT)
 Params = Mapping[str, int | float | str | bool | None]
 
 
-class JournalError(ValueError):
+class JournalError(ParedownError):
     """The run folder holds another study, one in use, or none."""
 
 
@@ -93,7 +94,7 @@ class Journal:
         """Write `evaluation` as one record; it is on disk when this returns.
 
         Raises:
-            MissingMetric: A successful evaluation lacks a goal's metric or holds NaN there.
+            MissingMetricError: A successful evaluation lacks a goal's metric or holds NaN there.
         """
         failed = evaluation.is_failed
         if not failed:

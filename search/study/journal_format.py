@@ -19,7 +19,7 @@ _KINDS = {
     "WorkerDied": FailureKind.WORKER_LOST,
     "EvaluationTimeout": FailureKind.TIMED_OUT,
     "ProcessEnded": FailureKind.ENDED_PROCESS,
-    "NotFinite": FailureKind.NOT_FINITE,
+    "NotFiniteError": FailureKind.NOT_FINITE,
     "MeasureError": FailureKind.NO_PRICE,
 }
 

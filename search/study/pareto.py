@@ -10,8 +10,8 @@ import numpy as np
 # Optuna has no public function for it; this module has kept its place and signature since 4.0.
 from optuna._hypervolume import compute_hypervolume
 
+from paredown.search.config.qualities import Direction, quality_of
 from paredown.search.study.evaluation import (
-    Direction,
     Evaluation,
     Goal,
     is_cost,
@@ -19,8 +19,6 @@ from paredown.search.study.evaluation import (
     require_goals,
 )
 from paredown.search.study.rung import Rung
-
-ACCURACY_MARGIN = 0.10
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Front:
         """The front with `evaluation` in it; the very same object where nothing changed.
 
         Raises:
-            MissingMetric: A successful evaluation of this rung lacks a goal's metric.
+            MissingMetricError: A successful evaluation of this rung lacks a goal's metric.
         """
         if evaluation.is_failed or not of_rung([evaluation], self.rung):
             return self
@@ -80,7 +78,7 @@ def losses(evaluation: Evaluation, goals: Sequence[Goal]) -> tuple[float, ...]:
     """The goals' values, turned so that smaller is better.
 
     Raises:
-        MissingMetric: A goal's metric is absent or NaN.
+        MissingMetricError: A goal's metric is absent or NaN.
     """
     require_goals(evaluation, goals)
     return tuple(goal.loss(evaluation.metrics[goal.metric]) for goal in goals)
@@ -128,11 +126,10 @@ def reference_point(
 ) -> np.ndarray:
     """The worst point (d,) that still counts for the hypervolume, in `volume_axes` coordinates.
 
-    Ten points below the uncompressed accuracy and, for a cost, that of `dearest`. Benchmarks are
-    strict and take the uniform 8-bit model, which anybody gets for free. A search with several
-    costs takes the uncompressed model: where uniform 8-bit is the fastest thing there is, a point
-    that is smaller but no faster would count for nothing. Other qualities (loss, error of a
-    regression) may be worse by half of the uncompressed magnitude; a convention, no more.
+    For a quality it lies below the uncompressed model by the quality's margin (ten points of
+    accuracy); for a cost it is that of `dearest`. Benchmarks are strict and take the uniform 8-bit
+    model, which anybody gets for free. A search with several costs takes the uncompressed model:
+    where uniform 8-bit is the fastest there is, a point that is smaller but no faster would not count.
     """
     worst = []
     for goal in goals:
@@ -140,7 +137,7 @@ def reference_point(
             worst.append(dearest.metrics[goal.metric])
             continue
         value = uncompressed.metrics[goal.metric]
-        slack = ACCURACY_MARGIN if goal.metric == "accuracy" else 0.5 * abs(value)
+        slack = quality_of(goal.metric).slack(value)
         worst.append(value - slack if goal.direction == "maximize" else value + slack)
     return volume_axes(np.array([worst]), goals)[0]
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from optuna.storages.journal import BaseJournalBackend
 
-from paredown.spaces.system.bounded import UnreadableText, parse_json
+from paredown.spaces.system.bounded import UnreadableTextError, as_mapping, parse_json
 from paredown.spaces.system.json_values import Json
-from paredown.spaces.system.sealed import SEAL, DamagedFile, carries_seal, seal, unseal
+from paredown.spaces.system.sealed import SEAL, DamagedFileError, carries_seal, seal, unseal
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class RecordFile(BaseJournalBackend):
         """The records from this number on; one that is still being written, or torn, is not there.
 
         Raises:
-            DamagedFile: A record is not what was written.
+            DamagedFileError: A record is not what was written.
         """
         with self._path.open("rb") as file:
             file.seek(self._starts[log_number_from])
@@ -79,14 +79,11 @@ class RecordFile(BaseJournalBackend):
 
 def _read(line: bytes) -> dict[str, Json]:
     if not line.endswith(b"\n"):
-        raise DamagedFile("its end is missing")
+        raise DamagedFileError("its end is missing")
     try:
-        record = parse_json(line, finite=False)
-    except UnreadableText as error:
-        raise DamagedFile(str(error)) from None
-    if not isinstance(record, dict):
-        raise DamagedFile("it must be a mapping")
-    return unseal(record)
+        return unseal(as_mapping(parse_json(line, finite=False)))
+    except UnreadableTextError as error:
+        raise DamagedFileError(str(error)) from None
 
 
 def cut_torn_tail(path: Path) -> int:
@@ -127,6 +124,6 @@ def is_torn(last: bytes) -> bool:
 def _is_json(line: bytes) -> bool:
     try:
         parse_json(line, finite=False)
-    except UnreadableText:
+    except UnreadableTextError:
         return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from paredown.search.config.qualities import quality_of
 from paredown.search.study.display import Unit, show, title_of, unit_of
 from paredown.search.study.evaluation import (
     UNCOMPRESSED,
@@ -86,7 +87,7 @@ def references_of(evaluations: Sequence[Evaluation], rung: Rung) -> list[Evaluat
 def against(goal: Goal, evaluation: Evaluation, base: Evaluation | None) -> str:
     """How `evaluation` compares with `base` in one goal: "4.00×", "-0.30", "" where there is none.
 
-    A cost as how many times less it is, accuracy in points, any other quality as a difference.
+    A cost as how many times less it is, a quality as a difference: in points where it is in per cent.
     """
     value = evaluation.metrics.get(goal.metric)
     whole = None if base is None else base.metrics.get(goal.metric)
@@ -94,7 +95,7 @@ def against(goal: Goal, evaluation: Evaluation, base: Evaluation | None) -> str:
         return ""
     if is_cost(goal.metric):
         return f"{whole / value:.2f}×" if value else "∞×"
-    if goal.metric == "accuracy":
+    if quality_of(goal.metric).in_percent:
         return f"{100 * (value - whole):+.2f}"
     return f"{value - whole:+.3g}"
 

@@ -11,6 +11,7 @@ from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, of_
 from paredown.search.study.journal import JournalError, read_journal
 from paredown.search.study.pareto import Front, front_of
 from paredown.search.study.picking import pick
+from paredown.spaces.system.errors import ParedownError
 
 JOURNAL = "study.journal"
 CONFIG = "config.yaml"
@@ -25,13 +26,13 @@ END = "end"
 """Attribute of the journal: how the search ended, in MLflow's words; "" while it goes on."""
 
 
-class RunError(ValueError):
+class RunError(ParedownError):
     """A run folder does not hold what is asked of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A run as its journal tells it, finished or not.
+    """A run as its journal records it, finished or not.
 
     `front` is that of the highest rung that was finished: a part of one would pass over models.
     `end` is how the search ended, FINISHED, KILLED or FAILED; "" where it goes on or its process

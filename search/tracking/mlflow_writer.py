@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from paredown.search.study.display import Outline, name_of
 from paredown.search.study.evaluation import Evaluation
@@ -30,9 +30,11 @@ from paredown.search.tracking.mlflow_text import (
     child_tags,
     parent_note,
 )
+from paredown.spaces.system.json_values import Json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -175,8 +177,8 @@ class MlflowWriter:
             self._client.log_dict(self._parent, self._table(), "evaluations.json")
         self._client.set_terminated(self._parent, status)
 
-    def _search(self, tag: str, value: str) -> list[Any]:
-        found: list[Any] = []
+    def _search(self, tag: str, value: str) -> list[Run]:
+        found: list[Run] = []
         token = None
         while True:
             page = self._client.search_runs(
@@ -188,7 +190,7 @@ class MlflowWriter:
             if not (token := page.token):
                 return found
 
-    def _remember(self, child: Any) -> None:
+    def _remember(self, child: Run) -> None:
         tags = child.data.tags
         self._children[tags[KEY_TAG]] = child.info.run_id
         # A failure is written again: its worker may have been lost, and the candidate asked anew.
@@ -237,7 +239,7 @@ class MlflowWriter:
             self._client.set_tag(self._children[key], PARETO_TAG, "false")
             self._on_front.discard(key)
 
-    def _table(self) -> dict[str, Any]:
+    def _table(self) -> dict[str, Json]:
         """Every evaluation as MLflow's table artefact (columns and rows)."""
         evaluations = [self._evaluations[n] for n in sorted(self._evaluations)]
         metrics = sorted({name for e in evaluations for name in e.metrics})
@@ -252,7 +254,7 @@ class MlflowWriter:
         return {"columns": columns, "data": rows}
 
 
-def _metrics(values: Mapping[str, float], step: int, model_id: str | None = None) -> list[Any]:
+def _metrics(values: Mapping[str, float], step: int, model_id: str | None = None) -> list[Metric]:
     from mlflow.entities import Metric
 
     now_ms = int(time.time() * 1000)

@@ -35,11 +35,12 @@ from paredown.spaces.graph.graph import (
     run,
 )
 from paredown.spaces.graph.operators import CONVERT, COPY, OPERATORS, SLICE, TRACED_AS
+from paredown.spaces.system.errors import ParedownError
 
 _IDENTITIES = frozenset(op for op, facts in OPERATORS.items() if facts.is_identity)
 
 
-class CaptureError(ValueError):
+class CaptureError(ParedownError):
     """The module cannot be traced into a graph of known operators."""
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from paredown.spaces.graph.facts import OperatorFacts, Result
 from paredown.spaces.graph.operators import OPERATORS
+from paredown.spaces.system.errors import ParedownError
 
 
-class GraphError(ValueError):
+class GraphError(ParedownError):
     """A graph cannot be read, or names something that may not be run."""
 
 

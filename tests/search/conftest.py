@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 from paredown.compressors.training.kept import TrainedModels
 from paredown.search.bundles.exporting import export
 from paredown.search.bundles.task import TaskSource
-from paredown.search.bundles.verification import Verification, Verifier
+from paredown.search.bundles.verification import Verifier
 from paredown.search.cli.commands import app
 from paredown.search.config.reading import ConfigError, dump_config, load_config
 from paredown.search.evaluating.workbench import Workbench, prepare
+from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.search.study.journal import Journal
 from paredown.search.study.run_record import JOURNAL
@@ -270,7 +271,7 @@ def clean_imports() -> Iterator[None]:
 
 
 @pytest.fixture
-def verify() -> Callable[..., Verification]:
+def verify() -> Callable[..., BundleCheck]:
     """(bundle's folder, rows of the test split or None) -> what verifying it in this process found."""
     return lambda folder, rows=None: Verifier(TaskSource(), rows).verify(folder)
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from paredown.compressors.models.assembling import assemble, settle
 from paredown.compressors.models.refit import DenseOutputs
-from paredown.search.evaluating.scoring import Evaluator, NotFinite
+from paredown.search.evaluating.scoring import Evaluator, NotFiniteError
 from paredown.search.study.rung import Rung
 from paredown.search.tasks.metrics import loss_named, metric_named
 from paredown.search.tasks.splits import Split
@@ -56,7 +56,7 @@ def test_outputs_that_are_no_numbers_are_told(evaluator):
     broken = replace(
         model, stored={**model.stored, name: replace(model.stored[name], values=values)}
     )
-    with pytest.raises(NotFinite, match="finite"):
+    with pytest.raises(NotFiniteError, match="finite"):
         evaluator.score(broken)
 
 

@@ -14,7 +14,7 @@ from paredown.search.calibrating.latency_source import uniform
 from paredown.search.config.schema import SearchSection
 from paredown.search.proposing.coordinator import Coordinator
 from paredown.search.proposing.jobs import GRACE_S, Job
-from paredown.search.running.engine_local import MOST_ENDED, ProcessesEnded, local_engine
+from paredown.search.running.engine_local import MOST_ENDED, ProcessesEndedError, local_engine
 from paredown.search.study.evaluation import Evaluation, FailureKind
 from paredown.search.study.rung import Rung
 
@@ -173,7 +173,7 @@ def test_a_process_that_ends_is_one_failure_and_is_replaced_until_too_many_do(
     fatal = ("crashes", "leaves a child", "leaves")
     jobs = [job(8, ROWS["leaves"]), job(7)]
     jobs += [job(bits, ROWS[name]) for bits, name in zip((6, 5, 4), fatal, strict=True)]
-    with pytest.raises(ProcessesEnded, match=rf"got {MOST_ENDED} in a row (.*\n)*.*--resume"):
+    with pytest.raises(ProcessesEndedError, match=rf"got {MOST_ENDED} in a row (.*\n)*.*--resume"):
         carry_out([*jobs, job(3)], found)
     leaves, good, crashes, child, _ = found
     assert leaves.failure.text == "the evaluation ended its process (exit code 7)\nout of here"
@@ -203,5 +203,5 @@ class Unloadable:
 
 
 def test_a_process_that_cannot_begin_ends_the_search_with_its_words(carry_out, job):
-    with pytest.raises(ProcessesEnded, match=r"must begin, got exit code 1\nno such library"):
+    with pytest.raises(ProcessesEndedError, match=r"must begin, got exit code 1\nno such library"):
         carry_out([job(8)], [], evaluator=Unloadable())

@@ -14,7 +14,7 @@ from paredown.search.evaluating.workbench import prepare
 from paredown.search.proposing.coordinator import Coordinator, Job
 from paredown.search.proposing.proposer import Proposer, make_sampler
 from paredown.search.running.engine_local import local_engine
-from paredown.search.running.engine_ray import RayEngine, RayFailed, ray_cluster
+from paredown.search.running.engine_ray import ClusterError, RayEngine, ray_cluster
 from paredown.search.running.ray_trials import MOST_LOST
 from paredown.search.study.evaluation import Evaluation, FailureKind, Goal
 from paredown.search.study.rung import Rung
@@ -180,7 +180,7 @@ def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(wor
     ]
     coordinator, told = coordinate(asked)
     evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
-    with pytest.raises(RayFailed, match="in a row") as raised:
+    with pytest.raises(ClusterError, match="in a row") as raised:
         carry_out(coordinator, evaluator, workbench.config.search)
     assert "actor" in str(raised.value).lower()
     assert MOST_LOST <= len(told) < len(asked)

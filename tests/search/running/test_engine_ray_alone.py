@@ -7,7 +7,7 @@ import pytest
 from paredown.search.config.schema import SearchSection
 from paredown.search.proposing.jobs import Outcome
 from paredown.search.running.engine_ray import check_cluster
-from paredown.search.running.ray_resources import RayFailed
+from paredown.search.running.ray_resources import ClusterError
 from paredown.search.running.ray_trials import outcome_of
 from paredown.search.study.evaluation import Failure, FailureKind, Score
 
@@ -48,7 +48,9 @@ def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(error, monkeyp
 
     monkeypatch.setattr("ray.init", refuse)
     section = SearchSection(ray_address="10.0.0.1:6379")
-    with pytest.raises(RayFailed, match=rf"search\.ray_address .* 10\.0\.0\.1:6379 \({error}\)"):
+    with pytest.raises(
+        ClusterError, match=rf"search\.ray_address .* 10\.0\.0\.1:6379 \({error}\)"
+    ):
         check_cluster(section)
 
 

@@ -11,7 +11,7 @@ from paredown.search.config.schema import SearchSection
 from paredown.search.proposing.coordinator import Coordinator, Job
 from paredown.search.running import whole_search as running
 from paredown.search.running.engine_ray import RayEngine, ray_cluster
-from paredown.search.running.ray_resources import RayFailed
+from paredown.search.running.ray_resources import ClusterError
 from paredown.search.study.evaluation import Evaluation, Score
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
@@ -116,7 +116,7 @@ def test_more_than_the_cluster_has_is_refused_and_nothing_is_carried_out(
 ):
     section = SearchSection(ray_address=address, **{key: most + 0.5})
     coordinator, told = coordinate(1)
-    with pytest.raises(RayFailed, match=rf"search\.{key} must be at most the {most} "):
+    with pytest.raises(ClusterError, match=rf"search\.{key} must be at most the {most} "):
         carry_out(coordinator, Meeting(str(tmp_path)), section)
     assert told == []
 
@@ -131,7 +131,7 @@ def test_a_search_that_asks_for_too_much_is_refused_before_its_model_is_read(
     path = tmp_path / "digits.yaml"
     path.write_text(CONFIG)
     asked = [f"output.folder={tmp_path}", f"search.ray_address={address}"]
-    with pytest.raises(RayFailed, match="got 2; set it to 0"):
+    with pytest.raises(ClusterError, match="got 2; set it to 0"):
         running.run(path, overrides=[*asked, "search.gpus_per_worker=2"])
     with pytest.raises(AssertionError, match="the model was loaded"):
         running.run(path, overrides=[*asked, "search.gpus_per_worker=0.5"])

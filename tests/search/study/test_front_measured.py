@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from paredown.search.bundles.card import Measured
 from paredown.search.bundles.measured import (
     first_choice,
     latencies_outside,
     logged_bundles,
-    measured_json,
     member_json,
 )
 from paredown.search.study.bundle_check import BundleCheck
@@ -43,7 +44,7 @@ def checks(members: list[Evaluation]) -> list[BundleCheck]:
     return [
         BundleCheck(
             key=member.key,
-            folder=f"bundles/{member.key}",
+            folder=Path("bundles") / member.key,
             predicted={"latency_ratio": 0.5},
             measured={
                 "test_accuracy": accuracy,
@@ -104,18 +105,17 @@ def test_a_member_of_the_file_has_what_was_measured_beside_what_was_predicted(
     assert written["measured"]["verdict"] == "verified"
     assert written["measured"]["on_front"] is False
     assert member_json(members[1], None, front)["measured"] is None
-    assert "on_front" not in measured_json(checks[1])
+    assert "on_front" not in Measured.of(checks[1]).to_json()
 
 
 def test_mlflow_is_given_figures_as_metrics_and_words_as_tags(
-    members: list[Evaluation], checks: list[BundleCheck], tmp_path
+    members: list[Evaluation], checks: list[BundleCheck]
 ) -> None:
     warned = replace(checks[1], warnings=("latency: 0.6 was measured",))
     broken = replace(checks[0], mismatches=("content: model.onnx",))
     front = Front(GOALS, members=tuple(members))
     bundles = {
-        bundle.key: bundle
-        for bundle in logged_bundles(front, [broken, warned, checks[2]], tmp_path, "toy")
+        bundle.key: bundle for bundle in logged_bundles(front, [broken, warned, checks[2]], "toy")
     }
     first, second, third = (bundles[member.key] for member in members)
     assert [each.holds for each in (first, second, third)] == [False, True, True]
@@ -126,7 +126,7 @@ def test_mlflow_is_given_figures_as_metrics_and_words_as_tags(
     assert second.tags["measured.kernels"] == "1 QGemm, 4 QLinearConv"
     assert second.tags["measured.warnings"] == "latency: 0.6 was measured"
     assert first.tags["measured.mismatches"] == "content: model.onnx"
-    assert second.folder == tmp_path / "bundles" / members[1].key
+    assert second.folder == checks[1].folder
     said = latencies_outside([broken, warned, checks[2]])
     assert f"1 of 3 models lies outside its predicted 95 % interval ({members[1].key})" in said
     assert latencies_outside(checks) == ""

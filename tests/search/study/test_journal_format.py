@@ -24,7 +24,7 @@ def of_version_1(evaluation, number, error):
         ("WorkerDied: gone", Failure(kind=FailureKind.WORKER_LOST, sentence="gone")),
         ("EvaluationTimeout: 4 s", Failure(kind=FailureKind.TIMED_OUT, sentence="4 s")),
         ("ProcessEnded: 9\nbye", Failure.of_text(FailureKind.ENDED_PROCESS, "9\nbye")),
-        ("NotFinite: loss", Failure(kind=FailureKind.NOT_FINITE, sentence="loss")),
+        ("NotFiniteError: loss", Failure(kind=FailureKind.NOT_FINITE, sentence="loss")),
         ("MeasureError: int8", Failure(kind=FailureKind.NO_PRICE, sentence="int8")),
     ],
 )

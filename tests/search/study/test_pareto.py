@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study._multi_objective import _fast_non_domination_rank
 
-from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal, MissingMetric
+from paredown.search.study.evaluation import (
+    Evaluation,
+    Failure,
+    FailureKind,
+    Goal,
+    MissingMetricError,
+)
 from paredown.search.study.pareto import (
     Front,
     front_of,
@@ -123,7 +129,7 @@ def test_an_evaluation_outside_a_bound_never_enters(make_evaluations):
 @pytest.mark.parametrize("value", [{}, {"accuracy": math.nan}])
 def test_a_missing_or_nan_goal_is_refused_with_its_name(value):
     evaluation = Evaluation(number=0, key="k", candidate=Candidate(), metrics=value)
-    with pytest.raises(MissingMetric, match="accuracy"):
+    with pytest.raises(MissingMetricError, match="accuracy"):
         losses(evaluation, GOALS[:1])
 
 

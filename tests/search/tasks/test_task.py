@@ -66,7 +66,7 @@ def test_the_example_of_the_users_own_model_scores(clean_imports):
         for inputs, targets in task.splits.search.batches(100):
             tally.add((task.module(**inputs),), targets)
     assert tally.value() > 0.95
-    assert task.metric.direction == "maximize"
+    assert task.metric.quality.direction == "maximize"
     assert list(task.example) == ["signal", "settings"]
     assert len(task.splits.open_test()) == 600
 
