@@ -33,7 +33,7 @@ from paredown.hardware_models.latency.table import (
     signature,
 )
 from paredown.hardware_models.timing.measure import Measured
-from paredown.hardware_models.work.features import latency_parts_s
+from paredown.hardware_models.work.features import Preset
 from paredown.hardware_models.work.workload import OperatorWork, Work
 
 X86 = load_device("x86-avx512-vnni-ort")
@@ -81,7 +81,7 @@ def works_of(count: int, seed: int = 0) -> list[Work]:
 def truth_s(work: Work) -> float:
     """A machine of its own: other factors than the preset, and a bend that no sum has."""
     factors = {"conv_macs": 1.6, "int8_conv_macs": 2.4, "quantize_calls": 0.4}
-    parts = latency_parts_s(work, X86)
+    parts = Preset(X86).total_s(work)
     total = sum(factors.get(name, 1.2) * value for name, value in parts.items())
     share = parts["int8_conv_macs"] / sum(parts.values())
     return total * (1 + 0.3 * math.sin(4 * share))
