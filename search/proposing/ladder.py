@@ -1,7 +1,7 @@
 """Candidates drawn from predicted damage and exact costs: a whole front before anything is scored.
 
 Damages nearly add up, and so do most costs. Minimising summed damage plus price times cost then decides
-every knob on its own, and rising prices draw a front (DESIGN section 6).
+every knob on its own, and rising prices draw a front.
 """
 
 from __future__ import annotations

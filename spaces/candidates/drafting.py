@@ -1,6 +1,6 @@
 """Drafts the blueprint of a candidate: every change of structure, no tensor touched.
 
-Order of DESIGN section 5: blocks dropped, channels narrowed, layers factorised, storage chosen, 8-bit
+In this order: blocks dropped, channels narrowed, layers factorised, storage chosen, 8-bit
 values marked.
 """
 
