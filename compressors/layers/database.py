@@ -164,8 +164,7 @@ class Database:
         self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int], narrowing: Narrowing
     ) -> Record:
         """From memory, from disk, or solved now."""
-        place = (layer.name, tuple(widths.items()))
-        key = (place, choice)
+        key = (place := (layer.name, tuple(widths.items())), choice)
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key]

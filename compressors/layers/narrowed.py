@@ -114,17 +114,10 @@ class NarrowedLayer:
             paths: Where pruning paths are kept beyond this layer; None keeps them here.
         """
         rows, dense = narrowing.rows, to_matrix(weight, layer)
-        shape = list(layer.weight_shape)
-        groups = layer.groups
         if rows is not None:
             dense, bias = dense[rows], None if bias is None else bias[rows]
-            shape[layer.out_axis] = len(rows)
-            if groups > 1:
-                # Depthwise layers lose whole groups, each with its own Gram; others are never narrowed.
-                groups = len(rows)
-                statistics = replace(
-                    statistics, gram=statistics.gram[rows], input_mean=statistics.input_mean[rows]
-                )
+            layer, statistics = _with_rows(layer, statistics, rows)
+        shape = list(layer.weight_shape)
         dense_inputs = Inputs(statistics=statistics, has_bias=bias is not None)
         matrix, inputs, columns = dense, dense_inputs, None
         if narrowing.channels is not None:
@@ -138,7 +131,7 @@ class NarrowedLayer:
             )
             inputs = Inputs(statistics=narrowed, has_bias=bias is not None)
         return cls(
-            layer=replace(layer, weight_shape=tuple(shape), groups=groups),
+            layer=replace(layer, weight_shape=tuple(shape)),
             bias=bias,
             dense=dense,
             dense_inputs=dense_inputs,
@@ -178,6 +171,22 @@ class NarrowedLayer:
     @functools.cached_property
     def _spectrum(self) -> Spectrum:
         return spectrum_of(self.matrix, self.inputs.gram.values)
+
+
+def _with_rows(
+    layer: Layer, statistics: LayerStatistics, rows: Tensor
+) -> tuple[Layer, LayerStatistics]:
+    """Layer and input statistics where only these rows stay."""
+    shape = list(layer.weight_shape)
+    shape[layer.out_axis] = len(rows)
+    if layer.groups == 1:
+        return replace(layer, weight_shape=tuple(shape)), statistics
+    # Depthwise layers lose whole groups, each with its own Gram; others are never narrowed.
+    gram, input_mean = statistics.gram[rows], statistics.input_mean[rows]
+    return (
+        replace(layer, weight_shape=tuple(shape), groups=len(rows)),
+        replace(statistics, gram=gram, input_mean=input_mean),
+    )
 
 
 def row_curvature(statistics: LayerStatistics, rows: Tensor | None) -> Tensor | None:

@@ -56,8 +56,7 @@ _FACTS = attrgetter(
 )  # fmt: skip
 """All of an operator that its parts depend on, but for the layout around it."""
 _Facts = tuple[Hashable, ...]
-_MOST_KNOWN = 100_000
-"""Kinds of operators that a preset keeps; with more it begins anew."""
+_MOST_KNOWN = 100_000  # kinds of operators that a preset keeps; with more it begins anew
 
 
 class Preset:
@@ -65,16 +64,12 @@ class Preset:
 
     Ceiling model of Williams et al. 2009, doi:10.1145/1498765.1498785, on padded channels: a
     product counts either as computing or as moving its data, whichever is slower. Weights are read
-    from the level of memory that holds all of them, because every inference walks them all.
-
-    Args:
-        device: Whose figures are taken.
-        threads: How many an inference runs on.
+    from the level of memory that holds all of them, because every inference walks them all; a
+    `level` is its index, and None finds it from the work's own weights.
     """
 
     def __init__(self, device: Device, threads: int = 1) -> None:
-        self.device = device
-        self.threads = threads
+        self.device, self.threads = device, threads
         self._numbers: dict[_Facts, int] = {}
         self._parts: list[Mapping[str, float]] = []
 
@@ -92,18 +87,13 @@ class Preset:
         return total
 
     def operators_s(self, work: Work, level: int | None = None) -> list[Mapping[str, float]]:
-        """Seconds of every operator by part; parts that an operator has nothing of are left out.
-
-        Args:
-            work: Of one network.
-            level: Index of the level of memory that holds the weights; None finds it from the work.
-        """
+        """Seconds of every operator by part; parts that an operator has nothing of are left out."""
         return [self._parts[number] for number in self._price(work, level)]
 
     def weighted_s(
         self, work: Work, factors: Mapping[str, float], level: int | None = None
     ) -> list[float]:
-        """Seconds of every operator: its parts times their factors. `level` as `operators_s`."""
+        """Seconds of every operator: its parts times their factors."""
         numbers = self._price(work, level)
         sums = {n: sum(factors[p] * s for p, s in self._parts[n].items()) for n in set(numbers)}
         return [sums[number] for number in numbers]
