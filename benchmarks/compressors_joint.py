@@ -31,6 +31,7 @@ from paredown.compressors.pruning.sparsify import exact_obs
 from paredown.compressors.rounding.compensated import gptq
 from paredown.compressors.rounding.descent import descend
 from paredown.compressors.rounding.quantize import Codes
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.candidates.zeros import Zeros, kept_count
 
@@ -39,23 +40,20 @@ IMAGES = 2500
 PATHS_KEPT = 200
 """Pruning paths that the orders of one budget share: of every layer, dense and in each one's codes."""
 
-Quantize = Callable[[Tensor, Tensor, int, Tensor | None], Codes]
+Quantize = Callable[[Target, int, Tensor | None], Codes]
 
 
 def prune_then(quantize: Quantize) -> Solver:
     """Exact OBS with rows weighed by the loss, then codes for what is left."""
 
     def solve(problem: Problem, choice: LayerChoice) -> Compressed:
-        matrix, mask = problem.matrix, None
+        target, mask = problem.target, None
         if choice.zeros.pattern != "dense":
-            scale = problem.row_scale().unsqueeze(1)
-            scaled = matrix.double() * scale
-            pruned, mask = exact_obs(
-                scaled, problem.gram, choice.zeros.share, choice.zeros.pattern
-            )
-            matrix = (pruned / scale).float()
-        codes = quantize(matrix, problem.gram, choice.weight_bits, mask)
-        return Compressed(values=codes.codes, scale=codes.scale, mask=mask)
+            sparsity, pattern = choice.zeros.share, choice.zeros.pattern
+            pruned, mask = exact_obs(problem.scaled(), sparsity, pattern, problem.paths)
+            matrix = (pruned / problem.row_scale().unsqueeze(1)).float()
+            target = Target(matrix=matrix, gram=target.gram)
+        return Compressed.of(quantize(target, choice.weight_bits, mask), mask)
 
     return solve
 
@@ -65,13 +63,11 @@ def then_prune(quantize: Quantize) -> Solver:
 
     def solve(problem: Problem, choice: LayerChoice) -> Compressed:
         if choice.zeros.pattern == "dense":
-            codes = quantize(problem.matrix, problem.gram, choice.weight_bits, None)
-            return Compressed(values=codes.codes, scale=codes.scale, mask=None)
-        scale = problem.row_scale()
-        scaled = problem.matrix.double() * scale.unsqueeze(1)
-        free = quantize(scaled, problem.gram, choice.weight_bits, None)
-        kept = kept_count(*scaled.shape, choice.zeros.share, choice.zeros.pattern)
-        codes, mask = zeros_among(scaled, problem.gram, choice.weight_bits, free, kept)
+            return Compressed.of(quantize(problem.target, choice.weight_bits, None), None)
+        scale, scaled = problem.row_scale(), problem.scaled()
+        free = quantize(scaled, choice.weight_bits, None)
+        kept = kept_count(*scaled.matrix.shape, choice.zeros.share, choice.zeros.pattern)
+        codes, mask = zeros_among(scaled, choice.weight_bits, free, kept, problem.paths)
         return Compressed(values=codes.codes, scale=(codes.scale / scale).float(), mask=mask)
 
     return solve

@@ -16,6 +16,7 @@ from paired import Bench, open_bench
 from paredown.compressors.layers.methods import METHODS, Problem, compress
 from paredown.compressors.matrix.algebra import row_errors, to_matrix
 from paredown.compressors.onnx.sizes import packed_file_bytes
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, Method
 from paredown.spaces.candidates.zeros import Zeros
 
@@ -69,7 +70,9 @@ def orderings(bench: Bench, methods: list[Method], only: str) -> None:
             whole = float(row_errors(matrix, gram).sum())
             shares = []
             for method in methods:
-                found = compress(Problem(matrix=matrix, gram=gram), with_method(choice, method))
+                found = compress(
+                    Problem(target=Target.of(matrix, gram)), with_method(choice, method)
+                )
                 share = float(row_errors(found.dense() - matrix, gram).sum()) / whole
                 sums[method] += share
                 shares.append(f"{share:.5f}")

@@ -29,7 +29,7 @@ from paredown.compressors.onnx.lowering import lower
 from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.compressors.statistics.ranges import collect_ranges
 from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.graph.capturing import capture

@@ -17,7 +17,7 @@ import torch
 from paredown.compressors.models.assembling import assemble, settle
 from paredown.compressors.models.refit import DenseOutputs
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.search.calibrating.latency_source import uniform
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.reading import load_config
 from paredown.search.evaluating.scoring import channels_last
 from paredown.search.evaluating.workbench import Workbench, prepare

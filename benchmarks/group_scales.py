@@ -37,10 +37,11 @@ from paredown.compressors.layers.methods import Problem, compress
 from paredown.compressors.matrix.algebra import centred_gram, row_errors, to_matrix
 from paredown.compressors.models.assembling import assemble
 from paredown.compressors.onnx.lowering import lower
+from paredown.compressors.rounding.target import Target
 from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import (
     Candidate,
     GroupSize,
@@ -134,7 +135,7 @@ def invented_layers() -> None:
                 lost = []
                 for method in METHODS:
                     choice = LayerChoice(weight_bits=bits, method=method, group_size=size)
-                    found = compress(Problem(matrix=weight, gram=gram), choice)
+                    found = compress(Problem(target=Target.of(weight, gram)), choice)
                     lost.append(float(row_errors(found.dense() - weight, gram).sum() / whole))
                 shares = "".join(f"{share:11.5f}" for share in lost)
                 print(f"{name:12} {bits:4} {size or 'all':>14}{shares}", flush=True)

@@ -24,8 +24,9 @@ from paredown.hardware_models.latency.learned import fit_best
 from paredown.hardware_models.latency.models import RooflineLatency
 from paredown.hardware_models.timing.measure import fingerprint
 from paredown.hardware_models.timing.time_models import time_interleaved
+from paredown.search.calibrating.drawing import family_networks
 from paredown.search.calibrating.families import FAMILIES, Family
-from paredown.search.calibrating.fitting import family_networks, loadable
+from paredown.search.calibrating.fitting import loadable
 
 TURNS = 4
 SESSIONS = 3

@@ -22,7 +22,7 @@ import torch
 
 from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
 from paredown.hardware_models.work.workload import read_work
-from paredown.search.calibrating.latency_source import export
+from paredown.search.calibrating.drawing import export
 from paredown.search.config.reading import load_config
 from paredown.search.evaluating.surveying import survey
 from paredown.search.study.evaluation import Evaluation

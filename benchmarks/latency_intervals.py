@@ -24,12 +24,8 @@ from paredown.hardware_models.timing.measure import measure_ratio
 from paredown.hardware_models.timing.time_models import why_not_timed
 from paredown.hardware_models.work.workload import read_work
 from paredown.search.bundles.rules import BLOCKS, SESSIONS
-from paredown.search.calibrating.latency_source import (
-    export,
-    latency_model,
-    reference_work,
-    sample_candidates,
-)
+from paredown.search.calibrating.drawing import export, reference_work, sample_candidates
+from paredown.search.calibrating.latency_source import latency_model
 from paredown.search.config.reading import load_config
 from paredown.search.evaluating.workbench import survey
 from paredown.spaces.candidates.drafting import draft

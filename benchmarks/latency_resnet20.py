@@ -28,7 +28,7 @@ from paredown.hardware_models.latency.table import fit_table, naive_table
 from paredown.hardware_models.timing.measure import fingerprint
 from paredown.hardware_models.timing.time_models import time_interleaved
 from paredown.hardware_models.work.workload import Work
-from paredown.search.calibrating.fitting import space_networks
+from paredown.search.calibrating.drawing import space_networks
 from paredown.search.config.reading import load_config
 from paredown.search.evaluating.surveying import survey
 

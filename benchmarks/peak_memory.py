@@ -24,7 +24,7 @@ from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.devices.device import host_device
 from paredown.hardware_models.memory.measured_memory import measure_memory
 from paredown.hardware_models.memory.peak import peak_activation_bytes
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.graph.capturing import capture

@@ -26,9 +26,10 @@ from torch import Tensor
 
 from paredown.compressors.layers.database import Database
 from paredown.compressors.layers.methods import Problem, compress
+from paredown.compressors.layers.narrowed import row_curvature
 from paredown.compressors.layers.repair import reestimate
-from paredown.compressors.layers.solution import row_curvature
 from paredown.compressors.matrix.algebra import centred_gram, from_matrix, to_matrix
+from paredown.compressors.rounding.target import Target
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.search.config.reading import load_config
@@ -77,9 +78,9 @@ def unrepaired(candidate: Candidate, database: Database) -> CompressedModel:
             continue
         layer = model_map.layer_by_name[operator.layer]
         statistics = database.statistics[layer.name]
+        gram = centred_gram(statistics.gram, statistics.input_mean)
         problem = Problem(
-            matrix=to_matrix(tensors[layer.weight], layer),
-            gram=centred_gram(statistics.gram, statistics.input_mean),
+            target=Target.of(to_matrix(tensors[layer.weight], layer), gram),
             row_curvature=row_curvature(statistics, None),
         )
         found = compress(problem, choice)

@@ -21,7 +21,7 @@ import torch
 from paredown.hardware_models.timing.time_models import time_interleaved, why_not_timed
 from paredown.hardware_models.work.workload import read_work
 from paredown.search.bundles.rules import BLOCKS, SESSIONS
-from paredown.search.calibrating.latency_source import export, reference_work, sample_candidates
+from paredown.search.calibrating.drawing import export, reference_work, sample_candidates
 from paredown.search.config.reading import load_config
 from paredown.search.evaluating.surveying import survey
 from paredown.spaces.candidates.drafting import draft

@@ -25,7 +25,7 @@ from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.devices.device import host_device
 from paredown.hardware_models.memory.weight_memory import weight_memory_bytes
 from paredown.hardware_models.work.workload import read_work
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft

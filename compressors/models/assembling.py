@@ -41,7 +41,7 @@ def assemble(candidate: Candidate, database: Database) -> CompressedModel:
 def needs_refit(candidate: Candidate) -> bool:
     """Whether layers' inputs drift too far for solutions that took them as the dense model's.
 
-    With structure changed, zeros, or 2-bit weights they do (DESIGN section 6a).
+    With structure changed, zeros, or 2-bit weights they do.
     """
     structural = bool(candidate.widths or candidate.dropped)
     harsh = any(

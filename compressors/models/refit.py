@@ -20,8 +20,8 @@ from torch import Tensor
 
 from paredown.compressors.layers.database import Database
 from paredown.compressors.layers.methods import Compressed, Problem, compress
+from paredown.compressors.layers.narrowed import row_curvature
 from paredown.compressors.layers.repair import MomentRestorer
-from paredown.compressors.layers.solution import row_curvature
 from paredown.compressors.matrix.algebra import (
     DAMPING,
     from_matrix,
@@ -32,6 +32,7 @@ from paredown.compressors.matrix.algebra import (
 from paredown.compressors.rounding.descent import descend_codes
 from paredown.compressors.rounding.groupwise import refit_scales, settle_groups
 from paredown.compressors.rounding.quantize import Codes, top_code
+from paredown.compressors.rounding.target import Target
 from paredown.compressors.statistics.patches import sampled_columns, sampled_outputs
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
@@ -177,7 +178,8 @@ def _compressed(fit: _Fit, problem: _Layer, before: StoredTensor) -> Compressed:
     """The fitted matrix as the choice asks; what a slow method found is settled, not sought again."""
     choice = problem.choice
     if choice.method not in _SETTLED or before.scale is None:
-        whole = Problem(matrix=fit.matrix, gram=fit.gram, row_curvature=problem.row_curvature)
+        target = Target.of(fit.matrix, fit.gram)
+        whole = Problem(target=target, row_curvature=problem.row_curvature)
         fast = replace(choice, method="gptq") if choice.method in _SETTLED else choice
         return compress(whole, fast)
     codes = to_matrix(before.values, problem.layer)

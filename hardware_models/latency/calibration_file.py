@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from paredown.hardware_models.devices.device import Device
-from paredown.hardware_models.latency.anchored import AnchoredLatency
 from paredown.hardware_models.latency.calibrated import CalibratedLatency, CalibrationError
 from paredown.hardware_models.latency.learned import LearnedLatency
 from paredown.hardware_models.latency.models import RooflineLatency
@@ -18,14 +17,11 @@ from paredown.spaces.system.json_values import Json
 from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 SCHEMA_VERSION = 1
-StoredLatency = (
-    RooflineLatency | AnchoredLatency | CalibratedLatency | LearnedLatency | TableLatency
-)
+StoredLatency = RooflineLatency | CalibratedLatency | LearnedLatency | TableLatency
 """Models that JSON holds whole; a measuring model also needs something to export with."""
 
 _KINDS: Mapping[str, type[StoredLatency]] = {
     "roofline": RooflineLatency,
-    "anchored": AnchoredLatency,
     "calibrated": CalibratedLatency,
     "learned": LearnedLatency,
     "table": TableLatency,

@@ -1,6 +1,6 @@
 """Quality predicted from what the layers say: K-FAC damages with factors learned as results come in.
 
-A candidate's predicted damage is a sum over its decisions (DESIGN section 6), which is right in rank
+A candidate's predicted damage is a sum over its decisions, which is right in rank
 and wrong in size. Bayesian linear regression learns one factor for each kind of decision and a
 departure from it for each target, and knows how sure it is of them.
 """

@@ -1,7 +1,7 @@
 """The adviser of a search: starts from predicted damage, then goes where most gain is expected.
 
 It knows costs exactly, learns from every evaluation how far damages are wrong, and suggests of many
-drawn candidates the one with the largest expected gain in hypervolume (DESIGN section 6).
+drawn candidates the one with the largest expected gain in hypervolume.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from paredown.search.calibrating.latency_source import uniform
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.schema_task import CustomTask
 from paredown.search.evaluating.bounds import cheapest_within, refused_by
 from paredown.search.evaluating.workbench import Workbench

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from paredown.compressors.layers.methods import METHODS, Compressed, Problem, compress
 from paredown.compressors.matrix.algebra import SolverError, row_errors
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.candidate import LayerChoice, Method
 from paredown.spaces.candidates.zeros import BLOCK, Pattern, Zeros, kept_count
 
@@ -82,7 +83,7 @@ def test_every_solution_is_in_its_set_and_no_worse_than_rounding_and_magnitude(
 ) -> None:
     weight, gram = make_problem(seed, rows, columns, samples)
     curvature = torch.arange(rows).double() if weighted else None
-    problem = Problem(matrix=weight, gram=gram, row_curvature=curvature)
+    problem = Problem(target=Target.of(weight, gram), row_curvature=curvature)
     choice = LayerChoice(weight_bits=bits, zeros=Zeros(zeros[0], zeros[1]), method=method)
     before = weight.clone()
     found = compress(problem, choice)
@@ -92,7 +93,7 @@ def test_every_solution_is_in_its_set_and_no_worse_than_rounding_and_magnitude(
     assert problem.error(found) <= problem.error(baseline)
     again = compress(problem, choice)
     assert torch.equal(again.values, found.values)
-    mirror = replace(problem, matrix=-weight)
+    mirror = replace(problem, target=Target.of(-weight, gram))
     mirrored = compress(mirror, choice)
     if method != "adaround":  # whose learning counts from below, so that last digits differ
         assert torch.equal(mirrored.values, -found.values)
@@ -114,7 +115,7 @@ def test_every_method_takes_every_form_of_gram(
     else:
         gram[3], gram[:, 3] = 0.0, 0.0
         weight[1] = 0.0
-    problem = Problem(matrix=weight, gram=gram)
+    problem = Problem(target=Target.of(weight, gram))
     for zeros in ZEROS:
         choice = LayerChoice(weight_bits=3, zeros=Zeros(zeros[0], zeros[1]), method=method)
         found = compress(problem, choice)
@@ -130,8 +131,8 @@ def test_no_unit_is_too_large_or_too_small(
     make_problem: Callable[..., Any], method: Method, weights: float, inputs: float
 ) -> None:
     weight, gram = make_problem(6, 3, 13, 60)
-    plain = Problem(matrix=weight, gram=gram)
-    other = Problem(matrix=weight * weights, gram=gram * inputs**2)
+    plain = Problem(target=Target.of(weight, gram))
+    other = Problem(target=Target.of(weight * weights, gram * inputs**2))
     for zeros in (ZEROS[1], ZEROS[3], ZEROS[5]):
         choice = LayerChoice(weight_bits=3, zeros=Zeros(zeros[0], zeros[1]), method=method)
         found = compress(other, choice)
@@ -148,10 +149,10 @@ def test_what_is_not_finite_is_refused(
     weight, gram = make_problem(6, 3, 9, 60)
     for broken in (weight.clone(), gram.clone()):
         broken[1, 1] = value
-        problem = Problem(
-            matrix=broken if len(broken) == 3 else weight,
-            gram=broken if len(broken) == 9 else gram,
+        target = Target.of(
+            broken if len(broken) == 3 else weight, broken if len(broken) == 9 else gram
         )
+        problem = Problem(target=target)
         for zeros in (ZEROS[0], ZEROS[1]):
             choice = LayerChoice(weight_bits=3, zeros=Zeros(zeros[0], zeros[1]), method=method)
             with pytest.raises(SolverError, match="must be finite"):
@@ -162,7 +163,7 @@ def test_a_method_that_went_wrong_yields_to_the_baseline(
     make_problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weight, gram = make_problem(0, 3, 8, 40)
-    problem = Problem(matrix=weight, gram=gram)
+    problem = Problem(target=Target.of(weight, gram))
     choice = LayerChoice(weight_bits=4, method="gptq")
     broken = Compressed(values=torch.full((3, 8), torch.nan), scale=None, mask=None)
     monkeypatch.setattr(
@@ -179,7 +180,7 @@ def test_rows_that_matter_to_the_loss_keep_more_weights(make_problem: Callable[.
     methods: tuple[Method, ...] = ("laq", "gptq", "adaround", "obq", "descent", "joint")
     for pattern, method in itertools.product(patterns, methods):
         choice = LayerChoice(weight_bits=4, zeros=Zeros(0.5, pattern), method=method)
-        found = compress(Problem(matrix=weight, gram=gram, row_curvature=curvature), choice)
+        found = compress(Problem(target=Target.of(weight, gram), row_curvature=curvature), choice)
         assert found.mask[0].sum() > found.mask[1].sum()
 
 
@@ -191,7 +192,7 @@ def test_rows_that_seem_free_keep_their_share_all_the_same(
     curvature = torch.tensor([1.0, 0.0])
     for method in ("laq", "gptq", "obq"):
         choice = LayerChoice(zeros=Zeros(0.5, "element"), method=method)
-        found = compress(Problem(matrix=weight, gram=gram, row_curvature=curvature), choice)
+        found = compress(Problem(target=Target.of(weight, gram), row_curvature=curvature), choice)
         assert found.mask[1].sum() > 0.25 * found.mask[0].sum()
 
 
@@ -209,7 +210,7 @@ def test_better_methods_are_better_in_the_sum(make_problem: Callable[..., Any]) 
                 choice = LayerChoice(
                     weight_bits=bits, zeros=Zeros(zeros[0], zeros[1]), method=method
                 )
-                found = compress(Problem(matrix=weight, gram=gram), choice)
+                found = compress(Problem(target=Target.of(weight, gram)), choice)
                 sums[method] += float(row_errors(found.dense() - weight, gram).sum())
         assert sums["joint"] <= sums["descent"] < sums["gptq"] < sums["laq"] < sums["rtn"]
         assert sums["obq"] < sums["gptq"]

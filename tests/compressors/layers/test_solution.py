@@ -14,6 +14,7 @@ from paredown.compressors.layers.methods import Problem, compress
 from paredown.compressors.low_rank.factorizing import compose, factorize
 from paredown.compressors.matrix.algebra import centred_gram, row_errors, to_matrix
 from paredown.compressors.pruning import joint
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.candidate import IDENTITY_CHOICE, LayerChoice
 from paredown.spaces.candidates.drafting import kept_count
 from paredown.spaces.candidates.factors import factor_chain
@@ -99,7 +100,9 @@ def test_what_follows_makes_up_for_the_codes_of_a_factor(form, mapped, database)
     chain = factor_chain(layer, layer.weight_shape, Rank(0.3, form))
     floats = factorize(dense, gram, chain)
     coded = [
-        compress(Problem(matrix=factor, gram=torch.ones(factor.shape[1]).double()), CODES).dense()
+        compress(
+            Problem(target=Target.of(factor, torch.ones(factor.shape[1]).double())), CODES
+        ).dense()
         for factor in floats
     ]
     choice = replace(CODES, rank=Rank(0.3, form))

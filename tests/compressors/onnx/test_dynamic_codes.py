@@ -14,7 +14,7 @@ from paredown.compressors.onnx.kernel_checks import fallbacks, integer_kernels, 
 from paredown.compressors.onnx.lowering import lower
 from paredown.compressors.onnx.sizes import onnx_file_bytes
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.candidates.ranks import Rank

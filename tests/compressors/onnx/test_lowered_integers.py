@@ -13,7 +13,7 @@ from paredown.compressors.onnx.plan import ExportError
 from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.work.alignment import held_bits
 from paredown.hardware_models.work.workload import read_work
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.graph.capturing import capture

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from paredown.hardware_models.devices.device import load_device
-from paredown.hardware_models.latency.anchored import anchor
 from paredown.hardware_models.latency.calibrated import CalibrationError, fit
 from paredown.hardware_models.latency.calibration_file import (
     check_target,
@@ -33,11 +32,11 @@ from paredown.hardware_models.latency.table import (
     signature,
 )
 from paredown.hardware_models.timing.measure import Measured
-from paredown.hardware_models.work.features import latency_parts_s
+from paredown.hardware_models.work.features import Preset
 from paredown.hardware_models.work.workload import OperatorWork, Work
 
 X86 = load_device("x86-avx512-vnni-ort")
-KINDS = ("roofline", "anchored", "calibrated", "calibrated-few", "learned", "table", "measured")
+KINDS = ("roofline", "calibrated", "calibrated-few", "learned", "table", "measured")
 STORED = tuple(kind for kind in KINDS if kind != "measured")
 
 
@@ -81,7 +80,7 @@ def works_of(count: int, seed: int = 0) -> list[Work]:
 def truth_s(work: Work) -> float:
     """A machine of its own: other factors than the preset, and a bend that no sum has."""
     factors = {"conv_macs": 1.6, "int8_conv_macs": 2.4, "quantize_calls": 0.4}
-    parts = latency_parts_s(work, X86)
+    parts = Preset(X86).total_s(work)
     total = sum(factors.get(name, 1.2) * value for name, value in parts.items())
     share = parts["int8_conv_macs"] / sum(parts.values())
     return total * (1 + 0.3 * math.sin(4 * share))
@@ -126,8 +125,6 @@ def fitted(works):
     def build(kind: str) -> LatencyModel:
         if kind == "roofline":
             return preset
-        if kind == "anchored":
-            return anchor(preset, works[:3], times[:3], "test")
         if kind == "calibrated-few":
             return fit(works[:8], times[:8], X86, fingerprint="test")
         if kind == "table":
@@ -170,7 +167,7 @@ def test_an_estimate_lies_in_its_interval_and_names_its_source(kind, make, fresh
         estimate = model.predict(work)
         assert 0 <= estimate.low_s < estimate.value_s < estimate.high_s < math.inf
         assert estimate.source == model.source
-        assert (estimate.held_out_mape is None) == (kind in ("roofline", "anchored"))
+        assert (estimate.held_out_mape is None) == (kind == "roofline")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,7 +189,7 @@ def test_a_network_has_one_price(kind, make, fresh):
     assert model.predict(fresh[0]) == model.predict(fresh[0])
 
 
-@pytest.mark.parametrize("kind", ["roofline", "anchored", "calibrated", "table"])
+@pytest.mark.parametrize("kind", ["roofline", "calibrated", "table"])
 def test_additive_models_are_the_sum_of_their_operators(kind, make, fresh):
     model = make(kind)
     for work in fresh:

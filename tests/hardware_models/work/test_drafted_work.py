@@ -10,7 +10,7 @@ import pytest
 from paredown.compressors.onnx.kernel_checks import integer_kernels, promised_kernels
 from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.work.workload import read_work
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.candidates.ranks import Rank

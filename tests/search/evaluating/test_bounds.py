@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from paredown.hardware_models.timing.measure import MeasureError
-from paredown.search.calibrating.latency_source import uniform
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.evaluating.bounds import refused_by
 from paredown.search.study.evaluation import Goal
 from paredown.search.study.pareto import front_of, is_within_bounds

@@ -10,7 +10,7 @@ import pytest
 from paredown.compressors.training.kept import TrainedModels
 from paredown.hardware_models.devices.device import DEVICES, DeviceError
 from paredown.search.bundles.exporting import BUNDLE_FILES, export
-from paredown.search.calibrating.latency_source import uniform
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.reading import Config, load_config
 from paredown.search.evaluating import surveying
 from paredown.search.evaluating.surveying import survey, survey_part

@@ -10,7 +10,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from paredown.search.calibrating.latency_source import uniform
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.schema import SearchSection
 from paredown.search.proposing.coordinator import Coordinator
 from paredown.search.proposing.jobs import GRACE_S, Job

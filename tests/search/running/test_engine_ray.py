@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from paredown.search.calibrating.latency_source import uniform
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.reading import load_config
 from paredown.search.evaluating.workbench import prepare
 from paredown.search.proposing.coordinator import Coordinator, Job

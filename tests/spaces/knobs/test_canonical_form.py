@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paredown.compressors.layers.methods import Problem, compress
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.candidates.ranks import Rank
@@ -142,7 +143,7 @@ def test_only_the_outermost_of_dropped_blocks_count(nested) -> None:
 def test_without_codes_the_methods_by_exact_obs_are_one(nested) -> None:
     torch.manual_seed(0)
     inputs = torch.randn(30, 16, dtype=torch.float64)
-    problem = Problem(matrix=torch.randn(6, 16), gram=inputs.T @ inputs / 30)
+    problem = Problem(target=Target.of(torch.randn(6, 16), inputs.T @ inputs / 30))
     choices = [
         LayerChoice(zeros=Zeros(0.5, "element"), method=method)
         for method in ("descent", "adaround", "obq", "joint")
@@ -171,7 +172,7 @@ def test_a_pattern_that_leaves_every_weight_is_none(mapped) -> None:
 def test_learned_rounding_of_wide_codes_is_that_of_descent(nested) -> None:
     torch.manual_seed(0)
     inputs = torch.randn(30, 16, dtype=torch.float64)
-    problem = Problem(matrix=torch.randn(6, 16), gram=inputs.T @ inputs / 30)
+    problem = Problem(target=Target.of(torch.randn(6, 16), inputs.T @ inputs / 30))
     architecture = Architecture(name="", model_map=nested, knobs=())
     for bits, is_same in ((4, False), (5, True), (6, True)):
         choices = [
