@@ -50,12 +50,6 @@ def test_the_readme_lists_no_room_that_does_not_exist(tree: list[tuple[str, str]
     assert [path for path, _ in tree if not (ROOT / path).exists()] == []
 
 
-def test_every_benchmark_stands_on_its_page_and_the_page_names_no_other() -> None:
-    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"benchmarks/(\w+\.py)", page))
-    assert named == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
-
-
 def test_every_room_of_the_readme_stands_there_once_with_a_word_on_it(
     tree: list[tuple[str, str]],
 ) -> None:

@@ -55,7 +55,7 @@ INTEGER_OPERATORS = frozenset(
     )
 )
 """Operators without weights that have a kernel from codes to codes, which agrees with our simulation
-within a code wherever `benchmarks/fused_kernels.py` looks."""
+within a code wherever `benchmarks/operators/fused_kernels.py` looks."""
 
 FLOAT_GEMM_TAKES = frozenset(
     f"aten.{name}.default" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
@@ -75,7 +75,7 @@ KNOWN_CODES: Mapping[str, tuple[float, int]] = {
 
 ONNX Runtime 1.31 fuses a softmax between codes into QLinearSoftmax, whose fixed-point arithmetic
 overflows at finer scales: the largest probabilities become 0 (0.0014 over 4 classes does). At 1/256
-with zero point 0 it is right for all sizes and axes that `benchmarks/fused_kernels.py` tries.
+with zero point 0 it is right for all sizes and axes that `benchmarks/operators/fused_kernels.py` tries.
 """
 
 

@@ -1,4 +1,6 @@
-"""Codebooks weighed by the loss against blind ones: python benchmarks/compressors_loss_aware.py
+"""Codebooks weighted by the loss's curvature, against those that ignore it (BWN, TWN, PTQ), on digits.
+
+    python benchmarks/compressors/loss_aware.py [--seeds N]
 
 One-shot projection of networks without normalisation on scikit-learn's digits, one of two hidden layers
 of 128 and one of four of 64, once with one scale for each layer and once with one for each row; five
@@ -40,7 +42,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.compressors.rounding.codebook import (
+from paredown.compressors.rounding import (
     ScaledCodes,
     alternate,
     fit_scaled_codebook,
@@ -49,7 +51,7 @@ from paredown.compressors.rounding.codebook import (
     logarithmic_levels,
     ternary_by_threshold,
 )
-from paredown.search.tasks.digits import digits_split
+from paredown.search.tasks import digits_split
 
 HIDDEN = {"two layers of 128": (128, 128), "four layers of 64": (64, 64, 64, 64)}
 SEEDS = 5
@@ -215,7 +217,7 @@ def compare_all(aware: dict[str, Tensor], blind: dict[str, Tensor]) -> None:
 
 def main() -> None:
     """Prints one line for each method, and one for each pair: the paired gain over seeds."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=SEEDS)
     seeds = parser.parse_args().seeds
     torch.set_num_threads(1)

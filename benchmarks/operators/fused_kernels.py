@@ -1,6 +1,6 @@
-"""Which fused 8-bit kernels of this machine's ONNX Runtime give other codes than our simulation.
+"""ONNX Runtime's fused 8-bit kernels against the simulation of paredown, code by code.
 
-    python benchmarks/fused_kernels.py [--seeds 3]
+    python benchmarks/operators/fused_kernels.py [--seeds 3]
 
 Each operator is captured from a module, its inputs and its result are rounded to 8-bit codes, and the
 exported file is run beside the simulation, over axes, sizes, ranks, scales and zero points. Two
@@ -23,15 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.compressors.onnx.kernel_checks import kernels, session
-from paredown.compressors.onnx.lowering import lower
-from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.storage.stored import StoredTensor
-from paredown.spaces.candidates.blueprint import Blueprint
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.graph.functions import QDQ
-from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value, run
-from paredown.spaces.structure.code_kernels import KNOWN_CODES, MOVES_DATA
+from paredown.compressors.onnx import kernels, lower, session
+from paredown.compressors.storage import CompressedModel, StoredTensor
+from paredown.spaces.candidates import Blueprint
+from paredown.spaces.graph import QDQ, Graph, Node, Ref, capture, rename_value, run
+from paredown.spaces.structure import KNOWN_CODES, MOVES_DATA
 
 Function = Callable[..., Tensor]
 ALLOWED_CODES = 1
@@ -253,7 +249,7 @@ def _kernel(file: bytes) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,6 +1,6 @@
-"""What single operators gain on this machine's ONNX Runtime: the rows of the README's table.
+"""What 8 bits, narrow weights and fewer channels gain in ONNX Runtime, operator by operator.
 
-    python benchmarks/operators.py [--threads 1]
+    python benchmarks/operators/single_operators.py [--threads 1]
 
 Each row is the time of the plain operator over that of the changed one, both as the slope between
 chains of three and of seven, three sessions each, interleaved: above 1 the change is faster. Images
@@ -12,9 +12,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from paredown.hardware_models.latency.operator_models import operator_model
-from paredown.hardware_models.latency.table import Signature
-from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
+from paredown.hardware_models.latency import Signature, operator_model
+from paredown.hardware_models.timing import fingerprint, measure_latencies
 
 SHORT, LONG = 3, 7
 SHORTEST_S = 5e-8

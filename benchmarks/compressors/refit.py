@@ -1,4 +1,6 @@
-"""What repairing after compression gives back: PAREDOWN_DATA=... python benchmarks/refit.py
+"""What solving layers again after compression gives back, against moments alone and nothing.
+
+    PAREDOWN_DATA=... python benchmarks/compressors/refit.py [--only blocks|groups|bits] [--images N]
 
 ResNet-20 on CIFAR-10, each droppable block skipped, each channel group at half width, and every layer's
 weights at 2 bits, one after the other. Each row holds the points of accuracy lost against the
@@ -24,23 +26,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paredown.compressors.layers.database import Database
-from paredown.compressors.layers.methods import Problem, compress
-from paredown.compressors.layers.repair import reestimate
-from paredown.compressors.layers.solution import row_curvature
-from paredown.compressors.matrix.algebra import centred_gram, from_matrix, to_matrix
-from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.storage.stored import StoredTensor
-from paredown.search.config.reading import load_config
-from paredown.search.evaluating.scoring import channels_last
-from paredown.search.evaluating.workbench import Workbench, prepare
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice
-from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import as_inputs
-from paredown.spaces.structure.model_map import ModelMap
-from paredown.spaces.structure.slicing import slice_tensors
+from paredown.compressors.layers import Database, Problem, compress, reestimate, row_curvature
+from paredown.compressors.matrix import centred_gram, from_matrix, to_matrix
+from paredown.compressors.storage import CompressedModel, StoredTensor
+from paredown.search.config import load_config
+from paredown.search.evaluating import Workbench, channels_last, prepare
+from paredown.spaces.candidates import Candidate, LayerChoice, draft
+from paredown.spaces.graph import as_inputs
+from paredown.spaces.structure import ModelMap, slice_tensors
 
-CONFIG = Path(__file__).parents[1] / "examples" / "cifar10_resnet20.yaml"
+CONFIG = Path(__file__).parents[2] / "examples" / "cifar10_resnet20.yaml"
 PARTS = ("blocks", "groups", "bits")
 _BATCH = 50
 

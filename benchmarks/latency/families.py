@@ -1,6 +1,6 @@
-"""How well latency is predicted across families of networks, on this machine:
+"""Predicted latency of unseen architectures, family by family, against measurements on this machine.
 
-    python benchmarks/latency_families.py [FAMILY ...] [--architectures N]
+    python benchmarks/latency/families.py [FAMILY ...] [--architectures N]
 
 For each family: N random architectures, eleven random candidates of each, three sessions each. Held
 out are whole architectures, a quarter of them in four turns; four networks of each are predicted (20
@@ -18,14 +18,10 @@ import sys
 import numpy as np
 import torch
 
-from paredown.hardware_models.devices.device import host_device
-from paredown.hardware_models.latency.agreement import Accuracy, accuracy
-from paredown.hardware_models.latency.learned import fit_best
-from paredown.hardware_models.latency.models import RooflineLatency
-from paredown.hardware_models.timing.measure import fingerprint
-from paredown.hardware_models.timing.time_models import time_interleaved
-from paredown.search.calibrating.families import FAMILIES, Family
-from paredown.search.calibrating.fitting import family_networks, loadable
+from paredown.hardware_models.devices import host_device
+from paredown.hardware_models.latency import Accuracy, RooflineLatency, accuracy, fit_best
+from paredown.hardware_models.timing import fingerprint, time_interleaved
+from paredown.search.calibrating import FAMILIES, Family, family_networks, loadable
 
 TURNS = 4
 SESSIONS = 3

@@ -1,6 +1,6 @@
-"""Which statistic of timed blocks repeats itself best, on this machine:
+"""Three statistics of timed blocks, by how well each repeats itself on this machine.
 
-    python benchmarks/timing_statistics.py [CONFIG] [--networks 6] [--times 6]
+    python benchmarks/latency/timing_statistics.py [CONFIG] [--networks 6] [--times 6]
 
 Times candidates of a config's space beside the uncompressed model, each several times in fresh
 sessions, and prints the relative standard deviation of their ratio to it by three statistics of the
@@ -18,13 +18,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from paredown.hardware_models.timing.time_models import time_interleaved, why_not_timed
-from paredown.hardware_models.work.workload import read_work
-from paredown.search.bundles.rules import BLOCKS, SESSIONS
-from paredown.search.calibrating.latency_source import export, reference_work, sample_candidates
-from paredown.search.config.reading import load_config
-from paredown.search.evaluating.surveying import survey
-from paredown.spaces.candidates.drafting import draft
+from paredown.hardware_models.timing import time_interleaved, why_not_timed
+from paredown.hardware_models.work import read_work
+from paredown.search.bundles import BLOCKS, SESSIONS
+from paredown.search.calibrating import export, reference_work, sample_candidates
+from paredown.search.config import load_config
+from paredown.search.evaluating import survey
+from paredown.spaces.candidates import draft
 
 STATISTICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "least of each session": lambda ours, base: ours.min(1).mean() / base.min(1).mean(),

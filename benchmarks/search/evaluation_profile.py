@@ -1,4 +1,6 @@
-"""Where the time of one evaluation goes: python benchmarks/evaluation_profile.py CONFIG
+"""Where the time of one evaluation goes, phase by phase and operator by operator.
+
+    python benchmarks/search/evaluation_profile.py CONFIG
 
 Prices, assembles, restores and scores three candidates of the config's space on one thread and prints
 seconds of processor time for each phase, then for each operator of the scoring pass.
@@ -6,7 +8,7 @@ seconds of processor time for each phase, then for each operator of the scoring 
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,16 +16,13 @@ from typing import Any
 
 import torch
 
-from paredown.compressors.models.assembling import assemble, settle
-from paredown.compressors.models.refit import DenseOutputs
-from paredown.compressors.storage.compressed import CompressedModel
-from paredown.search.calibrating.latency_source import uniform
-from paredown.search.config.reading import load_config
-from paredown.search.evaluating.scoring import channels_last
-from paredown.search.evaluating.workbench import Workbench, prepare
-from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.graph.capturing import as_inputs
-from paredown.spaces.graph.graph import Node
+from paredown.compressors.models import DenseOutputs, assemble, settle
+from paredown.compressors.storage import CompressedModel
+from paredown.search.calibrating import uniform
+from paredown.search.config import load_config
+from paredown.search.evaluating import Workbench, channels_last, prepare
+from paredown.spaces.candidates import Candidate
+from paredown.spaces.graph import Node, as_inputs
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:
@@ -54,8 +53,12 @@ def by_operator(workbench: Workbench, model: CompressedModel, rows: int) -> Coun
 
 
 def main() -> None:
+    """Prints two lines for each of three candidates."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config")
+    config = parser.parse_args().config
     torch.set_num_threads(1)
-    workbench, preparing = timed(lambda: prepare(load_config(sys.argv[1])))
+    workbench, preparing = timed(lambda: prepare(load_config(config)))
     rows = min(workbench.config.search.rung_images, len(workbench.task.splits.search))
     print(f"prepare {preparing:.2f} s; scoring on {rows} rows, one thread, processor seconds")
     name = workbench.space.architectures[0].name

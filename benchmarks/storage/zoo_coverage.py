@@ -1,6 +1,6 @@
-"""Prints what each knob reaches on every network of the test zoo, and what is left out by layer.
+"""Which share of the weight bytes each knob reaches, on every network of the tests.
 
-    python benchmarks/zoo_coverage.py [NAME ...]
+    python benchmarks/storage/zoo_coverage.py [NAME ...]
 
 Shares are of weight bytes: float tensors of two or more dimensions. `weights` is their own share of
 all tensors; biases and norms always stay float32. `linears` is what rank reaches of the Linear
@@ -19,10 +19,9 @@ from math import prod
 import torch
 from networks import load_tests
 
-from paredown.spaces.candidates.factors import factor_chain
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.structure.model_map import Layer, ModelMap
-from paredown.spaces.structure.reading import read_model_map
+from paredown.spaces.candidates import factor_chain
+from paredown.spaces.graph import capture
+from paredown.spaces.structure import Layer, ModelMap, read_model_map
 
 SMALLEST_RANK = 0.1
 """A layer is reached by the rank knob if this share of its full rank makes it smaller."""

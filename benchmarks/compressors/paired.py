@@ -16,23 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from paredown.compressors.layers.database import Database
-from paredown.compressors.models.assembling import assemble, needs_refit, settle
-from paredown.compressors.models.refit import DenseOutputs
-from paredown.compressors.statistics.layer_statistics import (
-    collect_statistics,
-    summed_cross_entropy,
-)
-from paredown.compressors.storage.compressed import CompressedModel
-from paredown.search.config.reading import load_config
-from paredown.search.evaluating.scoring import channels_last
-from paredown.search.tasks.splits import Split
-from paredown.search.tasks.task import load_task
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice
-from paredown.spaces.graph.capturing import as_inputs, capture
-from paredown.spaces.structure.reading import read_model_map
+from paredown.compressors.layers import Database
+from paredown.compressors.models import DenseOutputs, assemble, needs_refit, settle
+from paredown.compressors.statistics import collect_statistics, summed_cross_entropy
+from paredown.compressors.storage import CompressedModel
+from paredown.search.config import load_config
+from paredown.search.evaluating import channels_last
+from paredown.search.tasks import Split, load_task
+from paredown.spaces.candidates import Candidate, LayerChoice
+from paredown.spaces.graph import as_inputs, capture
+from paredown.spaces.structure import read_model_map
 
-CONFIG = Path(__file__).parents[1] / "examples" / "cifar10_resnet20.yaml"
+CONFIG = Path(__file__).parents[2] / "examples" / "cifar10_resnet20.yaml"
 CALIBRATION_IMAGES = 512
 _BATCH = 50
 

@@ -1,6 +1,6 @@
-"""How well latency is predicted inside one space, against what others use, on this machine:
+"""Predicted latency inside one space against measurements, MACs, BOPs and a table of operators.
 
-    PAREDOWN_DATA=... python benchmarks/latency_resnet20.py [CONFIG] [--fitted N]
+    PAREDOWN_DATA=... python benchmarks/latency/one_space.py [CONFIG] [--fitted N]
 
 Fits to N measured candidates of the config's space (one session each) and prices 40 fresh ones,
 whose latency is the mean over four fresh sessions, all timed interleaved. The table holds MACs and
@@ -19,18 +19,21 @@ import time
 import numpy as np
 import torch
 
-from paredown.hardware_models.latency.agreement import Accuracy, accuracy
-from paredown.hardware_models.latency.calibrated import fit
-from paredown.hardware_models.latency.learned import fit_best
-from paredown.hardware_models.latency.models import RooflineLatency
-from paredown.hardware_models.latency.probes import measure_table
-from paredown.hardware_models.latency.table import fit_table, naive_table
-from paredown.hardware_models.timing.measure import fingerprint
-from paredown.hardware_models.timing.time_models import time_interleaved
-from paredown.hardware_models.work.workload import Work
-from paredown.search.calibrating.fitting import space_networks
-from paredown.search.config.reading import load_config
-from paredown.search.evaluating.surveying import survey
+from paredown.hardware_models.latency import (
+    Accuracy,
+    RooflineLatency,
+    accuracy,
+    fit,
+    fit_best,
+    fit_table,
+    measure_table,
+    naive_table,
+)
+from paredown.hardware_models.timing import fingerprint, time_interleaved
+from paredown.hardware_models.work import Work
+from paredown.search.calibrating import space_networks
+from paredown.search.config import load_config
+from paredown.search.evaluating import survey
 
 HELD_OUT = 40
 SESSIONS = 4

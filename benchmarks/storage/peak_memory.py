@@ -1,6 +1,6 @@
-"""Compares predicted peak memory of activations with ONNX Runtime's own counters, on the zoo's CNNs.
+"""Predicted peak memory of activations against ONNX Runtime's own counters, on the tests' CNNs.
 
-    python benchmarks/peak_memory.py [--candidates 4] [NAME ...]
+    python benchmarks/storage/peak_memory.py [--candidates 4] [NAME ...]
 
 Per network the float model, the all-8-bit one and random candidates. Relative errors of two
 predictors against the counters: the runtime's own layouts and sharing (what a search on an ONNX
@@ -20,16 +20,13 @@ from types import ModuleType
 import torch
 from networks import load_tests
 
-from paredown.compressors.onnx.lowering import lower
-from paredown.hardware_models.devices.device import host_device
-from paredown.hardware_models.memory.measured_memory import measure_memory
-from paredown.hardware_models.memory.peak import peak_activation_bytes
-from paredown.search.calibrating.latency_source import imagine
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.structure.model_map import ModelMap
-from paredown.spaces.structure.reading import read_model_map
+from paredown.compressors.onnx import lower
+from paredown.hardware_models.devices import host_device
+from paredown.hardware_models.memory import measure_memory, peak_activation_bytes
+from paredown.search.calibrating import imagine
+from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice, draft
+from paredown.spaces.graph import capture
+from paredown.spaces.structure import ModelMap, read_model_map
 
 MEDIAN_ERROR = 0.15
 

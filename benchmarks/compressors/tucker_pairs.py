@@ -1,4 +1,6 @@
-"""Ranks by error against every pair of ranks that tucker can take: python benchmarks/tucker_pairs.py
+"""Tucker ranks found for an error, against the thinnest of all pairs of ranks that keep it.
+
+    PAREDOWN_DATA=... python benchmarks/compressors/tucker_pairs.py [--layers NAME,...]
 
 For some of ResNet-20's layers (`--layers`) and errors: the pair that is found and how many factorisations
 that took, the thinnest of all pairs that keep the error, and the thinnest whose two shares of the full
@@ -13,17 +15,9 @@ from unittest.mock import patch
 
 from paired import Bench, open_bench
 
-from paredown.compressors.low_rank import rank_by_error
-from paredown.compressors.low_rank.factorizing import compose, factorize
-from paredown.compressors.low_rank.rank_by_error import thinnest_ranks
-from paredown.compressors.matrix.algebra import centred_gram, row_errors, to_matrix
-from paredown.spaces.candidates.factors import (
-    Chain,
-    chain_at,
-    factor_chain,
-    full_ranks,
-    weight_count,
-)
+from paredown.compressors.low_rank import compose, factorize, rank_by_error, thinnest_ranks
+from paredown.compressors.matrix import centred_gram, row_errors, to_matrix
+from paredown.spaces.candidates import Chain, chain_at, factor_chain, full_ranks, weight_count
 
 LAYERS = ("layer1.0.conv1", "layer1.2.conv2", "layer2.0.conv1", "layer3.0.conv1")
 ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)

@@ -1,18 +1,19 @@
-"""Uniform 8-bit ResNet-20 against ONNX Runtime's own quantiser.
+"""Uniform 8-bit ResNet-20 against ONNX Runtime's own static quantiser.
 
-python benchmarks/w8a8_against_onnxruntime.py; needs PAREDOWN_DATA (CIFAR-10 and ResNet-20 weights).
+    PAREDOWN_DATA=... python benchmarks/operators/w8a8_against_onnxruntime.py
 
 Both start from the same float ONNX file and the same 512 calibration images. Theirs:
 `onnxruntime.quantization.quantize_static`, QDQ, weights int8 per channel, activations uint8, with
 ranges by MinMax (the default), Percentile and Entropy. Accuracy and mean loss on the 10,000 images that
 neither saw (the search and the test split), as paired differences with their standard error: the loss
-tells files apart that accuracy cannot. Latency of all files interleaved in the same blocks, one thread,
+distinguishes files that accuracy cannot. Latency of all files interleaved in the same blocks, one thread,
 batch 1, 12 sessions each, with the standard error of their mean. Exit code 1 if ours is worse than one of
 theirs by more than two standard errors, in accuracy or in latency.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -31,19 +32,18 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from paredown.compressors.layers.database import Database
-from paredown.compressors.models.assembling import assemble
-from paredown.compressors.onnx.lowering import lower
-from paredown.compressors.statistics.calibration import CalibrationData, calibrate
-from paredown.compressors.statistics.layer_statistics import summed_cross_entropy
-from paredown.hardware_models.timing.time_models import time_interleaved
-from paredown.search.config.reading import load_config
-from paredown.search.tasks.task import load_task
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.structure.reading import read_model_map
+from paredown.compressors.layers import Database
+from paredown.compressors.models import assemble
+from paredown.compressors.onnx import lower
+from paredown.compressors.statistics import CalibrationData, calibrate, summed_cross_entropy
+from paredown.hardware_models.timing import time_interleaved
+from paredown.search.config import load_config
+from paredown.search.tasks import load_task
+from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.graph import capture
+from paredown.spaces.structure import read_model_map
 
-CONFIG = Path(__file__).parents[1] / "examples" / "cifar10_packed.yaml"
+CONFIG = Path(__file__).parents[2] / "examples" / "cifar10_packed.yaml"
 CALIBRATION_IMAGES = 512
 METHODS = ("MinMax", "Percentile", "Entropy")
 SESSIONS, BLOCKS = 12, 30
@@ -91,6 +91,8 @@ def outputs_of(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def main() -> int:
+    """Prints a row for each file; 1 where ours is worse."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     if "PAREDOWN_DATA" not in os.environ:
         sys.exit("PAREDOWN_DATA must name the folder with cifar10_jpeg/ and weights/")
     torch.set_num_threads(1)

@@ -1,4 +1,6 @@
-"""Training-free compression of ResNet-20 by every method: python benchmarks/compressors_resnet20.py
+"""What each method of compression loses on ResNet-20 without training, against the uncompressed model.
+
+    PAREDOWN_DATA=... python benchmarks/compressors/methods.py [--methods NAMES] [--only SETTING]
 
 Weights only, one scale per channel, first and last layer at 8 bits. Each row is a paired difference to
 the uncompressed model on the final 5,000 test images; `rtn` is rounding to nearest and magnitude.
@@ -13,10 +15,10 @@ import time
 
 from paired import Bench, open_bench
 
-from paredown.compressors.layers.methods import METHODS, Problem, compress
-from paredown.compressors.matrix.algebra import row_errors, to_matrix
-from paredown.compressors.onnx.sizes import packed_file_bytes
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice, Method
+from paredown.compressors.layers import METHODS, Problem, compress
+from paredown.compressors.matrix import row_errors, to_matrix
+from paredown.compressors.onnx import packed_file_bytes
+from paredown.spaces.candidates import Candidate, LayerChoice, Method
 
 SETTINGS = {
     "4 bits": LayerChoice(weight_bits=4),

@@ -1,6 +1,6 @@
-"""Whether predicted latency ratios stay in their 95 % intervals, on this machine:
+"""How often measured latency ratios lie inside their 95 % intervals, on this machine.
 
-    python benchmarks/latency_intervals.py [CONFIG] [--networks 99] [--seed 1]
+    python benchmarks/latency/intervals.py [CONFIG] [--networks 99] [--seed 1]
 
 Calibrates as a search does that says `hardware.latency: calibrated`, draws fresh candidates of the
 config's space (a third all 8-bit, a third all float, a third mixed), and times each beside the
@@ -19,20 +19,14 @@ import time
 import numpy as np
 import torch
 
-from paredown.hardware_models.latency.intervals import MIXES, mixes_of
-from paredown.hardware_models.timing.measure import measure_ratio
-from paredown.hardware_models.timing.time_models import why_not_timed
-from paredown.hardware_models.work.workload import read_work
-from paredown.search.bundles.rules import BLOCKS, SESSIONS
-from paredown.search.calibrating.latency_source import (
-    export,
-    latency_model,
-    reference_work,
-    sample_candidates,
-)
-from paredown.search.config.reading import load_config
-from paredown.search.evaluating.workbench import survey
-from paredown.spaces.candidates.drafting import draft
+from paredown.hardware_models.latency import MIXES, mixes_of
+from paredown.hardware_models.timing import measure_ratio, why_not_timed
+from paredown.hardware_models.work import read_work
+from paredown.search.bundles import BLOCKS, SESSIONS
+from paredown.search.calibrating import export, latency_model, reference_work, sample_candidates
+from paredown.search.config import load_config
+from paredown.search.evaluating import survey
+from paredown.spaces.candidates import draft
 
 COVERAGE = 0.95
 

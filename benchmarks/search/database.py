@@ -1,4 +1,6 @@
-"""What the database costs and what a candidate costs with it: python benchmarks/database.py
+"""What the database of solutions and one candidate cost in time, against a bare forward pass.
+
+    PAREDOWN_DATA=... python benchmarks/search/database.py [PART ...]
 
 Needs PAREDOWN_DATA (CIFAR-10 and ResNet-20 weights). Three parts, each against its target:
 
@@ -16,6 +18,7 @@ to run it alone.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import sys
@@ -31,20 +34,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.layers.database import Database
-from paredown.compressors.statistics.calibration import CalibrationData, calibrate
-from paredown.compressors.statistics.layer_statistics import summed_cross_entropy
-from paredown.compressors.storage.shelf import Shelf
-from paredown.search.config.reading import load_config
-from paredown.search.evaluating.scoring import Evaluator, channels_last
-from paredown.search.tasks.task import Task, load_task
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.graph.capturing import Captured, as_inputs, capture
-from paredown.spaces.graph.graph import run
-from paredown.spaces.structure.model_map import ModelMap
-from paredown.spaces.structure.reading import read_model_map
+from paredown.compressors.layers import Database
+from paredown.compressors.statistics import CalibrationData, calibrate, summed_cross_entropy
+from paredown.compressors.storage import Shelf
+from paredown.search.config import load_config
+from paredown.search.evaluating import Evaluator, channels_last
+from paredown.search.tasks import Task, load_task
+from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.graph import Captured, as_inputs, capture, run
+from paredown.spaces.structure import ModelMap, read_model_map
 
-CONFIG = Path(__file__).parents[1] / "examples" / "cifar10_packed.yaml"
+CONFIG = Path(__file__).parents[2] / "examples" / "cifar10_packed.yaml"
 BITS, SPARSITIES, METHODS = (2, 3, 4, 5, 6, 8), (0.0, 0.25, 0.5, 0.75), ("rtn", "gptq")
 RANKS = tuple(product((0.5, 0.25), (32, 8, 4)))
 BLOCKS, WIDTH, TOKENS = 12, 384, 196
@@ -262,17 +262,21 @@ def scored_candidates(model_map: ModelMap) -> dict[str, Candidate]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    if "PAREDOWN_DATA" not in os.environ:
-        sys.exit("PAREDOWN_DATA must name the folder with cifar10_jpeg/ and weights/")
+    """Runs the parts that were named, or the first three."""
     parts: dict[str, Callable[[Path], None]] = {
         "resnet": resnet,
         "encoder": partial(encoder, depth=1),
         "scoring": scoring,
         "whole-encoder": partial(encoder, depth=BLOCKS),
     }
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
+    names = parser.parse_args().parts or list(parts)[:3]
+    if "PAREDOWN_DATA" not in os.environ:
+        sys.exit("PAREDOWN_DATA must name the folder with cifar10_jpeg/ and weights/")
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        for name in sys.argv[1:] or list(parts)[:3]:
+        for name in names:
             parts[name](Path(folder))
 
 

@@ -1,6 +1,6 @@
-"""Whether predicted latencies lead to as good a front as measured ones, from a finished run:
+"""The front drawn by predicted latencies against the one drawn by measured ones, from a finished run.
 
-    PAREDOWN_DATA=... python benchmarks/latency_front.py RUN [--timed N]
+    PAREDOWN_DATA=... python benchmarks/latency/front.py RUN [--timed N]
 
 Takes the evaluations of the run's first rung within its bounds and the N (150) of least
 non-domination rank by predicted latency, and times those on this machine, interleaved. One front is
@@ -20,23 +20,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
-from paredown.hardware_models.work.workload import read_work
-from paredown.search.calibrating.latency_source import export
-from paredown.search.config.reading import load_config
-from paredown.search.evaluating.surveying import survey
-from paredown.search.study.evaluation import Evaluation
-from paredown.search.study.pareto import (
+from paredown.hardware_models.timing import fingerprint, measure_latencies
+from paredown.hardware_models.work import read_work
+from paredown.search.calibrating import export
+from paredown.search.config import load_config
+from paredown.search.evaluating import survey
+from paredown.search.study import (
+    CONFIG,
+    Evaluation,
     Front,
     front_of,
     hypervolume,
     is_within_bounds,
     non_dominated_rank,
+    read_run,
     reference_point,
 )
-from paredown.search.study.run_record import CONFIG, read_run
-from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.space import Space
+from paredown.spaces.candidates import Space, draft
 
 LATENCY = "latency_s"
 LARGEST_DIFFERENCE = 0.05

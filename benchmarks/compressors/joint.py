@@ -1,4 +1,6 @@
-"""Zeros and codes together against one after the other: python benchmarks/compressors_joint.py
+"""Zeros and codes chosen together, against one after the other in either order, on ResNet-20.
+
+    PAREDOWN_DATA=... python benchmarks/compressors/joint.py [BUDGET ...]
 
 Five budgets of ResNet-20. Within one, all models have the same bits and the same count of nonzero
 weights in every layer, so the same packed_bytes, which is checked. Both orders compensate:
@@ -15,24 +17,18 @@ Name budgets by number to run them alone: 0 2 4.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable
 
 from paired import Bench, Outcome, open_bench
 from torch import Tensor
 
-from paredown.compressors.layers import methods
-from paredown.compressors.layers.methods import Compressed, Problem, Solver
-from paredown.compressors.models.assembling import assemble
-from paredown.compressors.onnx.sizes import packed_file_bytes
-from paredown.compressors.pruning import obs
-from paredown.compressors.pruning.joint import zeros_among
-from paredown.compressors.pruning.sparsify import exact_obs
-from paredown.compressors.rounding.compensated import gptq
-from paredown.compressors.rounding.descent import descend
-from paredown.compressors.rounding.quantize import Codes
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice
-from paredown.spaces.candidates.zeros import kept_count
+from paredown.compressors.layers import Compressed, Problem, Solver, methods
+from paredown.compressors.models import assemble
+from paredown.compressors.onnx import packed_file_bytes
+from paredown.compressors.pruning import exact_obs, obs, zeros_among
+from paredown.compressors.rounding import Codes, descend, gptq
+from paredown.spaces.candidates import Candidate, LayerChoice, kept_count
 
 BUDGETS = ((2, 0.5), (2, 0.6), (2, 0.7), (3, 0.6), (3, 0.7))
 IMAGES = 2500
@@ -118,12 +114,15 @@ def compare(bench: Bench, dense: Outcome, bits: int, sparsity: float) -> None:
 
 def main() -> None:
     """Prints one block for each budget."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("budgets", nargs="*", type=int, default=range(len(BUDGETS)))
+    budgets = parser.parse_args().budgets
     obs._PATHS_KEPT = PATHS_KEPT
     bench = open_bench()
     dense = bench.outcome(bench.assemble(Candidate.of()), bench.search, IMAGES)
     print(f"uncompressed, {IMAGES} images of the search split {dense.text(dense)}", flush=True)
-    for number in sys.argv[1:] or range(len(BUDGETS)):
-        compare(bench, dense, *BUDGETS[int(number)])
+    for number in budgets:
+        compare(bench, dense, *BUDGETS[number])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Three low-rank forms of ResNet-20's 3x3 convolutions: python benchmarks/low_rank_forms.py
+"""Low-rank forms of ResNet-20's convolutions at equal weights, and ranks by error against equal shares.
+
+    PAREDOWN_DATA=... python benchmarks/compressors/low_rank_forms.py [--rows N] [--part PART]
 
 For each share of the weights, every convolution but the first takes, in each form, the largest ranks
 that hold no more than the share. First the output energy that each layer loses, by form, and by the
@@ -23,15 +25,21 @@ import torch
 from paired import Bench, Outcome, open_bench
 from torch import Tensor
 
-from paredown.compressors.low_rank.factorizing import compose, factorize
-from paredown.compressors.low_rank.rank_by_error import Found, thinnest_ranks
-from paredown.compressors.matrix.algebra import centred_gram, row_errors, to_matrix
-from paredown.compressors.onnx.sizes import packed_file_bytes
-from paredown.search.space.rank_rules import WHOLE, value_of
-from paredown.spaces.candidates.candidate import Candidate, Decomposition, LayerChoice
-from paredown.spaces.candidates.factors import Chain, factor_chain, form_of, weight_count
-from paredown.spaces.candidates.knobs import RankValue
-from paredown.spaces.structure.model_map import Layer
+from paredown.compressors.low_rank import Found, compose, factorize, thinnest_ranks
+from paredown.compressors.matrix import centred_gram, row_errors, to_matrix
+from paredown.compressors.onnx import packed_file_bytes
+from paredown.search.space import WHOLE, value_of
+from paredown.spaces.candidates import (
+    Candidate,
+    Chain,
+    Decomposition,
+    LayerChoice,
+    RankValue,
+    factor_chain,
+    form_of,
+    weight_count,
+)
+from paredown.spaces.structure import Layer
 
 SHARES = (0.6, 0.4, 0.25)
 FORMS: tuple[Decomposition, ...] = get_args(Decomposition)

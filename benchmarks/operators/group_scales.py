@@ -1,6 +1,6 @@
-"""One scale for each output of a linear layer, or one for every 128 or 32 of its inputs.
+"""One scale for each output of a linear layer, against one for every 128 or 32 of its inputs.
 
-    PAREDOWN_DATA=... python benchmarks/group_scales.py [--steps 1200] [--timing-only]
+    PAREDOWN_DATA=... python benchmarks/operators/group_scales.py [--steps 1200] [--timing-only]
 
 First a small transformer learns the next character of `PAREDOWN_DATA/text/tinyshakespeare.txt` (two
 blocks of width 192, contexts of 64, a few minutes). Its linear layers are then stored with 4, 3
@@ -32,26 +32,17 @@ from reader import CONTEXT, batches, learn, read_arguments, read_text
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.compressors.layers.database import Database
-from paredown.compressors.layers.methods import Problem, compress
-from paredown.compressors.matrix.algebra import centred_gram, row_errors, to_matrix
-from paredown.compressors.models.assembling import assemble
-from paredown.compressors.onnx.lowering import lower
-from paredown.compressors.statistics.layer_statistics import collect_statistics
-from paredown.compressors.storage.compressed import CompressedModel
-from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
-from paredown.search.calibrating.latency_source import imagine
-from paredown.spaces.candidates.candidate import (
-    Candidate,
-    GroupSize,
-    LayerChoice,
-    Method,
-    WeightBits,
-)
-from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.structure.model_map import Layer
-from paredown.spaces.structure.reading import read_model_map
+from paredown.compressors.layers import Database, Problem, compress
+from paredown.compressors.matrix import centred_gram, row_errors, to_matrix
+from paredown.compressors.models import assemble
+from paredown.compressors.onnx import lower
+from paredown.compressors.statistics import collect_statistics
+from paredown.compressors.storage import CompressedModel
+from paredown.hardware_models.timing import fingerprint, measure_latencies
+from paredown.search.calibrating import imagine
+from paredown.spaces.candidates import Candidate, GroupSize, LayerChoice, Method, WeightBits, draft
+from paredown.spaces.graph import capture
+from paredown.spaces.structure import Layer, read_model_map
 
 BITS: tuple[WeightBits, ...] = (4, 3, 2)
 SIZES: tuple[GroupSize, ...] = (0, 128, 32)

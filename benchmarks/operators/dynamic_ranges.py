@@ -1,6 +1,6 @@
-"""8-bit inputs of linear layers by ranges from calibration data, or found in every run.
+"""8-bit ranges found in every run, against static ones and ONNX Runtime's own `quantize_dynamic`.
 
-    PAREDOWN_DATA=... python benchmarks/dynamic_ranges.py [--steps 1200] [--timing-only]
+    PAREDOWN_DATA=... python benchmarks/operators/dynamic_ranges.py [--steps 1200] [--timing-only]
 
 First the small transformer of `reader.py` learns, and is then stored in several ways: 8-bit and 4-bit
 weights beside static and dynamic 8-bit ranges, and by ONNX Runtime's own `quantize_dynamic` (int8
@@ -22,20 +22,22 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from reader import CONTEXT, batches, learn, read_arguments, read_text
 from torch import Tensor, nn
 
-from paredown.compressors.layers.database import Database
-from paredown.compressors.models.assembling import assemble
-from paredown.compressors.onnx.kernel_checks import session
-from paredown.compressors.onnx.lowering import lower
-from paredown.compressors.statistics.layer_statistics import collect_statistics
-from paredown.compressors.statistics.ranges import collect_ranges
-from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
-from paredown.search.calibrating.latency_source import imagine
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.candidates.canonical_form import canonical
-from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.knobs import Architecture
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.structure.reading import read_model_map
+from paredown.compressors.layers import Database
+from paredown.compressors.models import assemble
+from paredown.compressors.onnx import lower, session
+from paredown.compressors.statistics import collect_ranges, collect_statistics
+from paredown.hardware_models.timing import fingerprint, measure_latencies
+from paredown.search.calibrating import imagine
+from paredown.spaces.candidates import (
+    Architecture,
+    Candidate,
+    LayerChoice,
+    SegmentChoice,
+    canonical,
+    draft,
+)
+from paredown.spaces.graph import capture
+from paredown.spaces.structure import read_model_map
 
 STATIC = SegmentChoice(activation_bits=8)
 DYNAMIC = SegmentChoice(activation_bits=8, ranges="dynamic")

@@ -1,6 +1,6 @@
-"""Compares predicted bytes with written files: every zoo network, random candidates, both files.
+"""Predicted bytes against written files, ONNX and packed, on every network of the tests.
 
-    python benchmarks/bytes.py [--candidates 20] [NAME ...]
+    python benchmarks/storage/bytes.py [--candidates 20] [NAME ...]
 
 Per network: candidates; the largest difference of any tensor's payload (codes, scales, zero points,
 biases, indices), of a whole ONNX file and of a whole packed file, all in bytes; and the largest
@@ -22,17 +22,13 @@ import torch
 from networks import load_tests
 from safetensors.numpy import load_file
 
-from paredown.compressors.layers.database import Database
-from paredown.compressors.models.assembling import assemble
-from paredown.compressors.onnx.lowering import lower, plan_of
-from paredown.compressors.onnx.sizes import onnx_file_bytes, packed_file_bytes
-from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.storage.packing import write_packed
-from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import as_inputs, capture
-from paredown.spaces.structure.model_map import ModelMap
-from paredown.spaces.structure.reading import read_model_map
+from paredown.compressors.layers import Database
+from paredown.compressors.models import assemble
+from paredown.compressors.onnx import lower, onnx_file_bytes, packed_file_bytes, plan_of
+from paredown.compressors.storage import CompressedModel, write_packed
+from paredown.spaces.candidates import Candidate, draft
+from paredown.spaces.graph import as_inputs, capture
+from paredown.spaces.structure import ModelMap, read_model_map
 
 MOST_OVERHEAD_BYTES = 10_000
 """Of ResNet-20's ONNX file."""

@@ -1,6 +1,6 @@
-"""How fast candidates are priced on one core:
+"""How many candidates are priced in a second, by each kind of latency model.
 
-    PAREDOWN_DATA=... python benchmarks/pricing_speed.py [CONFIG]
+    PAREDOWN_DATA=... python benchmarks/search/pricing_speed.py [CONFIG]
 
 Compiles the config's space under the roofline, a calibrated and a table model, prices a random
 population of 200,000, and times one candidate of a network of a hundred convolutions from its work.
@@ -10,6 +10,7 @@ candidates a second or above one millisecond.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -17,19 +18,23 @@ import time
 import torch
 from torch import nn
 
-from paredown.hardware_models.latency.calibrated import CalibratedLatency
-from paredown.hardware_models.latency.intervals import ErrorBounds
-from paredown.hardware_models.latency.models import AdditiveLatency, RooflineLatency
-from paredown.hardware_models.latency.table import PRODUCTS, TableEntry, naive_table, signature
-from paredown.hardware_models.pricing.compiled_space import CompiledSpace
-from paredown.hardware_models.work.features import PARTS
-from paredown.hardware_models.work.workload import Work, read_work
-from paredown.search.config.reading import load_config
-from paredown.search.evaluating.surveying import survey
-from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.structure.reading import read_model_map
+from paredown.hardware_models.latency import (
+    PRODUCTS,
+    AdditiveLatency,
+    CalibratedLatency,
+    ErrorBounds,
+    RooflineLatency,
+    TableEntry,
+    naive_table,
+    signature,
+)
+from paredown.hardware_models.pricing import CompiledSpace
+from paredown.hardware_models.work import PARTS, Work, read_work
+from paredown.search.config import load_config
+from paredown.search.evaluating import survey
+from paredown.spaces.candidates import Candidate, draft
+from paredown.spaces.graph import capture
+from paredown.spaces.structure import read_model_map
 
 POPULATION = 200_000
 LEAST_PER_S, LONGEST_S = 100_000, 1e-3
@@ -56,8 +61,11 @@ def seconds_of_one(model: AdditiveLatency, work: Work) -> float:
 
 
 def main() -> int:
+    """Prints a row for each latency model; 1 where one is too slow."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", nargs="?", default="examples/cifar10_resnet20.yaml")
+    config = parser.parse_args().config
     torch.set_num_threads(1)
-    config = sys.argv[1] if len(sys.argv) > 1 else "examples/cifar10_resnet20.yaml"
     surveyed = survey(load_config(config))
     space, device = surveyed.space, surveyed.device
     preset = RooflineLatency(device)

@@ -1,6 +1,6 @@
-"""Compares predicted memory of weights with what processes take when they load a model:
+"""Predicted memory of weights against what a process takes when it loads a model.
 
-    python benchmarks/weight_memory.py [NAME ...]
+    python benchmarks/storage/weight_memory.py [NAME ...]
 
 Large layers of every kind, each as floats, in 8 bits throughout, and with narrow weights beside float
 or 8-bit activations. Measured is how much private memory of a fresh process grows when it makes a
@@ -21,16 +21,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.onnx.lowering import lower
-from paredown.hardware_models.devices.device import host_device
-from paredown.hardware_models.memory.weight_memory import weight_memory_bytes
-from paredown.hardware_models.work.workload import read_work
-from paredown.search.calibrating.latency_source import imagine
-from paredown.spaces.candidates.blueprint import Blueprint
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.structure.reading import read_model_map
+from paredown.compressors.onnx import lower
+from paredown.hardware_models.devices import host_device
+from paredown.hardware_models.memory import weight_memory_bytes
+from paredown.hardware_models.work import read_work
+from paredown.search.calibrating import imagine
+from paredown.spaces.candidates import Blueprint, Candidate, LayerChoice, SegmentChoice, draft
+from paredown.spaces.graph import capture
+from paredown.spaces.structure import read_model_map
 
 LARGEST_ERROR = 0.05
 ENDS = 64
