@@ -58,9 +58,15 @@ def main() -> int:
             blocks=BLOCKS,
         )
         base_s.append(found.baseline.mean_s)
-        told = model.predict_ratio(works[index], reference)
-        inside = told.low <= found.ratio <= told.high
-        rows.append((inside, (told.high - told.low) / told.value, found.ratio / told.value - 1))
+        predicted = model.predict_ratio(works[index], reference)
+        inside = predicted.low <= found.ratio <= predicted.high
+        rows.append(
+            (
+                inside,
+                (predicted.high - predicted.low) / predicted.value,
+                found.ratio / predicted.value - 1,
+            )
+        )
     predicted = model.predict(reference)
     print(
         f"uncompressed: predicted {1e6 * predicted.value_s:.1f} us ({1e6 * predicted.low_s:.1f} to "

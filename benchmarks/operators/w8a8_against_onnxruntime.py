@@ -139,7 +139,7 @@ def score(outputs: np.ndarray, truth: torch.Tensor) -> tuple[np.ndarray, np.ndar
     return 100.0 * (logits.argmax(1) == truth).double().numpy(), losses.numpy()
 
 
-def told(found: tuple[float, float], digits: int) -> str:
+def written(found: tuple[float, float], digits: int) -> str:
     return f"{found[0]:+.{digits}f} ± {found[1]:.{digits}f}"
 
 
@@ -158,8 +158,8 @@ def report(
     print(f"{len(right)} images; paired differences to float, with standard error\n")
     print(f"{'':30}{'accuracy':>9}{'points':>16}{'loss':>20}{'latency':>20}{'bytes':>9}")
     for label, path in files.items():
-        points = told(mean_and_error(scores[label][0] - right), 2)
-        loss = told(mean_and_error(scores[label][1] - losses), 4)
+        points = written(mean_and_error(scores[label][0] - right), 2)
+        loss = written(mean_and_error(scores[label][1] - losses), 4)
         mean_s, error_s = mean_and_error(times_s[label])
         latency = f"{1e6 * mean_s:.1f} ± {1e6 * error_s:.1f} us"
         accuracy = f"{scores[label][0].mean():.2f} %"
@@ -174,8 +174,8 @@ def report(
             (a, a_error), (b, b_error) = (mean_and_error(times_s[x]) for x in (ours, theirs))
             slower, error = a / b - 1, float(np.hypot(a_error, b_error)) / b
             print(
-                f"{ours:22}{theirs:30}{told(points, 2):>14} points"
-                f"{told(loss, 4):>19} loss{slower:+8.1%} ± {error:.1%} time"
+                f"{ours:22}{theirs:30}{written(points, 2):>14} points"
+                f"{written(loss, 4):>19} loss{slower:+8.1%} ± {error:.1%} time"
             )
             worse |= points[0] < -FARTHEST_ERRORS * points[1] or slower > FARTHEST_ERRORS * error
     return int(worse)

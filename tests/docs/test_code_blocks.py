@@ -90,7 +90,7 @@ def _cost_models(mapped: Callable[[str], Any]) -> dict[str, Any]:
 
 
 GIVEN: dict[str, Callable[[Callable[[str], Any]], dict[str, Any]]] = {
-    "docs/extending.md": _extending,
+    "docs/extending_cost_model.md": _extending,
     "docs/cost_models.md": _cost_models,
 }
 """What the text of a page says is there before its blocks."""
