@@ -1,4 +1,4 @@
-"""The tables of docs/config.md against the schema: every key with its default and its meaning, and no other."""
+"""The tables of docs/config.md against the schema: every key, its default and its meaning, and no other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ Row = tuple[str, str, str]
 
 def _of_the_page() -> set[Row]:
     text = PAGE.read_text(encoding="utf-8")
-    tables = re.findall(r"^\| key \| default \| meaning \|\n\|---.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    tables = re.findall(
+        r"^\| key \| default \| meaning \|\n\|---.*\n((?:\|.*\n)+)", text, re.MULTILINE
+    )
     return set(re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \|$", "".join(tables), re.MULTILINE))
 
 
