@@ -1,4 +1,4 @@
-"""The tables of docs/config.md against the schema: every key, its default and its meaning, and no other."""
+"""The tables of docs/config.md against the schema: every key with its default and meaning, no other."""
 
 from __future__ import annotations
 
