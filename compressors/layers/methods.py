@@ -232,7 +232,7 @@ def _loss_aware(target: Target, bits: int, mask: Tensor | None) -> Codes:
 
     That of its Kronecker factors: for a row with a scale of its own, the inputs' mean squares. Sums of
     each weight's own would double the backward passes, for the same loss at 3 bits and a little at 2
-    (`benchmarks/compressors_loss_aware.py`).
+    (`benchmarks/compressors/loss_aware.py`).
     """
     kept = target.matrix if mask is None else target.matrix * mask
     return round_to_nearest(kept, bits, gram_diagonal(target.gram.values, len(kept)))

@@ -5,8 +5,9 @@ calibration inputs each layer's weight is fitted by least squares to the dense l
 those inputs, and then pruned and quantised as its choice asks. The idea is that of GPTQ's true
 sequential order, extended to errors already made (GPTAQ: Li et al. 2025, arXiv:2504.02692) and to
 channels and blocks that are gone. ResNet-20, points lost on 3,000 images with nothing repaired, with
-moments restored alone, and refitted (`benchmarks/refit.py`): without layer1.0 11.5, 1.8 and 0.6, without
-layer3.2 38.3, 18.3 and 8.1; layer3.0 at half width 12.2, 5.7 and 1.8; 2-bit weights 16.8, 3.3 and 2.5.
+moments restored alone, and refitted (`benchmarks/compressors/refit.py`): without layer1.0 11.5, 1.8 and
+0.6, without layer3.2 38.3, 18.3 and 8.1; layer3.0 at half width 12.2, 5.7 and 1.8; 2-bit weights 16.8,
+3.3 and 2.5.
 """
 
 from __future__ import annotations

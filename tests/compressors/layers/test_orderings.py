@@ -1,6 +1,6 @@
 """On every layer of a real network, under its own statistics: the better solver has the lower error.
 
-The built-in digits network; `benchmarks/compressors_resnet20.py --orderings` does the same on
+The built-in digits network; `benchmarks/compressors/methods.py --orderings` does the same on
 ResNet-20. Rows are solved alone, so the first four of each layer are enough.
 """
 

@@ -12,7 +12,7 @@ from paredown.search.running.ray_trials import outcome_of
 from paredown.search.study.evaluation import Failure, FailureKind, Score
 
 
-def test_a_lost_worker_is_told_in_the_last_words_of_ray():
+def test_a_lost_worker_is_reported_in_the_last_words_of_ray():
     reason = "\n".join(
         ["Failure # 1", *(f"  frame {n}" for n in range(50)), "", "Died: no memory"]
     )
@@ -42,7 +42,7 @@ def test_a_candidate_that_raised_is_no_lost_worker():
 
 
 @pytest.mark.parametrize("error", [ConnectionError("nobody listens"), RuntimeError("Ray 1.0")])
-def test_a_cluster_that_cannot_be_joined_is_told_with_its_address(error, monkeypatch):
+def test_a_cluster_that_cannot_be_joined_is_reported_with_its_address(error, monkeypatch):
     def refuse(address, **_):
         raise error
 
