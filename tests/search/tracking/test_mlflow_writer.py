@@ -1,4 +1,4 @@
-"""What the writer puts into MLflow: a run for each evaluation, the tags of the front, a table of the rest."""
+"""What the writer puts into MLflow: a run for each evaluation, and the tags of the front."""
 
 import json
 from dataclasses import replace
