@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import csv
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from paredown.hardware_models.devices.device import load_device
-from paredown.hardware_models.latency.calibrated import CalibrationError
-from paredown.hardware_models.latency.calibration_file import read_calibration
 from paredown.hardware_models.latency.models import RooflineLatency
 from paredown.search.calibrating import latency_source
 from paredown.search.calibrating.fitting import (
@@ -24,15 +19,8 @@ from paredown.search.calibrating.fitting import (
     summary_rows,
 )
 from paredown.search.calibrating.latency_source import latency_model
-from paredown.search.calibrating.remote import (
-    read_manifest,
-    read_networks,
-    read_timings,
-    write_folder,
-)
 from paredown.search.cli.commands import app
 from paredown.search.config.reading import load_config
-from paredown.search.evaluating.workbench import prepare
 
 X86 = load_device("x86-avx512-vnni-ort")
 PLAIN = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
@@ -92,91 +80,6 @@ def test_very_few_networks_have_no_held_out_report(networks):
     found = concluded(networks[:5], invented(networks[:5]), X86, 1, "test")
     assert found.held_out is None
     assert "interval of the preset" in found.model.source
-
-
-def test_a_folder_travels_and_comes_back(networks, tmp_path):
-    some = networks[:6]
-    folder = tmp_path / "board"
-    write_folder(folder, some, X86.name, 1)
-    script = [sys.executable, "-I", str(folder / "time_models.py"), "--blocks", "3"]
-    subprocess.run(script, check=True, capture_output=True)
-    manifest = read_manifest(folder, X86.name)
-    times, machine = read_timings(folder, manifest)
-    assert times.shape == (6, 2)
-    assert "onnxruntime" in machine
-    spaces = {}
-
-    def rebuild(origin, candidate, index):
-        family, seed = origin.split()
-        spaces.setdefault(origin, family_space(family, int(seed), X86))
-        return network_of(spaces[origin], candidate, index, origin, 0)
-
-    assert [n.model for n in read_networks(manifest, rebuild)] == [n.model for n in some]
-    with pytest.raises(CalibrationError, match="must be new"):
-        write_folder(folder, some, X86.name, 1)
-    with pytest.raises(CalibrationError, match="rpi4"):
-        read_manifest(folder, "rpi4-a72-ort")
-    manifest["networks"][2]["digest"] = "0"
-    with pytest.raises(CalibrationError, match=r"0002\.onnx was made from another config"):
-        read_networks(manifest, rebuild)
-
-
-@pytest.mark.parametrize(
-    ("rows", "rule"),
-    [
-        ([("0000.onnx", 0, 1e-3, "a")], "equally many"),
-        ([("0000.onnx", 0, 1e-3, "a"), ("0001.onnx", 0, 1e-3, "b")], "one machine"),
-        ([("0000.onnx", 0, 1e-3, "a"), ("0001.onnx", 0, 0.0, "a")], "above zero"),
-        ([("0000.onnx", 0, "fast", "a")], "must have the columns"),
-        ([], "equally many"),
-    ],
-)
-def test_timings_that_cannot_be_used_are_refused(rows, rule, networks, tmp_path):
-    write_folder(tmp_path / "board", networks[:2], X86.name, 1)
-    with (tmp_path / "board" / "timings.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("file", "instance", "seconds", "machine"), *rows])
-    manifest = read_manifest(tmp_path / "board", X86.name)
-    with pytest.raises(CalibrationError, match=rule):
-        read_timings(tmp_path / "board", manifest)
-
-
-def test_the_commands_write_read_and_search_with_the_file(tmp_path):
-    config = tmp_path / "toy.yaml"
-    config.write_text(CONFIG)
-    folder, target = tmp_path / "board", tmp_path / "board.json"
-    written = paredown("calibrate", config, "--networks", 6, "--write", folder)
-    assert written.exit_code == 0, written.output
-    assert f"--read {folder}" in written.stdout.replace("\n", " ")
-    script = [sys.executable, "-I", str(folder / "time_models.py"), "--blocks", "3"]
-    subprocess.run(script, check=True, capture_output=True)
-    read = paredown("calibrate", config, "--read", folder, "--output", target)
-    assert read.exit_code == 0, read.output
-    model, _ = read_calibration(target)
-    assert model.networks == 6
-    checked = load_config(config, [f"hardware.latency={target}"])
-    kept = tmp_path / "latency.json"
-    workbench = prepare(checked, kept)
-    assert workbench.cost_models.latency_model == model
-    # Settled for the run: a resumption no longer looks at the calibration file.
-    target.unlink()
-    space = workbench.space
-    again, _ = latency_model(str(target), X86, 1, space, json.loads(kept.read_text()))
-    assert again == model
-
-
-@pytest.mark.parametrize(
-    ("arguments", "rule"),
-    [
-        ((), "takes a config or --families"),
-        (("--families", "cnn,poems"), "must be of cnn, mobile"),
-        (("--families", "mlp", "--device", "rpi4-a72-ort"), "use --write"),
-        (("--families", "mlp", "--write", "a", "--read", "b"), "at most one"),
-    ],
-)
-def test_mistakes_are_told_in_a_sentence(arguments, rule):
-    found = paredown("calibrate", "--networks", 5, *arguments)
-    assert found.exit_code == 2
-    assert rule in " ".join(found.output.split())
 
 
 @pytest.mark.parametrize("value", ["fast", "missing.json"])
