@@ -38,7 +38,7 @@ def test_a_folder_travels_and_comes_back(networks, tmp_path):
     subprocess.run(script, check=True, capture_output=True)
     manifest = read_manifest(folder, X86.name)
     times, machine = read_timings(folder, manifest)
-    assert times.shape == (6, 2)
+    assert times.shape == (len(some), 2)
     assert "onnxruntime" in machine
     spaces = {}
 
