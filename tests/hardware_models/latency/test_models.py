@@ -3,14 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 
-from paredown.hardware_models.devices.device import list_devices, load_device
-from paredown.hardware_models.latency.anchored import anchor
+from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.latency.models import LatencyError, RooflineLatency
-from paredown.hardware_models.work.features import PARTS, latency_parts_s, operator_parts_s
+from paredown.hardware_models.work.features import latency_parts_s, operator_parts_s
 from paredown.hardware_models.work.workload import OperatorWork, Work, read_work
-from paredown.spaces.graph.capturing import capture
 
 X86 = load_device("x86-avx512-vnni-ort")
 
@@ -127,16 +124,6 @@ def test_parts_of_operators_seen_before_are_those_of_the_device_asked():
             assert other["conv_macs"] < first["conv_macs"]
 
 
-def test_sequences_pay_for_the_two_dimensions_of_a_gemm():
-    row = OperatorWork(name="l", kind="linear", in_channels=64, out_channels=64, weight_count=4096)
-    tokens = replace(row, out_spatial=8)
-    codes = replace(tokens, integer=True, activation_bits=8, onnx_type="int8")
-    networks = [Work(operators=(op,)) for op in (row, tokens, codes)]
-    parts = [latency_parts_s(work, X86)["sequence_calls"] for work in networks]
-    assert parts[0] == 0.0
-    assert parts[1] == parts[2] > 0
-
-
 def test_weights_from_afar_are_a_part_of_their_own_however_much_is_computed():
     macs = 64 * 1024 * 1024
     layer = OperatorWork(
@@ -148,27 +135,6 @@ def test_weights_from_afar_are_a_part_of_their_own_however_much_is_computed():
     rate = X86.memory.levels[1].bytes_per_s.value
     assert far["hidden_weight_traffic"] == pytest.approx(4 * 2**20 / rate)
     assert "hidden_weight_traffic" not in near
-
-
-def test_an_attention_costs_calls_by_the_head():
-    one, four = (
-        OperatorWork(name="a", kind="attention", in_channels=heads, batch=2) for heads in (1, 4)
-    )
-    parts = [latency_parts_s(Work(operators=(op,)), X86) for op in (one, four)]
-    assert parts[1]["attention_heads"] == pytest.approx(4 * parts[0]["attention_heads"])
-    assert parts[1]["attention_calls"] == parts[0]["attention_calls"]
-
-
-def test_an_attention_pays_for_every_score(blueprint_of):
-    class Attention(torch.nn.Module):
-        def forward(self, q, k, v):
-            return torch.nn.functional.scaled_dot_product_attention(q, k, v)
-
-    query, other = torch.randn(1, 3, 6, 8), torch.randn(1, 3, 10, 8)
-    captured = capture(Attention(), (query, other, other))
-    (op,) = [o for o in read_work(blueprint_of(captured)).operators if o.macs]
-    found = latency_parts_s(Work(operators=(op,)), X86)["attention_softmax"]
-    assert found == pytest.approx(3 * 6 * 10 * X86.elements.softmax_s.value)
 
 
 def test_zeros_buy_no_time():
@@ -190,18 +156,6 @@ def test_alternating_precision_costs_more_than_one_precision(
     assert model.predict(read_work(alternating)).value_s > floating
 
 
-def test_the_parts_are_named_and_sum_to_the_latency(captured, blueprint_of):
-    work = read_work(blueprint_of(captured))
-    for name in list_devices():
-        device = load_device(name)
-        parts = latency_parts_s(work, device)
-        assert tuple(parts) == PARTS
-        assert all(value >= 0 for value in parts.values())
-        estimate = RooflineLatency(device).predict(work)
-        assert estimate.value_s == pytest.approx(sum(parts.values()))
-        assert estimate.low_s < estimate.value_s < estimate.high_s
-
-
 def test_a_microcontroller_takes_its_macs_over_its_rate():
     # TinyEngine: 0.241e9 MAC/s over whole networks, whatever the operator.
     device = load_device("stm32h743-tinyengine")
@@ -219,29 +173,6 @@ def test_more_threads_are_never_slower(captured, blueprint_of):
 def test_threads_the_device_lacks_are_refused():
     with pytest.raises(LatencyError, match=r"1\.\.4, got 5"):
         RooflineLatency(load_device("rpi4-a72-ort"), 5)
-
-
-def test_an_anchored_preset_gives_back_what_was_measured(captured, blueprint_of):
-    work = read_work(blueprint_of(captured))
-    preset = RooflineLatency(X86)
-    guess = preset.predict(work)
-    model = anchor(preset, [work], [3 * guess.value_s], "test")
-    estimate = model.predict(work)
-    assert estimate.value_s == pytest.approx(3 * guess.value_s)
-    assert estimate.high_s / estimate.low_s < guess.high_s / guess.low_s
-
-
-def test_anchoring_to_two_networks_takes_the_geometric_mean():
-    works = [Work(operators=(convolution(c),)) for c in (16, 64)]
-    preset = RooflineLatency(X86)
-    times = [f * preset.predict(w).value_s for f, w in zip((2.0, 8.0), works, strict=True)]
-    assert anchor(preset, works, times, "test").factor == pytest.approx(4.0)
-
-
-@pytest.mark.parametrize("times", [[], [0.0], [1.0, 1.0]])
-def test_a_preset_is_not_anchored_to_nothing(times):
-    with pytest.raises(LatencyError, match="above zero per network"):
-        anchor(RooflineLatency(X86), [Work(operators=(convolution(16),))], times, "test")
 
 
 def test_narrow_weights_of_a_linear_layer_are_read_faster():
