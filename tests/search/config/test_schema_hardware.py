@@ -28,7 +28,7 @@ def test_files_are_found_from_the_configs_folder(checked, tmp_path):
         ({"latency": "fast"}, "roofline, calibrated, measured"),
         ({"device": ""}, "empty"),
         ({"batch_size": 0}, "greater than or equal to 1"),
-        ({"also": ["host"]}, "each once and not as host"),
+        ({"device": "a", "also": ["host"]}, "each once and not as host"),
         ({"device": "a", "also": ["a"]}, "other than `device`"),
         ({"also": ["a", "a"]}, "each once"),
     ],
