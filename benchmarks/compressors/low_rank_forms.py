@@ -34,7 +34,6 @@ from paredown.spaces.candidates import (
     Chain,
     Decomposition,
     LayerChoice,
-    RankValue,
     factor_chain,
     form_of,
     weight_count,

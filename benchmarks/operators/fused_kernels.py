@@ -27,7 +27,6 @@ from paredown.compressors.onnx import kernels, lower, session
 from paredown.compressors.storage import CompressedModel, StoredTensor
 from paredown.spaces.candidates import Blueprint
 from paredown.spaces.graph import QDQ, Graph, Node, Ref, capture, rename_value, run
-from paredown.spaces.structure import KNOWN_CODES, MOVES_DATA
 
 Function = Callable[..., Tensor]
 ALLOWED_CODES = 1

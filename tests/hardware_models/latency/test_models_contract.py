@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from paredown.hardware_models.latency.calibration_file import (
     write_calibration,
 )
 from paredown.hardware_models.latency.learned import fit_learned
-from paredown.hardware_models.latency.measured import MeasuredLatency, start_measuring
+from paredown.hardware_models.latency.measured import start_measuring
 from paredown.hardware_models.latency.models import LatencyModel, RooflineLatency
 from paredown.hardware_models.latency.table import (
     PRODUCTS,
@@ -239,45 +238,6 @@ def test_a_learned_model_needs_a_hundred_networks(works):
     base = fit(works[:99], times[:99], X86, fingerprint="test")
     with pytest.raises(CalibrationError, match="at least 100"):
         fit_learned(works[:99], times[:99], base)
-
-
-def test_measuring_is_not_moved_by_drift_and_remembers(make, fresh, works, tmp_path):
-    model = make("measured")
-    assert isinstance(model, MeasuredLatency)
-    first = model.predict_many(fresh[:5]).value_s
-    # Settled while the machine was 1.2 and 1.4 times as slow as `truth_s`.
-    assert first == pytest.approx([1.3 * truth_s(w) for w in fresh[:5]])
-    assert model.predict(fresh[7]).value_s == pytest.approx(1.3 * truth_s(fresh[7]))
-    calls = model.timer.calls
-    assert model.predict_many(fresh[:5]).value_s.tolist() == first.tolist()
-    assert model.timer.calls == calls
-    stored = json.loads(json.dumps(model.to_json()))
-    timer = Clock([*works, *fresh])
-    again = MeasuredLatency.from_json(stored, export=export, reference=works[0], timer=timer)
-    assert again.predict(fresh[0]).value_s == first[0]
-    assert timer.calls == 0
-
-
-def test_a_measurement_that_cannot_be_read_is_made_again(make, fresh):
-    model = make("measured")
-    first = model.predict(fresh[0]).value_s
-    (kept,) = model.folder.iterdir()
-    for text in ("", '{"rat', '{"ratio": null}', "[]"):
-        kept.write_text(text)
-        assert model.predict(fresh[0]).value_s == pytest.approx(first)
-        assert json.loads(kept.read_text())["ratio"] > 0
-    assert list(model.folder.iterdir()) == [kept]
-
-
-def test_what_was_measured_on_another_machine_is_refused(make, works):
-    stored = {**make("measured").to_json(), "fingerprint": "another"}
-    with pytest.raises(ValueError, match="hold for one machine"):
-        MeasuredLatency.from_json(stored, export=export, reference=works[0])
-
-
-def test_a_work_made_by_hand_cannot_be_measured(make):
-    with pytest.raises(ValueError, match="made by hand"):
-        make("measured").predict(Work(operators=()))
 
 
 def test_a_calibration_of_another_target_is_refused(make):

@@ -185,26 +185,6 @@ def test_an_empty_front_is_exit_code_1(paredown, make_run):
     assert paredown("front", folder).exit_code == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (["--pick", "accuracy >= 2, min onnx_bytes"], "the closest is"),
-        (["--pick", "max beauty"], "beauty"),
-        (["--candidate", "nothing"], "fits none"),
-        (["--front", "--candidate", "a"], "got 2"),
-        ([], "got 0"),
-        (["--mlflow-run", "a"], "--mlflow-run alone"),
-    ],
-)
-def test_an_export_that_cannot_be_is_told_before_anything_is_loaded(
-    paredown, make_run, options, told
-):
-    done = paredown("export", make_run(), *options)
-    assert done.exit_code == 2
-    assert told in done.stderr
-    assert "Traceback" not in done.output
-
-
 def test_devices_lists_what_ships_and_shows_one(paredown):
     listed = paredown("devices")
     assert listed.exit_code == 0
@@ -245,12 +225,6 @@ def test_the_schema_accepts_the_examples_and_refuses_a_typing_mistake(paredown):
     example = yaml.safe_load((root / "examples" / "digits.yaml").read_text())
     assert validator.is_valid(example)
     assert not validator.is_valid(example | {"goal": []})
-
-
-def test_verifying_a_folder_that_is_no_bundle_is_told(paredown, tmp_path):
-    done = paredown("verify", tmp_path)
-    assert done.exit_code == 2
-    assert "card.json" in done.stderr
 
 
 def test_the_page_of_a_folder_without_a_run_is_refused(paredown, tmp_path):

@@ -10,9 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paredown.search.cli.live import Display
-from paredown.search.cli.summary import summary
 from paredown.search.report.terminal import Terminal, plain_text, styled
-from paredown.search.running.watching import RunResult
 from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.pareto import front_of
 
@@ -70,18 +68,6 @@ def test_a_failure_whose_message_looks_like_markup_ends_no_search(
     assert "cannot open [/data/x.bin]" in panel
     if not is_terminal:
         assert f"failed: E: {PLAIN}" in terminal.file.getvalue()
-
-
-def test_the_summary_prints_a_folder_by_its_name(goals, make_evaluations, tmp_path):
-    evaluations = make_evaluations(5)
-    result = RunResult(
-        folder=tmp_path / "[red]run",
-        evaluations=evaluations,
-        front=front_of(evaluations, goals),
-        bundles=(),
-        interrupted=False,
-    )
-    assert "[red]run/report.html" in plain_text(summary(result, 1.0))
 
 
 def test_nothing_of_ours_prints_past_the_terminal():

@@ -7,14 +7,12 @@ import torch
 from sklearn.metrics import jaccard_score
 from torch.nn import functional as F
 
-from paredown.search.config.qualities import QUALITIES, Quality
+from paredown.search.config.qualities import QUALITIES
 from paredown.search.tasks.metrics import (
     MetricError,
     loss_named,
     metric_named,
 )
-from paredown.search.tasks.output_form import OutputForm, Rows
-from paredown.search.tasks.user_metrics import whole_split_metric
 
 
 def in_batches(metric, outputs, targets, size):
@@ -82,36 +80,6 @@ def test_perplexity_weights_tokens_not_batches():
     for size in (1, 3, 5):
         value = in_batches(metric_named("perplexity"), logits, targets, size).value()
         assert value == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_metric_of_the_users_own_sees_the_whole_split():
-    def spread(outputs, targets):
-        return (outputs - targets).max() - (outputs - targets).min()
-
-    metric = whole_split_metric(Quality(name="spread", direction="minimize"), spread)
-    outputs, targets = torch.arange(10.0), torch.zeros(10)
-    assert in_batches(metric, outputs, targets, 3).value() == 9.0
-    assert in_batches(metric, outputs, targets, 3).per_sample() is None
-
-
-def test_a_metric_of_the_users_own_gets_all_outputs_and_targets_of_a_model_with_two():
-    metric = whole_split_metric(
-        Quality(name="both", direction="maximize"),
-        lambda o, t: (o[0] == t[0]).float().sum() + len(o),
-        OutputForm((Rows(0), Rows(1))),
-    )
-    tally = metric.tally()
-    for _ in range(2):
-        tally.add((torch.ones(3), torch.zeros(3)), (torch.ones(3), torch.zeros(3)))
-    assert tally.value() == 8.0
-
-
-def test_a_metric_that_returns_no_number_is_named():
-    metric = whole_split_metric(
-        Quality(name="odd", direction="maximize"), lambda outputs, targets: "x"
-    )
-    with pytest.raises(MetricError, match=r"task\.metric: odd must return one number"):
-        in_batches(metric, torch.ones(2), torch.ones(2), 2).value()
 
 
 def test_nothing_added_is_nan():
