@@ -29,13 +29,13 @@ from paredown.spaces.candidates.candidate import (
     GROUPED_METHODS,
     LayerChoice,
     Method,
-    Pattern,
 )
 from paredown.spaces.candidates.scale_groups import effective_size
+from paredown.spaces.candidates.zeros import Zeros
 
-_Set = tuple[int, float, Pattern, int]
+_Set = tuple[int, Zeros, int]
 """What a result must lie in: bits, sparsity, pattern, group size."""
-_Zeros = tuple["Prune", float, Pattern]
+_PrunedBy = tuple["Prune", Zeros]
 _LEAST_WEIGHT = 0.3
 """Smallest weight of a row, as a share of the mean. On images that a network answers surely few hold most
 of the curvature, and rows that it holds free are not: at 0.001, half of a classifier's output energy went
@@ -62,7 +62,7 @@ class Problem:
         default_factory=lambda: Recent(4), init=False, repr=False
     )
     """What magnitude and rounding give, and its error, by what is asked for."""
-    pruned: Recent[_Zeros, tuple[Target, Tensor]] = field(
+    pruned: Recent[_PrunedBy, tuple[Target, Tensor]] = field(
         default_factory=lambda: Recent(4), init=False, repr=False
     )
     """Zeros do not depend on the bits of what stays: as many as there are usually sparsities."""

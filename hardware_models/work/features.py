@@ -2,8 +2,7 @@
 
 A padded-channel roofline, taken apart: how long convolutions on integer kernels take, how long
 layout changes do, and so on. The preset's latency is the sum of the parts; a calibrated latency is
-the same sum with one factor per part, fitted to measurements. So the models share these features
-and stay linear.
+the same sum with one factor per part, fitted to measurements: the models stay linear.
 """
 
 from __future__ import annotations
@@ -209,20 +208,15 @@ def _add_product(
 def _add_beside_product(
     parts: dict[str, float], op: OperatorWork, device: Device, speed: float, has_columns: bool
 ) -> None:
-    """The softmax of an attention, and codes that integer kernels read and write.
-
-    Args:
-        has_columns: Whether the product's windows are copied to columns of codes.
-    """
+    """The softmax of an attention, and codes that integer kernels read and write."""
     if op.kind == "attention":
         # Each score takes a product of the head's width, and so does each of the sums it weighs.
         rows = op.batch * op.in_channels * op.out_spatial
         scores = rows * op.macs / (2 * max(1, op.output_elements))
         parts["attention_softmax"] += scores * device.elements.softmax_s.value / speed
     if op.integer and op.kind == "linear":
-        parts["int8_linear_outputs"] += (
-            op.output_elements * device.elements.activation_s.value / speed
-        )
+        outputs_s = op.output_elements * device.elements.activation_s.value
+        parts["int8_linear_outputs"] += outputs_s / speed
     if op.integer and op.kind in _CONVOLUTIONS:
         element_s = device.elements.add_s.value / speed
         if has_columns:

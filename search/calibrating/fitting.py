@@ -29,6 +29,7 @@ from paredown.hardware_models.timing.time_models import why_not_timed
 from paredown.hardware_models.work.workload import Work
 from paredown.search.calibrating.drawing import Network, Notify, reference_work, space_networks
 from paredown.spaces.knobs.space import Space
+from paredown.spaces.system.json_values import Json
 
 _AT_ONCE = 250
 """Networks timed in one interleaved run: between runs a machine's speed shifts."""
@@ -87,7 +88,7 @@ class Calibration:
     probes: tuple[Probe, ...] = ()
     left_out: tuple[str, ...] = ()
 
-    def report(self) -> Mapping[str, object]:
+    def report(self) -> Mapping[str, Json]:
         """A JSON-ready report, kept beside the model."""
         return {
             "held_out": None if self.held_out is None else asdict(self.held_out),

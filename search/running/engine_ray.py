@@ -69,7 +69,9 @@ class RayEngine:
                 "for the lost candidates again"
             )
         if not coordinator.is_done:
-            raise ClusterError("Ray Tune ended before the search did; see its log, then use --resume")
+            raise ClusterError(
+                "Ray Tune ended before the search did; see its log, then use --resume"
+            )
 
     def _tuner(self, searcher: AskCoordinator, scheduler: KeepErrors, scratch: Path) -> tune.Tuner:
         from ray import tune

@@ -244,9 +244,15 @@ class MlflowWriter:
         evaluations = [self._evaluations[n] for n in sorted(self._evaluations)]
         metrics = sorted({name for e in evaluations for name in e.metrics})
         columns = ["number", "key", "label", "rung", "error", *metrics]
-        rows = [
+        rows: list[Json] = [
             [
-                *(e.number, e.key, e.label, e.rung.number, e.failure and e.failure.text),
+                *(
+                    e.number,
+                    e.key,
+                    e.label,
+                    e.rung.number,
+                    None if e.failure is None else e.failure.text,
+                ),
                 *(e.metrics.get(m) for m in metrics),
             ]
             for e in evaluations

@@ -7,10 +7,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from paredown.spaces.candidates.ranks import WHOLE, Rank
 from paredown.spaces.candidates.zeros import DENSE, Zeros
+from paredown.spaces.system.json_values import Json
 
 WeightBits = Literal[2, 3, 4, 5, 6, 8, 32]
 GroupSize = Literal[0, 32, 64, 128]
@@ -24,16 +25,6 @@ GROUPED_METHODS: tuple[Method, ...] = ("rtn", "laq", "gptq", "descent")
 
 Fields = Mapping[str, int | float | str | None]
 """A choice in JSON."""
-
-
-class CandidateJson(TypedDict):
-    """A candidate in JSON: only what differs from the identity, by name."""
-
-    architecture: str
-    layers: dict[str, Fields]
-    segments: dict[str, Fields]
-    widths: dict[str, int]
-    dropped: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +182,7 @@ class Candidate:
         """The choice for the segment `name`; the identity where none is recorded."""
         return dict(self.segments).get(name, IDENTITY_SEGMENT)
 
-    def to_json(self) -> CandidateJson:
+    def to_json(self) -> Mapping[str, Json]:
         """What files hold of the candidate, and what its key is the digest of."""
         return {
             "architecture": self.architecture,

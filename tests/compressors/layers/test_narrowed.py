@@ -84,9 +84,7 @@ def test_choices_of_one_layer_share_roots_and_spectrum(mapped, database, monkeyp
 @pytest.mark.parametrize("fraction", [0.25, 0.5])
 def test_factors_are_made_once_for_each_chain(mapped, database, fraction: float) -> None:
     found = _layer(mapped, database, "fc2")
-    chain = factor_chain(
-        found.layer, found.layer.weight_shape, Rank(share=fraction)
-    )
+    chain = factor_chain(found.layer, found.layer.weight_shape, Rank(share=fraction))
     first, second = found.factors(chain)
     assert found.factors(chain)[0] is first
     assert first.shape[0] == second.shape[1] == chain[0].shape[0]

@@ -86,8 +86,7 @@ def test_mlflow_is_given_figures_as_metrics_and_words_as_tags(
     broken = replace(checks[0], mismatches=("content: model.onnx",))
     front = Front(GOALS, members=tuple(members))
     bundles = {
-        bundle.key: bundle
-        for bundle in logged_bundles(front, [broken, warned, checks[2]], "toy")
+        bundle.key: bundle for bundle in logged_bundles(front, [broken, warned, checks[2]], "toy")
     }
     first, second, third = (bundles[member.key] for member in members)
     assert [each.holds for each in (first, second, third)] == [False, True, True]

@@ -32,7 +32,8 @@ def test_a_metric_of_the_users_own_sees_the_whole_split():
 
 
 def test_a_metric_of_the_users_own_gets_all_outputs_and_targets_of_a_model_with_two():
-    metric = whole_split_metric(Quality(name="both", direction="maximize"),
+    metric = whole_split_metric(
+        Quality(name="both", direction="maximize"),
         lambda o, t: (o[0] == t[0]).float().sum() + len(o),
         OutputForm((Rows(0), Rows(1))),
     )
@@ -43,20 +44,26 @@ def test_a_metric_of_the_users_own_gets_all_outputs_and_targets_of_a_model_with_
 
 
 def test_a_metric_that_returns_no_number_is_named():
-    metric = whole_split_metric(Quality(name="odd", direction="maximize"), lambda outputs, targets: "x")
+    metric = whole_split_metric(
+        Quality(name="odd", direction="maximize"), lambda outputs, targets: "x"
+    )
     with pytest.raises(MetricError, match=r"task\.metric: odd must return one number"):
         in_batches(metric, torch.ones(2), torch.ones(2), 2).value()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -2e30])
 def test_a_figure_that_is_no_usable_number_is_refused(value):
-    metric = whole_split_metric(Quality(name="odd", direction="maximize"), lambda outputs, targets: value)
+    metric = whole_split_metric(
+        Quality(name="odd", direction="maximize"), lambda outputs, targets: value
+    )
     with pytest.raises(MetricError, match=r"task\.metric: odd must return a number of size"):
         in_batches(metric, torch.ones(2), torch.ones(2), 2).value()
 
 
 def test_a_metric_that_raises_is_named_with_its_rows():
-    metric = whole_split_metric(Quality(name="odd", direction="maximize"), lambda outputs, targets: 1 / 0)
+    metric = whole_split_metric(
+        Quality(name="odd", direction="maximize"), lambda outputs, targets: 1 / 0
+    )
     with pytest.raises(UserCodeError, match=r"odd, given 4 rows, raised ZeroDivisionError"):
         in_batches(metric, torch.ones(4), torch.ones(4), 3).value()
 
