@@ -8,7 +8,6 @@ from .blueprint import field_bits as field_bits
 from .candidate import GROUPED_METHODS as GROUPED_METHODS
 from .candidate import IDENTITY_CHOICE as IDENTITY_CHOICE
 from .candidate import Candidate as Candidate
-from .candidate import CandidateJson as CandidateJson
 from .candidate import Container as Container
 from .candidate import GroupSize as GroupSize
 from .candidate import LayerChoice as LayerChoice
