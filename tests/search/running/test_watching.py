@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from paredown.search.running.timed import Timed
+from paredown.search.running.watching import Timed
 from paredown.search.running.timetable import Timetable
 
 
