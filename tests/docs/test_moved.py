@@ -21,7 +21,7 @@ def test_modules_lead_to_files_and_were_elsewhere() -> None:
         assert importlib.util.find_spec(now) is not None, now
 
 
-@pytest.mark.parametrize("path,module", NAMES)
+@pytest.mark.parametrize(("path", "module"), NAMES)
 def test_names_lead_to_what_a_module_offers(path: str, module: str) -> None:
     name, _, member = path.partition(".")
     found = getattr(importlib.import_module(module), name)
