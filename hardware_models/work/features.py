@@ -122,12 +122,7 @@ class Preset:
 
 
 def _parts_s(
-    op: OperatorWork,
-    device: Device,
-    threads: int,
-    level: int,
-    is_reordered: bool,
-    is_fused: bool,
+    op: OperatorWork, device: Device, threads: int, level: int, is_reordered: bool, is_fused: bool
 ) -> Mapping[str, float]:
     speed = 1 + (threads - 1) * device.runtime.thread_efficiency.value
     parts: dict[str, float] = defaultdict(float)

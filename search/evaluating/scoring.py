@@ -31,7 +31,7 @@ class NotFiniteError(ParedownError):
     """A model's score is no number."""
 
 
-class RecipeError(ValueError):
+class RecipeError(ParedownError):
     """A rung asks for another recipe than the search has."""
 
 
