@@ -14,15 +14,16 @@ import pytest
 from paredown.search.calibrating import uniform
 from paredown.search.config import SearchSection
 from paredown.search.proposing.coordinator import Coordinator, Job
-from paredown.search.proposing.proposer import Proposer, make_sampler
+from paredown.search.proposing.proposer import Proposer
+from paredown.search.proposing.sampler import OptunaSampler
+from paredown.search.proposing.samplers import BUILT_IN
 from paredown.search.running.engine_ray import MOST_LOST, ClusterError, ray_cluster, run_ray
-from paredown.search.study import LOST, Evaluation, Goal, Score
+from paredown.search.study import LOST, Evaluation, Score
 from paredown.spaces.candidates import Space
 
 pytestmark = pytest.mark.cluster
 
 FATAL_ROWS = 13
-ACCURACY = (Goal(metric="accuracy", direction="maximize"),)
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ def section(sent_by_value):
         yield section
 
 
+def drawing(space):
+    """Draws at random from the space."""
+    return OptunaSampler(space, {"accuracy": "maximize"}, BUILT_IN["random"].make(0, 8))
+
+
 def record_into(keys):
     """What a coordinator records evaluations with; their candidates' keys come into the list."""
 
@@ -139,7 +145,7 @@ def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_ma
         knobs=space.architectures[0].knobs_of(WeightBitsKnob)[:2],
     )
     small = Space(architectures=(architecture,))
-    proposer = Proposer(small, ACCURACY, make_sampler("random", 0, 8), None, lambda c: None)
+    proposer = Proposer(small, (drawing(small),), lambda c: None)
     first = [
         Job(candidate=small.decode(dict.fromkeys(small.dimensions(), i)), rung=Rung(rows=32))
         for i in (0, 1)
@@ -162,7 +168,7 @@ def test_workers_are_kept_while_they_end_together_and_proposing_takes_its_time(
             time.sleep(0.2)
             return super().ask()
 
-    proposer = Slow(workbench.space, ACCURACY, make_sampler("random", 0, 8), None, lambda c: None)
+    proposer = Slow(workbench.space, (drawing(workbench.space),), lambda c: None)
     keys = []
     coordinator = Coordinator(
         proposer=proposer, first=[], evaluations=20, batch=4, rows=32, tell=record_into(keys)
