@@ -93,9 +93,10 @@ def _own(config: Config, space: Space, directions: Mapping[str, str]) -> BaseSam
     with _guard(section.sampler):
         made = factory(dict(distributions_of(space)), dict(directions), section.seed)
     if not isinstance(made, BaseSampler):
+        kind = made if isinstance(made, type) else type(made)
         raise UserCodeError(
             f"{_KEY}: {section.sampler} must return an optuna.samplers.BaseSampler, got "
-            f"{made if isinstance(made, type) else type(made).__name__}; return an instance of one"
+            f"{kind.__name__}; return an instance of one"
         )
     return made
 
