@@ -206,7 +206,7 @@ def test_a_stop_between_any_two_bytecodes_tells_once_and_in_order_what_was_start
         at += 1
         told, started = Kept(), []
         proposer = Counting(size)
-        given = [Job(candidate=candidate(100), kind="reference")]
+        given = [Job(candidate=candidate(100), kind="reference", rung=Rung(rows=7))]
         coordinator = coordinate(proposer, told, first=given, evaluations=4, batch=2, ahead=1)
         interrupting = Interrupting(at, lambda c=coordinator: c.stop("interrupted"))
         sys.settrace(interrupting)
