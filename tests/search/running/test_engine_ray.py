@@ -14,17 +14,18 @@ import pytest
 from paredown.search.calibrating import uniform
 from paredown.search.config import SearchSection
 from paredown.search.proposing.coordinator import Coordinator, Job
-from paredown.search.proposing.proposer import Proposer, make_sampler
+from paredown.search.proposing.proposer import Proposer
+from paredown.search.proposing.sampler import OptunaSampler
+from paredown.search.proposing.samplers import BUILT_IN
 from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ray_resources import ClusterError
 from paredown.search.running.ray_trials import MOST_LOST
-from paredown.search.study import Evaluation, FailureKind, Goal, Rung, Score
+from paredown.search.study import Evaluation, FailureKind, Rung, Score
 from paredown.spaces.knobs import Space, WeightBitsKnob
 
 pytestmark = pytest.mark.cluster
 
 FATAL_ROWS = 13
-ACCURACY = (Goal(metric="accuracy", direction="maximize"),)
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ def section(sent_by_value):
         yield section
 
 
+def drawing(space):
+    """Draws at random from the space."""
+    return OptunaSampler(space, {"accuracy": "maximize"}, BUILT_IN["random"].make(0, 8))
+
+
 def record_into(keys):
     """What a coordinator records evaluations with; their candidates' keys come into the list."""
 
@@ -145,7 +151,7 @@ def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_ma
         knobs=space.architectures[0].knobs_of(WeightBitsKnob)[:2],
     )
     small = Space(architectures=(architecture,))
-    proposer = Proposer(small, ACCURACY, make_sampler("random", 0, 8), None, lambda c: None)
+    proposer = Proposer(small, (drawing(small),), lambda c: None)
     first = [
         Job(candidate=small.decode(dict.fromkeys(small.dimensions(), i)), rung=Rung(rows=32))
         for i in (0, 1)
@@ -173,7 +179,7 @@ def test_workers_are_kept_while_they_end_together_and_proposing_takes_its_time(
             time.sleep(0.2)
             return super().ask()
 
-    proposer = Slow(workbench.space, ACCURACY, make_sampler("random", 0, 8), None, lambda c: None)
+    proposer = Slow(workbench.space, (drawing(workbench.space),), lambda c: None)
     keys = []
     coordinator = Coordinator(
         proposer=proposer,
