@@ -17,6 +17,7 @@ from torch import Tensor
 from paredown.spaces.graph.facts import OperatorFacts, Result
 from paredown.spaces.graph.operators import OPERATORS
 from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 
 class GraphError(ParedownError):
@@ -193,7 +194,7 @@ def rename_value(arg: Arg, old: str, new: str) -> Arg:
     return arg
 
 
-def to_json(graph: Graph) -> dict[str, Any]:
+def to_json(graph: Graph) -> dict[str, Json]:
     """A JSON-ready description; `from_json` gives an equal graph back."""
     return {
         "nodes": [
@@ -245,7 +246,7 @@ def _refs(arg: Arg) -> Iterator[str]:
 
 def _resolve(
     arg: Arg, values: Mapping[str, Result], tensors: Mapping[str, Tensor], batch: int
-) -> Any:
+) -> Arg:
     if isinstance(arg, Ref):
         return values[arg.name] if arg.name in values else tensors[arg.name]
     if isinstance(arg, Batch):
@@ -268,7 +269,7 @@ def _last_uses(graph: Graph) -> dict[int, list[str]]:
     return freed
 
 
-def _encode(arg: Arg) -> Any:
+def _encode(arg: Arg) -> Json:
     if isinstance(arg, Ref):
         return {"ref": arg.name}
     if isinstance(arg, Batch):
@@ -279,10 +280,10 @@ def _encode(arg: Arg) -> Any:
         return [_encode(item) for item in arg]
     if isinstance(arg, float) and arg in (float("inf"), float("-inf")):
         return {"float": str(arg)}
-    return arg
+    return cast("Json", arg)
 
 
-def _decode(arg: Any) -> Arg:
+def _decode(arg: Json) -> Arg:
     if isinstance(arg, dict):
         ((kind, value),) = arg.items()
         if kind == "dtype":
