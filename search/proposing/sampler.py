@@ -17,7 +17,7 @@ from paredown.spaces.knobs.space import Space
 
 Distributions = Mapping[str, IntDistribution]
 """By parameter: positions in a knob's ordered domain, from 0."""
-Directions = Mapping[str, str]
+Directions = Mapping[str, Direction]
 """By metric of a goal, in the goals' order: "maximize" or "minimize"."""
 
 
