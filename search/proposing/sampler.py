@@ -11,13 +11,14 @@ from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState
 
+from paredown.search.config.qualities import Direction
 from paredown.search.study.evaluation import Evaluation
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.knobs.space import Space
 
 Distributions = Mapping[str, IntDistribution]
 """By parameter: positions in a knob's ordered domain, from 0."""
-Directions = Mapping[str, str]
+Directions = Mapping[str, Direction]
 """By metric of a goal, in the goals' order: "maximize" or "minimize"."""
 
 
