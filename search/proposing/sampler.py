@@ -11,6 +11,7 @@ from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState
 
+from paredown.search.config.qualities import Direction
 from paredown.search.study.evaluation import Evaluation
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.knobs.space import Space

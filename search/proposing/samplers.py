@@ -12,7 +12,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from paredown.search.config.schema import Config, CustomTask
-from paredown.search.proposing.sampler import OptunaSampler, Sampler, distributions_of
+from paredown.search.proposing.sampler import Directions, OptunaSampler, Sampler, distributions_of
 from paredown.search.tasks.user_calls import UserCodeError, called
 from paredown.search.tasks.user_code import load_function
 from paredown.spaces.knobs.space import Space
@@ -58,7 +58,7 @@ def make_samplers(
         UserCodeError: The user's own cannot be imported, raises, or makes no Optuna sampler.
     """
     section = config.search
-    directions = {goal.metric: str(goal.direction) for goal in config.goals}
+    directions = {goal.metric: goal.direction for goal in config.goals}
     built_in = BUILT_IN.get(section.sampler)
     if built_in is None:
         made = _own(config, space, directions)
@@ -86,7 +86,7 @@ def _no_ladder() -> Sampler:
     raise AssertionError("a sampler of the user's own is asked alone")
 
 
-def _own(config: Config, space: Space, directions: Mapping[str, str]) -> BaseSampler:
+def _own(config: Config, space: Space, directions: Directions) -> BaseSampler:
     section, task = config.search, config.task
     folder = task.code_folder if isinstance(task, CustomTask) else Path.cwd()
     factory = load_function(_KEY, section.sampler, folder)
