@@ -20,7 +20,7 @@ _KINDS = {
     "WorkerDied": FailureKind.WORKER_LOST,
     "EvaluationTimeout": FailureKind.TIMED_OUT,
     "ProcessEnded": FailureKind.ENDED_PROCESS,
-    "NotFiniteError": FailureKind.NOT_FINITE,
+    "NotFinite": FailureKind.NOT_FINITE,
     "MeasureError": FailureKind.NO_PRICE,
 }
 

@@ -24,12 +24,12 @@ def of_version_1(evaluation, number, error):
         ("WorkerDied: gone", Failure(kind=FailureKind.WORKER_LOST, sentence="gone")),
         ("EvaluationTimeout: 4 s", Failure(kind=FailureKind.TIMED_OUT, sentence="4 s")),
         ("ProcessEnded: 9\nbye", Failure.of_text(FailureKind.ENDED_PROCESS, "9\nbye")),
-        ("NotFiniteError: loss", Failure(kind=FailureKind.NOT_FINITE, sentence="loss")),
+        ("NotFinite: loss", Failure(kind=FailureKind.NOT_FINITE, sentence="loss")),
         ("MeasureError: int8", Failure(kind=FailureKind.NO_PRICE, sentence="int8")),
     ],
 )
 def test_a_failure_of_version_1_has_its_kind(make_evaluations, error, failure):
-    (evaluation,) = make_evaluations(1)
+    evaluation, *_ = make_evaluations(1)
     now = Evaluation.from_json(as_now(of_version_1(evaluation, 0, error), {}))
     assert now.failure == failure
     assert now.is_lost == (error == "WorkerDied: gone")
@@ -46,7 +46,7 @@ def test_a_failure_of_version_1_has_its_kind(make_evaluations, error, failure):
 def test_a_rung_of_version_1_has_the_rows_that_its_study_names(
     make_evaluations, number, problem, rung
 ):
-    (evaluation,) = make_evaluations(1)
+    evaluation, *_ = make_evaluations(1)
     now = as_now(of_version_1(evaluation, number, None), problem)
     assert Evaluation.from_json(now).rung == rung
 
