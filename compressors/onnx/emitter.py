@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,7 +20,7 @@ from paredown.compressors.onnx.plan import (
 )
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Storage
-from paredown.spaces.graph.graph import Arg, Batch, Graph, Node, Ref
+from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
 
 _TENSOR_TYPES = {
     "float32": TensorProto.FLOAT,
@@ -63,16 +63,13 @@ class Emitter:
     _several: dict[str, tuple[tuple[str, ...], Codes | None]] = field(default_factory=dict)
     _weights: dict[tuple[str, bool, Reading, bool], str] = field(default_factory=dict)
     _converted: dict[tuple[str, str], str] = field(default_factory=dict)
+    _made: dict[str, str] = field(default_factory=dict)
 
     def shape(self, arg: Arg) -> tuple[int, ...]:
         """Shape of the value or tensor that `arg` refers to."""
         if arg.name in self.graph.values:
             return self.graph.shape_of(arg.name)
         return self.storage[arg.name].shape
-
-    def size(self, arg: Arg) -> int:
-        """An integer argument at the file's batch size."""
-        return arg.times * self.graph.batch_size if isinstance(arg, Batch) else int(arg)
 
     def dtype(self, arg: Ref) -> str:
         """Type of the value or tensor that `arg` refers to, by its torch name."""
@@ -134,6 +131,12 @@ class Emitter:
     def several(self, arg: Ref) -> tuple[str, ...]:
         """The outputs of an operator with several."""
         return self._several[arg.name][0]
+
+    def once(self, key: str, make: Callable[[], str]) -> str:
+        """What `make` gave when it was first asked for under this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def pick(self, node: Node) -> None:
         """Records one output of an operator with several."""

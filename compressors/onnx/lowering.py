@@ -10,8 +10,11 @@ from onnx import AttributeProto, TensorProto
 
 from paredown.compressors.models.codes import arrange, fit_biases
 from paredown.compressors.onnx.emitter import Emitter
+from paredown.compressors.onnx.free_sizes import input_dims, output_dims
 from paredown.compressors.onnx.layers import LAYERS
 from paredown.compressors.onnx.layouts import LAYOUTS
+from paredown.compressors.onnx.library import by_library
+from paredown.compressors.onnx.logic import LOGIC
 from paredown.compressors.onnx.operators import OPERATORS
 from paredown.compressors.onnx.plan import (
     PRODUCER,
@@ -29,12 +32,8 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.graph import Graph, Ref
 
-LOWERINGS = OPERATORS | POOLS | LAYOUTS | LAYERS
-
-
-def unsupported_operators(graph: Graph) -> tuple[str, ...]:
-    """Operators of the graph that cannot be written to ONNX, each once."""
-    return tuple(dict.fromkeys(n.op for n in graph.nodes if n.op not in LOWERINGS))
+LOWERINGS = OPERATORS | POOLS | LAYOUTS | LAYERS | LOGIC
+"""Lowerings of our own; `by_library` has one of every other operator, or refuses it."""
 
 
 def output_names(graph: Graph) -> tuple[str, ...]:
@@ -58,11 +57,11 @@ def plan_of(blueprint: Blueprint) -> Plan:
         nodes=nodes,
         initialisers=tuple(builder.initialisers),
         inputs=tuple(
-            Value(n, onnx_type(d), s)
-            for n, d, s in zip(graph.inputs, graph.input_dtypes, graph.input_shapes, strict=True)
+            Value(n, onnx_type(d), input_dims(graph, n))
+            for n, d in zip(graph.inputs, graph.input_dtypes, strict=True)
         ),
         outputs=tuple(
-            Value(n, onnx_type(graph.dtype_of(v)), graph.shape_of(v))
+            Value(n, onnx_type(graph.dtype_of(v)), output_dims(emitter, v))
             for n, v in zip(output_names(graph), graph.outputs, strict=True)
         ),
     )
@@ -80,11 +79,6 @@ def traced_names(blueprint: Blueprint, names: Iterable[str]) -> Mapping[str, fro
 
 def _emitted(blueprint: Blueprint) -> tuple[Emitter, tuple[OnnxNode, ...]]:
     """The graph lowered node by node, and its nodes with outputs under their public names."""
-    missing = unsupported_operators(blueprint.graph)
-    if missing:
-        raise ExportError(
-            f"no ONNX lowering for {', '.join(missing)}; write the model with other operators"
-        )
     graph = arrange(blueprint.graph)
     names = output_names(graph)
     builder = PlanBuilder(taken=frozenset((*graph.inputs, *names)))
@@ -92,7 +86,7 @@ def _emitted(blueprint: Blueprint) -> tuple[Emitter, tuple[OnnxNode, ...]]:
     for name in graph.inputs:
         emitter.put_input(name)
     for node in graph.nodes:
-        LOWERINGS[node.op](emitter, node)
+        LOWERINGS.get(node.op, by_library)(emitter, node)
     return emitter, _name_outputs(emitter, names)
 
 
@@ -178,6 +172,10 @@ def _value(value: Value) -> onnx.ValueInfoProto:
     tensor = proto.type.tensor_type
     tensor.elem_type = value.data_type
     for size in value.dims:
-        tensor.shape.dim.add().dim_value = size
+        dim = tensor.shape.dim.add()
+        if isinstance(size, str):
+            dim.dim_param = size
+        else:
+            dim.dim_value = size
     tensor.shape.SetInParent()  # a scalar has an empty shape, not an unknown one
     return proto

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from paredown.compressors.onnx.emitter import Emitter
+from paredown.compressors.onnx.free_sizes import shape_as
 from paredown.compressors.onnx.plan import Attribute, ExportError
 from paredown.spaces.graph.graph import Arg, Node
 
@@ -22,8 +23,9 @@ def _direct(op_type: str, **attributes: Attribute) -> Lowering:
 
 # Of truth values torch makes these of the arithmetic; ONNX has arithmetic of numbers alone.
 _LOGIC = {"Add": "Or", "Mul": "And", "Max": "Or", "Min": "And"}
-# What ONNX Runtime has no arithmetic of is computed in a wider type, and wraps or rounds afterwards.
-_COMPUTED_AS = {"int8": "int32", "uint8": "int32", "int16": "int32", "bfloat16": "float32"}
+# Results wrap or round afterwards.
+COMPUTED_AS = {"int8": "int32", "uint8": "int32", "int16": "int32", "bfloat16": "float32"}
+"""Types that ONNX Runtime has no arithmetic of, and what takes their place."""
 
 
 def _binary(op_type: str) -> Lowering:
@@ -45,7 +47,7 @@ def _reversed_subtraction(e: Emitter, node: Node) -> None:
 def _combine(
     e: Emitter, node: Node, op_type: str, first: Arg, second: Arg, alpha: Arg = 1
 ) -> None:
-    dtype = _COMPUTED_AS.get(node.dtype, node.dtype)
+    dtype = COMPUTED_AS.get(node.dtype, node.dtype)
     if dtype == "bool":
         op_type = _LOGIC[op_type]
     left, right = e.value(first, dtype), e.value(second, dtype)
@@ -86,6 +88,12 @@ def _elu(e: Emitter, node: Node) -> None:
     e.put(node, e.plan.emit("Elu", e.value(node.args[0]), alpha=float(node.args[1])))
 
 
+def _gelu(e: Emitter, node: Node) -> None:
+    x, *approximate = node.args
+    kind: dict[str, Attribute] = {} if approximate in ([], ["none"]) else {"approximate": "tanh"}
+    e.put(node, e.plan.emit("Gelu", e.value(x, node.dtype), **kind))
+
+
 def _silu(e: Emitter, node: Node) -> None:
     x = e.value(node.args[0])
     e.put(node, e.plan.emit("Mul", x, e.plan.emit("Sigmoid", x)))
@@ -118,7 +126,7 @@ def _softmax(op_type: str) -> Lowering:
 
 def _filled(number: float) -> Lowering:
     def lower(e: Emitter, node: Node) -> None:
-        shape = e.plan.integers(node.shape)
+        shape = shape_as(e, node.args[0], node.shape)
         e.put(node, e.plan.emit("Expand", e.value(number, node.dtype), shape))
 
     return lower
@@ -152,6 +160,14 @@ _ARITHMETIC: dict[str, Lowering] = {
     "rsqrt.default": _reciprocal_root,
     "reciprocal.default": _direct("Reciprocal"),
     "erf.default": _direct("Erf"),
+    "sin.default": _direct("Sin"),
+    "cos.default": _direct("Cos"),
+    "ceil.default": _direct("Ceil"),
+    "floor.default": _direct("Floor"),
+    "round.default": _direct("Round"),
+    "sign.default": _direct("Sign"),
+    "pow.Tensor_Tensor": _binary("Pow"),
+    "mm.default": _binary("MatMul"),
     "clamp.default": _clamp,
     "clamp_min.default": _clamp,
     "zeros_like.default": _filled(0.0),
@@ -164,7 +180,7 @@ _ACTIVATIONS: dict[str, Lowering] = {
     "hardtanh.default": _clamp,
     "leaky_relu.default": _leaky_relu,
     "elu.default": _elu,
-    "gelu.default": _direct("Gelu"),
+    "gelu.default": _gelu,
     "silu.default": _silu,
     "sigmoid.default": _direct("Sigmoid"),
     "tanh.default": _direct("Tanh"),

@@ -90,11 +90,11 @@ class Initialiser:
 
 @dataclass(frozen=True)
 class Value:
-    """An input or output of the file."""
+    """An input or output of the file; a dimension that has a name may have any size."""
 
     name: str
     data_type: int
-    dims: tuple[int, ...]
+    dims: tuple[int | str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

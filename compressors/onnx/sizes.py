@@ -87,7 +87,7 @@ def _initialiser_bytes(initialiser: Initialiser) -> int:
 
 
 def _value_bytes(value: Value) -> int:
-    shape = sum(_framed(_integer(d)) for d in value.dims)
+    shape = sum(_framed(_text(d) if isinstance(d, str) else _integer(d)) for d in value.dims)
     return _text(value.name) + _framed(_framed(_integer(value.data_type) + _framed(shape)))
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
+
+from paredown.spaces.graph.core import obstacle, overload_of
 from paredown.spaces.graph.graph import Node, Ref
 
 Kind = Literal[
@@ -57,7 +60,7 @@ _OPERATORS: Mapping[Kind, str] = {
         transpose.int permute.default slice.Tensor select.int pad.default constant_pad_nd.default
         split.Tensor split_with_sizes.default chunk.default unbind.int pixel_shuffle.default
         channel_shuffle.default expand.default to.dtype _to_copy.default zeros_like.default
-        ones_like.default""",
+        ones_like.default roll.default masked_fill.Scalar""",
     "reshape": """
         view.default reshape.default flatten.using_ints unsqueeze.default squeeze.dim
         contiguous.default clone.default dropout.default alias.default""",
@@ -88,7 +91,7 @@ def kind_of(node: Node, weight_shape: tuple[int, ...] = ()) -> Kind:
     Raises:
         UnknownOperator: The operator is missing from `KINDS`.
     """
-    kind = KINDS.get(node.op)
+    kind = KINDS.get(node.op) or _by_rule(node.op)
     if kind is None:
         raise UnknownOperator(
             f"every operator needs a kind of work, {node.op!r} (node {node.name!r}) has none; "
@@ -97,6 +100,16 @@ def kind_of(node: Node, weight_shape: tuple[int, ...] = ()) -> Kind:
     if kind == "conv" and weight_shape and 1 < weight_shape[0] == groups_of(node, kind):
         return "depthwise_conv"
     return kind
+
+
+def _by_rule(op: str) -> Kind | None:
+    """The kind of a core operator that is not named above, by what ATen says of it."""
+    overload = overload_of(op)
+    if overload is None or obstacle(op) is not None:
+        return None
+    if torch.Tag.reduction in overload.tags:
+        return "pool"
+    return "activation" if torch.Tag.pointwise in overload.tags else "move"
 
 
 def groups_of(node: Node, kind: Kind) -> int:

@@ -19,7 +19,7 @@ from paredown.search.config.schema_hardware import LATENCY_MODELS
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.tasks.splits import Split
 from paredown.search.tasks.user_code import code_digest
-from paredown.spaces.graph.graph import to_json
+from paredown.spaces.graph.graph_json import to_json
 from paredown.spaces.structure.quantized_values import mark_quantized
 
 

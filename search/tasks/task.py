@@ -29,7 +29,7 @@ from paredown.search.tasks.metrics import (
     metric_named,
     usual_loss,
 )
-from paredown.search.tasks.output_form import OutputError, OutputForm, read_form
+from paredown.search.tasks.output_form import OutputError, OutputForm, choose, read_form
 from paredown.search.tasks.own_module import check_values, fit_module, without_wrappers
 from paredown.search.tasks.resnet import resnet
 from paredown.search.tasks.splits import Inputs, Splits
@@ -113,7 +113,10 @@ def _load_custom(section: CustomTask, config: Config) -> Task:
         notices += changed
     example = _example(splits, config.hardware.batch_size)
     # Rows that differ, which a repeated one of the example would not.
-    form = _common_form(modules, splits.calibration.rows(0, 2)[0], section)
+    rows = splits.calibration.rows(0, 2)[0]
+    for module in modules.values():
+        notices += choose(module, section.outputs, rows, f"task.model: {section.model}")
+    form = _common_form(modules, rows, section)
     loss_name = section.loss or usual_loss(section.metric)
     return Task(
         name=section.name,

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paredown.spaces.graph.core import function_of, obstacle, overload_of
+
 QDQ = "paredown.quantize_dequantize"
 """Rounds a tensor to 8-bit codes and back: (x, scale, zero_point, low, high)."""
 
@@ -82,19 +84,36 @@ _OPERATORS = """
     constant_pad_nd.default split.Tensor split_with_sizes.default chunk.default unbind.int
     upsample_nearest2d.vec upsample_bilinear2d.vec pixel_shuffle.default
     scaled_dot_product_attention.default argmax.default to.dtype _to_copy.default alias.default
-    zeros_like.default ones_like.default channel_shuffle.default
+    zeros_like.default ones_like.default channel_shuffle.default roll.default
+    masked_fill.Scalar
 """
 
 
-def _allowed_functions() -> dict[str, Callable[..., Any]]:
-    functions: dict[str, Any] = {
-        QDQ: quantize_dequantize,
-        DYNAMIC_QDQ: quantize_dequantize_by_range,
-        GETITEM: operator.getitem,
-    }
+class _Functions(dict[str, Callable[..., Any]]):
+    """Functions by operator; a core operator of ATen without an entry is run as it is."""
+
+    def __missing__(self, op: str) -> Callable[..., Any]:
+        overload = overload_of(op)
+        if overload is None or obstacle(op) is not None:
+            raise KeyError(op)
+        return function_of(overload)
+
+    def __contains__(self, op: object) -> bool:
+        return super().__contains__(op) or (isinstance(op, str) and obstacle(op) is None)
+
+
+def _allowed_functions() -> _Functions:
+    functions = _Functions(
+        {
+            QDQ: quantize_dequantize,
+            DYNAMIC_QDQ: quantize_dequantize_by_range,
+            GETITEM: operator.getitem,
+        }
+    )
     for entry in _OPERATORS.split():
-        name, overload = entry.split(".")
-        functions[f"aten.{entry}"] = getattr(getattr(torch.ops.aten, name), overload)
+        overload = overload_of(f"aten.{entry}")
+        assert overload is not None
+        functions[f"aten.{entry}"] = function_of(overload)
     # Captures drop the copies that made strided tensors contiguous, which a true view would need.
     functions["aten.view.default"] = functions["aten.reshape.default"]
     return functions
