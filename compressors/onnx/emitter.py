@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,14 +10,10 @@ import numpy as np
 from onnx import TensorProto
 
 from paredown.compressors.models.codes import codes_source, ends_in_codes
+from paredown.compressors.onnx.free_sizes import FreeSizes
 from paredown.compressors.onnx.grouped_weights import folded_groups, narrow_groups, narrow_rows
 from paredown.compressors.onnx.payloads import code_bytes, dense_bytes, scale_bytes, scales_of
-from paredown.compressors.onnx.plan import (
-    ExportError,
-    OnnxNode,
-    PlanBuilder,
-    onnx_type,
-)
+from paredown.compressors.onnx.plan import ExportError, OnnxNode, PlanBuilder, onnx_type
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Storage
 from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
@@ -63,13 +59,22 @@ class Emitter:
     _several: dict[str, tuple[tuple[str, ...], Codes | None]] = field(default_factory=dict)
     _weights: dict[tuple[str, bool, Reading, bool], str] = field(default_factory=dict)
     _converted: dict[tuple[str, str], str] = field(default_factory=dict)
-    _made: dict[str, str] = field(default_factory=dict)
 
     def shape(self, arg: Arg) -> tuple[int, ...]:
         """Shape of the value or tensor that `arg` refers to."""
         if arg.name in self.graph.values:
             return self.graph.shape_of(arg.name)
         return self.storage[arg.name].shape
+
+    @property
+    def sizes(self) -> FreeSizes:
+        """What writes sizes that may follow a free axis."""
+        return FreeSizes(self.graph, self.plan)
+
+    def shape_as(self, arg: Ref, shape: tuple[int, ...]) -> str:
+        """The shape of a value as a list of int64, which is `shape` where no axis is free."""
+        is_free = bool(self.graph.free)
+        return self.plan.emit("Shape", self.value(arg)) if is_free else self.plan.integers(shape)
 
     def dtype(self, arg: Ref) -> str:
         """Type of the value or tensor that `arg` refers to, by its torch name."""
@@ -85,7 +90,7 @@ class Emitter:
                 float32.
         """
         if not isinstance(arg, Ref):
-            return self.plan.number(arg, dtype or "float32")
+            return self.sizes.number(arg, dtype or "float32")
         if arg.name not in self._floats:
             self._floats[arg.name] = self._as_floats(arg.name)
         found = self._floats[arg.name]
@@ -131,12 +136,6 @@ class Emitter:
     def several(self, arg: Ref) -> tuple[str, ...]:
         """The outputs of an operator with several."""
         return self._several[arg.name][0]
-
-    def once(self, key: str, make: Callable[[], str]) -> str:
-        """What `make` gave when it was first asked for under this key."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
 
     def pick(self, node: Node) -> None:
         """Records one output of an operator with several."""

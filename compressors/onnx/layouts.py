@@ -9,7 +9,6 @@ import torch
 
 from paredown.compressors.models.codes import is_layout
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.free_sizes import fixed, known, size_list, target
 from paredown.compressors.onnx.operators import Lowering, unsupported
 from paredown.compressors.onnx.plan import Attribute
 from paredown.spaces.graph.functions import FUNCTIONS, GETITEM, QDQ
@@ -48,7 +47,7 @@ def _freely_reshaped(e: Emitter, node: Node, x: str) -> str:
             raise unsupported(node, "sizes that stay free behind flattened ones")
         return e.plan.emit("Reshape", x, e.plan.integers((*(0,) * first, -1)))
     if node.op in ("aten.view.default", "aten.reshape.default"):
-        return e.plan.emit("Reshape", x, target(e, node.args[1]))
+        return e.plan.emit("Reshape", x, e.sizes.target(node.args[1]))
     axis = e.plan.integers((int(node.args[1]) % max(rank, len(node.shape)),))
     if node.op == "aten.unsqueeze.default":
         return e.plan.emit("Unsqueeze", x, axis)
@@ -74,7 +73,7 @@ def _expand(e: Emitter, node: Node) -> None:
     x, codes = e.moved(node.args[0])
     # Expand keeps a size that is wider than 1, which is what -1 asks for.
     sizes = tuple(1 if size == -1 else size for size in node.args[1])
-    shape = size_list(e, sizes) if e.graph.free else e.plan.integers(node.shape)
+    shape = e.sizes.listed(sizes) if e.graph.free else e.plan.integers(node.shape)
     e.put(node, e.plan.emit("Expand", x, shape), codes)
 
 
@@ -88,16 +87,16 @@ def _slice(e: Emitter, node: Node) -> None:
     if e.graph.free:  # the length may be another one
         stop = sys.maxsize if end is None else end
     else:
-        stop = length if end is None else min(known(e, end), length)
+        stop = length if end is None else min(e.sizes.known(end), length)
     bounds = (0 if start is None else start, stop, axis, int(step))
     x, codes = e.moved(node.args[0])
-    inputs = tuple(size_list(e, (b,)) for b in (bounds if step != 1 else bounds[:3]))
+    inputs = tuple(e.sizes.listed((b,)) for b in (bounds if step != 1 else bounds[:3]))
     e.put(node, e.plan.emit("Slice", x, *inputs), codes)
 
 
 def _select(e: Emitter, node: Node) -> None:
     x, codes = e.moved(node.args[0])
-    index = e.plan.integer(fixed(e, node)[2])
+    index = e.plan.integer(e.sizes.fixed(node)[2])
     axis = int(node.args[1]) % len(e.shape(node.args[0]))
     e.put(node, e.plan.emit("Gather", x, index, **({"axis": axis} if axis else {})), codes)
 
@@ -139,7 +138,7 @@ def _pad(e: Emitter, node: Node) -> None:
 
 def _split(e: Emitter, node: Node) -> None:
     """split, split_with_sizes and chunk: pieces along one dimension."""
-    _, how, dim = fixed(e, node)
+    _, how, dim = e.sizes.fixed(node)
     axis = int(dim) % len(e.shape(node.args[0]))
     length = e.shape(node.args[0])[axis]
     if isinstance(how, tuple):

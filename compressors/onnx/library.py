@@ -15,7 +15,6 @@ from onnx import AttributeProto, TensorProto, helper, inliner, numpy_helper
 from torch import Tensor, nn
 
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.free_sizes import fixed
 from paredown.compressors.onnx.operators import unsupported
 from paredown.compressors.onnx.plan import Attribute, ExportError
 from paredown.spaces.graph.graph import Arg, Node, Ref, call, resolved
@@ -38,7 +37,7 @@ def by_library(e: Emitter, node: Node) -> None:
     names = tuple(dict.fromkeys(node.inputs))
     values = [Ref(name) for name in names]
     shapes = tuple((e.shape(v), e.dtype(v)) for v in values)
-    args = fixed(e, node)
+    args = e.sizes.fixed(node)
     try:
         model = _exported(node.op, args, names, shapes, bool(e.graph.free))
     except Exception as error:  # the exporter raises many types for one fact

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.free_sizes import number, shape_as, size_list
 from paredown.compressors.onnx.operators import COMPUTED_AS, Lowering, unsupported
 from paredown.spaces.graph.graph import Arg, Node, Ref
 
@@ -67,18 +66,19 @@ def _masked_fill(e: Emitter, node: Node) -> None:
 
 
 def _arange(e: Emitter, node: Node) -> None:
-    bounds = (number(e, each, node.dtype) for each in node.args[:3])
+    bounds = (e.sizes.number(each, node.dtype) for each in node.args[:3])
     e.put(node, e.plan.emit("Range", *bounds))
 
 
 def _full(e: Emitter, node: Node) -> None:
     e.put(
-        node, e.plan.emit("Expand", e.value(node.args[1], node.dtype), size_list(e, node.args[0]))
+        node,
+        e.plan.emit("Expand", e.value(node.args[1], node.dtype), e.sizes.listed(node.args[0])),
     )
 
 
 def _full_like(e: Emitter, node: Node) -> None:
-    shape = shape_as(e, node.args[0], node.shape)
+    shape = e.shape_as(node.args[0], node.shape)
     e.put(node, e.plan.emit("Expand", e.value(node.args[1], node.dtype), shape))
 
 
@@ -161,7 +161,7 @@ def _repeat(e: Emitter, node: Node) -> None:
     found = e.value(x)
     if missing := len(times) - len(e.shape(x)):
         found = e.plan.emit("Unsqueeze", found, e.plan.integers(tuple(range(missing))))
-    e.put(node, e.plan.emit("Tile", found, size_list(e, times)))
+    e.put(node, e.plan.emit("Tile", found, e.sizes.listed(times)))
 
 
 def _deviation(root: bool) -> Lowering:

@@ -10,7 +10,6 @@ from onnx import AttributeProto, TensorProto
 
 from paredown.compressors.models.codes import arrange, fit_biases
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.free_sizes import input_dims, output_dims
 from paredown.compressors.onnx.layers import LAYERS
 from paredown.compressors.onnx.layouts import LAYOUTS
 from paredown.compressors.onnx.library import by_library
@@ -57,13 +56,14 @@ def plan_of(blueprint: Blueprint) -> Plan:
         nodes=nodes,
         initialisers=tuple(builder.initialisers),
         inputs=tuple(
-            Value(n, onnx_type(d), input_dims(graph, n))
+            Value(n, onnx_type(d), emitter.sizes.input_dims(n))
             for n, d in zip(graph.inputs, graph.input_dtypes, strict=True)
         ),
         outputs=tuple(
-            Value(n, onnx_type(graph.dtype_of(v)), output_dims(emitter, v))
+            Value(n, onnx_type(graph.dtype_of(v)), emitter.sizes.output_dims(v, blueprint.storage))
             for n, v in zip(output_names(graph), graph.outputs, strict=True)
         ),
+        usual_sizes=tuple(sorted((axis, graph.axes[axis]) for axis in graph.free)),
     )
 
 
@@ -100,6 +100,8 @@ def lower(model: CompressedModel) -> onnx.ModelProto:
     stored = fit_biases(model).stored
     proto = onnx.ModelProto(ir_version=plan.ir_version, producer_name=PRODUCER)
     proto.opset_import.add().version = plan.opset
+    for axis, size in plan.usual_sizes:
+        proto.metadata_props.add(key=axis, value=str(size))
     proto.graph.name = "g"
     proto.graph.node.extend(_node(n) for n in plan.nodes)
     for initialiser in plan.initialisers:

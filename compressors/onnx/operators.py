@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.free_sizes import shape_as
 from paredown.compressors.onnx.plan import Attribute, ExportError
 from paredown.spaces.graph.graph import Arg, Node
 
@@ -126,7 +125,7 @@ def _softmax(op_type: str) -> Lowering:
 
 def _filled(number: float) -> Lowering:
     def lower(e: Emitter, node: Node) -> None:
-        shape = shape_as(e, node.args[0], node.shape)
+        shape = e.shape_as(node.args[0], node.shape)
         e.put(node, e.plan.emit("Expand", e.value(number, node.dtype), shape))
 
     return lower

@@ -99,12 +99,16 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything of an ONNX file but the bytes of its initialisers."""
+    """Everything of an ONNX file but the bytes of its initialisers.
+
+    `usual_sizes` are those of free axes by name, which the file keeps as metadata: it is timed at them.
+    """
 
     nodes: tuple[OnnxNode, ...]
     initialisers: tuple[Initialiser, ...]
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
+    usual_sizes: tuple[tuple[str, int], ...] = ()
 
     @property
     def opset(self) -> int:
@@ -129,6 +133,7 @@ class PlanBuilder:
     nodes: list[OnnxNode] = field(default_factory=list)
     initialisers: list[Initialiser] = field(default_factory=list)
     _constants: dict[tuple[int, tuple[int, ...], bytes], str] = field(default_factory=dict)
+    _made: dict[str, str] = field(default_factory=dict)
     _names: Iterator[str] | None = None
 
     def new_name(self) -> str:
@@ -163,6 +168,12 @@ class PlanBuilder:
             Initialiser(name=name, data_type=data_type, dims=dims, payload=payload)
         )
         return name
+
+    def once(self, key: str, make: Callable[[], str]) -> str:
+        """What `make` gave when it was first asked for under this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def integers(self, values: tuple[int, ...]) -> str:
         """A constant list of int64: a shape, axes or sizes; equal ones are stored once."""

@@ -60,7 +60,8 @@ def plan_bytes(plan: Plan) -> int:
     graph += sum(_framed(_initialiser_bytes(i)) for i in plan.initialisers)
     graph += sum(_framed(_value_bytes(v)) for v in (*plan.inputs, *plan.outputs))
     opset = _framed(_integer(plan.opset))
-    return _integer(plan.ir_version) + _text(PRODUCER) + _framed(graph) + opset
+    usual = sum(_framed(_text(axis) + _text(str(size))) for axis, size in plan.usual_sizes)
+    return _integer(plan.ir_version) + _text(PRODUCER) + _framed(graph) + opset + usual
 
 
 def _node_bytes(node: OnnxNode) -> int:

@@ -147,7 +147,7 @@ def _hardware(workbench: Workbench, base: Evaluation) -> dict[str, Any]:
     return {
         "device": workbench.device.name,
         "threads": hardware.threads,
-        "batch_size": hardware.batch_size,
+        "batch_size": hardware.priced_batch,
         "latency_model": model.source,
         "is_timed": uncompressed.held_out_mape is not None,
         "caveats": list(workbench.caveats),

@@ -22,6 +22,7 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.bundles import output_rules, rules
 from paredown.search.bundles.card import VerificationError as VerificationError
 from paredown.search.bundles.card import read_card
+from paredown.search.bundles.length_rules import check_lengths
 from paredown.search.bundles.rules import Findings
 from paredown.search.bundles.task import NoTask, TaskSource
 from paredown.search.evaluating.runtime_outputs import both_outputs, onnx_outputs
@@ -136,8 +137,11 @@ class Verifier:
             task, test = self._task(found)
         except NoTask as refusal:
             found.unchecked.append(f"metric: {refusal}")
-            output_rules.check_outputs(running, model, output_rules.random_rows(model), found)
+            rows = output_rules.random_rows(model)
+            output_rules.check_outputs(running, model, rows, found)
+            check_lengths(model, rows, found)
             return None
+        check_lengths(model, test, found)
         return self._check_metric(running, model, task.metric, test, found)
 
     def _check_metric(

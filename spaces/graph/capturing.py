@@ -49,7 +49,7 @@ class Captured:
     folded: Mapping[str, tuple[Tensor, Tensor]]
 
 
-def capture(module: nn.Module, example: Any, timed: bool = False) -> Captured:
+def capture(module: nn.Module, example: Any, lengths: tuple[int, int] | None = None) -> Captured:
     """Graph and tensors of `module` in eval mode.
 
     What does not depend on the inputs is computed once: position numbers, masks, tables, weights that are
@@ -59,16 +59,17 @@ def capture(module: nn.Module, example: Any, timed: bool = False) -> Captured:
         module: Any module; it is not changed. Its parameters are copied.
         example: Inputs of one call, batch first: a tensor, a tuple of arguments or a dict of
             keyword arguments.
-        timed: Whether dimension 1 of the inputs is time, which may then have any length.
+        lengths: The shortest and the longest that dimension 1 of the inputs may be; without them it has
+            the example's length alone. Of several inputs it is that of those as long as the first.
 
     Raises:
         CaptureError: Tracing fails, an operator cannot be run, or a size cannot be kept.
     """
     args, kwargs = _arguments(module, example)
     with evaluating(module), choosing(module):
-        program = _export(module, args, kwargs, timed)
+        program = _export(module, args, kwargs, lengths)
     leaves = pytree.tree_leaves((args, kwargs))
-    graph, tensors = read_program(program, leaves)
+    graph, tensors = read_program(program, leaves, lengths or (0, 0))
     graph, tensors = fold_constants(prune_dead(_skip_identities(graph)), tensors)
     graph = prune_dead(_skip_identities(graph))
     check_operators(graph)
@@ -127,15 +128,19 @@ def _arguments(module: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[s
 
 
 def _export(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], timed: bool
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    lengths: tuple[int, int] | None,
 ) -> ExportedProgram:
     # Tracing with a batch of one would specialise it, so the example is repeated to two.
     args, kwargs = pytree.tree_map_only(Tensor, _at_least_two, (args, kwargs))
     shapes = torch.export.ShapesCollection()
-    for tensor in pytree.tree_leaves((args, kwargs)):
-        if isinstance(tensor, Tensor):
-            free = (0, 1) if timed and tensor.dim() > 1 else (0,)
-            shapes[tensor] = dict.fromkeys(free, torch.export.Dim.AUTO)
+    leaves = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    for tensor in leaves:
+        shapes[tensor] = {0: torch.export.Dim.AUTO}
+        if lengths is not None and tensor.shape[1:2] == leaves[0].shape[1:2] != ():
+            shapes[tensor][1] = torch.export.Dim.AUTO(min=lengths[0], max=lengths[1])
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -165,10 +170,10 @@ def _skip_identities(graph: Graph) -> Graph:
         args = node.args
         for old in set(node.inputs) & stands_for.keys():
             args = rename_value(args, old, stands_for[old])
-        source = args[0][0] if node.op == "aten.cat.default" else args[0] if args else None
-        is_alone = node.op == "aten.cat.default" and len(args[0]) == 1
-        if node.op in IDENTITIES or _is_whole_slice(node) or is_alone:
-            stands_for[node.name] = source.name
+        if node.op in IDENTITIES or _is_whole_slice(node):
+            stands_for[node.name] = args[0].name
+        elif node.op == "aten.cat.default" and len(args[0]) == 1:
+            stands_for[node.name] = args[0][0].name
         else:
             nodes.append(replace(node, args=args))
     outputs = tuple(stands_for.get(name, name) for name in graph.outputs)

@@ -81,11 +81,10 @@ class _Choice:
 
 def _is_plain(returned: Returned) -> bool:
     """Whether it is made of containers that Python itself has."""
-    if isinstance(returned, tuple) and hasattr(returned, "_fields"):
+    is_named = isinstance(returned, tuple) and hasattr(returned, "_fields")
+    if isinstance(returned, tuple | list) and (is_named or type(returned) in (tuple, list)):
         return all(map(_is_plain, returned))
-    if type(returned) in (tuple, list):
-        return all(map(_is_plain, returned))
-    if type(returned) in (dict, OrderedDict):
+    if isinstance(returned, Mapping) and type(returned) in (dict, OrderedDict):
         return all(map(_is_plain, returned.values()))
     return returned is None or isinstance(returned, Tensor | bool | int | float | str)
 

@@ -114,14 +114,16 @@ def _only_repeats(node: Node, value: Tensor, found: _Constants) -> bool:
 
 
 def _tensor_name(name: str, found: _Constants, live: set[str]) -> str:
-    sources = found.sources[name]
+    # Places that values are picked from are no part of what the values are called.
+    sources = [n for n in sorted(found.sources[name]) if found.tensors[n].is_floating_point()]
     whole = [_MADE_OF.sub(r"\1", source) for source in sources]
     # Letters are compared, not folders: weight_g and weight_v are of "weight".
-    common = os.path.commonprefix(whole).rstrip("._")  # noqa: RUF071
-    # A module's path alone is no name of a tensor, and a name that is read as it was stays what it is.
+    common = os.path.commonprefix(whole)  # noqa: RUF071
+    if len(set(whole)) > 1:
+        common = common.rstrip("_") if common.endswith("_") else ""
+    # A name that something still reads stays that of what it was.
     is_free = common not in found.tensors or (common in sources and common not in live)
-    is_named = "." in common and is_free
-    return common if is_named else name
+    return common if common and is_free else name
 
 
 def _without_empty(node: Node, found: _Constants) -> Node:

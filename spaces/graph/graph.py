@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -68,7 +67,8 @@ class Graph:
 
     `input_shapes` are the example's; dimension 0 of each is the batch. `outputs` names values in
     the order of `output_keys`: ("",) for a bare tensor, ("0", "1") for a tuple, a dict's keys.
-    `timed` names the inputs whose dimension 1 is the time axis, which may have any length.
+    `timed` names the inputs whose dimension 1 is the time axis, which may have any of the `lengths`,
+    the shortest and the longest.
     `any_batch` says that the deployed model takes any batch, not the example's alone.
     """
 
@@ -79,6 +79,7 @@ class Graph:
     outputs: tuple[str, ...]
     output_keys: tuple[str, ...]
     timed: tuple[str, ...] = ()
+    lengths: tuple[int, int] = (0, 0)
     any_batch: bool = False
 
     @functools.cached_property
@@ -156,9 +157,9 @@ def run(
     compute = compute or call
     axes = graph.axes_of([tuple(x.shape) for x in inputs])
     last_use = _last_uses(graph)
-    values: dict[str, Any] = dict(zip(graph.inputs, inputs, strict=True))
+    values: dict[str, Any] = {**tensors, **dict(zip(graph.inputs, inputs, strict=True))}
     for position, node in enumerate(graph.nodes):
-        arguments = resolved(node.args, ChainMap(values, tensors), axes)
+        arguments = resolved(node.args, values, axes)
         # What reads nothing makes its values where the inputs are.
         with contextlib.nullcontext() if node.inputs else inputs[0].device:
             output = compute(node, arguments)

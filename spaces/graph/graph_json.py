@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ def to_json(graph: Graph) -> dict[str, Any]:
         "outputs": list(graph.outputs),
         "output_keys": list(graph.output_keys),
         # Left out where they are the usual ones, for the same reason.
-        **({"timed": list(graph.timed)} if graph.timed else {}),
+        **({"timed": list(graph.timed), "lengths": list(graph.lengths)} if graph.timed else {}),
         **({"any_batch": True} if graph.any_batch else {}),
     }
 
@@ -60,6 +60,7 @@ def from_json(data: Mapping[str, Any]) -> Graph:
         outputs=tuple(data["outputs"]),
         output_keys=tuple(data["output_keys"]),
         timed=tuple(data.get("timed", ())),
+        lengths=tuple(data.get("lengths", (0, 0))),
         any_batch=bool(data.get("any_batch", False)),
     )
 
@@ -86,9 +87,17 @@ def _decode(arg: Any) -> Arg:
             if not isinstance(dtype, torch.dtype):
                 raise GraphError(f"graph: unknown dtype {value!r}")
             return dtype
-        return {"ref": Ref, "batch": Size.of_batch, "size": _size, "float": float}[kind](value)
+        return _READ[kind](value)
     return tuple(_decode(item) for item in arg) if isinstance(arg, list) else arg
 
 
 def _size(term: Any) -> Size:
     return Size(check_term(_decode(term)))
+
+
+_READ: Mapping[str, Callable[[Any], Arg]] = {
+    "ref": Ref,
+    "batch": Size.of_batch,
+    "size": _size,
+    "float": float,
+}

@@ -51,7 +51,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
 
 
 def read_program(
-    program: ExportedProgram, example: list[Tensor]
+    program: ExportedProgram, example: list[Tensor], lengths: tuple[int, int] = (0, 0)
 ) -> tuple[Graph, dict[str, Tensor]]:
     """The graph of a traced module, and the tensors that it reads.
 
@@ -92,6 +92,7 @@ def read_program(
         outputs=outputs,
         output_keys=keys,
         timed=tuple(name for name in inputs if _has_time(program, name)),
+        lengths=lengths,
     )
     return graph, tensors
 
@@ -134,7 +135,7 @@ def _axes(program: ExportedProgram) -> dict[Any, str]:
         value = _value(fx_node)
         if fx_node.op == "placeholder" and fx_node.name in users and isinstance(value, Tensor):
             for size, name in zip(value.shape, (BATCH, TIME), strict=False):
-                if _is_free(size):
+                if isinstance(size, torch.SymInt) and _is_free(size):
                     found[size.node.expr] = name
     return found
 

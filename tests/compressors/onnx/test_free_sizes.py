@@ -40,7 +40,7 @@ class Encoder(nn.Module):
 
 
 def _model(module: nn.Module, x: Tensor, timed: bool, any_batch: bool) -> CompressedModel:
-    captured = capture(module, x, timed=timed)
+    captured = capture(module, x, lengths=(2, 64) if timed else None)
     captured = replace(captured, graph=replace(captured.graph, any_batch=any_batch))
     stored = {name: StoredTensor.unchanged(t) for name, t in captured.tensors.items()}
     return CompressedModel(blueprint=draft(read_model_map(captured), Candidate()), stored=stored)

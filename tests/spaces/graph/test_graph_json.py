@@ -28,7 +28,7 @@ def test_sizes_come_back() -> None:
     size = Size(("+", ("*", 2, "time"), ("//", "batch", 3), -1))
     for graph in (
         _graph((size, -1)),
-        replace(_graph((Size("time"), 3)), timed=("x",), any_batch=True),
+        replace(_graph((Size("time"), 3)), timed=("x",), lengths=(2, 9), any_batch=True),
         _graph(float("inf"), float("-inf")),
     ):
         assert from_json(json.loads(json.dumps(to_json(graph)))) == graph

@@ -30,7 +30,7 @@ class Recurrent(nn.Module):
 
 
 def test_a_graph_runs_at_any_length() -> None:
-    found = capture(Windows(), torch.randn(2, 6, 3), timed=True)
+    found = capture(Windows(), torch.randn(2, 6, 3), lengths=(2, 64))
     assert found.graph.timed == ("x",)
     for batch, time in ((1, 4), (3, 9), (2, 50)):
         x = torch.randn(batch, time, 3)
@@ -39,7 +39,7 @@ def test_a_graph_runs_at_any_length() -> None:
 
 
 def test_a_dimension_that_the_module_fixes_is_no_time() -> None:
-    found = capture(nn.Conv1d(3, 4, 3), torch.randn(2, 3, 9), timed=True)
+    found = capture(nn.Conv1d(3, 4, 3), torch.randn(2, 3, 9), lengths=(2, 64))
     assert found.graph.timed == ()
 
 
