@@ -16,7 +16,8 @@ from paredown.compressors.storage.packing import read_packed
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.graph import Graph, run
 from paredown.spaces.graph.graph_json import from_json
-from paredown.spaces.system.bounded import read_json
+from paredown.spaces.system.bounded import as_list, as_mapping, read_json
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.sealed import read_sealed
 
 GRAPH_FILE = "graph.json"
@@ -24,7 +25,7 @@ TENSORS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 
 
-class BundleError(ValueError):
+class BundleError(ParedownError):
     """A folder is not a bundle, or a module is called with the wrong inputs."""
 
 
@@ -97,11 +98,11 @@ def load_model(folder: Path | str) -> CompressedModel:
 
 
 def _read(path: Path) -> CompressedModel:
-    data = read_json(path / GRAPH_FILE)
+    data = as_mapping(read_json(path / GRAPH_FILE))
     stored = read_packed(path / TENSORS_FILE)
     blueprint = Blueprint(
-        graph=from_json(data["graph"]),
-        operators=read_operators(data["operators"]),
+        graph=from_json(as_mapping(data["graph"])),
+        operators=read_operators(as_list(data["operators"])),
         storage={name: tensor.storage for name, tensor in stored.items()},
     )
     missing = [n for n in blueprint.graph.tensor_names() if n not in stored]
@@ -116,7 +117,7 @@ def _check_digests(path: Path) -> None:
     """Holds both files against the card beside them; there may be none."""
     if not (path / CARD_FILE).is_file():
         return
-    files = read_sealed(path / CARD_FILE).get("files", {})
+    files = as_mapping(read_sealed(path / CARD_FILE).get("files", {}))
     for name in (GRAPH_FILE, TENSORS_FILE):
         if name in files and digest_of(path / name) != files[name]:
             raise BundleError(f"{name} is another file than the one that {CARD_FILE} describes")

@@ -24,8 +24,8 @@ from paredown.compressors.low_rank.factorizing import (
     reading_energy,
 )
 from paredown.compressors.matrix.algebra import row_errors
-from paredown.spaces.candidates.candidate import Decomposition
 from paredown.spaces.candidates.factors import chain_at, full_ranks, weights_at
+from paredown.spaces.candidates.ranks import Decomposition
 
 _Shape = tuple[int, ...]
 _Ranks = tuple[int, ...]

@@ -1,7 +1,6 @@
 from .assembling import assemble as assemble
 from .assembling import needs_refit as needs_refit
 from .assembling import settle as settle
-from .codes import CLAMPS as CLAMPS
 from .codes import arrange as arrange
 from .codes import codes_source as codes_source
 from .codes import ends_in_codes as ends_in_codes

@@ -15,18 +15,7 @@ from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Operator
 from paredown.spaces.graph.functions import GETITEM, QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
-from paredown.spaces.structure.code_kernels import FLOAT_GEMM_TAKES, MOVES_DATA
-
-_PADS = {"aten.pad.default": 3, "aten.constant_pad_nd.default": 2}  # position of the fill value
-_SEVERAL_OUTPUTS = ("aten.split", "aten.chunk", "aten.unbind")
-
-CLAMPS = (
-    "aten.relu.default",
-    "aten.relu6.default",
-    "aten.hardtanh.default",
-    "aten.clamp.default",
-)
-"""Activations that become a clamp of the codes."""
+from paredown.spaces.structure.code_kernels import clamps_codes
 
 _INT32_ROOM = 2.0**30
 """Largest bias in units of s_x * s_w: half the int32 range, the rest is for the products."""
@@ -34,7 +23,8 @@ _INT32_ROOM = 2.0**30
 
 def is_layout(node: Node) -> bool:
     """Whether the node only moves its first input's values; a pad may add nothing but zeros."""
-    return node.op in MOVES_DATA and not (node.op in _PADS and node.args[_PADS[node.op]])
+    facts = node.facts
+    return facts.moves_data and not (facts.fill is not None and node.args[facts.fill])
 
 
 def codes_source(graph: Graph, value: str) -> Node | None:
@@ -50,7 +40,7 @@ def ends_in_codes(graph: Graph, node: Node) -> bool:
     users = graph.users.get(node.name, ())
     if node.name in graph.outputs or len(users) != 1:
         return False
-    if users[0].op in CLAMPS:
+    if clamps_codes(users[0]):
         return ends_in_codes(graph, users[0])
     return users[0].op == QDQ
 
@@ -60,7 +50,7 @@ def gives_activated_floats(graph: Graph, node: Node) -> bool:
     users = graph.users.get(node.name, ())
     is_alone = len(users) == 1 and node.name not in graph.outputs
     is_gemm = len(node.shape) == 2
-    fuses = is_alone and users[0].op in FLOAT_GEMM_TAKES
+    fuses = is_alone and users[0].facts.float_gemm_takes
     return is_gemm and fuses and not ends_in_codes(graph, node)
 
 
@@ -140,7 +130,7 @@ def _can_move_up(graph: Graph, node: Node) -> bool:
         return False
     if codes_source(graph, producer.name) is not None:
         return False  # the layout works on codes already
-    if producer.op == GETITEM or producer.op.startswith(_SEVERAL_OUTPUTS):
+    if producer.op == GETITEM or producer.facts.has_several_outputs:
         return False
     source = producer.args[0]
     return isinstance(source, Ref) and len(graph.users[producer.name]) == 1

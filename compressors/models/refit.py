@@ -5,23 +5,24 @@ calibration inputs each layer's weight is fitted by least squares to the dense l
 those inputs, and then pruned and quantised as its choice asks. The idea is that of GPTQ's true
 sequential order, extended to errors already made (GPTAQ: Li et al. 2025, arXiv:2504.02692) and to
 channels and blocks that are gone. ResNet-20, points lost on 3,000 images with nothing repaired, with
-moments restored alone, and refitted (`benchmarks/refit.py`): without layer1.0 11.5, 1.8 and 0.6, without
-layer3.2 38.3, 18.3 and 8.1; layer3.0 at half width 12.2, 5.7 and 1.8; 2-bit weights 16.8, 3.3 and 2.5.
+moments restored alone, and refitted (`benchmarks/compressors/refit.py`): without layer1.0 11.5, 1.8 and
+0.6, without layer3.2 38.3, 18.3 and 8.1; layer3.0 at half width 12.2, 5.7 and 1.8; 2-bit weights 16.8,
+3.3 and 2.5.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from paredown.compressors.layers.database import Database
 from paredown.compressors.layers.methods import Compressed, Problem, compress
+from paredown.compressors.layers.narrowed import row_curvature
 from paredown.compressors.layers.repair import MomentRestorer
-from paredown.compressors.layers.solution import row_curvature
 from paredown.compressors.matrix.algebra import (
     DAMPING,
     from_matrix,
@@ -32,6 +33,7 @@ from paredown.compressors.matrix.algebra import (
 from paredown.compressors.rounding.descent import descend_codes
 from paredown.compressors.rounding.groupwise import refit_scales, settle_groups
 from paredown.compressors.rounding.quantize import Codes, top_code
+from paredown.compressors.rounding.target import Target
 from paredown.compressors.statistics.patches import sampled_columns, sampled_outputs
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
@@ -177,11 +179,12 @@ def _compressed(fit: _Fit, problem: _Layer, before: StoredTensor) -> Compressed:
     """The fitted matrix as the choice asks; what a slow method found is settled, not sought again."""
     choice = problem.choice
     if choice.method not in _SETTLED or before.scale is None:
-        whole = Problem(matrix=fit.matrix, gram=fit.gram, row_curvature=problem.row_curvature)
+        target = Target.of(fit.matrix, fit.gram)
+        whole = Problem(target=target, row_curvature=problem.row_curvature)
         fast = replace(choice, method="gptq") if choice.method in _SETTLED else choice
         return compress(whole, fast)
     codes = to_matrix(before.values, problem.layer)
-    allowed = codes != 0 if choice.sparsity > 0 else None
+    allowed = codes != 0 if choice.zeros.share > 0 else None
     mask = None if before.mask is None else to_matrix(before.mask, problem.layer)
     if before.storage.group_size:
         start = refit_scales(Codes(codes=codes, scale=before.scale), fit.matrix, fit.gram)
@@ -280,5 +283,4 @@ def _output(
     """The operator's output with the tensors it has now."""
     bias = None if operator.bias is None else stored[operator.bias].dense()
     weight = stored[operator.weight].dense()
-    output: Tensor = call(node, (arguments[0], weight, bias, *arguments[3:]))
-    return output
+    return cast("Tensor", call(node, (arguments[0], weight, bias, *arguments[3:])))

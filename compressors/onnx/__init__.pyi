@@ -4,6 +4,7 @@ from .kernel_checks import kernels as kernels
 from .kernel_checks import promised_kernels as promised_kernels
 from .kernel_checks import promises as promises
 from .kernel_checks import session as session
+from .lowering import LOWERINGS as LOWERINGS
 from .lowering import lower as lower
 from .lowering import output_names as output_names
 from .lowering import plan_of as plan_of

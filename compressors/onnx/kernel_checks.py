@@ -19,7 +19,6 @@ import onnxruntime as ort
 from onnx import NodeProto, numpy_helper
 
 from paredown.compressors.models.codes import (
-    CLAMPS,
     arrange,
     codes_source,
     ends_in_codes,
@@ -29,7 +28,9 @@ from paredown.compressors.onnx.dynamic_codes import fused_kernel
 from paredown.compressors.onnx.lowering import traced_names
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.functions import QDQ
-from paredown.spaces.graph.graph import Graph, Node, Ref
+from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
+from paredown.spaces.graph.operators import OPERATORS
+from paredown.spaces.structure.code_kernels import clamps_codes, has_code_kernel, operands
 from paredown.spaces.structure.dynamic_values import reads_own_range
 
 EXACT = {"session.qdq_matmulnbits_accuracy_level": "1"}
@@ -40,33 +41,10 @@ By default ONNX Runtime rounds the input of a linear layer with integer weights 
 run it is turned off.
 """
 
-_INTEGER_KERNELS = (
-    "QLinearConv",
-    "QGemm",
-    "QLinearMatMul",
+_INTEGER_KERNELS = {f.integer_kernel for f in OPERATORS.values() if f.integer_kernel} | {
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
-    "QLinearAdd",
-    "QLinearMul",
-    "QLinearAveragePool",
-    "QLinearGlobalAveragePool",
-    "QLinearConcat",
-    "QLinearSigmoid",
-    "QLinearLeakyRelu",
     "QLinearSoftmax",
-)
-_QUANTISED_OUTPUT = {
-    "aten.conv1d.default": "QLinearConv",
-    "aten.conv2d.default": "QLinearConv",
-    "aten.conv1d.padding": "QLinearConv",
-    "aten.conv2d.padding": "QLinearConv",
-    "aten.add.Tensor": "QLinearAdd",
-    "aten.mul.Tensor": "QLinearMul",
-    "aten.cat.default": "QLinearConcat",
-    "aten.avg_pool1d.default": "QLinearAveragePool",
-    "aten.avg_pool2d.default": "QLinearAveragePool",
-    "aten.adaptive_avg_pool1d.default": "QLinearAveragePool",
-    "aten.adaptive_avg_pool2d.default": "QLinearAveragePool",
 }
 _OPERANDS = 4  # the weight is the fourth input of QLinearConv; scales beyond it may be shared
 _BIAS_UNIT = 0.01  # ONNX Runtime itself takes a bias within a hundredth
@@ -218,39 +196,26 @@ def _end(graph: Graph, node: Node) -> Node:
     users = graph.users.get(node.name, ())
     if len(users) != 1 or node.name in graph.outputs:
         return node
-    if users[0].op in CLAMPS and node.op != QDQ:
+    if clamps_codes(users[0]) and node.op != QDQ:
         return _end(graph, users[0])
     return users[0] if users[0].op == QDQ else node
 
 
 def _promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
-    if node.op == "aten.linear.default":
+    facts = node.facts
+    if facts.kind == "linear":
         return _linear_promise(graph, blueprint, node)
-    kernel = _mean_pool(graph, node) or _QUANTISED_OUTPUT.get(node.op)
-    if kernel is None or not ends_in_codes(graph, node):
+    if facts.integer_kernel is None or not ends_in_codes(graph, node):
         return None
-    if kernel == "QLinearConv":
-        return (
-            kernel if _reads_codes(graph, node.args[0]) and _has_codes(blueprint, node) else None
-        )
-    operands = node.args[0] if kernel == "QLinearConcat" else node.args[:2]
-    if kernel.endswith("Pool"):
-        operands = node.args[:1]
-    if not all(_reads_codes(graph, operand) for operand in operands):
+    if facts.kind == "conv":
+        reads = _reads_codes(graph, node.args[0]) and _has_codes(blueprint, node)
+        return facts.integer_kernel if reads else None
+    is_promised = facts.kind == "matmul" or has_code_kernel(node)
+    if not is_promised or not all(_reads_codes(graph, operand) for operand in operands(node)):
         return None
-    if kernel == _POOLS and all(size == 1 for size in node.shape[2:]):
+    if facts.integer_kernel == _POOLS and all(size == 1 for size in node.shape[2:]):
         return "QLinearGlobalAveragePool"
-    return kernel
-
-
-def _mean_pool(graph: Graph, node: Node) -> str | None:
-    """A mean over the spatial dimensions with keepdim is written as a global pool."""
-    if node.op != "aten.mean.dim" or not node.args[2]:
-        return None
-    rank = len(node.shape)
-    axes = tuple(sorted(d % rank for d in node.args[1] or ()))
-    is_pool = rank in (3, 4) and axes == tuple(range(2, rank))
-    return "QLinearGlobalAveragePool" if is_pool else None
+    return facts.integer_kernel
 
 
 def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
@@ -270,7 +235,7 @@ def _has_codes(blueprint: Blueprint, node: Node) -> bool:
     return storage is not None and storage.fits_integer_kernels
 
 
-def _reads_codes(graph: Graph, operand: object) -> bool:
+def _reads_codes(graph: Graph, operand: Arg) -> bool:
     return isinstance(operand, Ref) and codes_source(graph, operand.name) is not None
 
 

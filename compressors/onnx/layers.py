@@ -8,7 +8,7 @@ What ONNX Runtime 1.31 fuses, as measured on its CPU provider:
 - Integer weights under float activations fuse into MatMulNBits from MatMul, never from Gemm; its
   default accuracy level rounds activations to 8 bits in blocks.
 - What depends on constants alone is computed when the model is loaded, but never a DequantizeLinear:
-  `emitter.Reading` tells the three forms of a weight that follow from it.
+  `emitter.Reading` lists the forms of a weight that follow from it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ import math
 import numpy as np
 
 from paredown.compressors.models.codes import codes_source, gives_activated_floats
+from paredown.compressors.onnx.arithmetic import Lowering, unsupported
 from paredown.compressors.onnx.dynamic_codes import find_range, lower_by_range
 from paredown.compressors.onnx.emitter import Emitter, Reading
-from paredown.compressors.onnx.operators import Lowering, unsupported
 from paredown.compressors.onnx.plan import Attribute
 from paredown.compressors.onnx.pools import window, window_attributes
-from paredown.spaces.graph.functions import DYNAMIC_QDQ
 from paredown.spaces.graph.graph import Arg, Node, Ref
 from paredown.spaces.structure.dynamic_values import reads_own_range
 from paredown.spaces.structure.quantized_values import reads_narrow_weights
@@ -192,19 +191,15 @@ def _affine(e: Emitter, weight: Arg, bias: Arg, shape: tuple[int, ...]) -> tuple
 
 
 LAYERS: dict[str, Lowering] = {
-    DYNAMIC_QDQ: find_range,
-    "aten.conv1d.default": _conv,
-    "aten.conv2d.default": _conv,
-    "aten.conv1d.padding": _conv,
-    "aten.conv2d.padding": _conv,
-    "aten.conv_transpose1d.default": _conv_transpose,
-    "aten.conv_transpose2d.input": _conv_transpose,
-    "aten.linear.default": _linear,
-    "aten.embedding.default": _embedding,
-    "aten.prelu.default": _prelu,
-    "aten.batch_norm.default": _batch_norm,
-    "aten.layer_norm.default": _layer_norm,
-    "aten.group_norm.default": _group_norm,
-    "aten.instance_norm.default": _instance_norm,
+    "find_range": find_range,
+    "conv": _conv,
+    "conv_transpose": _conv_transpose,
+    "linear": _linear,
+    "embedding": _embedding,
+    "prelu": _prelu,
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "instance_norm": _instance_norm,
 }
 """Lowerings of operators that read stored tensors."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 import numpy as np
 import torch
 
 from paredown.compressors.models.codes import is_layout
+from paredown.compressors.onnx.arithmetic import Lowering, unsupported
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.operators import Lowering, unsupported
 from paredown.compressors.onnx.plan import Attribute
-from paredown.spaces.graph.functions import FUNCTIONS, GETITEM, QDQ
-from paredown.spaces.graph.graph import Node
+from paredown.spaces.graph.graph import Node, call
 
 
 def _alias(e: Emitter, node: Node) -> None:
@@ -124,9 +124,7 @@ _PAD_MODES = {
 
 def _pad(e: Emitter, node: Node) -> None:
     amounts = tuple(int(a) for a in node.args[1])
-    mode, number = (
-        (*node.args[2:],) if node.op == "aten.pad.default" else ("constant", node.args[2])
-    )
+    mode, number = node.args[2:] if len(node.args) > 3 else ("constant", node.args[2])
     free = len(node.shape) - len(amounts) // 2
     before, after = amounts[0::2][::-1], amounts[1::2][::-1]
     pads = e.plan.integers((*(0,) * free, *before, *(0,) * free, *after))
@@ -137,15 +135,28 @@ def _pad(e: Emitter, node: Node) -> None:
 
 
 def _split(e: Emitter, node: Node) -> None:
-    """split, split_with_sizes and chunk: pieces along one dimension."""
+    """Pieces of one size along a dimension, or of given sizes."""
     _, how, dim = e.sizes.fixed(node)
-    axis = int(dim) % len(e.shape(node.args[0]))
-    length = e.shape(node.args[0])[axis]
+    length = e.shape(node.args[0])[dim]
     if isinstance(how, tuple):
-        sizes = tuple(int(size) for size in how)
+        _cut(e, node, tuple(int(size) for size in how))
     else:
-        step = -(-length // int(how)) if node.op == "aten.chunk.default" else int(how)
-        sizes = tuple(min(step, length - at) for at in range(0, length, step))
+        _cut(e, node, _equal_sizes(length, int(how)))
+
+
+def _chunk(e: Emitter, node: Node) -> None:
+    """So many pieces along a dimension, of which the last may be smaller."""
+    _, count, dim = node.args
+    length = e.shape(node.args[0])[dim]
+    _cut(e, node, _equal_sizes(length, -(-length // int(count))))
+
+
+def _equal_sizes(length: int, step: int) -> tuple[int, ...]:
+    return tuple(min(step, length - at) for at in range(0, length, step))
+
+
+def _cut(e: Emitter, node: Node, sizes: tuple[int, ...]) -> None:
+    axis = int(node.args[2]) % len(e.shape(node.args[0]))
     x, codes = e.moved(node.args[0])
     inputs = (x, e.plan.integers(sizes))
     e.put_several(node, e.plan.emit_many("Split", inputs, len(sizes), axis=axis), codes)
@@ -203,7 +214,7 @@ def _picked_pixels(node: Node, shape: tuple[int, ...]) -> tuple[tuple[int, ...],
         place = [1] * len(shape)
         place[axis] = -1
         image = torch.arange(shape[axis]).float().view(place).expand(1, 1, *shape[2:]).contiguous()
-        made = FUNCTIONS[node.op](image, *node.args[1:])
+        made = cast("torch.Tensor", call(node, (image, *node.args[1:])))
         line = made.movedim(axis, -1).reshape(-1, made.shape[axis])[0]
         found.append(tuple(int(i) for i in line))
     return tuple(found)
@@ -255,36 +266,26 @@ def _pick(e: Emitter, node: Node) -> None:
     e.pick(node)
 
 
-_BY_NAME: dict[str, Lowering] = {
-    "view.default": _reshape,
-    "reshape.default": _reshape,
-    "flatten.using_ints": _reshape,
-    "unsqueeze.default": _reshape,
-    "squeeze.dim": _reshape,
-    "transpose.int": _transpose,
-    "permute.default": _permute,
-    "expand.default": _expand,
-    "contiguous.default": _alias,
-    "clone.default": _alias,
-    "dropout.default": _alias,
-    "alias.default": _alias,
-    "_to_copy.default": _alias,
-    "to.dtype": _convert,
-    "cat.default": _cat,
-    "stack.default": _stack,
-    "slice.Tensor": _slice,
-    "select.int": _select,
-    "pad.default": _pad,
-    "constant_pad_nd.default": _pad,
-    "split.Tensor": _split,
-    "split_with_sizes.default": _split,
-    "chunk.default": _split,
-    "unbind.int": _unbind,
-    "upsample_nearest2d.vec": _upsample_nearest,
-    "upsample_bilinear2d.vec": _upsample_bilinear,
-    "pixel_shuffle.default": _pixel_shuffle,
-    "channel_shuffle.default": _channel_shuffle,
+LAYOUTS: dict[str, Lowering] = {
+    "quantise": _quantise,
+    "pick": _pick,
+    "alias": _alias,
+    "convert": _convert,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "permute": _permute,
+    "expand": _expand,
+    "slice": _slice,
+    "select": _select,
+    "concat": _cat,
+    "stack": _stack,
+    "pad": _pad,
+    "split": _split,
+    "chunk": _chunk,
+    "unbind": _unbind,
+    "nearest": _upsample_nearest,
+    "bilinear": _upsample_bilinear,
+    "pixel_shuffle": _pixel_shuffle,
+    "channel_shuffle": _channel_shuffle,
 }
-
-LAYOUTS = {QDQ: _quantise, GETITEM: _pick} | {f"aten.{n}": f for n, f in _BY_NAME.items()}
 """Lowerings of operators that move values, and of quantisation itself."""

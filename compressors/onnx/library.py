@@ -14,8 +14,8 @@ import torch
 from onnx import AttributeProto, TensorProto, helper, inliner, numpy_helper
 from torch import Tensor, nn
 
+from paredown.compressors.onnx.arithmetic import unsupported
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.operators import unsupported
 from paredown.compressors.onnx.plan import Attribute, ExportError
 from paredown.spaces.graph.graph import Arg, Node, Ref, call, resolved
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from paredown.compressors.onnx.arithmetic import COMPUTED_AS, Lowering, unsupported
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.operators import COMPUTED_AS, Lowering, unsupported
 from paredown.spaces.graph.graph import Arg, Node, Ref
 
 
@@ -164,26 +164,27 @@ def _repeat(e: Emitter, node: Node) -> None:
     e.put(node, e.plan.emit("Tile", found, e.sizes.listed(times)))
 
 
-def _deviation(root: bool) -> Lowering:
-    def lower(e: Emitter, node: Node) -> None:
-        x, dims, *named = node.args
-        correction, keep = (*named, None, False)[:2] if len(named) < 2 else named
-        shape = e.shape(x)
-        axes = tuple(int(d) % len(shape) for d in dims or range(len(shape)))
-        if e.graph.free and set(axes) & {0, 1}:
-            raise unsupported(node, "dimensions that may have any length")
-        listed = e.plan.integers(axes)
-        value = e.value(x)
-        spread = e.plan.emit("Sub", value, e.plan.emit("ReduceMean", value, listed))
-        squares = e.plan.emit("Mul", spread, spread)
-        total = e.plan.emit("ReduceSum", squares, listed, **({} if keep else {"keepdims": 0}))
-        count = int(np.prod([shape[axis] for axis in axes])) - (
-            1 if correction is None else correction
+def _variance(e: Emitter, node: Node) -> None:
+    x, dims, correction, keep = (
+        (*node.args, None, False)[:4]
+        if len(node.args) != 3
+        else (
+            *node.args,
+            False,
         )
-        found = e.plan.emit("Div", total, e.value(float(count), node.dtype))
-        e.put(node, e.plan.emit("Sqrt", found) if root else found)
-
-    return lower
+    )
+    shape = e.shape(x)
+    axes = tuple(int(d) % len(shape) for d in dims or range(len(shape)))
+    if e.graph.free and set(axes) & {0, 1}:
+        raise unsupported(node, "dimensions that may have any length")
+    listed = e.plan.integers(axes)
+    value = e.value(x)
+    spread = e.plan.emit("Sub", value, e.plan.emit("ReduceMean", value, listed))
+    squares = e.plan.emit("Mul", spread, spread)
+    total = e.plan.emit("ReduceSum", squares, listed, **({} if keep else {"keepdims": 0}))
+    count = int(np.prod([shape[axis] for axis in axes]))
+    free = count - (1 if correction is None else correction)
+    e.put(node, e.plan.emit("Div", total, e.value(float(free), node.dtype)))
 
 
 def _rounded_quotient(e: Emitter, node: Node) -> None:
@@ -211,36 +212,34 @@ def _remainder(e: Emitter, node: Node) -> None:
     e.put(node, e.plan.emit("Sub", x, e.plan.emit("Mul", whole, y)))
 
 
-def _comparisons() -> dict[str, Lowering]:
-    types = {"lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual"}
-    found = {name: _compared(op_type) for name, op_type in types.items()}
-    found |= {"eq": _compared("Equal"), "ne": _compared("Equal", opposite=True)}
-    found |= {f"bitwise_{name.lower()}": _bitwise(name) for name in ("And", "Or", "Xor")}
-    found["remainder"] = _remainder
-    return {f"{n}.{kind}": f for n, f in found.items() for kind in ("Scalar", "Tensor")}
-
-
-_BY_NAME: dict[str, Lowering] = {
-    **_comparisons(),
-    "bitwise_not.default": _bitwise("Not"),
-    "logical_and.default": _logical("And"),
-    "logical_or.default": _logical("Or"),
-    "logical_xor.default": _logical("Xor"),
-    "logical_not.default": _logical("Not"),
-    "where.self": _where,
-    "masked_fill.Scalar": _masked_fill,
-    "arange.start_step": _arange,
-    "full.default": _full,
-    "full_like.default": _full_like,
-    "gather.default": _gather,
-    "index.Tensor": _index,
-    "index_select.default": _index_select,
-    "cumsum.default": _cumsum,
-    "roll.default": _roll,
-    "repeat.default": _repeat,
-    "var.correction": _deviation(root=False),
-    "div.Tensor_mode": _rounded_quotient,
+LOGIC: dict[str, Lowering] = {
+    "less": _compared("Less"),
+    "at_most": _compared("LessOrEqual"),
+    "greater": _compared("Greater"),
+    "at_least": _compared("GreaterOrEqual"),
+    "equal": _compared("Equal"),
+    "unequal": _compared("Equal", opposite=True),
+    "bitwise_and": _bitwise("And"),
+    "bitwise_or": _bitwise("Or"),
+    "bitwise_xor": _bitwise("Xor"),
+    "bitwise_not": _bitwise("Not"),
+    "logical_and": _logical("And"),
+    "logical_or": _logical("Or"),
+    "logical_xor": _logical("Xor"),
+    "logical_not": _logical("Not"),
+    "where": _where,
+    "masked_fill": _masked_fill,
+    "range": _arange,
+    "full": _full,
+    "full_like": _full_like,
+    "gather": _gather,
+    "index": _index,
+    "index_select": _index_select,
+    "cumsum": _cumsum,
+    "roll": _roll,
+    "repeat": _repeat,
+    "variance": _variance,
+    "rounded_quotient": _rounded_quotient,
+    "remainder": _remainder,
 }
-
-LOGIC = {f"aten.{n}": f for n, f in _BY_NAME.items()}
 """Lowerings of comparisons, logic and places."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -9,12 +10,12 @@ import onnx
 from onnx import AttributeProto, TensorProto
 
 from paredown.compressors.models.codes import arrange, fit_biases
+from paredown.compressors.onnx.arithmetic import ARITHMETIC, Lowering, lower_renamed
 from paredown.compressors.onnx.emitter import Emitter
 from paredown.compressors.onnx.layers import LAYERS
 from paredown.compressors.onnx.layouts import LAYOUTS
 from paredown.compressors.onnx.library import by_library
 from paredown.compressors.onnx.logic import LOGIC
-from paredown.compressors.onnx.operators import OPERATORS
 from paredown.compressors.onnx.plan import (
     PRODUCER,
     Attribute,
@@ -29,10 +30,27 @@ from paredown.compressors.onnx.plan import (
 from paredown.compressors.onnx.pools import POOLS
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.spaces.candidates.blueprint import Blueprint
+from paredown.spaces.graph.facts import LIBRARY, OnnxRename
 from paredown.spaces.graph.graph import Graph, Ref
+from paredown.spaces.graph.operators import OPERATORS
 
-LOWERINGS = OPERATORS | POOLS | LAYOUTS | LAYERS | LOGIC
-"""Lowerings of our own; `by_library` has one of every other operator, or refuses it."""
+LOWERINGS: Mapping[str, Lowering] = (
+    ARITHMETIC | POOLS | LAYOUTS | LAYERS | LOGIC | {LIBRARY: by_library}
+)
+"""Lowerings by the names that the table of operators gives them."""
+
+
+def lowering_of(op: str) -> Lowering | None:
+    """How an operator is written to ONNX, None where it cannot be."""
+    onnx_form = OPERATORS[op].onnx if op in OPERATORS else None
+    if isinstance(onnx_form, OnnxRename):
+        return functools.partial(lower_renamed, onnx_form)
+    return None if onnx_form is None else LOWERINGS[onnx_form]
+
+
+def unsupported_operators(graph: Graph) -> tuple[str, ...]:
+    """Operators of the graph that cannot be written to ONNX, each once."""
+    return tuple(dict.fromkeys(n.op for n in graph.nodes if lowering_of(n.op) is None))
 
 
 def output_names(graph: Graph) -> tuple[str, ...]:
@@ -79,6 +97,11 @@ def traced_names(blueprint: Blueprint, names: Iterable[str]) -> Mapping[str, fro
 
 def _emitted(blueprint: Blueprint) -> tuple[Emitter, tuple[OnnxNode, ...]]:
     """The graph lowered node by node, and its nodes with outputs under their public names."""
+    missing = unsupported_operators(blueprint.graph)
+    if missing:
+        raise ExportError(
+            f"no ONNX lowering for {', '.join(missing)}; write the model with other operators"
+        )
     graph = arrange(blueprint.graph)
     names = output_names(graph)
     builder = PlanBuilder(taken=frozenset((*graph.inputs, *names)))
@@ -86,7 +109,9 @@ def _emitted(blueprint: Blueprint) -> tuple[Emitter, tuple[OnnxNode, ...]]:
     for name in graph.inputs:
         emitter.put_input(name)
     for node in graph.nodes:
-        LOWERINGS.get(node.op, by_library)(emitter, node)
+        lowering = lowering_of(node.op)
+        assert lowering is not None  # QDQ nodes alone are added by `arrange`
+        lowering(emitter, node)
     return emitter, _name_outputs(emitter, names)
 
 

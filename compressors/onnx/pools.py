@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from paredown.compressors.onnx.arithmetic import Lowering, unsupported
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.operators import Lowering, unsupported
 from paredown.compressors.onnx.plan import Attribute
 from paredown.spaces.graph.graph import Arg, Node, Ref
 
@@ -176,19 +176,14 @@ def _additive(e: Emitter, mask: Arg) -> tuple[str, str]:
     return e.plan.emit("Max", given, lowest), e.plan.emit("Greater", largest, nothing)
 
 
-_BY_NAME: dict[str, Lowering] = {
-    "max_pool1d.default": _max_pool,
-    "max_pool2d.default": _max_pool,
-    "avg_pool1d.default": _avg_pool,
-    "avg_pool2d.default": _avg_pool,
-    "adaptive_avg_pool1d.default": _adaptive_avg_pool,
-    "adaptive_avg_pool2d.default": _adaptive_avg_pool,
-    "mean.dim": _mean,
-    "mean.default": _mean_of_all,
-    "sum.dim_IntList": _sum,
-    "argmax.default": _argmax,
-    "scaled_dot_product_attention.default": _attention,
+POOLS: dict[str, Lowering] = {
+    "max_pool": _max_pool,
+    "average_pool": _avg_pool,
+    "adaptive_average_pool": _adaptive_avg_pool,
+    "mean": _mean,
+    "mean_of_all": _mean_of_all,
+    "sum": _sum,
+    "argmax": _argmax,
+    "attention": _attention,
 }
-
-POOLS = {f"aten.{n}": f for n, f in _BY_NAME.items()}
 """Lowerings of pools, reductions and attention."""

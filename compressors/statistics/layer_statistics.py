@@ -27,12 +27,13 @@ from paredown.compressors.statistics.layer_sums import LayerSums, gradient_shape
 from paredown.compressors.storage.shelf import digest
 from paredown.spaces.graph.graph import Graph, Node, run
 from paredown.spaces.structure.model_map import Layer
+from paredown.spaces.system.errors import ParedownError
 
 Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
 Watch = Callable[[str, Any], None]
 
 
-class StatisticsError(ValueError):
+class StatisticsError(ParedownError):
     """Calibration data gave nothing to count."""
 
 

@@ -24,6 +24,7 @@ from paredown.spaces.candidates.blueprint import Operator, Storage
 from paredown.spaces.graph.functions import DYNAMIC_QDQ, QDQ
 from paredown.spaces.graph.graph import Graph, GraphError, Node, call, run
 from paredown.spaces.system.bounded import parse_json
+from paredown.spaces.system.errors import ParedownError
 
 _PLAIN_BYTES = 2**30
 _PACKED = 64
@@ -35,7 +36,6 @@ _VALUES = 2**32
 """At most so many values of anything that is computed."""
 _PIECES = 2**16
 _WIDTHS = (2, 3, 4, 5, 6, 8, 32)
-_SEVERAL = ("aten.split", "aten.chunk", "aten.unbind")
 # What operators raise of arguments that do not fit them; no common class is narrower than Exception.
 _OPERATOR_ERRORS = (
     *(RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError),
@@ -45,7 +45,7 @@ _STORAGE = TypeAdapter(Storage)
 _OPERATORS = TypeAdapter(tuple[Operator, ...])
 
 
-class CheckError(ValueError):
+class CheckError(ParedownError):
     """A part of a bundle is not what was exported."""
 
 
@@ -55,7 +55,7 @@ def read_storage(text: str, file_bytes: int) -> dict[str, Storage]:
     Raises:
         CheckError: A description is incomplete, contradicts itself, or would unpack to more than a
             file of that size can hold.
-        UnreadableText: It is no JSON.
+        UnreadableTextError: It is no JSON.
     """
     described = parse_json(text)
     if not isinstance(described, dict):
@@ -186,7 +186,7 @@ def _check_quantiser(node: Node) -> None:
 
 
 def _compute(node: Node, arguments: tuple[Any, ...]) -> Any:
-    if node.op.startswith(_SEVERAL) and max(arguments[0].shape) > _PIECES:
+    if node.facts.has_several_outputs and max(arguments[0].shape) > _PIECES:
         raise GraphError(f"graph: node {node.name!r} would make over {_PIECES:,} pieces")
     try:
         return call(node, arguments)

@@ -25,8 +25,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from paredown.spaces.system.bounded import UnreadableText, parse_json
-from paredown.spaces.system.sealed import DamagedFile
+from paredown.spaces.system.bounded import UnreadableTextError, as_mapping, parse_json
+from paredown.spaces.system.sealed import DamagedFileError
 
 _log = logging.getLogger(__name__)
 
@@ -108,21 +108,21 @@ def read_record(path: Path, key: str) -> Record:
     """The record that `write_record` wrote under `key`.
 
     Raises:
-        DamagedFile: The file holds something else.
+        DamagedFileError: The file holds something else.
         OSError: It cannot be read.
     """
     data = path.read_bytes()
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
-        metadata = parse_json(data[8 : 8 + length]).get("__metadata__", {})
-        facts, checksum = metadata.get("facts", ""), metadata.get("checksum")
-    except (SafetensorError, UnreadableText, AttributeError) as error:
-        raise DamagedFile(str(error)) from error
+        metadata = as_mapping(as_mapping(parse_json(data[8 : 8 + length])).get("__metadata__", {}))
+        facts, checksum = str(metadata.get("facts", "")), metadata.get("checksum")
+    except (SafetensorError, UnreadableTextError) as error:
+        raise DamagedFileError(str(error)) from error
     if checksum is None:
-        raise DamagedFile("it has no checksum")
+        raise DamagedFileError("it has no checksum")
     if checksum != _checksum(key, facts, tensors):
-        raise DamagedFile("its content does not match its checksum")
+        raise DamagedFileError("its content does not match its checksum")
     return Record(tensors=tensors, facts=json.loads(facts))
 
 
@@ -149,7 +149,7 @@ class Shelf:
         except OSError as error:
             _log.warning("%s cannot be read (%s); what it holds is made again", path, error)
             return None
-        except DamagedFile as error:
+        except DamagedFileError as error:
             _log.warning("%s is damaged (%s); what it held is made again", path, error)
             with contextlib.suppress(OSError):  # another user's file is overwritten or stays
                 path.unlink()

@@ -19,6 +19,7 @@ from scipy.optimize import nnls
 from paredown.hardware_models.devices.gains import Energy
 from paredown.hardware_models.energy.table_energy import energy_parts
 from paredown.hardware_models.work.workload import Work
+from paredown.spaces.system.errors import ParedownError
 
 POWERCAP = Path("/sys/class/powercap")
 _LEAST_NETWORKS = 4
@@ -27,7 +28,7 @@ _MILLI = 1e-3
 _PICO = 1e-12
 
 
-class MeterError(RuntimeError):
+class MeterError(ParedownError):
     """No meter is here, or it may not be read."""
 
 

@@ -7,6 +7,7 @@ to the common factor of all.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,9 +44,8 @@ from paredown.hardware_models.latency.models import (
     check_threads,
     estimates_of,
     parts_matrix_s,
-    weighted_operators_s,
 )
-from paredown.hardware_models.work.features import PARTS
+from paredown.hardware_models.work.features import PARTS, Preset
 from paredown.hardware_models.work.workload import Work
 
 FEWEST_NETWORKS = 5
@@ -88,6 +88,11 @@ class CalibratedLatency:
             f"networks={self.networks} on {self.fingerprint}{interval}"
         )
 
+    @functools.cached_property
+    def preset(self) -> Preset:
+        """The device's preset, with what it has priced."""
+        return Preset(self.device, self.threads)
+
     @property
     def run_s(self) -> float:
         """Seconds that every run takes before its first operator, times its factor."""
@@ -99,12 +104,12 @@ class CalibratedLatency:
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
         """Latencies of a population with their 95 % intervals."""
-        value_s = parts_matrix_s(works, self.device, self.threads) @ np.array(self.factors)
+        value_s = parts_matrix_s(works, self.preset) @ np.array(self.factors)
         return estimates_of(self, value_s, works, self.held_out_mape)
 
     def predict_ratio(self, work: Work, baseline: Work) -> Ratio:
         """Latency of `work` over that of `baseline`."""
-        parts = parts_matrix_s((work, baseline), self.device, self.threads)
+        parts = parts_matrix_s((work, baseline), self.preset)
         over, under = parts @ np.array(self.factors)
         found = self.bounds.of_ratio(float(over / under), int(mixes_of((work,))[0]), parts[1])
         return found or independent_ratio(self.predict(work), self.predict(baseline))
@@ -112,7 +117,7 @@ class CalibratedLatency:
     def operators_s(self, work: Work, level: int | None = None) -> Array:
         """Seconds (operators,) of each operator: its parts times their fitted factors."""
         factors = dict(zip(PARTS, self.factors, strict=True))
-        return weighted_operators_s(work, self.device, self.threads, factors, level)
+        return np.array(self.preset.weighted_s(work, factors, level))
 
     def interval(self, value_s: Array, mixes: Indices) -> tuple[Array, Array]:
         """Lower and upper ends of the 95 % intervals, by the bound of each network's mix."""
@@ -188,8 +193,9 @@ def fit(
     """
     check_threads(device, threads)
     first, times, again = both_times(works, measured_s, again_s, FEWEST_NETWORKS)
-    parts = parts_matrix_s(works, device, threads)
-    rows = None if reference is None else parts_matrix_s((reference,), device, threads)[0]
+    preset = Preset(device, threads)
+    parts = parts_matrix_s(works, preset)
+    rows = None if reference is None else parts_matrix_s((reference,), preset)[0]
     predict = _fit_and_predict(rows)
     fold = folds_of(len(times), groups)
     held = cross_fit(parts, first, predict, fold, is_row(rows, parts), again)

@@ -108,7 +108,7 @@ class LearnedLatency:
         return found or independent_ratio(self.predict(work), self.predict(baseline))
 
     def _parts(self, works: Sequence[Work]) -> Array:
-        return parts_matrix_s(works, self.base.device, self.base.threads)
+        return parts_matrix_s(works, self.base.preset)
 
     def _seconds(self, parts: Array) -> Array:
         return _corrected(parts, np.array(self.base.factors), self.process)
@@ -200,7 +200,7 @@ def fit_learned(
         CalibrationError: Fewer than 100 networks, or measurements as `fit` refuses them.
     """
     first, times, again = both_times(works, measured_s, again_s, FEWEST_NETWORKS)
-    parts = parts_matrix_s(works, base.device, base.threads)
+    parts = parts_matrix_s(works, base.preset)
     known = base.bounds.reference
     reference = None if known is None else np.array(known)
     fold = folds_of(len(times), groups)

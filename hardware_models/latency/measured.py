@@ -21,7 +21,7 @@ from paredown.hardware_models.latency.intervals import Ratio, bound_95, symmetri
 from paredown.hardware_models.latency.models import Array, LatencyError
 from paredown.hardware_models.timing.measure import Measured, fingerprint, measure_latencies
 from paredown.hardware_models.work.workload import Work
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 _log = logging.getLogger(__name__)
 
@@ -211,9 +211,10 @@ def _exported(work: Work, export: Export) -> bytes:
 def _kept_ratio(path: Path) -> float | None:
     """The ratio that was kept at `path`; None where there is none, or the file is damaged."""
     try:
-        return float(read_sealed(path, needs_digest=True)["ratio"])
+        ratio = read_sealed(path, needs_digest=True)["ratio"]
+        return ratio if isinstance(ratio, float) else None
     except FileNotFoundError:
         return None
-    except (OSError, DamagedFile) as error:
+    except (OSError, DamagedFileError) as error:
         _log.warning("%s is damaged (%s); its model is timed again", path, error)
         return None

@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime as ort
 
 from paredown.hardware_models.timing.time_models import usual_shape
+from paredown.spaces.system.errors import ParedownError
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -27,7 +28,7 @@ _TYPES = {
 _COUNTER = "mem_bytes_requested_in_use"
 
 
-class CounterError(RuntimeError):
+class CounterError(ParedownError):
     """The runtime's profile holds no memory counters."""
 
 

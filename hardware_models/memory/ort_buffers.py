@@ -16,7 +16,7 @@ import torch
 
 from paredown.hardware_models.memory.buffer_sharing import Extent, Step, shared_lifetimes
 from paredown.hardware_models.memory.lifetimes import Lifetime
-from paredown.hardware_models.work.kinds import SPLITS, groups_of, weight_name
+from paredown.hardware_models.work.kinds import groups_of, weight_name
 from paredown.hardware_models.work.precision import Precision, read_precision
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.functions import DYNAMIC_QDQ, GETITEM, QUANTISERS
@@ -34,11 +34,9 @@ _COPIED_FROM: Mapping[Form, Form] = {
 }
 _CONVOLUTIONS = ("conv", "depthwise_conv", "conv_transpose")
 _KEEPS_BLOCKS = ("add", "mul", "activation", "norm", "resize")
-_POOLS_OF_WINDOWS = ("max_pool2d", "avg_pool2d")
+_POOLS_OF_WINDOWS = ("max_pool", "average_pool")  # as they are written to ONNX
 _IN_PLACE = ("activation", "add", "mul")
 _CHANNEL_MULTIPLE = 4  # more channels than a block enter it in multiples of four, or not at all
-# Two kernels: the gate, and the product with the input, which stays alive in between.
-_GATED = ("aten.silu.default", "aten.hardswish.default")
 
 
 def ort_lifetimes(blueprint: Blueprint, block: int) -> tuple[Lifetime, ...]:
@@ -88,7 +86,7 @@ class _Walk:
             self.forms[node.name] = {"plain": self.read(inputs[0], "plain")}
         elif node.op in QUANTISERS:
             self._quantize(node, inputs[0])
-        elif node.op in SPLITS:
+        elif node.facts.has_several_outputs:
             self.forms[node.name] = self.forms[inputs[0]]
             self.shapes[node.name] = self.shapes[inputs[0]]
         elif node.name in precision.integer and not self.inside.intersection(inputs):
@@ -162,7 +160,7 @@ class _Walk:
 
     def _convolve(self, node: Node, inputs: tuple[str, ...]) -> None:
         kind = self.precision.kinds[node.name]
-        storage = self.blueprint.storage.get(weight_name(node, kind))
+        storage = self.blueprint.storage.get(weight_name(node))
         is_folded = kind != "conv_transpose" or inputs[0] not in self.precision.codes
         is_constant = storage is not None and (storage.onnx_type == "float32" or is_folded)
         weights = []
@@ -182,7 +180,7 @@ class _Walk:
         kind = self.precision.kinds[node.name]
         if self.block == 1 or kind == "conv_transpose" or len(node.shape) != 4:
             return None
-        into, groups = self.shapes[source][1], groups_of(node, kind)
+        into, groups = self.shapes[source][1], groups_of(node)
         if kind == "depthwise_conv":
             return "blocked" if into >= self.block or "blocked" in self.forms[source] else None
         if groups > 1:
@@ -204,7 +202,7 @@ class _Walk:
         extent = self._extent(node.shape, form)
         if kind == "attention":
             reads = [self._weights_of_attention(node, reads), self.read(inputs[2], form)]
-        if node.op in _GATED:
+        if node.facts.is_gated:
             again = self.read(inputs[0], form)
             reads = [again, self._step(extent, reads, reads)]
         over = reads if kind == "activation" else []
@@ -226,9 +224,7 @@ class _Walk:
         all_blocked = all("blocked" in self.forms[name] for name in inputs)
         aligned = all(self.shapes[name][1] % self.block == 0 for name in inputs)
         if kind == "pool":
-            windows = (
-                any(name in node.op for name in _POOLS_OF_WINDOWS) and "adaptive" not in node.op
-            )
+            windows = node.facts.onnx in _POOLS_OF_WINDOWS
             floats = "codes" not in self.forms[inputs[0]]
             return aligned and (all_blocked or (windows and floats))
         if kind == "concat":

@@ -15,7 +15,6 @@ import torch
 from paredown.hardware_models.devices.device import Device
 from paredown.hardware_models.memory.lifetimes import Lifetime, live_bytes, planned_bytes
 from paredown.hardware_models.memory.ort_buffers import ort_lifetimes
-from paredown.hardware_models.work.kinds import SPLITS
 from paredown.hardware_models.work.precision import Precision, read_precision
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.functions import QUANTISERS
@@ -110,7 +109,9 @@ def _reused(
     """The input whose buffer the node's result takes over, None where it needs one of its own."""
     inputs = precision.inputs[node.name]
     kind = precision.kinds.get(node.name)
-    if node.op in SPLITS:  # no data of its own: its pieces are copied out by `getitem`
+    if (
+        node.facts.has_several_outputs
+    ):  # no data of its own: its pieces are copied out by `getitem`
         return inputs[0]
     if node.op in QUANTISERS:
         same = precision.codes.get(inputs[0]) == precision.codes[node.name]

@@ -33,7 +33,9 @@ from paredown.hardware_models.work.alignment import blocked_operators, held_bits
 from paredown.hardware_models.work.workload import OperatorWork, Work
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.factors import outer_node
-from paredown.spaces.candidates.space import ARCHITECTURE, Knob, Space
+from paredown.spaces.knobs.architecture_choice import ARCHITECTURE
+from paredown.spaces.knobs.knob import Knob
+from paredown.spaces.knobs.space import Space
 
 Price = Callable[[Candidate], Work]
 """From a candidate to its work: `read_work` of its blueprint."""

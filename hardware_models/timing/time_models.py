@@ -30,6 +30,8 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
+from paredown.spaces.system.errors import ParedownError
+
 BLOCK_S = 1e-3
 COLUMNS = ("file", "instance", "seconds", "machine")
 _WARM_RUNS = 2
@@ -48,7 +50,7 @@ _NUMPY_TYPES = {
 }
 
 
-class MeasureError(ValueError):
+class MeasureError(ParedownError):
     """A model cannot be timed."""
 
 

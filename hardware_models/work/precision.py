@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from paredown.hardware_models.work.kinds import Kind, kind_of, weight_name
+from paredown.hardware_models.work.kinds import kind_of, weight_name
 from paredown.spaces.candidates.blueprint import Blueprint
-from paredown.spaces.graph.functions import DYNAMIC_QDQ, GETITEM, QDQ, QUANTISERS
+from paredown.spaces.graph.facts import WorkKind
+from paredown.spaces.graph.functions import DYNAMIC_QDQ, QDQ
 from paredown.spaces.graph.graph import Graph, Node
 from paredown.spaces.structure.code_kernels import (
-    CLAMPS,
-    FLOAT_GEMM_TAKES,
-    INTEGER_OPERATORS,
-    MAX_POOLS,
-    is_global_pool,
+    clamps_codes,
+    has_code_kernel,
     reads_values_alone,
 )
 from paredown.spaces.structure.dynamic_values import reads_own_range
@@ -37,10 +35,7 @@ _INTEGER_LAYERS = frozenset({"conv", "depthwise_conv", "linear", "matmul"})
 _ROUNDED_BY_RUNTIME = frozenset({"conv", "depthwise_conv", "linear"})
 # Matrix products also have kernels that take codes and give floats (QGemm, MatMulIntegerToFloat).
 _FLOAT_RESULT_KINDS = frozenset({"linear", "matmul"})
-# What runtimes compute inside the kernel before it, and the kernels that do so.
-_FUSABLE = CLAMPS | {
-    f"aten.{name}.default" for name in ("clamp", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
-}
+# Kernels that compute the activation behind them.
 _FUSES_ACTIVATION = frozenset({"conv", "depthwise_conv", "linear"})
 
 
@@ -53,7 +48,7 @@ class Precision:
     names activations and additions that run inside the kernel before them.
     """
 
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, WorkKind]
     inputs: Mapping[str, tuple[str, ...]]
     codes: Mapping[str, Codes]
     integer: frozenset[str]
@@ -64,15 +59,16 @@ def read_precision(blueprint: Blueprint) -> Precision:
     """Codes and kernels of the blueprint's graph, read from its QDQ nodes and storage."""
     graph = blueprint.graph
     values = graph.values
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, WorkKind] = {}
     inputs: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes:
         inputs[node.name] = tuple(name for name in node.inputs if name in values)
-        if node.op not in (*QUANTISERS, GETITEM):
-            kinds[node.name] = _kind(node, blueprint)
+        kind = _kind(node, blueprint)
+        if kind is not None:
+            kinds[node.name] = kind
     outputs = frozenset(graph.outputs)
     users = _users(graph.nodes, inputs)
-    wanted = _wanted_codes(graph.nodes, kinds, users, outputs)
+    wanted = _wanted_codes(graph.nodes, users, outputs)
     codes, integer = _codes_and_kernels(blueprint, kinds, inputs, users, wanted)
     return Precision(
         kinds=kinds,
@@ -85,7 +81,7 @@ def read_precision(blueprint: Blueprint) -> Precision:
 
 def _codes_and_kernels(
     blueprint: Blueprint,
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[str, WorkKind],
     inputs: Mapping[str, tuple[str, ...]],
     users: Mapping[str, list[Node]],
     wanted: Mapping[str, Codes],
@@ -105,7 +101,7 @@ def _codes_and_kernels(
         sources = [codes[name] for name in inputs[node.name] if name in codes]
         if not sources or len(sources) < len(inputs[node.name]):
             continue
-        if _hands_codes_through(node, kinds):
+        if node.facts.moves_data:
             codes[node.name] = sources[0]
             integer.add(node.name)
         elif _is_rounded_by_runtime(node, kinds[node.name], blueprint) and node.name in wanted:
@@ -121,19 +117,19 @@ def _codes_and_kernels(
 
 
 def _can_give_floats(
-    node: Node, kinds: Mapping[str, Kind], users: Mapping[str, list[Node]]
+    node: Node, kinds: Mapping[str, WorkKind], users: Mapping[str, list[Node]]
 ) -> bool:
     """Whether an integer kernel takes codes and gives this product's floats."""
     if kinds[node.name] not in _FLOAT_RESULT_KINDS:
         return False
     readers = users.get(node.name, [])
     is_gemm = kinds[node.name] == "linear" and len(node.shape) == 2
-    return not (is_gemm and len(readers) == 1 and readers[0].op in FLOAT_GEMM_TAKES)
+    return not (is_gemm and len(readers) == 1 and readers[0].facts.float_gemm_takes)
 
 
-def _kind(node: Node, blueprint: Blueprint) -> Kind:
+def _kind(node: Node, blueprint: Blueprint) -> WorkKind | None:
     kind = kind_of(node)
-    storage = blueprint.storage.get(weight_name(node, kind)) if kind == "conv" else None
+    storage = blueprint.storage.get(weight_name(node)) if kind == "conv" else None
     return kind_of(node, storage.shape) if storage is not None else kind
 
 
@@ -149,7 +145,7 @@ def _users(
 
 def _fused(
     graph: Graph,
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[str, WorkKind],
     inputs: Mapping[str, tuple[str, ...]],
     users: Mapping[str, list[Node]],
     integer: frozenset[str],
@@ -166,7 +162,7 @@ def _fused(
         ]
         if kind == "activation":
             # An integer kernel takes a clamp with it, any other activation of codes is its own.
-            if node.name in integer and node.op not in CLAMPS:
+            if node.name in integer and not clamps_codes(node):
                 continue
             into = any(
                 (
@@ -176,7 +172,7 @@ def _fused(
                 or (kinds[name] == "add" and (name in fused or name in integer))
                 for name in alone
             )
-            if into and node.op in _FUSABLE:
+            if into and node.facts.fuses_into_layer:
                 fused.add(node.name)
         # Only float convolutions add a second input for free: there is no integer kernel for it.
         elif (
@@ -190,7 +186,6 @@ def _fused(
 
 def _wanted_codes(
     nodes: tuple[Node, ...],
-    kinds: Mapping[str, Kind],
     users: Mapping[str, list[Node]],
     outputs: frozenset[str],
 ) -> Mapping[str, Codes]:
@@ -204,7 +199,7 @@ def _wanted_codes(
         for user in readers:
             if user.op == QDQ:
                 asked.add((user.args[1], user.args[2]))
-            elif _hands_codes_through(user, kinds) or (user.op in CLAMPS and len(readers) == 1):
+            elif user.facts.moves_data or (clamps_codes(user) and len(readers) == 1):
                 asked.add(wanted.get(user.name))
             else:
                 asked.add(None)
@@ -215,25 +210,17 @@ def _wanted_codes(
     return wanted
 
 
-def _hands_codes_through(node: Node, kinds: Mapping[str, Kind]) -> bool:
-    kind = kinds.get(node.name)
-    return (
-        kind in (None, "move", "reshape") and node.op not in QUANTISERS
-    ) or node.op in MAX_POOLS
-
-
-def _has_integer_kernel(node: Node, kind: Kind, blueprint: Blueprint) -> bool:
+def _has_integer_kernel(node: Node, kind: WorkKind, blueprint: Blueprint) -> bool:
     if kind not in _INTEGER_LAYERS:
-        has_one = node.op in CLAMPS | INTEGER_OPERATORS or is_global_pool(node)
-        return has_one and reads_values_alone(blueprint.graph, node)
+        return has_code_kernel(node) and reads_values_alone(blueprint.graph, node)
     if kind == "matmul":
         return reads_values_alone(blueprint.graph, node)
-    storage = blueprint.storage.get(weight_name(node, kind))
+    storage = blueprint.storage.get(weight_name(node))
     return storage is None or storage.fits_integer_kernels
 
 
-def _is_rounded_by_runtime(node: Node, kind: Kind, blueprint: Blueprint) -> bool:
-    storage = blueprint.storage.get(weight_name(node, kind))
+def _is_rounded_by_runtime(node: Node, kind: WorkKind, blueprint: Blueprint) -> bool:
+    storage = blueprint.storage.get(weight_name(node))
     # Codes with several scales a row are multiplied as floats: a MatMul, which stays what it is.
     if storage is not None and storage.stays_float:
         return False

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from paredown.hardware_models.work.kinds import Kind, groups_of, weight_name
+from paredown.hardware_models.work.kinds import groups_of, weight_name
 from paredown.hardware_models.work.precision import Precision, read_precision
 from paredown.spaces.candidates.blueprint import Blueprint, OnnxType, Storage
+from paredown.spaces.graph.facts import WorkKind
 from paredown.spaces.graph.functions import GETITEM, QUANTISERS
 from paredown.spaces.graph.graph import Graph, Node
 
@@ -34,7 +35,7 @@ class OperatorWork:
     """
 
     name: str
-    kind: Kind
+    kind: WorkKind
     layer: str = ""
     weight: str = ""
     macs: int = 0
@@ -96,7 +97,7 @@ def read_work(blueprint: Blueprint) -> Work:
     meet there is one record of kind "quantize" or "dequantize".
 
     Raises:
-        UnknownOperator: The graph holds an operator whose work is not known.
+        GraphError: The graph holds an operator that is not in the table.
     """
     return Work(operators=tuple(_Reader(blueprint).read()), blueprint=blueprint)
 
@@ -146,7 +147,7 @@ class _Reader:
         self._edge("dequantize", name, value)
         return name
 
-    def _edge(self, kind: Kind, name: str, source: str) -> None:
+    def _edge(self, kind: WorkKind, name: str, source: str) -> None:
         count = math.prod(self.shapes[source])
         reads = self._sources((source,))
         if kind == "quantize" and source in self.precision.codes:  # codes of another range
@@ -203,7 +204,7 @@ class _Reader:
         return tuple(dict.fromkeys(sources))
 
     def _macs_and_weight(self, node: Node, facts: Mapping[str, Any]) -> Mapping[str, Any]:
-        weight = weight_name(node, facts["kind"])
+        weight = weight_name(node)
         if not weight:
             tokens = node.shape[-2] if facts["kind"] == "attention" else 1
             return {"macs": self._products(node, facts), "out_spatial": tokens}
@@ -224,7 +225,7 @@ class _Reader:
 def _layer_facts(
     node: Node, facts: Mapping[str, Any], weight: tuple[int, ...]
 ) -> Mapping[str, Any]:
-    kind, groups = facts["kind"], groups_of(node, facts["kind"])
+    kind, groups = facts["kind"], groups_of(node)
     if kind == "conv_transpose":
         into, out = weight[0], weight[1] * groups
         macs = facts["input_elements"] * math.prod(weight[1:])

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from paredown.search.config.schema_goals import COSTS, QUALITIES, Direction, GoalSection
+from paredown.search.config.qualities import LOSS
+from paredown.search.config.schema_goals import COSTS, GoalSection
 from paredown.search.config.schema_hardware import HardwareSection
 from paredown.search.config.schema_section import Section, resolved
 from paredown.search.config.schema_space import SpaceSection
@@ -172,7 +173,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
-        known = ("loss", self.task.metric_name, *COSTS, *self.hardware.latency_metrics)
+        known = (LOSS.name, self.task.metric_name, *COSTS, *self.hardware.latency_metrics)
         for index, goal in enumerate(self.goals):
             if goal.metric not in known:
                 _mistake(
@@ -201,12 +202,10 @@ def _mistake(path: str, rule: str, value: object) -> None:
 
 __all__ = [
     "COSTS",
-    "QUALITIES",
     "Cifar10Task",
     "Config",
     "CustomTask",
     "DigitsTask",
-    "Direction",
     "GoalSection",
     "HardwareSection",
     "OutputSection",

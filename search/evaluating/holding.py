@@ -26,10 +26,10 @@ from paredown.search.tasks.splits import Split
 from paredown.search.tasks.task import Task
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.space import Space
 from paredown.spaces.graph.capturing import Captured, as_inputs
 from paredown.spaces.graph.graph import Node
 from paredown.spaces.graph.hold import disagreement
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap
 
 _ROWS = 32

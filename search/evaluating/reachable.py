@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from paredown.search.study.display import show
 from paredown.search.study.evaluation import Goal
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.candidates.space import ARCHITECTURE, Space
+from paredown.spaces.knobs.architecture_choice import ARCHITECTURE
+from paredown.spaces.knobs.space import Space
+from paredown.spaces.system.errors import ParedownError
 
 Price = Callable[[Candidate, Sequence[str]], Mapping[str, float] | None]
 
 
-class BoundError(ValueError):
+class BoundError(ParedownError):
     """No model of the space meets a hard bound."""
 
 

@@ -21,7 +21,7 @@ def rehearse(config: Config, task: Task) -> Score:
     """Score of the reference module itself, as it came, on the rows of the first rung.
 
     Raises:
-        UserCodeError, DataError, MetricError, NotFinite: Model, data, metric or loss cannot be used.
+        UserCodeError, DataError, MetricError, NotFiniteError: Model, data, metric or loss cannot be used.
     """
     named = f"task.model: {config.task.model}" if isinstance(config.task, CustomTask) else "task"
     split = task.splits.search

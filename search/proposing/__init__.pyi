@@ -1,6 +1,7 @@
 from .belief import believed_values as believed_values
 from .belief import quality_models as quality_models
 from .coordinator import Coordinator as Coordinator
+from .coordinator import Engine as Engine
 from .jobs import Job as Job
 from .jobs import Outcome as Outcome
 from .optuna_log import quiet_optuna as quiet_optuna

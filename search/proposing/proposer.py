@@ -22,7 +22,7 @@ from optuna.trial import Trial, TrialState
 
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.candidates.space import Space
+from paredown.spaces.knobs.space import Space
 
 PATIENCE = 10_000
 """Random draws of a large space that find nothing new before the search gives up."""

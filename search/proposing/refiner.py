@@ -1,7 +1,7 @@
 """The adviser of a search: starts from predicted damage, then goes where most gain is expected.
 
 It knows costs exactly, learns from every evaluation how far damages are wrong, and suggests of many
-drawn candidates the one with the largest expected gain in hypervolume (DESIGN section 6).
+drawn candidates the one with the largest expected gain in hypervolume.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from paredown.search.proposing.rivals import least_harmful, unbeaten
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.search.study.pareto import non_dominated, reference_point, volume_axes
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.candidates.space import Space
+from paredown.spaces.knobs.space import Space
 
 _FEWEST = 8
 """Evaluations below which factors are guesses and the sampler proposes."""

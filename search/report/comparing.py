@@ -17,9 +17,10 @@ from paredown.search.study.evaluation import Goal
 from paredown.search.study.pareto import Front, front_of, hypervolume, losses, reference_point
 from paredown.search.study.rows import VOLUME_NOTE
 from paredown.search.study.run_record import RunRecord
+from paredown.spaces.system.errors import ParedownError
 
 
-class CompareError(ValueError):
+class CompareError(ParedownError):
     """Two runs have too little in common to be compared."""
 
 

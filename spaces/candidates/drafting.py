@@ -1,6 +1,6 @@
 """Drafts the blueprint of a candidate: every change of structure, no tensor touched.
 
-Order of DESIGN section 5: blocks dropped, channels narrowed, layers factorised, storage chosen, 8-bit
+In this order: blocks dropped, channels narrowed, layers factorised, storage chosen, 8-bit
 values marked.
 """
 
@@ -11,17 +11,19 @@ from dataclasses import replace
 
 from paredown.spaces.candidates import zeros
 from paredown.spaces.candidates.blueprint import Blueprint, Index, OnnxType, Operator, Storage
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice, Pattern, SegmentChoice
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.factors import (
     Chain,
-    choice_chain,
+    factor_chain,
     factor_weight,
     inner_node,
     outer_node,
     split_node,
 )
 from paredown.spaces.candidates.scale_groups import GROUPED_KINDS, effective_size
+from paredown.spaces.candidates.zeros import Pattern
 from paredown.spaces.graph.graph import Graph, Node, prune_dead, rename_value
+from paredown.spaces.graph.operators import RELU
 from paredown.spaces.structure.blocks import bypass_blocks
 from paredown.spaces.structure.dynamic_values import FIRST, mark_dynamic
 from paredown.spaces.structure.model_map import Layer, ModelMap
@@ -60,7 +62,7 @@ def draft(
         segment = candidate.segment(model_map.segment_of_node[layer.node])
         segment = segment.of_layer(layer.kind, choice.weight_bits)
         shape = shapes(layer.weight, layer.weight_shape)
-        chain = choice_chain(layer, shape, choice)
+        chain = factor_chain(layer, shape, choice.rank)
         if len(chain) > 1:
             graph = _split(graph, layer, chain)
         operators[layer.node] = _operators(layer, segment, chain)
@@ -93,11 +95,10 @@ def _drop_blocks(model_map: ModelMap, candidate: Candidate) -> Graph:
 
 def _merge_rectifiers(graph: Graph) -> Graph:
     """The graph without ReLUs of ReLUs, which bypassed blocks leave behind."""
-    relu = "aten.relu.default"
     merged: dict[str, str] = {}
     for node in graph.nodes:
-        source = graph.by_name.get(node.inputs[0]) if node.op == relu else None
-        if source is not None and source.op == relu:
+        source = graph.by_name.get(node.inputs[0]) if node.op == RELU else None
+        if source is not None and source.op == RELU:
             merged[node.name] = merged.get(source.name, source.name)
     for old, new in merged.items():
         nodes = (replace(n, args=rename_value(n.args, old, new)) for n in graph.nodes)
@@ -159,10 +160,10 @@ def _weight_storage(
         onnx_type=onnx_type(bits, segment),
         group_size=stored_group_size(layer, choice, segment, shape),
     )
-    if choice.pattern == "dense" or choice.sparsity == 0:
+    if choice.zeros.pattern == "dense" or choice.zeros.share == 0:
         return dense
     kept = kept_count(layer, choice, shape)
-    sparse = (replace(dense, kept=kept, index=index) for index in _INDICES[choice.pattern])
+    sparse = (replace(dense, kept=kept, index=index) for index in _INDICES[choice.zeros.pattern])
     # An index that costs more than it saves is not written: the zeros are then stored as codes.
     return min((dense, *sparse), key=lambda storage: storage.packed_bytes)
 
@@ -170,7 +171,8 @@ def _weight_storage(
 def kept_count(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> int:
     """Weights that stay of a factor of this shape."""
     rows = shape[layer.out_axis]
-    return zeros.kept_count(rows, _count(shape) // rows, choice.sparsity, choice.pattern)
+    asked = choice.zeros
+    return zeros.kept_count(rows, _count(shape) // rows, asked.share, asked.pattern)
 
 
 def stored_group_size(

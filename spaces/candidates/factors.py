@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paredown.spaces.candidates.candidate import Decomposition, LayerChoice
+from paredown.spaces.candidates.ranks import Decomposition, Rank
 from paredown.spaces.graph.graph import Arg, Node, Ref
+from paredown.spaces.graph.operators import CONV2D
 from paredown.spaces.structure.model_map import Layer
 
 _FACTORIZABLE = ("linear", "conv2d")
@@ -41,20 +42,7 @@ class Link:
 Chain = tuple[Link, ...]
 
 
-def choice_chain(layer: Layer, shape: _Shape, choice: LayerChoice) -> Chain:
-    """`factor_chain` of what `choice` asks for."""
-    return factor_chain(
-        layer, shape, choice.rank_fraction, choice.decomposition, choice.written_fraction
-    )
-
-
-def factor_chain(
-    layer: Layer,
-    shape: _Shape,
-    fraction: float,
-    decomposition: Decomposition,
-    written_fraction: float | None = None,
-) -> Chain:
+def factor_chain(layer: Layer, shape: _Shape, rank: Rank) -> Chain:
     """The operators that a layer of this weight shape becomes; a single one where it stays whole.
 
     It does where it cannot be factorised (embeddings, grouped and transposed convolutions) and where
@@ -62,15 +50,13 @@ def factor_chain(
 
     Args:
         shape: Of the weight, after narrowing.
-        fraction: Share of each full rank that is kept.
-        decomposition: What is asked for; see `form_of`.
-        written_fraction: The share of the second of two full ranks ("tucker"); None is `fraction`.
+        rank: What is asked for; see `form_of` for its form.
     """
     whole = (Link(shape=shape, axes=tuple(range(len(shape) - 2))),)
-    if fraction >= 1 or not is_factorizable(layer):
+    if rank.share >= 1 or not is_factorizable(layer):
         return whole
-    form = form_of(layer, decomposition)
-    shares = (fraction, fraction if written_fraction is None else written_fraction)
+    form = form_of(layer, rank.form)
+    shares = (rank.share, rank.share if rank.written_share is None else rank.written_share)
     # A form of one rank has no use for the second share.
     pairs = zip(shares, full_ranks(form, shape), strict=False)
     chain = chain_at(form, shape, [max(1, round(share * full)) for share, full in pairs])
@@ -201,16 +187,16 @@ def _window(node: Node, link: Link) -> tuple[str, tuple[Arg, ...]]:
     """Operator of a link, and its stride, padding, dilation and groups."""
     count = len(node.shape) - 2
     if not link.axes:
-        return "aten.conv2d.default", ((1,) * count, (0,) * count, (1,) * count, 1)
+        return CONV2D, ((1,) * count, (0,) * count, (1,) * count, 1)
     stride, padding, dilation, groups = node.args[3:]
 
-    def along(given: Arg, otherwise: int) -> tuple[int, ...]:
+    def _along(given: Arg, otherwise: int) -> tuple[int, ...]:
         each = (given,) * count if isinstance(given, int) else given * (count // len(given))
         return tuple(v if axis in link.axes else otherwise for axis, v in enumerate(each))
 
     # "same" adds nothing along an axis where the kernel is 1.
-    pads = padding if isinstance(padding, str) else along(padding, 0)
-    return node.op, (along(stride, 1), pads, along(dilation, 1), groups)
+    pads = padding if isinstance(padding, str) else _along(padding, 0)
+    return node.op, (_along(stride, 1), pads, _along(dilation, 1), groups)
 
 
 def factor_weight(layer: Layer, chain: Chain, index: int) -> str:

@@ -6,9 +6,12 @@ from .choosing import OutputsError as OutputsError
 from .choosing import choose_outputs as choose_outputs
 from .choosing import chosen_outputs as chosen_outputs
 from .choosing import left_out as left_out
-from .functions import CONVERT as CONVERT
+from .facts import ChannelRule as ChannelRule
+from .facts import LayerFacts as LayerFacts
+from .facts import OnnxRename as OnnxRename
+from .facts import OperatorFacts as OperatorFacts
+from .facts import WorkKind as WorkKind
 from .functions import DYNAMIC_QDQ as DYNAMIC_QDQ
-from .functions import FUNCTIONS as FUNCTIONS
 from .functions import GETITEM as GETITEM
 from .functions import QDQ as QDQ
 from .functions import QUANTISERS as QUANTISERS
@@ -27,4 +30,6 @@ from .graph_json import to_json as to_json
 from .hold import check_graph as check_graph
 from .hold import check_repeatable as check_repeatable
 from .hold import disagreement as disagreement
+from .operators import CONVERT as CONVERT
+from .operators import OPERATORS as OPERATORS
 from .sizes import Size as Size

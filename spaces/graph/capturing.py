@@ -22,14 +22,16 @@ from torch.utils import _pytree as pytree
 
 from paredown.spaces.graph.choosing import choosing
 from paredown.spaces.graph.constants import fold_constants
+from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.fold import fold_norms
-from paredown.spaces.graph.graph import Graph, Node, prune_dead, rename_value, run
+from paredown.spaces.graph.graph import Arguments, Graph, Node, prune_dead, rename_value, run
 from paredown.spaces.graph.linear_forms import as_linear
+from paredown.spaces.graph.operators import SLICE
 from paredown.spaces.graph.tracing import (
-    IDENTITIES,
     CaptureError,
     check_operators,
     decomposed,
+    is_identity,
     read_program,
 )
 
@@ -170,7 +172,7 @@ def _skip_identities(graph: Graph) -> Graph:
         args = node.args
         for old in set(node.inputs) & stands_for.keys():
             args = rename_value(args, old, stands_for[old])
-        if node.op in IDENTITIES or _is_whole_slice(node):
+        if is_identity(node) or _is_whole_slice(node):
             stands_for[node.name] = args[0].name
         elif node.op == "aten.cat.default" and len(args[0]) == 1:
             stands_for[node.name] = args[0][0].name
@@ -182,7 +184,7 @@ def _skip_identities(graph: Graph) -> Graph:
 
 def _is_whole_slice(node: Node) -> bool:
     # x[:, :, ::2] is traced as one slice per dimension, those that take everything included.
-    if node.op != "aten.slice.Tensor":
+    if node.op != SLICE:
         return False
     _, _, start, end, step = node.args
     return start in (0, None) and end in (sys.maxsize, None) and step == 1
@@ -191,7 +193,7 @@ def _is_whole_slice(node: Node) -> bool:
 def _with_shapes(graph: Graph, tensors: Mapping[str, Tensor], example: list[Tensor]) -> Graph:
     known: dict[str, Node] = {}
 
-    def note(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+    def _note(node: Node, _: Arguments, output: Result) -> Result:
         first = output if isinstance(output, Tensor) else output[0]
         shape = tuple(output.shape) if isinstance(output, Tensor) else ()
         dtype = str(first.dtype).removeprefix("torch.")
@@ -199,5 +201,5 @@ def _with_shapes(graph: Graph, tensors: Mapping[str, Tensor], example: list[Tens
         return output
 
     with torch.no_grad():
-        run(graph, tensors, example, after=note)
+        run(graph, tensors, example, after=_note)
     return replace(graph, nodes=tuple(known[n.name] for n in graph.nodes))

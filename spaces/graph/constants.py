@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from paredown.spaces.graph.core import function_of, overload_of
-from paredown.spaces.graph.functions import FUNCTIONS
 from paredown.spaces.graph.graph import Arg, Graph, Node, rename_value, resolved
+from paredown.spaces.graph.operators import OPERATORS
 from paredown.spaces.graph.sizes import Size
 
 _CAT = "aten.cat.default"
@@ -71,15 +71,15 @@ def fold_constants(graph: Graph, tensors: Mapping[str, Tensor]) -> tuple[Graph, 
 def _is_determined(node: Node) -> bool:
     overload = overload_of(node.op)
     if overload is None or overload._schema.is_mutable:
-        return node.op in FUNCTIONS
+        return node.op in OPERATORS
     return torch.Tag.nondeterministic_seeded not in overload.tags
 
 
 def _computed(node: Node, found: _Constants) -> Tensor | Sequence[Tensor]:
     # What is computed here once need not be an operator that a stored graph may hold.
     overload = overload_of(node.op)
-    is_stored = node.op in FUNCTIONS or overload is None
-    function = FUNCTIONS[node.op] if is_stored else function_of(overload)
+    is_stored = node.op in OPERATORS or overload is None
+    function = OPERATORS[node.op].function if is_stored else function_of(overload)
     with torch.no_grad():
         return function(*resolved(node.args, found.values))
 

@@ -3,14 +3,56 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from paredown.spaces.graph.facts import LIBRARY, OnnxRename, OperatorFacts, WorkKind
+
 # Where and how a tensor lies changes none of its values.
 _PLACES = ("layout", "device", "pin_memory", "memory_format", "generator")
+
+
+_LOWERED: Mapping[str, str] = {
+    "lt": "less",
+    "le": "at_most",
+    "gt": "greater",
+    "ge": "at_least",
+    "eq": "equal",
+    "ne": "unequal",
+    "bitwise_and": "bitwise_and",
+    "bitwise_or": "bitwise_or",
+    "bitwise_xor": "bitwise_xor",
+    "remainder": "remainder",
+}
+"""Core operators of a tensor and a tensor or number, with their lowerings."""
+
+WRITTEN: Mapping[str, str | OnnxRename] = {
+    **{f"{n}.{of}": form for n, form in _LOWERED.items() for of in ("Scalar", "Tensor")},
+    "bitwise_not.default": "bitwise_not",
+    "logical_and.default": "logical_and",
+    "logical_or.default": "logical_or",
+    "logical_xor.default": "logical_xor",
+    "logical_not.default": "logical_not",
+    "where.self": "where",
+    "arange.start_step": "range",
+    "full.default": "full",
+    "full_like.default": "full_like",
+    "gather.default": "gather",
+    "index.Tensor": "index",
+    "index_select.default": "index_select",
+    "cumsum.default": "cumsum",
+    "repeat.default": "repeat",
+    "var.correction": "variance",
+    "div.Tensor_mode": "rounded_quotient",
+    **{
+        f"{n}.default": OnnxRename(n.title())
+        for n in ["sin", "cos", "ceil", "floor", "round", "sign"]
+    },
+}
+"""Core operators of which no more is known than how we write them to ONNX, without "aten."."""
 
 
 def overload_of(op: str) -> torch._ops.OpOverload | None:
@@ -67,3 +109,23 @@ def function_of(overload: torch._ops.OpOverload) -> Callable[..., Any]:
         return overload(*arguments[:places], **by_name)
 
     return run
+
+
+def core_facts(op: str) -> OperatorFacts | None:
+    """The careful facts of a core operator without an entry: None where it cannot be run."""
+    overload = overload_of(op)
+    if overload is None or obstacle(op) is not None:
+        return None
+    returns = overload._schema.returns
+    return OperatorFacts(
+        function_of(overload),
+        WRITTEN.get(op.removeprefix("aten."), LIBRARY),
+        _kind(overload),
+        has_several_outputs=len(returns) > 1 or str(returns[0].type).startswith("List"),
+    )
+
+
+def _kind(overload: torch._ops.OpOverload) -> WorkKind:
+    if torch.Tag.reduction in overload.tags:
+        return "pool"
+    return "activation" if torch.Tag.pointwise in overload.tags else "move"

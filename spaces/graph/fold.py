@@ -8,13 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from paredown.spaces.graph.facts import LayerFacts
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
+from paredown.spaces.graph.operators import BATCH_NORM
 
 NORM = "aten._native_batch_norm_legit_no_training.default"
 """How torch.export writes a batch norm in eval mode: three outputs, of which one is used."""
-
-_BATCH_NORM = "aten.batch_norm.default"
-_WEIGHTED = ("aten.conv", "aten.linear")
 
 
 def fold_norms(
@@ -43,22 +42,29 @@ def fold_norms(
             )
         else:
             args = (*node.args[:5], False, node.args[5], node.args[6], False)
-            nodes[picked.name] = Node(name=picked.name, op=_BATCH_NORM, args=args, shape=())
+            nodes[picked.name] = Node(name=picked.name, op=BATCH_NORM, args=args, shape=())
     return replace(graph, nodes=tuple(nodes.values())), tensors, folded
 
 
 def _can_fold(graph: Graph, nodes: Mapping[str, Node], layer: Node) -> bool:
     """Whether the norm, already taken out of `nodes`, was all that read the layer's output."""
-    if not layer.op.startswith(_WEIGHTED) or layer.name in graph.outputs:
+    facts = None if layer.op == NORM else layer.facts.layer
+    if facts is None or facts.bias is None or layer.name in graph.outputs:
         return False
     if any(layer.name in node.inputs for node in nodes.values()):
         return False
-    if layer.op.startswith("aten.linear") and len(layer.shape) != 2:
-        return False  # the norm works along dimension 1, the layer along the last one
+    if facts.channel_dim % len(layer.shape) != 1:
+        return False  # the norm works along dimension 1, the layer along another one
+    if facts.out_axis == 1 and facts.groups is not None and layer.args[facts.groups] != 1:
+        return False  # each group has outputs of its own
     weight = layer.args[1].name
-    if layer.op.startswith("aten.conv_transpose") and layer.args[6] != 1:
-        return False
     return weight not in graph.values and len(graph.users[weight]) == 1
+
+
+def _layer_of(node: Node) -> LayerFacts:
+    facts = node.facts.layer
+    assert facts is not None
+    return facts
 
 
 def _norm_tensors(node: Node, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -79,16 +85,15 @@ def _fold(
     weight_name = layer.args[1].name
     weight = tensors[weight_name]
     factor = gamma / torch.sqrt(variance + epsilon)
-    out_dim = 1 if layer.op.startswith("aten.conv_transpose") else 0
     shape = [1] * weight.ndim
-    shape[out_dim] = -1
+    shape[_layer_of(layer).out_axis] = -1
     tensors[weight_name] = (weight.double() * factor.view(shape)).to(weight.dtype)
     bias = tensors[layer.args[2].name].double() if layer.args[2] is not None else 0.0
     bias_name = layer.args[2].name if layer.args[2] is not None else _bias_name(weight_name)
     tensors[bias_name] = (beta + (bias - mean) * factor).to(weight.dtype)
     spread = gamma.abs() * torch.sqrt(variance / (variance + epsilon))
     folded[weight_name] = (spread.to(weight.dtype), beta.to(weight.dtype))
-    return layer.with_args(arg2=Ref(bias_name))
+    return layer.with_arg(2, Ref(bias_name))
 
 
 def _bias_name(weight_name: str) -> str:

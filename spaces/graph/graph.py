@@ -11,15 +11,17 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
-from paredown.spaces.graph.functions import FUNCTIONS
+from paredown.spaces.graph.facts import OperatorFacts, Result
+from paredown.spaces.graph.operators import OPERATORS
 from paredown.spaces.graph.sizes import BATCH, TIME, Size
+from paredown.spaces.system.errors import ParedownError
 
 
-class GraphError(ValueError):
+class GraphError(ParedownError):
     """A graph cannot be read, or names something that may not be run."""
 
 
@@ -30,8 +32,8 @@ class Ref:
     name: str
 
 
-# A nested argument: Ref, Size, int, float, bool, str, None, torch.dtype or a tuple of these.
 Arg = Any
+"""An argument: Ref, Size, int, float, bool, str, None, torch.dtype or a tuple of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +55,26 @@ class Node:
         """Names of all values the node reads, in argument order, nested ones included."""
         return tuple(_refs(self.args))
 
-    def with_args(self, **positions: Arg) -> Node:
-        """The node with some arguments replaced; keys are `arg0`, `arg1`, ..."""
-        args = list(self.args)
-        for key, value in positions.items():
-            args[int(key.removeprefix("arg"))] = value
-        return replace(self, args=tuple(args))
+    @property
+    def facts(self) -> OperatorFacts:
+        """What is known about its operator; a GraphError where that is nothing."""
+        try:
+            return OPERATORS[self.op]
+        except KeyError:
+            raise GraphError(
+                f"graph: operator {self.op!r} of node {self.name!r} has no entry in OPERATORS; "
+                "add one to spaces/graph/operators.py"
+            ) from None
+
+    def ref(self, position: int) -> str:
+        """Name of the value or tensor that the argument at `position` stands for."""
+        argument = self.args[position]
+        assert isinstance(argument, Ref)
+        return argument.name
+
+    def with_arg(self, position: int, value: Arg) -> Node:
+        """The node with another argument at `position`."""
+        return replace(self, args=(*self.args[:position], value, *self.args[position + 1 :]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,12 +158,16 @@ class Graph:
         return self.input_dtypes[self.inputs.index(value)]
 
 
+Arguments = tuple[Any, ...]
+"""Arguments as an operator takes them: tensors in place of references, numbers in place of batches."""
+
+
 def run(
     graph: Graph,
     tensors: Mapping[str, Tensor],
     inputs: Sequence[Tensor],
-    after: Callable[[Node, tuple[Any, ...], Any], Any] | None = None,
-    compute: Callable[[Node, tuple[Any, ...]], Any] | None = None,
+    after: Callable[[Node, Arguments, Result], Result] | None = None,
+    compute: Callable[[Node, Arguments], Result] | None = None,
 ) -> tuple[Tensor, ...]:
     """Outputs of the graph, in the order of `graph.outputs`; values are freed after last use.
 
@@ -157,7 +177,7 @@ def run(
     compute = compute or call
     axes = graph.axes_of([tuple(x.shape) for x in inputs])
     last_use = _last_uses(graph)
-    values: dict[str, Any] = {**tensors, **dict(zip(graph.inputs, inputs, strict=True))}
+    values: dict[str, Result] = {**tensors, **dict(zip(graph.inputs, inputs, strict=True))}
     for position, node in enumerate(graph.nodes):
         arguments = resolved(node.args, values, axes)
         # What reads nothing makes its values where the inputs are.
@@ -166,12 +186,12 @@ def run(
         values[node.name] = after(node, arguments, output) if after else output
         for name in last_use.get(position, ()):
             values.pop(name, None)
-    return tuple(values[name] for name in graph.outputs)
+    return tuple(cast("Tensor", values[name]) for name in graph.outputs)
 
 
-def call(node: Node, arguments: tuple[Any, ...]) -> Any:
+def call(node: Node, arguments: Arguments) -> Result:
     """What the node's operator gives."""
-    return FUNCTIONS[node.op](*arguments)
+    return OPERATORS[node.op].function(*arguments)
 
 
 def resolved(

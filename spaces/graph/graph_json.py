@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from paredown.spaces.graph.functions import FUNCTIONS
 from paredown.spaces.graph.graph import Arg, Graph, GraphError, Node, Ref
+from paredown.spaces.graph.operators import OPERATORS
 from paredown.spaces.graph.sizes import Size, check_term
 
 
@@ -37,7 +37,7 @@ def from_json(data: Mapping[str, Any]) -> Graph:
     """The graph that `to_json` described.
 
     Raises:
-        GraphError: A node names an operator outside `FUNCTIONS`; nothing else can be run.
+        GraphError: A node names an operator outside `OPERATORS`; nothing else can be run.
     """
     nodes = tuple(
         Node(
@@ -50,7 +50,7 @@ def from_json(data: Mapping[str, Any]) -> Graph:
         for n in data["nodes"]
     )
     for node in nodes:
-        if node.op not in FUNCTIONS:
+        if node.op not in OPERATORS:
             raise GraphError(f"graph: operator {node.op!r} of node {node.name!r} is not allowed")
     return Graph(
         nodes=nodes,

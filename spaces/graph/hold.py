@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from paredown.spaces.graph.capturing import Captured, CaptureError, as_inputs, evaluating
 from paredown.spaces.graph.choosing import chosen_outputs
-from paredown.spaces.graph.graph import Node, run
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Node, run
 
 TOLERANCE = 1e-3
 """Largest difference of an output, relative to its largest value: folding and other kernels round."""
@@ -202,14 +203,14 @@ def _first_other(module: nn.Module, captured: Captured, batch: Any) -> str:
     is_made = _lookup([*recorder.made, *inputs, *module.parameters(), *module.buffers()])
     other: list[Node] = []
 
-    def look(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+    def _look(node: Node, _: Arguments, output: Result) -> Result:
         parts = (output,) if isinstance(output, Tensor) else output
         if not other and not all(is_made(part) for part in parts):
             other.append(node)
         return output
 
     with torch.no_grad():
-        run(captured.graph, captured.tensors, inputs, after=look)
+        run(captured.graph, captured.tensors, inputs, after=_look)
     if other:
         return f"value {other[0].name!r} ({other[0].op})"
     return f"the outputs {', '.join(captured.graph.outputs)}"
@@ -221,10 +222,10 @@ def _lookup(made: Sequence[Tensor]) -> Callable[[Tensor], bool]:
     for x in made:
         by_count.setdefault(x.numel(), []).append(x.detach().flatten())
 
-    def is_made(value: Tensor) -> bool:
+    def _is_made(value: Tensor) -> bool:
         flat = value.flatten()
         same = (x for x in by_count.get(flat.numel(), ()) if x.dtype == flat.dtype)
         limit = TOLERANCE if flat.is_floating_point() else _WHOLE_TOLERANCE
         return any(difference(x, flat) <= limit for x in same)
 
-    return is_made
+    return _is_made

@@ -12,35 +12,25 @@ from torch.export import ExportedProgram
 from paredown.spaces.graph.captured_outputs import read_outputs
 from paredown.spaces.graph.core import keywords_of, obstacle
 from paredown.spaces.graph.fold import NORM
-from paredown.spaces.graph.functions import CONVERT, FUNCTIONS, GETITEM
+from paredown.spaces.graph.functions import GETITEM
 from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
+from paredown.spaces.graph.operators import CONVERT, COPY, OPERATORS, TRACED_AS
 from paredown.spaces.graph.sizes import BATCH, TIME, Size, SizeError, read_size
+from paredown.spaces.system.errors import ParedownError
 
-IDENTITIES = (
-    "aten.clone.default",
-    "aten.dropout.default",
-    "aten.alias.default",
-    "aten.contiguous.default",
-    "aten._to_copy.default",
-)
-"""In eval mode they only rename a value."""
 WHOLE = frozenset(
     ("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
 )
 """Composite operators that runtimes have kernels for: they are not decomposed."""
 
-_COPY = "aten._to_copy.default"
-# Operators that tracing writes under an inner name.
-_SAME_AS = {"aten._unsafe_view.default": "aten.view.default"}
 
-
-class CaptureError(ValueError):
+class CaptureError(ParedownError):
     """The module cannot be traced into a graph of known operators."""
 
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The program in functional form, without operators that have neither entry nor core."""
-    known = {*FUNCTIONS, *WHOLE, *_SAME_AS, NORM}
+    known = {*OPERATORS, *WHOLE, *TRACED_AS, NORM}
     targets = {str(n.target) for n in program.graph.nodes if n.op == "call_function"}
     if targets <= known:
         return program.run_decompositions({})
@@ -97,6 +87,11 @@ def read_program(
     return graph, tensors
 
 
+def is_identity(node: Node) -> bool:
+    """Whether in eval mode a node only renames a value."""
+    return node.op in OPERATORS and OPERATORS[node.op].is_identity
+
+
 def check_operators(graph: Graph) -> None:
     """Refuses a graph with an operator that cannot be run.
 
@@ -104,10 +99,11 @@ def check_operators(graph: Graph) -> None:
         CaptureError: An operator writes, draws random numbers, or is no core operator of ATen.
     """
     for node in graph.nodes:
-        if node.op != NORM and node.op not in FUNCTIONS:
+        if node.op != NORM and node.op not in OPERATORS:
             raise CaptureError(
-                f"operator {node.op} (value {node.name!r}) {obstacle(node.op)}, so no graph can hold it; "
-                "rewrite it with standard operators, or add it to FUNCTIONS and the ONNX lowering"
+                f"operator {node.op} (value {node.name!r}) is not known to paredown: it "
+                f"{obstacle(node.op)}; rewrite it with standard operators, or add it to "
+                "spaces/graph/operators.py"
             )
 
 
@@ -158,10 +154,10 @@ def _read_node(fx_node: fx.Node, names: Mapping[str, str], axes: Mapping[Any, st
         source, index = fx_node.args
         assert isinstance(source, fx.Node)
         return Node(name=name, op=GETITEM, args=(Ref(names[source.name]), index), shape=())
-    op = _SAME_AS.get(str(target), str(target))
+    op = TRACED_AS.get(str(target), str(target))
     assert isinstance(target, torch._ops.OpOverload)
     shape = _static_shape(fx_node)
-    if op == _COPY and "dtype" in fx_node.kwargs:
+    if op == COPY and "dtype" in fx_node.kwargs:
         (source,) = fx_node.args
         assert isinstance(source, fx.Node)
         args: tuple[Arg, ...] = (Ref(names[source.name]), fx_node.kwargs["dtype"])
@@ -180,7 +176,7 @@ def _arguments(fx_node: fx.Node, target: torch._ops.OpOverload) -> list[Any]:
         if not spec.kwarg_only:
             named = given.get(spec.name, spec.default_value)
             filled.append(fx_node.args[position] if position < len(fx_node.args) else named)
-    if str(target) in IDENTITIES:
+    if str(target) in OPERATORS and OPERATORS[str(target)].is_identity:
         return filled
     defaults = {spec.name: spec.default_value for spec in target._schema.arguments}
     keywords = [given.get(name, defaults[name]) for name in keywords_of(target)]

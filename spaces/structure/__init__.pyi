@@ -1,10 +1,4 @@
 from .blocks import bypass_blocks as bypass_blocks
-from .code_kernels import CLAMPS as CLAMPS
-from .code_kernels import FLOAT_GEMM_TAKES as FLOAT_GEMM_TAKES
-from .code_kernels import INTEGER_OPERATORS as INTEGER_OPERATORS
-from .code_kernels import KNOWN_CODES as KNOWN_CODES
-from .code_kernels import MAX_POOLS as MAX_POOLS
-from .code_kernels import MOVES_DATA as MOVES_DATA
 from .code_kernels import is_global_pool as is_global_pool
 from .code_kernels import reads_values_alone as reads_values_alone
 from .dynamic_values import FIRST as FIRST

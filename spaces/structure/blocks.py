@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from paredown.spaces.graph.graph import Graph, Node, Ref, prune_dead, rename_value
+from paredown.spaces.graph.operators import ADD
 from paredown.spaces.structure.model_map import Block, Layer
 
 
@@ -17,7 +18,7 @@ def read_blocks(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Block, ...]:
     layer_of = {layer.node: layer.name for layer in layers}
     found: list[tuple[Node, str, tuple[str, ...]]] = []
     for node in graph.nodes:
-        if node.op != "aten.add.Tensor" or not all(isinstance(a, Ref) for a in node.args[:2]):
+        if node.op != ADD or not all(isinstance(a, Ref) for a in node.args[:2]):
             continue
         first, second = node.args[0].name, node.args[1].name
         for bypass, branch in ((first, second), (second, first)):

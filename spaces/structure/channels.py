@@ -38,15 +38,17 @@ def read_channels(captured: Captured, layers: tuple[Layer, ...]) -> Channels:
 def _layout(ties: Ties, node: Node) -> Layout | None:
     if node.name in ties.layers:
         return _layer_layout(ties, node, ties.layers[node.name])
-    rule = RULES.get(node.op)
+    rule = node.facts.channels
     if rule is None:
         return blocked(ties, node, "has no rule for channels")
-    return rule(ties, node)
+    return RULES[rule.name](ties, node, *rule.numbers)
 
 
 def _layer_layout(ties: Ties, node: Node, layer: Layer) -> Layout | None:
-    dim = 1 if layer.kind.startswith("conv") else len(node.shape) - 1
-    source = None if layer.kind == "embedding" else ties.layouts.get(node.args[0].name)
+    facts = node.facts.layer
+    assert facts is not None
+    dim = facts.channel_dim % len(node.shape)
+    source = ties.layouts.get(node.inputs[0])
     if source is not None and source.dim != dim:
         return blocked(ties, node, "works along another dimension than the channels")
     if layer.groups > 1:
@@ -114,19 +116,19 @@ def _is_open(parts: Parts) -> bool:
 def _group(
     name: str, tensor_parts: Mapping[tuple[str, int], Parts], layers: tuple[Layer, ...]
 ) -> ChannelGroup:
-    def holds(key: tuple[str, int]) -> bool:
+    def _holds(key: tuple[str, int]) -> bool:
         return any(part.group == name for part in tensor_parts.get(key, ()))
 
-    def out_axis(layer: Layer) -> int:
+    def _out_axis(layer: Layer) -> int:
         # A depthwise weight holds its channels in dimension 0, transposed or not.
         return 0 if layer.groups > 1 else layer.out_axis
 
-    producers = tuple(x.name for x in layers if holds((x.weight, out_axis(x))))
-    consumers = tuple(x.name for x in layers if x.groups == 1 and holds((x.weight, x.in_axis)))
+    producers = tuple(x.name for x in layers if _holds((x.weight, _out_axis(x))))
+    consumers = tuple(x.name for x in layers if x.groups == 1 and _holds((x.weight, x.in_axis)))
     first = next(x for x in layers if x.name == producers[0])
     channels = next(
         part.channels
-        for part in tensor_parts[(first.weight, out_axis(first))]
+        for part in tensor_parts[(first.weight, _out_axis(first))]
         if part.group == name
     )
     return ChannelGroup(name=name, channels=channels, producers=producers, consumers=consumers)

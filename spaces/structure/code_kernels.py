@@ -1,99 +1,54 @@
-"""Operators by what ONNX Runtime does with 8-bit codes: moves them, computes on them, clamps them."""
+"""What a node does with 8-bit codes in ONNX Runtime: moves them, computes on them, clamps them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-
-from paredown.spaces.graph.functions import GETITEM
 from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
-
-MAX_POOLS = frozenset({"aten.max_pool1d.default", "aten.max_pool2d.default"})
-MOVES_DATA = (
-    "aten.view.default",
-    "aten.reshape.default",
-    "aten.flatten.using_ints",
-    "aten.transpose.int",
-    "aten.permute.default",
-    "aten.unsqueeze.default",
-    "aten.squeeze.dim",
-    "aten.slice.Tensor",
-    "aten.select.int",
-    "aten.expand.default",
-    "aten.pad.default",
-    "aten.constant_pad_nd.default",
-    *sorted(MAX_POOLS),
-    "aten.pixel_shuffle.default",
-    "aten.upsample_nearest2d.vec",
-    "aten.channel_shuffle.default",
-    "aten.split.Tensor",
-    "aten.split_with_sizes.default",
-    "aten.chunk.default",
-    "aten.unbind.int",
-    GETITEM,
-)
-"""Operators that move, repeat or select values and compute none, so codes go through unchanged."""
-
-CLAMPS = frozenset({"aten.relu.default", "aten.relu6.default", "aten.hardtanh.default"})
-"""Activations that become a clamp of the codes."""
-
-PRODUCTS = frozenset({"aten.matmul.default", "aten.bmm.default"})
-
-INTEGER_OPERATORS = frozenset(
-    f"aten.{name}"
-    for name in (
-        "add.Tensor",
-        "mul.Tensor",
-        "cat.default",
-        "avg_pool1d.default",
-        "avg_pool2d.default",
-        "adaptive_avg_pool1d.default",
-        "adaptive_avg_pool2d.default",
-        "sigmoid.default",
-        "leaky_relu.default",
-    )
-)
-"""Operators without weights that have a kernel from codes to codes, which agrees with our simulation
-within a code wherever `benchmarks/fused_kernels.py` looks."""
-
-FLOAT_GEMM_TAKES = frozenset(
-    f"aten.{name}.default" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "hardsigmoid")
-)
-"""Activations that ONNX Runtime 1.31 fuses into a Gemm of float result before it looks for quantised
-ones: such a linear layer has no integer kernel, whatever it reads."""
-
-_UNIT = (1 / 256, 0)
-KNOWN_CODES: Mapping[str, tuple[float, int]] = {
-    "aten.softmax.int": _UNIT,
-    "aten._softmax.default": _UNIT,
-    "aten.sigmoid.default": _UNIT,
-    "aten.hardsigmoid.default": (float(np.float32(1 / 255)), 0),  # 1 itself is common
-    "aten.tanh.default": (1 / 128, 128),
-}
-"""Scale and zero point of results whose range mathematics knows, whatever calibration data showed.
-
-ONNX Runtime 1.31 fuses a softmax between codes into QLinearSoftmax, whose fixed-point arithmetic
-overflows at finer scales: the largest probabilities become 0 (0.0014 over 4 classes does). At 1/256
-with zero point 0 it is right for all sizes and axes that `benchmarks/fused_kernels.py` tries.
-"""
+from paredown.spaces.graph.operators import MEAN
 
 
 def is_global_pool(node: Node) -> bool:
     """Whether a mean is written as a global pooling: over all positions, dimensions kept."""
-    if node.op != "aten.mean.dim" or not node.args[2]:
+    if node.op != MEAN or not node.args[2]:
         return False
     rank = len(node.shape)
     axes = sorted(axis % rank for axis in node.args[1] or ())
     return rank in (3, 4) and axes == list(range(2, rank))
 
 
+def multiplies(node: Node) -> bool:
+    """Whether it is a product that has kernels on codes: a convolution, a linear layer or a matmul."""
+    return node.facts.kind in ("conv", "linear", "matmul")
+
+
+def clamps_codes(node: Node) -> bool:
+    """Whether a clamp goes into the codes' own range, and so into the kernel before it.
+
+    ONNX Runtime 1.31 drops a clamp whose bounds hold all that the codes stand for. Codes from zero are
+    exact there; of any other range they reach past the lower bound by up to half a step, the clamp stays,
+    and the layer before it falls back to floats.
+    """
+    return node.facts.is_clamp and (len(node.args) == 1 or node.args[1] == 0)
+
+
+def has_code_kernel(node: Node) -> bool:
+    """Whether an operator other than a product has a kernel that computes codes from codes."""
+    facts = node.facts
+    if facts.is_clamp:
+        return clamps_codes(node)
+    if facts.integer_kernel is None or multiplies(node):
+        return False
+    return node.op != MEAN or is_global_pool(node)
+
+
+def turns_codes_into_codes(node: Node) -> bool:
+    """Whether its result can be codes where it reads codes, without a product: moved or computed."""
+    return node.facts.moves_data or has_code_kernel(node)
+
+
 def operands(node: Node) -> tuple[Arg, ...]:
-    """What an operator of `INTEGER_OPERATORS` or `PRODUCTS`, or a pool, computes on."""
-    if node.op == "aten.cat.default":
-        return tuple(node.args[0])
-    takes_two = node.op in PRODUCTS or node.op in ("aten.add.Tensor", "aten.mul.Tensor")
-    return node.args[:2] if takes_two else node.args[:1]
+    """What an operator computes on: its first argument, a tuple's entries, or its first two."""
+    first = node.args[0]
+    return first if isinstance(first, tuple) else node.args[: node.facts.operands]
 
 
 def reads_values_alone(graph: Graph, node: Node) -> bool:

@@ -16,19 +16,13 @@ from dataclasses import dataclass
 
 from paredown.spaces.graph.graph import Graph, Node, Ref
 from paredown.spaces.structure.code_kernels import (
-    CLAMPS,
-    FLOAT_GEMM_TAKES,
-    INTEGER_OPERATORS,
-    MOVES_DATA,
-    PRODUCTS,
-    is_global_pool,
+    clamps_codes,
+    multiplies,
     operands,
     reads_values_alone,
+    turns_codes_into_codes,
 )
 from paredown.spaces.structure.side_values import side_values
-
-_CONVOLUTIONS = ("aten.conv1d.", "aten.conv2d.")
-_LINEAR = "aten.linear.default"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +57,7 @@ def read_coding(graph: Graph, masked: Collection[str] = ()) -> Coding:
             wanted.update(_read_by(node))
     values = given | wanted
     # A float kernel's result, and the product of a matrix, exist as floats beside their codes.
-    follows = {n.name for n in graph.nodes if n.name in readers and not _multiplies(n)}
+    follows = {n.name for n in graph.nodes if n.name in readers and not multiplies(n)}
     return Coding(values=values, written=given | (values & follows), readers=frozenset(readers))
 
 
@@ -76,64 +70,55 @@ def _given(graph: Graph, may_be: frozenset[str]) -> frozenset[str]:
         if _must_write(graph, node):
             if node.args[0].name in may_be:
                 found.add(node.name)
-        elif (
-            _follows(node) and reads_values_alone(graph, node) and found.issuperset(_read_by(node))
-        ):
+        elif _follows(graph, node) and found.issuperset(_read_by(node)):
             found.add(node.name)
     return frozenset(found)
 
 
 def _must_write(graph: Graph, node: Node) -> bool:
     """Whether the operator's integer kernel has no float result."""
-    if node.op.startswith(_CONVOLUTIONS):
+    kind = node.facts.kind
+    if kind == "conv":
         return True
     users = graph.users.get(node.name, ())
-    if node.op != _LINEAR or len(node.shape) != 2 or len(users) != 1:
+    if kind != "linear" or len(node.shape) != 2 or len(users) != 1:
         return False
-    is_left_float = users[0].op in CLAMPS and users[0].name in graph.outputs
-    return users[0].op in FLOAT_GEMM_TAKES and not is_left_float
+    is_left_float = clamps_codes(users[0]) and users[0].name in graph.outputs
+    return users[0].facts.float_gemm_takes and not is_left_float
 
 
 def _reads(graph: Graph, node: Node, may_be: frozenset[str], is_coded: bool) -> bool:
     """Whether the operator reads codes, where its own result `is_coded` or is not."""
     if not may_be.issuperset(_read_by(node)):
         return False
-    if _multiplies(node):
-        return node.op not in PRODUCTS or reads_values_alone(graph, node)
-    if not is_coded or not _follows(node) or not reads_values_alone(graph, node):
+    if multiplies(node):
+        return node.facts.kind != "matmul" or reads_values_alone(graph, node)
+    if not is_coded or not _follows(graph, node):
         return False
     # A clamp behind a float kernel is computed with it: rounding once, behind it, is enough.
     source = graph.by_name.get(node.inputs[0])
-    return node.op not in CLAMPS or source is None or _multiplies(source) or _follows(source)
+    follows = source is None or multiplies(source) or turns_codes_into_codes(source)
+    return follows or not clamps_codes(node)
 
 
 def _read_by(node: Node) -> tuple[str, ...]:
     """What the operator reads as codes if it reads any: a layer's weight is not among them."""
-    if node.op.startswith(_CONVOLUTIONS) or node.op == _LINEAR:
-        return (node.args[0].name,)
-    if node.op in MOVES_DATA:
+    if node.facts.kind in ("conv", "linear"):
+        return (node.ref(0),)
+    if node.facts.moves_data:
         return node.inputs[:1]
     return tuple(each.name for each in operands(node) if isinstance(each, Ref))
 
 
-def _multiplies(node: Node) -> bool:
-    return node.op.startswith(_CONVOLUTIONS) or node.op in PRODUCTS or node.op == _LINEAR
-
-
-def _follows(node: Node) -> bool:
-    """Whether the operator can turn codes into codes."""
-    takes = node.op in MOVES_DATA or node.op in CLAMPS or node.op in INTEGER_OPERATORS
-    return takes or is_global_pool(node)
+def _follows(graph: Graph, node: Node) -> bool:
+    """Whether the result can be codes where all that the operator reads is."""
+    return turns_codes_into_codes(node) and reads_values_alone(graph, node)
 
 
 def _float_values(graph: Graph) -> frozenset[str]:
     """Values that hold one float tensor: token ids, masks, indices and tuples of tensors are none."""
     floats = {n for n, d in zip(graph.inputs, graph.input_dtypes, strict=True) if d == "float32"}
     for node in graph.nodes:
-        if node.dtype == "float32" and (node.shape != () or not _has_many_outputs(node)):
+        if node.dtype == "float32" and not node.facts.has_several_outputs:
             floats.add(node.name)
     return frozenset(floats)
-
-
-def _has_many_outputs(node: Node) -> bool:
-    return node.op.split(".")[1] in ("split", "split_with_sizes", "chunk", "unbind")

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.functions import DYNAMIC_QDQ
-from paredown.spaces.graph.graph import Graph, Node, Ref, run
+from paredown.spaces.graph.graph import Arguments, Graph, Node, Ref, run
 from paredown.spaces.structure.model_map import BatchPlace
 
 FIRST: BatchPlace = (0, 1)
@@ -23,7 +23,6 @@ FIRST: BatchPlace = (0, 1)
 
 _BATCH = 10_007
 """A prime no size of a network is a multiple of."""
-_VIEWS = ("aten.view.default", "aten.reshape.default", "aten.flatten.using_ints")
 
 
 def batch_places(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, BatchPlace]:
@@ -41,26 +40,26 @@ def batch_places(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Batch
     places = dict.fromkeys(graph.inputs, FIRST)
     shapes = {name: tuple(x.shape) for name, x in zip(graph.inputs, inputs, strict=True)}
 
-    def follow(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+    def _follow(node: Node, _: Arguments, output: Result) -> Result:
         shape = tuple((output if isinstance(output, Tensor) else output[0]).shape)
         source = next((name for name in node.inputs if name in places), None)
         axis = next((axis for axis, size in enumerate(shape) if size % _BATCH == 0), None)
         if source is not None and axis is not None:
             before, outside = places[source]
-            if node.op in _VIEWS:
+            if node.facts.kind == "reshape":
                 outside = outside * math.prod(shapes[source][:before]) // math.prod(shape[:axis])
             places[node.name], shapes[node.name] = (axis, outside), shape
         return output
 
-    run(graph, {name: t.to("meta") for name, t in tensors.items()}, inputs, after=follow)
-    linear = (node for node in graph.nodes if node.op == "aten.linear.default")
+    run(graph, {name: t.to("meta") for name, t in tensors.items()}, inputs, after=_follow)
+    linear = (node for node in graph.nodes if node.facts.kind == "linear")
     read = {node.name: places.get(node.args[0].name, FIRST) for node in linear}
     return {name: place for name, place in read.items() if place != FIRST}
 
 
 def reads_own_range(graph: Graph, node: Node) -> bool:
     """Whether the node is a linear layer whose input is rounded by its own range."""
-    if node.op != "aten.linear.default":
+    if node.facts.kind != "linear":
         return False
     source = graph.by_name.get(node.args[0].name)
     return source is not None and source.op == DYNAMIC_QDQ

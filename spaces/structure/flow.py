@@ -1,7 +1,8 @@
 """How each operator carries channels from its inputs to its output.
 
-A rule takes what is known and a node and returns the output's layout, or None where nothing may
-shrink. An operator without a rule freezes the channels it reads: safe, and reported.
+A rule takes what is known, a node and the numbers that the table of operators gives beside the rule's
+name, and returns the output's layout, or None where nothing may shrink. An operator without a rule
+freezes the channels it reads: safe, and reported.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from paredown.spaces.graph.functions import DYNAMIC_QDQ, GETITEM, QDQ
+from paredown.spaces.graph.facts import ChannelRuleName
 from paredown.spaces.graph.graph import Node, Ref
 from paredown.spaces.structure.model_map import Part
 from paredown.spaces.structure.ties import Layout, Ties
 
-Rule = Callable[[Ties, Node], Layout | None]
+Rule = Callable[..., Layout | None]
+"""From (ties, node, *numbers)."""
 
 
 def blocked(ties: Ties, node: Node, why: str) -> Layout | None:
@@ -34,50 +36,34 @@ def _rank(ties: Ties, node: Node) -> int:
     return len(_shape(ties, node.args[0].name))
 
 
-def _same(ties: Ties, node: Node) -> Layout | None:
-    return _source(ties, node)
-
-
-def _spatial(dims: int) -> Rule:
+def _spatial(ties: Ties, node: Node, dims: int) -> Layout | None:
     """Pools and resamplers over the last `dims` dimensions."""
-
-    def rule(ties: Ties, node: Node) -> Layout | None:
-        layout = _source(ties, node)
-        if layout is not None and layout.dim >= _rank(ties, node) - dims:
-            return blocked(ties, node, "works along the channels")
-        return layout
-
-    return rule
+    layout = _source(ties, node)
+    if layout is not None and layout.dim >= _rank(ties, node) - dims:
+        return blocked(ties, node, "works along the channels")
+    return layout
 
 
-def _along(position: int) -> Rule:
+def _along(ties: Ties, node: Node, position: int) -> Layout | None:
     """Operators that mix entries along one dimension, given as argument `position`."""
-
-    def rule(ties: Ties, node: Node) -> Layout | None:
-        layout = _source(ties, node)
-        if layout is not None and node.args[position] % _rank(ties, node) == layout.dim:
-            return blocked(ties, node, "works along the channels")
-        return layout
-
-    return rule
+    layout = _source(ties, node)
+    if layout is not None and node.args[position] % _rank(ties, node) == layout.dim:
+        return blocked(ties, node, "works along the channels")
+    return layout
 
 
-def _per_channel(*positions: int) -> Rule:
+def _per_channel(ties: Ties, node: Node, *positions: int) -> Layout | None:
     """Norms over (batch, channels, ...) with an entry per channel in the tensors `positions`."""
-
-    def rule(ties: Ties, node: Node) -> Layout | None:
-        layout = _source(ties, node)
-        if layout is None:
-            return None
-        if layout.dim != 1:
-            return blocked(ties, node, "normalises another dimension than the channels")
-        for position in positions:
-            ref = node.args[position]
-            if isinstance(ref, Ref) and ties.tensors[ref.name].numel() > 1:
-                ties.note_tensor(ref.name, 0, layout.parts)
-        return layout
-
-    return rule
+    layout = _source(ties, node)
+    if layout is None:
+        return None
+    if layout.dim != 1:
+        return blocked(ties, node, "normalises another dimension than the channels")
+    for position in positions:
+        ref = node.args[position]
+        if isinstance(ref, Ref) and ties.tensors[ref.name].numel() > 1:
+            ties.note_tensor(ref.name, 0, layout.parts)
+    return layout
 
 
 def _layer_norm(ties: Ties, node: Node) -> Layout | None:
@@ -211,7 +197,7 @@ def _squeeze(ties: Ties, node: Node) -> Layout | None:
 
 
 def _select(ties: Ties, node: Node) -> Layout | None:
-    layout = _along(1)(ties, node)
+    layout = _along(ties, node, 1)
     if layout is None:
         return None
     return Layout(layout.dim - (node.args[1] % _rank(ties, node) < layout.dim), layout.parts)
@@ -238,48 +224,22 @@ def _expand(ties: Ties, node: Node) -> Layout | None:
     return Layout(dim, layout.parts)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(f"aten.{name}" for name in text.split())
-
-
-_ELEMENTWISE = _names(
-    """add.Scalar sub.Scalar mul.Scalar div.Scalar rsub.Scalar neg.default abs.default exp.default
-    log.default sqrt.default rsqrt.default pow.Tensor_Scalar clamp.default clamp_min.default
-    reciprocal.default erf.default relu.default relu6.default hardtanh.default leaky_relu.default
-    elu.default gelu.default silu.default sigmoid.default tanh.default hardswish.default
-    hardsigmoid.default softplus.default mish.default contiguous.default clone.default
-    dropout.default to.dtype _to_copy.default alias.default zeros_like.default ones_like.default"""
-)
-_BINARY = _names("add.Tensor sub.Tensor mul.Tensor div.Tensor maximum.default minimum.default")
-_SPATIAL_1D = _names("max_pool1d.default avg_pool1d.default adaptive_avg_pool1d.default")
-_SPATIAL_2D = _names(
-    """max_pool2d.default avg_pool2d.default adaptive_avg_pool2d.default upsample_nearest2d.vec
-    upsample_bilinear2d.vec"""
-)
-_ALONG_1 = _names("softmax.int _softmax.default log_softmax.int _log_softmax.default slice.Tensor")
-_ALONG_2 = _names("split.Tensor split_with_sizes.default chunk.default")
-_VIEWS = _names("view.default reshape.default flatten.using_ints")
-
-RULES: Mapping[str, Rule] = {
-    **dict.fromkeys((*_ELEMENTWISE, QDQ, DYNAMIC_QDQ, GETITEM), _same),
-    **dict.fromkeys(_BINARY, _binary),
-    **dict.fromkeys(_SPATIAL_1D, _spatial(1)),
-    **dict.fromkeys(_SPATIAL_2D, _spatial(2)),
-    **dict.fromkeys(_ALONG_1, _along(1)),
-    **dict.fromkeys(_ALONG_2, _along(2)),
-    **dict.fromkeys(_VIEWS, _view),
-    **dict.fromkeys(_names("mean.dim sum.dim_IntList"), _reduce),
-    **dict.fromkeys(_names("pad.default constant_pad_nd.default"), _pad),
-    "aten.batch_norm.default": _per_channel(1, 2, 3, 4),
-    "aten.instance_norm.default": _per_channel(1, 2, 3, 4),
-    "aten.prelu.default": _per_channel(1),
-    "aten.layer_norm.default": _layer_norm,
-    "aten.cat.default": _cat,
-    "aten.transpose.int": _transpose,
-    "aten.permute.default": _permute,
-    "aten.unsqueeze.default": _unsqueeze,
-    "aten.squeeze.dim": _squeeze,
-    "aten.select.int": _select,
-    "aten.expand.default": _expand,
+RULES: Mapping[ChannelRuleName, Rule] = {
+    "same": _source,
+    "binary": _binary,
+    "spatial": _spatial,
+    "along": _along,
+    "per_channel": _per_channel,
+    "layer_norm": _layer_norm,
+    "reduce": _reduce,
+    "concat": _cat,
+    "view": _view,
+    "transpose": _transpose,
+    "permute": _permute,
+    "unsqueeze": _unsqueeze,
+    "squeeze": _squeeze,
+    "select": _select,
+    "pad": _pad,
+    "expand": _expand,
 }
-"""Rules by operator; layers have theirs in `channels`."""
+"""Rules by the names that the table of operators gives them; layers have theirs in `channels`."""

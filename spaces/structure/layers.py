@@ -9,21 +9,9 @@ import torch
 from torch import Tensor
 
 from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.graph.facts import LayerFacts
 from paredown.spaces.graph.graph import Graph, Node, Ref
 from paredown.spaces.structure.model_map import Layer, LeftOut
-
-_KINDS: Mapping[str, str] = {
-    "aten.conv1d.default": "conv1d",
-    "aten.conv1d.padding": "conv1d",
-    "aten.conv2d.default": "conv2d",
-    "aten.conv2d.padding": "conv2d",
-    "aten.conv_transpose1d.default": "conv_transpose1d",
-    "aten.conv_transpose2d.input": "conv_transpose2d",
-    "aten.linear.default": "linear",
-    "aten.embedding.default": "embedding",
-}
-# Position of `groups` in the arguments of every convolution, transposed ones included.
-GROUPS_ARG = 6
 
 
 def read_layers(captured: Captured) -> tuple[tuple[Layer, ...], tuple[LeftOut, ...]]:
@@ -32,12 +20,13 @@ def read_layers(captured: Captured) -> tuple[tuple[Layer, ...], tuple[LeftOut, .
     layers: list[Layer] = []
     left_out: dict[str, LeftOut] = {}
     for node in graph.nodes:
-        if node.op not in _KINDS:
+        facts = node.facts.layer
+        if facts is None:
             continue
-        weight = _weight_ref(node)
-        reason = _obstacle(graph, tensors, node, weight)
+        weight = _weight_of(node)
+        reason = _obstacle(graph, tensors, node, facts)
         if reason is None:
-            layers.append(_read_layer(graph, tensors, node))
+            layers.append(_read_layer(graph, tensors, node, facts))
         else:
             what = _module_path(weight) if weight in tensors else node.name
             left_out[what] = LeftOut(what=what, reason=reason)
@@ -50,14 +39,15 @@ def read_layers(captured: Captured) -> tuple[tuple[Layer, ...], tuple[LeftOut, .
     return tuple(layers), tuple(left_out.values())
 
 
-def _weight_ref(node: Node) -> str:
-    # Embedding takes the weight first, every other layer second.
-    ref = node.args[0 if _KINDS[node.op] == "embedding" else 1]
-    assert isinstance(ref, Ref)
-    return ref.name
+def _weight_of(node: Node) -> str:
+    assert node.facts.weight is not None
+    return node.ref(node.facts.weight)
 
 
-def _obstacle(graph: Graph, tensors: Mapping[str, Tensor], node: Node, weight: str) -> str | None:
+def _obstacle(
+    graph: Graph, tensors: Mapping[str, Tensor], node: Node, facts: LayerFacts
+) -> str | None:
+    weight = _weight_of(node)
     if weight not in tensors:
         return f"its weight {weight!r} is computed in the graph, not a stored tensor"
     if tensors[weight].dtype != torch.float32:
@@ -68,44 +58,42 @@ def _obstacle(graph: Graph, tensors: Mapping[str, Tensor], node: Node, weight: s
         return f"its weight {weight!r} is shared by several operators ({names})"
     if users[0].inputs.count(weight) > 1:
         return f"its weight {weight!r} is also an input of the same operator"
-    if _KINDS[node.op] != "embedding" and node.args[0].name in tensors:
-        return f"it reads the stored tensor {node.args[0].name!r}, so its output never changes"
-    if _KINDS[node.op].startswith("conv_transpose") and node.args[GROUPS_ARG] != 1:
+    # A table that is looked up at stored places is worth compressing all the same.
+    if facts.kind != "embedding" and (source := node.ref(0)) in tensors:
+        return f"it reads the stored tensor {source!r}, so its output never changes"
+    if facts.groups is not None and facts.out_axis == 1 and node.args[facts.groups] != 1:
         # Stored (in, out / groups, ...), it could be quantised with a scale per place in its group only.
         return "grouped transposed convolutions have no output axis for scales; it stays float"
     return None
 
 
-def _read_layer(graph: Graph, tensors: Mapping[str, Tensor], node: Node) -> Layer:
-    kind, weight = _KINDS[node.op], _weight_ref(node)
-    bias = node.args[2] if kind != "embedding" else None
-    if kind == "embedding" or kind.startswith("conv_transpose"):
-        out_axis, in_axis = 1, 0
-    else:
-        out_axis, in_axis = 0, 1
+def _read_layer(
+    graph: Graph, tensors: Mapping[str, Tensor], node: Node, facts: LayerFacts
+) -> Layer:
+    weight = _weight_of(node)
+    bias = None if facts.bias is None else node.args[facts.bias]
     shape = tuple(tensors[weight].shape)
     return Layer(
         name=_module_path(weight),
         node=node.name,
-        kind=kind,
+        kind=facts.kind,
         weight=weight,
         bias=bias.name if isinstance(bias, Ref) and bias.name in tensors else None,
         weight_shape=shape,
-        out_axis=out_axis,
-        in_axis=in_axis,
-        groups=node.args[GROUPS_ARG] if kind.startswith("conv") else 1,
-        macs=_macs(graph, node, kind, shape),
+        out_axis=facts.out_axis,
+        in_axis=facts.in_axis,
+        groups=1 if facts.groups is None else node.args[facts.groups],
+        macs=_macs(graph, node, facts, shape),
     )
 
 
-def _macs(graph: Graph, node: Node, kind: str, weight_shape: tuple[int, ...]) -> int:
+def _macs(graph: Graph, node: Node, facts: LayerFacts, weight_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one call; an embedding only reads."""
-    if kind == "embedding":
+    if facts.kind == "embedding":
         return 0
-    if kind.startswith("conv_transpose"):
-        source = node.args[0].name
-        return math.prod(graph.shape_of(source)) * math.prod(weight_shape[1:])
-    return math.prod(node.shape) * math.prod(weight_shape[1:])
+    # Each input of a transposed convolution meets the weight, of the others each output.
+    met = graph.shape_of(node.ref(0)) if facts.out_axis == 1 else node.shape
+    return math.prod(met) * math.prod(weight_shape[1:])
 
 
 def _module_path(tensor: str) -> str:

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
-from paredown.spaces.structure.code_kernels import CLAMPS, KNOWN_CODES, MOVES_DATA
+from paredown.spaces.graph.operators import ADD
+from paredown.spaces.structure.code_kernels import clamps_codes
 from paredown.spaces.structure.coded_values import Coding, read_coding
 
 Parameters = Mapping[str, tuple[float, int]]
@@ -22,8 +23,6 @@ LOW, HIGH = 0, 255
 PLACEHOLDER = (1 / 255, 0)
 """Codes of 0 to 1 where none were calibrated: inside every clamp, which a runtime then drops. With
 wider codes a ReLU6 stays, and the layer before it has no integer kernel."""
-
-_FUSES_RECTIFIER = ("aten.conv", "aten.linear", "aten.add.Tensor")
 
 NARROW_BLOCK = 128
 """Inputs that share a scale as narrow weights are read, where the weights have one scale for each output.
@@ -46,7 +45,7 @@ def reads_narrow_weights(rows: int, weight_count: int) -> bool:
 
 def code_source(graph: Graph, value: str, coding: Coding) -> str:
     """The value whose codes `value` shares: itself, or what it was moved or pooled from as codes."""
-    while value in coding.readers and graph.by_name[value].op in MOVES_DATA:
+    while value in coding.readers and graph.by_name[value].facts.moves_data:
         value = graph.by_name[value].inputs[0]
     return value
 
@@ -70,13 +69,13 @@ def mark_quantized(
     renamed: dict[str, str] = {}  # seen by every user
     entering: dict[str, str] = {}  # seen by users in 8-bit segments only, if they read codes
 
-    def reads_codes(node: Node) -> bool:
+    def _reads_codes(node: Node) -> bool:
         return node.name in coding.readers and is_8_bit(node.name)
 
-    def mark(value: str, shape: tuple[int, ...]) -> None:
+    def _mark(value: str, shape: tuple[int, ...]) -> None:
         users = graph.users.get(value, ())
         is_written = value in coding.written and is_8_bit(value)
-        is_read = value in coding.values and any(reads_codes(user) for user in users)
+        is_read = value in coding.values and any(_reads_codes(user) for user in users)
         if not (is_written or is_read) or _fuses_into_clamp(graph, value, coding, is_8_bit):
             return
         name = f"{value}.q"
@@ -87,14 +86,14 @@ def mark_quantized(
         (renamed if is_written else entering)[value] = name
 
     for value, shape in zip(graph.inputs, graph.input_shapes, strict=True):
-        mark(value, shape)
+        _mark(value, shape)
     for node in graph.nodes:
         args = node.args
         for name in dict.fromkeys(node.inputs):
-            new = renamed.get(name) or (entering.get(name) if reads_codes(node) else None)
+            new = renamed.get(name) or (entering.get(name) if _reads_codes(node) else None)
             args = rename_value(args, name, new) if new else args
         nodes.append(replace(node, args=args))
-        mark(node.name, node.shape)
+        _mark(node.name, node.shape)
     return replace(graph, nodes=tuple(nodes))
 
 
@@ -105,13 +104,14 @@ def _fuses_into_clamp(
     node, users = graph.by_name.get(value), graph.users.get(value, ())
     if node is None or not is_8_bit(value) or len(users) != 1:
         return False
-    is_clamped = users[0].op in CLAMPS and users[0].name in coding.values
-    return is_clamped and node.op.startswith(_FUSES_RECTIFIER)
+    is_clamped = clamps_codes(users[0]) and users[0].name in coding.values
+    fuses = node.op == ADD or node.facts.kind in ("conv", "conv_transpose", "linear")
+    return is_clamped and fuses
 
 
 def _codes(graph: Graph, value: str, parameters: Parameters | None) -> tuple[float, int]:
     """Scale and zero point: what mathematics knows comes before what calibration saw."""
     node = graph.by_name.get(value)
-    if node is not None and node.op in KNOWN_CODES:
-        return KNOWN_CODES[node.op]
+    if node is not None and node.facts.known_codes is not None:
+        return node.facts.known_codes
     return PLACEHOLDER if parameters is None else parameters[value]

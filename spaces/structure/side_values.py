@@ -10,29 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from paredown.spaces.graph.graph import Graph, Node, Ref, run
-from paredown.spaces.structure.code_kernels import MAX_POOLS, MOVES_DATA
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Graph, Node, Ref, run
 
 FAR = 1e3
 """Magnitude from which a constant that is added is a mask: activations hardly reach it, and masks begin
 above it (-1e4 where half precision was meant, -1e9, the lowest float, -inf)."""
-
-_WEIGHTED = (
-    "aten.conv",
-    "aten.linear.",
-    "aten.embedding.",
-    "aten.batch_norm.",
-    "aten.layer_norm.",
-    "aten.group_norm.",
-    "aten.instance_norm.",
-    "aten.prelu.",
-)
-_ADDS = ("aten.add.", "aten.sub.", "aten.rsub.", "aten.where.", "aten.masked_fill.")
 
 
 def constant_values(graph: Graph) -> frozenset[str]:
@@ -53,11 +40,12 @@ def mask_values(graph: Graph) -> frozenset[str]:
     plain = set(graph.inputs) | constant_values(graph)
     for node in graph.nodes:
         values = [name for name in node.inputs if name in graph.values]
-        if not node.op.startswith(_WEIGHTED) and values and plain.issuperset(values):
+        if node.facts.weight is None and values and plain.issuperset(values):
             plain.add(node.name)
     read: set[str] = set()
     for node in reversed(graph.nodes):
-        if node.op.startswith(_WEIGHTED) or (node.op in MOVES_DATA and node.name in read):
+        facts = node.facts
+        if facts.weight is not None or (facts.moves_data and node.name in read):
             read.update(node.inputs)
     return frozenset(plain - read) - constant_values(graph)
 
@@ -78,9 +66,9 @@ def masked_values(graph: Graph, tensors: Mapping[str, Tensor]) -> frozenset[str]
     for node in graph.nodes:
         if node.name in outside:
             continue
-        moved = node.op in MOVES_DATA and node.op not in MAX_POOLS and node.inputs[0] in found
-        adds = node.op.startswith(_ADDS)
-        if moved or (adds and any(_masks(arg, masks.union(found)) for arg in node.args)):
+        facts = node.facts
+        moved = facts.moves_data and facts.kind != "pool" and node.inputs[0] in found
+        if moved or (facts.adds and any(_masks(arg, masks.union(found)) for arg in node.args)):
             found.add(node.name)
     return frozenset(found)
 
@@ -101,7 +89,7 @@ def _far_constants(graph: Graph, tensors: Mapping[str, Tensor]) -> frozenset[str
     found = {name for name, tensor in tensors.items() if _reaches_far(tensor)}
     constant = constant_values(graph)
 
-    def note(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+    def _note(node: Node, _: Arguments, output: Result) -> Result:
         if isinstance(output, Tensor) and _reaches_far(output):
             found.add(node.name)
         return output
@@ -109,7 +97,7 @@ def _far_constants(graph: Graph, tensors: Mapping[str, Tensor]) -> frozenset[str
     nodes = tuple(node for node in graph.nodes if node.name in constant)
     inputs = [torch.empty(shape) for shape in graph.input_shapes]
     with torch.no_grad():
-        run(replace(graph, nodes=nodes, outputs=()), tensors, inputs, after=note)
+        run(replace(graph, nodes=nodes, outputs=()), tensors, inputs, after=_note)
     return frozenset(found)
 
 

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor
 
 from paredown.spaces.graph.graph import Graph, Node
-from paredown.spaces.structure.layers import GROUPS_ARG
 from paredown.spaces.structure.model_map import ModelMap, Part
-
-# Operators whose second argument spells out sizes, channels among them.
-_SIZED = ("aten.view.default", "aten.reshape.default", "aten.expand.default")
 
 
 def kept_positions(parts: tuple[Part, ...], keep: Mapping[str, Tensor]) -> Tensor:
@@ -70,13 +66,16 @@ def _narrow_node(model_map: ModelMap, node: Node, widths: Mapping[str, int]) -> 
     if size == node.shape[dim]:
         return node
     node = replace(node, shape=(*node.shape[:dim], size, *node.shape[dim + 1 :]))
+    facts = node.facts
     layer = model_map.layer_by_node.get(node.name)
     if layer is not None and layer.groups > 1:
-        return node.with_args(**{f"arg{GROUPS_ARG}": size})
+        assert facts.layer is not None
+        assert facts.layer.groups is not None
+        return node.with_arg(facts.layer.groups, size)
     # -1 stays: it is inferred from the other sizes.
-    if node.op in _SIZED and node.args[1][dim] != -1:
-        sizes = node.args[1]
-        return node.with_args(arg1=(*sizes[:dim], size, *sizes[dim + 1 :]))
+    if facts.sizes is not None and node.args[facts.sizes][dim] != -1:
+        sizes = node.args[facts.sizes]
+        return node.with_arg(facts.sizes, (*sizes[:dim], size, *sizes[dim + 1 :]))
     return node
 
 

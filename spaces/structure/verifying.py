@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from paredown.spaces.graph.functions import CONVERT
-from paredown.spaces.graph.graph import Graph, Node, run
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Graph, Node, run
+from paredown.spaces.graph.operators import CONVERT
 from paredown.spaces.structure.blocks import bypass_blocks
 from paredown.spaces.structure.model_map import Block, LeftOut, ModelMap, Part
 from paredown.spaces.structure.slicing import kept_positions, narrow_graph, slice_tensors
@@ -67,11 +67,11 @@ def without_groups(model_map: ModelMap, reasons: Mapping[str, str]) -> ModelMap:
     if not reasons:
         return model_map
 
-    def freeze(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    def _freeze(parts: tuple[Part, ...]) -> tuple[Part, ...]:
         return tuple(Part(None, p.channels * p.repeat) if p.group in reasons else p for p in parts)
 
-    tensor_parts = {key: freeze(parts) for key, parts in model_map.tensor_parts.items()}
-    value_parts = {v: (dim, freeze(parts)) for v, (dim, parts) in model_map.value_parts.items()}
+    tensor_parts = {key: _freeze(parts) for key, parts in model_map.tensor_parts.items()}
+    value_parts = {v: (dim, _freeze(parts)) for v, (dim, parts) in model_map.value_parts.items()}
     dropped = tuple(g for g in model_map.groups if g.name in reasons)
     return replace(
         model_map,
@@ -166,7 +166,7 @@ def _zeroed(
     return result
 
 
-def _demand_shape(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+def _demand_shape(node: Node, _: Arguments, output: Result) -> Result:
     """A hook for `run`: every output must have the shape its node claims, batch aside."""
     if isinstance(output, Tensor) and tuple(output.shape[1:]) != node.shape[1:]:
         raise ValueError(f"{node.name} claims shape {node.shape}, gives {tuple(output.shape)}")

@@ -23,6 +23,7 @@ from paredown.compressors.statistics.layer_statistics import (
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.tasks.digits import digits_split
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
+from paredown.spaces.candidates.zeros import Zeros
 from paredown.spaces.graph.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
@@ -152,7 +153,7 @@ def _bias_alone(
 
 HARSH = {
     "2 bits": LayerChoice(weight_bits=2, method="gptq"),
-    "60 % zeros": LayerChoice(sparsity=0.6, pattern="element", method="rtn"),
+    "60 % zeros": LayerChoice(zeros=Zeros(0.6, "element"), method="rtn"),
 }
 MILD = {
     "3 bits": LayerChoice(weight_bits=3, method="gptq"),

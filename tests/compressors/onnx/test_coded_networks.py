@@ -127,3 +127,39 @@ def test_no_probability_is_lost_on_the_way_through_8_bits(
 def test_softmax_between_codes_is_the_fused_kernel_that_is_right() -> None:
     model = all_8_bit(Between((4, 64, 8), 2), torch.randn(2, 3, 8, 8))
     assert integer_kernels(lower(model).SerializeToString())["QLinearSoftmax"] == 1
+
+
+class Bounded(nn.Module):
+    """Three convolutions with something between bounds behind the first two."""
+
+    def __init__(self, low: float | None, high: float | None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.clamp(self.layers[0](x), self.low, self.high)
+        if self.low is not None and self.high is not None:
+            x = nn.functional.hardtanh(self.layers[1](x), self.low, self.high)
+        return self.layers[2](x)
+
+
+@pytest.mark.parametrize("low", [0.0, -0.3, 0.1, None])
+@pytest.mark.parametrize("high", [0.4, 6.0, None])
+def test_a_convolution_keeps_its_kernel_behind_any_bounds(
+    low: float | None, high: float | None
+) -> None:
+    if low is None and high is None:
+        return
+    torch.manual_seed(0)
+    x = torch.randn(8, 4, 8, 8)
+    model = all_8_bit(Bounded(low, high), x)
+    content = lower(model).SerializeToString()
+    convolutions = 1 if low is None or high is None else 2  # the last one gives floats
+    assert promised_kernels(model.blueprint)["QLinearConv"] == convolutions
+    assert fallbacks(content, promises(model.blueprint)) == ()
+    assert integer_kernels(content)["QLinearConv"] == convolutions
+    # Bounds from zero are the codes' own; others may be left to an operator of floats.
+    assert low != 0 or kernels(content)["Clip"] == 0
+    ours, theirs = outputs(model, [x])
+    assert float((theirs - ours).abs().max()) < 0.02 * float(ours.abs().max())

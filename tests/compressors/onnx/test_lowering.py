@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.compressors.onnx import lowering
-from paredown.compressors.onnx.lowering import lower
+from paredown.compressors.onnx.lowering import LOWERINGS, lower, lowering_of, unsupported_operators
+from paredown.compressors.onnx.plan import ExportError
 from paredown.compressors.onnx.sizes import onnx_file_bytes
-from paredown.spaces.graph.functions import FUNCTIONS
+from paredown.spaces.graph.core import WRITTEN
+from paredown.spaces.graph.facts import LIBRARY, OnnxRename
+from paredown.spaces.graph.operators import OPERATORS
 
 
 class Of(nn.Module):
@@ -235,5 +238,24 @@ def test_a_file_holds_nothing_but_the_model(resnet_model) -> None:
     assert not any(node.name or node.doc_string for node in proto.graph.node)
 
 
-def test_every_operator_of_a_graph_has_a_lowering() -> None:
-    assert set(FUNCTIONS) - set(lowering.LOWERINGS) == set()
+@pytest.mark.parametrize("op", list(OPERATORS))
+def test_every_operator_of_a_graph_has_a_lowering(op: str) -> None:
+    assert lowering_of(op) is not None
+    form = OPERATORS[op].onnx
+    assert not isinstance(form, OnnxRename) or onnx.defs.has(form.op_type)
+
+
+def test_no_lowering_is_left_that_no_operator_names() -> None:
+    named = {facts.onnx for facts in OPERATORS.values()} | set(WRITTEN.values()) | {LIBRARY}
+    assert named >= set(LOWERINGS)
+
+
+def test_an_operator_without_lowering_is_named_before_anything_is_written(
+    identity, monkeypatch
+) -> None:
+    model = identity(nn.Hardswish(), image())
+    without = replace(OPERATORS["aten.hardswish.default"], onnx=None)
+    monkeypatch.setitem(OPERATORS, "aten.hardswish.default", without)
+    assert unsupported_operators(model.blueprint.graph) == ("aten.hardswish.default",)
+    with pytest.raises(ExportError, match=r"aten\.hardswish\.default"):
+        lower(model)

@@ -3,14 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 
 from paredown.hardware_models.devices.device import list_devices, load_device
-from paredown.hardware_models.latency.anchored import anchor
 from paredown.hardware_models.latency.models import LatencyError, RooflineLatency
-from paredown.hardware_models.work.features import PARTS, latency_parts_s, operator_parts_s
+from paredown.hardware_models.work.features import PARTS, Preset
 from paredown.hardware_models.work.workload import OperatorWork, Work, read_work
-from paredown.spaces.graph.capturing import capture
 
 X86 = load_device("x86-avx512-vnni-ort")
 
@@ -110,67 +107,6 @@ def test_elsewhere_narrow_weights_beside_codes_need_a_kernel_or_time(name, has_k
     assert (narrow_s <= wide_s) == has_kernel
 
 
-def test_parts_of_operators_seen_before_are_those_of_the_device_asked():
-    ops = [convolution(64), replace(convolution(64), name="again"), convolution(32)]
-    work = Work(operators=tuple(ops))
-    fast = X86.float32.conv_macs_per_s
-    float32 = X86.float32.model_copy(
-        update={"conv_macs_per_s": fast.model_copy(update={"value": fast.value / 2})}
-    )
-    slower = X86.model_copy(update={"float32": float32})
-    for _ in range(2):
-        for device, factor in ((X86, 1), (slower, 2)):
-            first, again, other = operator_parts_s(work, device)
-            assert first == again
-            expected = factor * latency_parts_s(Work(operators=(ops[0],)), X86)["conv_macs"]
-            assert first["conv_macs"] == pytest.approx(expected)
-            assert other["conv_macs"] < first["conv_macs"]
-
-
-def test_sequences_pay_for_the_two_dimensions_of_a_gemm():
-    row = OperatorWork(name="l", kind="linear", in_channels=64, out_channels=64, weight_count=4096)
-    tokens = replace(row, out_spatial=8)
-    codes = replace(tokens, integer=True, activation_bits=8, onnx_type="int8")
-    networks = [Work(operators=(op,)) for op in (row, tokens, codes)]
-    parts = [latency_parts_s(work, X86)["sequence_calls"] for work in networks]
-    assert parts[0] == 0.0
-    assert parts[1] == parts[2] > 0
-
-
-def test_weights_from_afar_are_a_part_of_their_own_however_much_is_computed():
-    macs = 64 * 1024 * 1024
-    layer = OperatorWork(
-        name="l", kind="linear", macs=macs, in_channels=1024, out_channels=1024,
-        weight_count=2**20, out_spatial=64,
-    )  # fmt: skip
-    near, far = (operator_parts_s(Work(operators=(layer,)), X86, 1, at)[0] for at in (0, 1))
-    assert far["linear_macs"] == near["linear_macs"]
-    rate = X86.memory.levels[1].bytes_per_s.value
-    assert far["hidden_weight_traffic"] == pytest.approx(4 * 2**20 / rate)
-    assert "hidden_weight_traffic" not in near
-
-
-def test_an_attention_costs_calls_by_the_head():
-    one, four = (
-        OperatorWork(name="a", kind="attention", in_channels=heads, batch=2) for heads in (1, 4)
-    )
-    parts = [latency_parts_s(Work(operators=(op,)), X86) for op in (one, four)]
-    assert parts[1]["attention_heads"] == pytest.approx(4 * parts[0]["attention_heads"])
-    assert parts[1]["attention_calls"] == parts[0]["attention_calls"]
-
-
-def test_an_attention_pays_for_every_score(blueprint_of):
-    class Attention(torch.nn.Module):
-        def forward(self, q, k, v):
-            return torch.nn.functional.scaled_dot_product_attention(q, k, v)
-
-    query, other = torch.randn(1, 3, 6, 8), torch.randn(1, 3, 10, 8)
-    captured = capture(Attention(), (query, other, other))
-    (op,) = [o for o in read_work(blueprint_of(captured)).operators if o.macs]
-    found = latency_parts_s(Work(operators=(op,)), X86)["attention_softmax"]
-    assert found == pytest.approx(3 * 6 * 10 * X86.elements.softmax_s.value)
-
-
 def test_zeros_buy_no_time():
     assert seconds(replace(convolution(64), density=0.1)) == seconds(convolution(64))
 
@@ -194,7 +130,7 @@ def test_the_parts_are_named_and_sum_to_the_latency(captured, blueprint_of):
     work = read_work(blueprint_of(captured))
     for name in list_devices():
         device = load_device(name)
-        parts = latency_parts_s(work, device)
+        parts = Preset(device).total_s(work)
         assert tuple(parts) == PARTS
         assert all(value >= 0 for value in parts.values())
         estimate = RooflineLatency(device).predict(work)
@@ -219,29 +155,6 @@ def test_more_threads_are_never_slower(captured, blueprint_of):
 def test_threads_the_device_lacks_are_refused():
     with pytest.raises(LatencyError, match=r"1\.\.4, got 5"):
         RooflineLatency(load_device("rpi4-a72-ort"), 5)
-
-
-def test_an_anchored_preset_gives_back_what_was_measured(captured, blueprint_of):
-    work = read_work(blueprint_of(captured))
-    preset = RooflineLatency(X86)
-    guess = preset.predict(work)
-    model = anchor(preset, [work], [3 * guess.value_s], "test")
-    estimate = model.predict(work)
-    assert estimate.value_s == pytest.approx(3 * guess.value_s)
-    assert estimate.high_s / estimate.low_s < guess.high_s / guess.low_s
-
-
-def test_anchoring_to_two_networks_takes_the_geometric_mean():
-    works = [Work(operators=(convolution(c),)) for c in (16, 64)]
-    preset = RooflineLatency(X86)
-    times = [f * preset.predict(w).value_s for f, w in zip((2.0, 8.0), works, strict=True)]
-    assert anchor(preset, works, times, "test").factor == pytest.approx(4.0)
-
-
-@pytest.mark.parametrize("times", [[], [0.0], [1.0, 1.0]])
-def test_a_preset_is_not_anchored_to_nothing(times):
-    with pytest.raises(LatencyError, match="above zero per network"):
-        anchor(RooflineLatency(X86), [Work(operators=(convolution(16),))], times, "test")
 
 
 def test_narrow_weights_of_a_linear_layer_are_read_faster():

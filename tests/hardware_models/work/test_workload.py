@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,12 +10,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from paredown.hardware_models.work import kinds
-from paredown.hardware_models.work.kinds import KINDS, UnknownOperator
 from paredown.hardware_models.work.workload import read_work
 from paredown.spaces.graph.capturing import capture
-from paredown.spaces.graph.functions import FUNCTIONS, GETITEM, QUANTISERS
-from paredown.spaces.graph.graph import run
+from paredown.spaces.graph.functions import GETITEM
+from paredown.spaces.graph.graph import GraphError, run
 
 
 class Mixed(nn.Module):
@@ -90,15 +89,12 @@ def test_work_equals_what_running_the_tensors_shows(
             assert record.out_spatial * record.out_channels * record.batch == math.prod(output)
 
 
-def test_every_operator_a_graph_may_hold_has_a_kind():
-    assert set(FUNCTIONS) - {*QUANTISERS, GETITEM} == set(KINDS)
-
-
-def test_an_operator_without_a_kind_is_refused(captured, blueprint_of, monkeypatch):
-    known = {name: kind for name, kind in KINDS.items() if "conv2d" not in name}
-    monkeypatch.setattr(kinds, "KINDS", known)
-    with pytest.raises(UnknownOperator, match="conv2d"):
-        read_work(blueprint_of(captured))
+def test_an_operator_that_is_not_in_the_table_is_refused(captured, blueprint_of):
+    blueprint = blueprint_of(captured)
+    first, *rest = blueprint.graph.nodes
+    graph = replace(blueprint.graph, nodes=(replace(first, op="aten.det.default"), *rest))
+    with pytest.raises(GraphError, match=r"aten\.det\.default.*add one to"):
+        read_work(replace(blueprint, graph=graph))
 
 
 def test_integer_kernels_are_seen_where_all_neighbours_have_codes(

@@ -17,8 +17,11 @@ from paredown.search.evaluating.holding import check_files, check_metric
 from paredown.search.tasks.metrics import MetricError, metric_named
 from paredown.search.tasks.splits import Split, Splits
 from paredown.search.tasks.task import LOSSES, Task
-from paredown.spaces.candidates.space import Architecture, Space
 from paredown.spaces.graph.capturing import capture
+from paredown.spaces.graph.facts import OnnxRename
+from paredown.spaces.graph.operators import OPERATORS
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.reading import read_model_map
 
 MODELS = """\
@@ -99,7 +102,7 @@ def test_masks_and_indices_of_the_users_model_score_as_the_model(config_of: Any)
 
     workbench = prepare(load_config(config_of("Attending")))
     # The targets are what the module itself answers.
-    base = workbench.evaluate_uncompressed()
+    base = workbench.evaluate_uncompressed(workbench.rungs[-1])
     assert base.metrics["accuracy"] == 1.0
     check_metric(workbench.task, base.metrics["accuracy"], 1.0, len(workbench.task.splits.search))
     stored = workbench.assemble(workbench.uncompressed()).tensors
@@ -146,7 +149,6 @@ def test_a_metric_that_differs_from_the_modules_own_is_refused() -> None:
 def test_a_file_that_computes_something_else_is_refused_with_the_first_wrong_value(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from paredown.compressors.onnx import lowering
 
     torch.manual_seed(0)
     found = capture(Scaled().eval(), _split().inputs[0][:1])
@@ -155,10 +157,8 @@ def test_a_file_that_computes_something_else_is_refused_with_the_first_wrong_val
     )
     check_files({"": found}, space, _split())
 
-    def wrong(e: Any, node: Any) -> None:
-        e.put(node, e.plan.emit("Abs", e.value(node.args[0])))
-
-    monkeypatch.setitem(lowering.LOWERINGS, "aten.relu.default", wrong)
+    wrong = replace(OPERATORS["aten.relu.default"], onnx=OnnxRename("Abs"))
+    monkeypatch.setitem(OPERATORS, "aten.relu.default", wrong)
     with pytest.raises(ExportError, match=r"first in value 'relu' \(aten.relu.default\)"):
         check_files({"": found}, space, _split())
     with pytest.raises(ExportError, match=r"first in value 'relu'"):

@@ -10,9 +10,10 @@ from paredown.search.proposing import coordinator as coordinating
 from paredown.search.proposing.coordinator import Coordinator, Job, Outcome
 from paredown.search.proposing.proposer import Proposal, SpaceExhausted
 from paredown.search.study.evaluation import Evaluation, Score
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
-DONE = Outcome(score=Score(metric=0.5, loss=1.0, images=10), error=None, duration_s=0.1)
+DONE = Outcome(score=Score(metric=0.5, loss=1.0, images=10), failure=None, duration_s=0.1)
 
 
 def candidate(number):
@@ -53,7 +54,7 @@ class Kept(list):
 
 
 def coordinate(proposer, tell, **changed):
-    settings = {"first": [], "evaluations": 12, "batch": 4, "rows": 7, **changed}
+    settings = {"first": [], "evaluations": 12, "batch": 4, "rung": Rung(rows=7), **changed}
     return Coordinator(proposer=proposer, tell=tell, **settings)
 
 
@@ -140,7 +141,7 @@ def test_given_jobs_are_all_carried_out_and_nothing_beyond_the_total_is_proposed
 def test_proposals_carry_the_rows_of_the_rung_and_the_last_batch_is_cut_short():
     proposer, told = Counting(), Kept()
     carry_out(coordinate(proposer, told, evaluations=6), workers=1)
-    assert {job.rows for job in told} == {7}
+    assert {job.rung for job in told} == {Rung(rows=7)}
     assert proposer.asked == 6
 
 
@@ -291,7 +292,7 @@ def test_asking_ahead_of_an_exhausted_space_loses_no_job():
 
 def test_without_a_proposer_the_given_jobs_are_all():
     told = Kept()
-    given = [Job(candidate=candidate(i), rung=1) for i in range(3)]
+    given = [Job(candidate=candidate(i), rung=Rung(number=1)) for i in range(3)]
     carry_out(coordinate(None, told, first=list(given), evaluations=3), workers=2)
     assert told == given
     assert coordinate(None, Kept(), evaluations=0).is_done

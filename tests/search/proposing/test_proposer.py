@@ -7,8 +7,11 @@ from optuna.samplers import RandomSampler
 
 from paredown.search.proposing import proposer as proposing
 from paredown.search.proposing.proposer import Proposer, SpaceExhausted, make_sampler
-from paredown.search.study.evaluation import Evaluation, Goal
-from paredown.spaces.candidates.space import Architecture, Knob, Space
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.method import MethodKnob
+from paredown.spaces.knobs.space import Space
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
 
 GOALS = (
     Goal(metric="accuracy", direction="maximize"),
@@ -22,7 +25,7 @@ SAMPLERS = ("ladder", "nsga2", "nsga3", "tpe", "random")
 def space(mapped):
     """Two layers of four widths each: sixteen candidates, all different."""
     knobs = tuple(
-        Knob(name=f"{layer}:weight_bits", kind="weight_bits", targets=(layer,), domain=BITS)
+        WeightBitsKnob(name=f"{layer}:weight_bits", targets=(layer,), domain=BITS)
         for layer in ("layers.1", "layers.4")
     )
     return Space(architectures=(Architecture(name="", model_map=mapped("mlp"), knobs=knobs),))
@@ -57,7 +60,7 @@ def evaluated(candidate, number=0, error=None):
         key=candidate.key,
         candidate=candidate,
         metrics={} if error else metrics,
-        error=error,
+        failure=error and Failure.of_text(FailureKind.RAISED, error),
     )
 
 
@@ -183,8 +186,7 @@ def test_a_large_space_of_one_model_ends_too(mapped, monkeypatch):
     names = [layer.name for layer in mapped("resnet_a").layers]
     # Methods of float layers make no difference, so 2^14 settings are one model.
     knobs = tuple(
-        Knob(name=f"{n}:method", kind="method", targets=(n,), domain=("gptq", "rtn"))
-        for n in names
+        MethodKnob(name=f"{n}:method", targets=(n,), domain=("gptq", "rtn")) for n in names
     )
     architecture = Architecture(name="", model_map=mapped("resnet_a"), knobs=knobs)
     proposer = propose(Space(architectures=(architecture,)))
@@ -229,7 +231,7 @@ def test_nsga2_follows_what_it_is_told(mapped):
     """On a space too large to enumerate it finds more small settings than chance does."""
     names = [layer.name for layer in mapped("resnet_a").layers]
     knobs = tuple(
-        Knob(name=f"{n}:weight_bits", kind="weight_bits", targets=(n,), domain=BITS) for n in names
+        WeightBitsKnob(name=f"{n}:weight_bits", targets=(n,), domain=BITS) for n in names
     )
     large = Space(
         architectures=(Architecture(name="", model_map=mapped("resnet_a"), knobs=knobs),)

@@ -10,10 +10,13 @@ from paredown.search.proposing.ladder import draw_ladders, warm_start
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.search.proposing.proposer import Proposer, make_sampler
 from paredown.search.proposing.refiner import Refiner
-from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
+from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Failure, FailureKind, Goal
 from paredown.search.study.pareto import front_of, hypervolume, reference_point
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.candidates.space import Architecture, Knob, Space
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
+from paredown.spaces.knobs.width import WidthKnob
 
 GOALS = (
     Goal(metric="accuracy", direction="maximize"),
@@ -48,15 +51,15 @@ class World:
 
     def __init__(self, model_map):
         knobs = [
-            Knob(name=f"{x.name}:b", kind="weight_bits", targets=(x.name,), domain=(8, 4, 3, 2))
+            WeightBitsKnob(name=f"{x.name}:b", targets=(x.name,), domain=(8, 4, 3, 2))
             for x in model_map.layers
         ]
         knobs += [
-            Knob(
+            WidthKnob(
                 name=f"{g.name}:w",
-                kind="width",
                 targets=(g.name,),
                 domain=(g.channels, g.channels // 2),
+                channels=g.channels,
             )
             for g in model_map.groups
         ]
@@ -181,7 +184,10 @@ def test_failures_and_too_little_to_learn_from_leave_it_to_the_sampler(world):
     assert refiner.suggest(set()) is None
     for number in range(20):
         broken = Evaluation(
-            number=number, key=f"k{number}", candidate=Candidate(), error="out of memory"
+            number=number,
+            key=f"k{number}",
+            candidate=Candidate(),
+            failure=Failure.of_text(FailureKind.RAISED, "out of memory"),
         )
         refiner.tell(broken)
     assert refiner.suggest(set()) is None

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from paredown.spaces.graph.capturing import capture
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Graph
-from paredown.spaces.structure.code_kernels import KNOWN_CODES
 from paredown.spaces.structure.coded_values import read_coding
 from paredown.spaces.structure.quantized_values import mark_quantized
 from paredown.spaces.structure.side_values import masked_values, uncoded_values
@@ -85,7 +84,7 @@ def test_results_of_a_known_range_take_it_whatever_calibration_saw(
     found = mark_quantized(graph, lambda name: True, parameters)
     (node,) = (n for n in found.nodes if n.op == QDQ and "conv" not in n.name and n.name != "x.q")
     _, scale, zero_point, first, last = node.args
-    assert graph.by_name[node.inputs[0]].op in KNOWN_CODES
+    assert graph.by_name[node.inputs[0]].facts.known_codes is not None
     assert (first - zero_point) * scale == pytest.approx(low, abs=scale)
     assert (last - zero_point) * scale == pytest.approx(high, abs=scale)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from paredown.spaces.graph.functions import QDQ
-from paredown.spaces.structure.code_kernels import KNOWN_CODES, MOVES_DATA
 from paredown.spaces.structure.coded_values import read_coding
 from paredown.spaces.structure.quantized_values import code_source, mark_quantized
 
@@ -44,9 +43,9 @@ def test_moved_values_share_the_codes_of_their_source(zoo_name, mapped) -> None:
         if node.op == QDQ:
             value = node.inputs[0]
             source = code_source(graph, value, coding)
-            known = KNOWN_CODES.get(graph.by_name[source].op) if source in graph.by_name else None
+            known = graph.by_name[source].facts.known_codes if source in graph.by_name else None
             assert node.args[1:3] == (known or parameters[source])
-            moved = value in graph.by_name and graph.by_name[value].op in MOVES_DATA
+            moved = value in graph.by_name and graph.by_name[value].facts.moves_data
             moves_codes = moved and found.by_name[graph.by_name[value].name].inputs[0].endswith(
                 ".q"
             )
