@@ -34,6 +34,7 @@ from paredown.spaces.graph.graph import (
     rename_value,
     run,
 )
+from paredown.spaces.graph.layers_of_steps import RECURRENT, Unrolled, unroll
 from paredown.spaces.graph.operators import CONVERT, COPY, OPERATORS, SLICE, TRACED_AS
 
 _IDENTITIES = frozenset(op for op, facts in OPERATORS.items() if facts.is_identity)
@@ -164,6 +165,7 @@ def _read(program: Any, example: list[Tensor]) -> tuple[Graph, dict[str, Tensor]
     tensors: dict[str, Tensor] = {}
     nodes: list[Node] = []
     inputs: list[str] = []
+    unrolled: dict[str, Unrolled] = {}
     for fx_node in program.graph.nodes:
         if fx_node.op == "placeholder":
             target = targets.get(fx_node.name) or constants.get(fx_node.name)
@@ -173,6 +175,13 @@ def _read(program: Any, example: list[Tensor]) -> tuple[Graph, dict[str, Tensor]
             else:
                 names[fx_node.name] = fx_node.name
                 inputs.append(fx_node.name)
+        elif _starts_from_zero(fx_node):
+            continue
+        elif str(fx_node.target) in RECURRENT:
+            unrolled[fx_node.name] = _unroll(fx_node, names)
+            nodes += unrolled[fx_node.name].nodes
+        elif fx_node.args and getattr(fx_node.args[0], "name", None) in unrolled:
+            names[fx_node.name] = unrolled[fx_node.args[0].name].results[fx_node.args[1]]
         elif fx_node.op == "call_function" and isinstance(_value(fx_node), Tensor | tuple | list):
             names[fx_node.name] = fx_node.name
             nodes.append(_read_node(fx_node, names))
@@ -190,6 +199,22 @@ def _read(program: Any, example: list[Tensor]) -> tuple[Graph, dict[str, Tensor]
         output_keys=keys,
     )
     return graph, tensors
+
+
+def _starts_from_zero(fx_node: Any) -> bool:
+    """Whether it is zeros that recurrent layers alone read: their state before the first step."""
+    is_zero = str(fx_node.target) in ("aten.zeros.default", "aten.new_zeros.default")
+    return is_zero and all(str(user.target) in RECURRENT for user in fx_node.users)
+
+
+def _unroll(fx_node: Any, names: Mapping[str, str]) -> Unrolled:
+    def _read_state(state: Any) -> Arg:
+        return None if _starts_from_zero(state) else Ref(names[state.name])
+
+    x, states, *rest = fx_node.args
+    known = pytree.tree_map(_read_state, states)
+    args = (_read_arg(x, names), known, *(_read_arg(value, names) for value in rest))
+    return unroll(fx_node.name, str(fx_node.target), args)
 
 
 def _value(fx_node: Any) -> Any:

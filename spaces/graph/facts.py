@@ -20,6 +20,7 @@ WorkKind = Literal[
     "depthwise_conv",
     "conv_transpose",
     "linear",
+    "recurrent",
     "embedding",
     "matmul",
     "attention",
@@ -55,6 +56,8 @@ ChannelRuleName = Literal[
     "select",
     "pad",
     "expand",
+    "steps",
+    "pick",
 ]
 
 

@@ -91,8 +91,10 @@ def _macs(graph: Graph, node: Node, facts: LayerFacts, weight_shape: tuple[int, 
     """Multiply-accumulates of one call; an embedding only reads."""
     if facts.kind == "embedding":
         return 0
-    # Each input of a transposed convolution meets the weight, of the others each output.
-    met = graph.shape_of(node.ref(0)) if facts.out_axis == 1 else node.shape
+    # Each input of a transposed convolution meets the weight, and each gate its state's; of the others
+    # each output.
+    reads = facts.out_axis == 1 or facts.kind == "recurrent"
+    met = graph.shape_of(node.ref(0)) if reads else node.shape
     return math.prod(met) * math.prod(weight_shape[1:])
 
 
