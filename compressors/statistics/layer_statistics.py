@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paredown.compressors.statistics.layer_sums import LayerSums, gradient_shape
+from paredown.compressors.statistics.steps import state_product
 from paredown.compressors.storage.shelf import digest
 from paredown.spaces.graph.graph import Graph, Node, run
 from paredown.spaces.structure.model_map import Layer
@@ -101,6 +102,9 @@ class _Collector:
         if layer is None:
             return output
         sums = self.sums.setdefault(layer.name, LayerSums(layer=layer))
+        if layer.kind == "recurrent":
+            self._add_steps(sums, node, arguments, output)
+            return output
         with torch.no_grad():
             if self.inputs_of(layer) == layer.name:
                 sums.add_inputs(arguments)
@@ -115,6 +119,21 @@ class _Collector:
                     lambda gradient: sums.add_curvature(arguments, gradient, samples)
                 )
         return output
+
+    def _add_steps(
+        self, sums: LayerSums, node: Node, arguments: tuple[Any, ...], output: Any
+    ) -> None:
+        with torch.no_grad():
+            product = state_product(node, arguments, output)
+            sums.add_inputs(product.arguments)
+            sums.add_outputs(product.output)
+        if self.with_gradients:
+            product.gates.register_hook(sums.add_gradients)
+            if self.with_curvature:
+                samples = self.samples
+                product.gates.register_hook(
+                    lambda gradient: sums.add_curvature(product.arguments, gradient, samples)
+                )
 
 
 def collect_statistics(

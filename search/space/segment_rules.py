@@ -46,7 +46,7 @@ def segment_choices(
     containers = sorted(offered("container", can.containers, "compact"))
     ranges = offered("ranges", can.ranges, "static")
     reached = [model_map.layer_by_name[name] for name in _reached(segment, model_map, rules)]
-    reads = any(layer.kind == "linear" and layer.name in with_codes for layer in reached)
+    reads = any(layer.finds_range and layer.name in with_codes for layer in reached)
     if "dynamic" in ranges and not reads:
         ranges.remove("dynamic")
         reason = "linear layers of integer weights read them, and there are none"

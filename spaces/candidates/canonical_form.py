@@ -56,7 +56,10 @@ def canonical(architecture: Architecture, candidate: Candidate) -> Candidate:
     segments = {}
     for segment in model_map.segments:
         present = [name for name in segment.layers if name not in gone]
-        held = [(model_map.layer_by_name[name].kind, layers[name].weight_bits) for name in present]
+        held = [
+            (model_map.layer_by_name[name].finds_range, layers[name].weight_bits)
+            for name in present
+        ]
         if present or not segment.layers:
             segments[segment.name] = canonical_segment(candidate.segment(segment.name), held)
     return Candidate.of(
@@ -120,7 +123,7 @@ def canonical_choice(
         choice = replace(choice, method="rtn")
     if choice.group_size:
         segment = candidate.segment(model_map.segment_of_node[layer.node])
-        segment = segment.of_layer(layer.kind, choice.weight_bits)
+        segment = segment.of_layer(layer.finds_range, choice.weight_bits)
         choice = _canonical_groups(layer, choice, segment, shape)
     return choice
 
@@ -174,20 +177,26 @@ def _prunes_nothing(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -
 def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate) -> bool:
     """Whether float weights would not stay float: between 8-bit values ONNX Runtime rounds them.
 
-    It does so with one scale for the whole tensor, so 8 bits with a scale per channel are better.
+    It does so with one scale for the whole tensor, so 8 bits with a scale per channel are better. And its
+    LSTM of 8-bit codes has both matrices in codes, or none.
     """
     segment = candidate.segment(model_map.segment_of_node[layer.node])
+    if (
+        segment.ranges == "dynamic"
+        and model_map.graph.by_name[layer.node].facts.kind == "recurrent"
+    ):
+        return layer.finds_range
     is_static = segment.activation_bits == 8 and segment.ranges == "static"
     return is_static and layer.kind != "embedding"
 
 
-def canonical_segment(choice: SegmentChoice, layers: Sequence[tuple[str, int]]) -> SegmentChoice:
-    """The choice of a segment whose layers have these kinds and bits.
+def canonical_segment(choice: SegmentChoice, layers: Sequence[tuple[bool, int]]) -> SegmentChoice:
+    """The choice of a segment whose layers find ranges or do not, and have these bits.
 
     Where no layer reads codes of dynamic ranges, all is float; where both containers store every
     weight alike, the name is "compact".
     """
-    met = [(choice.of_layer(kind, bits), bits) for kind, bits in layers]
+    met = [(choice.of_layer(finds_range, bits), bits) for finds_range, bits in layers]
     if choice.ranges == "dynamic" and all(each.activation_bits == 32 for each, _ in met):
         choice = SegmentChoice(container=choice.container)
     if all(bits not in _DIFFERING[each.activation_bits] for each, bits in met):

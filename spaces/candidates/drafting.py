@@ -59,7 +59,7 @@ def draft(
             continue
         choice = candidate.layer(layer.name)
         segment = candidate.segment(model_map.segment_of_node[layer.node])
-        segment = segment.of_layer(layer.kind, choice.weight_bits)
+        segment = segment.of_layer(layer.finds_range, choice.weight_bits)
         shape = shapes(layer.weight, layer.weight_shape)
         chain = choice_chain(layer, shape, choice)
         if len(chain) > 1:

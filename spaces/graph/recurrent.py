@@ -30,6 +30,9 @@ RNN_RELU = "paredown.rnn_relu_steps"
 WEIGHT_ARG: Mapping[str, int] = {LSTM: 3, GRU: 2, RNN_TANH: 2, RNN_RELU: 2}
 """Position of the weight over the state; the bias follows it."""
 
+ROWS = 6
+"""Position of `rows` in the arguments of `LSTM`."""
+
 
 def lstm_steps(
     gates: Tensor,
