@@ -13,7 +13,7 @@ from paredown.spaces.candidates.candidate import (
     LayerChoice,
     SegmentChoice,
 )
-from paredown.spaces.candidates.drafting import kept_count, stored_group_size
+from paredown.spaces.candidates.drafting import finds_range, kept_count, stored_group_size
 from paredown.spaces.candidates.factors import choice_chain, factor_chain, form_of
 from paredown.spaces.candidates.knobs import Architecture, RankValue
 from paredown.spaces.structure.model_map import Layer, ModelMap
@@ -54,13 +54,11 @@ def canonical(architecture: Architecture, candidate: Candidate) -> Candidate:
         if layer.name not in gone
     }
     segments = {}
+    settled = Candidate.of(layers=layers)
     for segment in model_map.segments:
-        present = [name for name in segment.layers if name not in gone]
-        held = [
-            (model_map.layer_by_name[name].finds_range, layers[name].weight_bits)
-            for name in present
-        ]
+        present = [model_map.layer_by_name[name] for name in segment.layers if name not in gone]
         if present or not segment.layers:
+            held = held_by(model_map, present, settled)
             segments[segment.name] = canonical_segment(candidate.segment(segment.name), held)
     return Candidate.of(
         architecture=candidate.architecture,
@@ -123,7 +121,7 @@ def canonical_choice(
         choice = replace(choice, method="rtn")
     if choice.group_size:
         segment = candidate.segment(model_map.segment_of_node[layer.node])
-        segment = segment.of_layer(layer.finds_range, choice.weight_bits)
+        segment = segment.of_layer(finds_range(model_map, layer, candidate), choice.weight_bits)
         choice = _canonical_groups(layer, choice, segment, shape)
     return choice
 
@@ -177,17 +175,23 @@ def _prunes_nothing(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -
 def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate) -> bool:
     """Whether float weights would not stay float: between 8-bit values ONNX Runtime rounds them.
 
-    It does so with one scale for the whole tensor, so 8 bits with a scale per channel are better. And its
-    LSTM of 8-bit codes has both matrices in codes, or none.
+    It does so with one scale for the whole tensor, so 8 bits with a scale per channel are better.
     """
     segment = candidate.segment(model_map.segment_of_node[layer.node])
-    if (
-        segment.ranges == "dynamic"
-        and model_map.graph.by_name[layer.node].facts.kind == "recurrent"
-    ):
-        return layer.finds_range
+    if layer.name in model_map.partners:
+        return False
     is_static = segment.activation_bits == 8 and segment.ranges == "static"
     return is_static and layer.kind != "embedding"
+
+
+def held_by(
+    model_map: ModelMap, layers: Sequence[Layer], candidate: Candidate
+) -> list[tuple[bool, int]]:
+    """Of layers of a segment, whether they can find ranges, and the bits of their weights."""
+    return [
+        (finds_range(model_map, layer, candidate), candidate.layer(layer.name).weight_bits)
+        for layer in layers
+    ]
 
 
 def canonical_segment(choice: SegmentChoice, layers: Sequence[tuple[bool, int]]) -> SegmentChoice:

@@ -17,6 +17,7 @@ from paredown.spaces.candidates.canonical_form import (
     canonical,
     canonical_choice,
     canonical_segment,
+    held_by,
     layers_of,
     outermost,
 )
@@ -176,9 +177,8 @@ def _shown(
     model_map = architecture.model_map
     if knob.kind == "segment":
         inside = next(s.layers for s in model_map.segments if s.name == target)
-        kinds = {name: model_map.layer_by_name[name].kind for name in inside if name not in gone}
-        held = [(kind, candidate.layer(name).weight_bits) for name, kind in kinds.items()]
-        return canonical_segment(value, held)
+        present = [model_map.layer_by_name[name] for name in inside if name not in gone]
+        return canonical_segment(value, held_by(model_map, present, candidate))
     if knob.kind in ("width", "drop"):
         return value
     choice = replace(candidate.layer(target), **knob.settings(value))

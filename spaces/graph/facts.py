@@ -20,6 +20,7 @@ WorkKind = Literal[
     "depthwise_conv",
     "conv_transpose",
     "linear",
+    "gates",
     "recurrent",
     "embedding",
     "matmul",

@@ -252,7 +252,7 @@ _RECURRENT = {
     GATES: OperatorFacts(
         _aten.linear.default,
         "gates",
-        "recurrent",
+        "gates",
         weight=1,
         layer=LayerFacts("linear", channel_dim=-1),
     )

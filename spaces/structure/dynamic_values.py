@@ -66,6 +66,11 @@ def reads_own_range(graph: Graph, node: Node) -> bool:
     return source is not None and source.op == DYNAMIC_QDQ
 
 
+def rounds_state(node: Node) -> bool:
+    """Whether the node is the steps of an LSTM whose state is rounded by its own range."""
+    return node.op == LSTM and node.args[ROWS] is not None
+
+
 def _is_linear(node: Node) -> bool:
     layer = node.facts.layer
     return layer is not None and layer.kind == "linear"

@@ -142,6 +142,17 @@ class ModelMap:
         return {layer.node: layer for layer in self.layers}
 
     @functools.cached_property
+    def partners(self) -> Mapping[str, str]:
+        """Of both matrices of a recurrent layer the other's name, by name: files hold them as one operator."""
+        found: dict[str, str] = {}
+        for layer in self.layers:
+            gates = self.graph.by_name[layer.node].ref(0) if layer.kind == "recurrent" else ""
+            if gates in self.layer_by_node:
+                other = self.layer_by_node[gates].name
+                found |= {layer.name: other, other: layer.name}
+        return found
+
+    @functools.cached_property
     def segment_of_node(self) -> Mapping[str, str]:
         """The name of the segment that each node belongs to, by node name."""
         return {node: segment.name for segment in self.segments for node in segment.nodes}
