@@ -96,9 +96,9 @@ def refit(
 ) -> CompressedModel:
     """The model with every layer solved again in graph order, or its moments restored.
 
-    Of a low-rank chain the last factor is solved, for what the others make of their inputs. Embeddings and
-    steps over time keep their codes. Layers that `dense` has no outputs of keep their codes; their output moments are put back to the
-    dense model's.
+    Of a low-rank chain the last factor is solved, for what the others make of their inputs. Embeddings
+    and steps over time stay as they are. Layers that `dense` has no outputs of keep their codes; their
+    output moments are put back to the dense model's.
     """
     layers = database.model_map.layer_by_name
     widths = dict(candidate.widths)

@@ -1,12 +1,13 @@
 """ONNX lowerings of recurrent layers: gates and steps become one operator of the runtime.
 
-ONNX orders gates its own way, an LSTM's as input, output, forget, cell, and a GRU's as update, reset, new.
-Rows are put in order by operators on constants, which ONNX Runtime computes once, when it loads the model.
+ONNX orders gates its own way, an LSTM's as input, output, forget, cell, and a GRU's as update, reset,
+new. Rows are put in order by operators on constants, which ONNX Runtime computes once, when it loads the
+model.
 
 Where both matrices are codes and ranges are found in the run, the operator is DynamicQuantizeLSTM. On one
 thread it rounds all that it reads by one range, and its state by one range at each step, the whole batch
-together, as `lstm_steps` does (equal to 1e-7 with ONNX Runtime 1.31). On several threads it cuts the batch,
-and each part has ranges of its own.
+together, as `lstm_steps` does (equal to 1e-7 with ONNX Runtime 1.31). On several threads it cuts the
+batch, and each part has ranges of its own.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from paredown.spaces.graph.recurrent import states_before
 class StateProduct:
     """What each step multiplies, and what comes of it.
 
-    `arguments` are those of a linear layer: states (time, batch, units), weight, bias. `output` (time,
-    batch, gates x units) is their product. `gates` is what it is added to, of the same shape: the loss has
+    `arguments` are those of a linear layer: states (time, batch, units), weight, bias. `output`
+    (time, batch, gates x units) is their product. `gates` is what it is added to, of its shape: the loss
     the same gradient by both, but for the new gate of a GRU, where that of the product is smaller by the
     reset gate.
     """

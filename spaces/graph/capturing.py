@@ -34,9 +34,10 @@ from paredown.spaces.graph.graph import (
     rename_value,
     run,
 )
-from paredown.spaces.graph.layers_of_steps import RECURRENT, Unrolled, unroll
+from paredown.spaces.graph.layers_of_steps import RECURRENT, RecurrentError, Unrolled, unroll
 from paredown.spaces.graph.operators import CONVERT, COPY, OPERATORS, SLICE, TRACED_AS
 
+_ZEROS = ("aten.zeros.default", "aten.new_zeros.default", "aten.zeros_like.default")
 _IDENTITIES = frozenset(op for op, facts in OPERATORS.items() if facts.is_identity)
 
 
@@ -203,7 +204,7 @@ def _read(program: Any, example: list[Tensor]) -> tuple[Graph, dict[str, Tensor]
 
 def _starts_from_zero(fx_node: Any) -> bool:
     """Whether it is zeros that recurrent layers alone read: their state before the first step."""
-    is_zero = str(fx_node.target) in ("aten.zeros.default", "aten.new_zeros.default")
+    is_zero = str(fx_node.target) in _ZEROS
     return is_zero and all(str(user.target) in RECURRENT for user in fx_node.users)
 
 
@@ -214,7 +215,10 @@ def _unroll(fx_node: Any, names: Mapping[str, str]) -> Unrolled:
     x, states, *rest = fx_node.args
     known = pytree.tree_map(_read_state, states)
     args = (_read_arg(x, names), known, *(_read_arg(value, names) for value in rest))
-    return unroll(fx_node.name, str(fx_node.target), args)
+    try:
+        return unroll(fx_node.name, str(fx_node.target), args)
+    except RecurrentError as error:
+        raise CaptureError(str(error)) from None
 
 
 def _value(fx_node: Any) -> Any:

@@ -14,9 +14,10 @@ class Layer:
     """One operator with a weight of its own, of which one axis runs over the output channels.
 
     `name` is the module path ("layer1.0.conv1"); `kind` one of conv1d, conv2d, conv_transpose1d,
-    conv_transpose2d, linear, recurrent (the matrix over the state), embedding. `out_axis` and `in_axis` are the weight's output and input
-    channel dimensions. `macs` counts multiply-accumulates of one call at the graph's batch size.
-    `finds_range` says whether there is an integer kernel that finds the range of its input in every run.
+    conv_transpose2d, linear, recurrent (the matrix over the state), embedding. `out_axis` and `in_axis`
+    are the weight's output and input channel dimensions. `macs` counts multiply-accumulates of one call
+    at the graph's batch size. `finds_range` says whether there is an integer kernel that finds the range
+    of what the layer reads in every run.
     """
 
     name: str
@@ -143,7 +144,7 @@ class ModelMap:
 
     @functools.cached_property
     def partners(self) -> Mapping[str, str]:
-        """Of both matrices of a recurrent layer the other's name, by name: files hold them as one operator."""
+        """Of both matrices of a recurrent layer the other's name: files hold them as one operator."""
         found: dict[str, str] = {}
         for layer in self.layers:
             gates = self.graph.by_name[layer.node].ref(0) if layer.kind == "recurrent" else ""
