@@ -19,7 +19,7 @@ search: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-# Each of these starts Ray, which takes both cores of a small machine.
+# In one process, as tests share clusters of Ray, and a cluster takes both cores of a small machine.
 test-cluster: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m cluster
 

@@ -11,14 +11,12 @@ from torch import Tensor
 from paredown.compressors.layers.database import Database
 from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.compressors.statistics.ranges import collect_ranges
-from paredown.spaces.candidates.candidate import (
-    Candidate,
-    Decomposition,
-    LayerChoice,
-    SegmentChoice,
-)
-from paredown.spaces.candidates.space import Architecture, canonical
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.ranks import Decomposition, Rank
+from paredown.spaces.candidates.zeros import Zeros
 from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.canonical_form import canonical
 from paredown.spaces.structure.model_map import Block, ChannelGroup, ModelMap
 
 BITS = (2, 3, 4, 5, 6, 8, 32)
@@ -60,11 +58,8 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
         sparsity, pattern = draw.choice(SPARSITIES)
         layers[layer.name] = LayerChoice(
             weight_bits=draw.choice(BITS),
-            sparsity=sparsity,
-            pattern=pattern,
-            rank_fraction=draw.choice(RANKS),
-            decomposition=draw.choice(FORMS),
-            written_fraction=second.choice((None, 0.3, 1.0)),
+            zeros=Zeros(sparsity, pattern),
+            rank=Rank(draw.choice(RANKS), draw.choice(FORMS), second.choice((None, 0.3, 1.0))),
             method=draw.choice(("rtn", "laq", "gptq")),
             group_size=sizes.choice(GROUP_SIZES),
         )

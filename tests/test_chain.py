@@ -19,13 +19,10 @@ from paredown.compressors.onnx.kernel_checks import integer_kernels, promised_ke
 from paredown.compressors.onnx.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.hardware_models.work.workload import read_work
-from paredown.spaces.candidates.candidate import (
-    Candidate,
-    Decomposition,
-    LayerChoice,
-    SegmentChoice,
-)
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.candidates.ranks import Decomposition, Rank
+from paredown.spaces.candidates.zeros import Zeros
 from paredown.spaces.graph.graph import run
 from paredown.spaces.structure.model_map import ModelMap
 
@@ -109,9 +106,7 @@ def test_every_low_rank_form_goes_from_candidate_to_files_that_run(
     name, activation_bits, form, mapped, database, calibration, tmp_path
 ) -> None:
     model_map = mapped(name)
-    choice = LayerChoice(
-        weight_bits=4, sparsity=0.4, pattern="element", rank_fraction=0.3, decomposition=form
-    )
+    choice = LayerChoice(weight_bits=4, zeros=Zeros(0.4, "element"), rank=Rank(0.3, form))
     segment = SegmentChoice(activation_bits=activation_bits)
     candidate = Candidate.of(
         layers={layer.name: choice for layer in model_map.layers},

@@ -1,4 +1,4 @@
-"""The README's tree of rooms against the rooms that exist."""
+"""The README's tree of rooms against those that exist, and links between pages against files."""
 
 from __future__ import annotations
 
@@ -9,79 +9,64 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("search", "spaces", "compressors", "hardware_models")
-_LINE = re.compile(r"(?P<indent> *)(?P<name>\S+?)(?P<slash>/?)(?: {1,}(?P<text>\S.*))?")
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 
 
-def _read_tree(readme: str) -> list[tuple[str, str]]:
-    """Paths of the README's tree with what stands beside them; folders end in a slash."""
+def _read_tree(readme: str) -> list[str]:
+    """Rooms of the README's tree as paths, in its order: a line names a package, the next its rooms."""
     block = readme.split("## The code", 1)[1].split("```text\n", 1)[1].split("```", 1)[0]
-    folders: list[str] = []
-    found: list[tuple[str, str]] = []
+    found: list[str] = []
+    package = ""
     for line in block.splitlines():
-        parts = _LINE.fullmatch(line)
-        assert parts is not None, f"not a line of a tree: {line!r}"
-        depth = len(parts["indent"]) // 2
-        path = "/".join((*folders[:depth], parts["name"]))
-        if parts["slash"]:
-            folders[depth:] = [parts["name"]]
-        found.append((path + parts["slash"], parts["text"] or ""))
+        if line.startswith(" "):
+            found += [f"{package}/{room}" for room in line.split()]
+        else:
+            package = line.split("/")[0]
     return found
 
 
-def _rooms_on_disk() -> set[str]:
-    return {
-        f"{path.parent.relative_to(ROOT).as_posix()}/"
+def test_the_readme_lists_every_room_once_and_no_other() -> None:
+    listed = _read_tree((ROOT / "README.md").read_text(encoding="utf-8"))
+    rooms = [
+        path.parent.relative_to(ROOT).as_posix()
         for package in PACKAGES
-        for path in (ROOT / package).rglob("__init__.py")
-    }
-
-
-@pytest.fixture(scope="module")
-def tree() -> list[tuple[str, str]]:
-    return _read_tree((ROOT / "README.md").read_text(encoding="utf-8"))
-
-
-def test_the_readme_lists_every_room_of_the_packages(tree: list[tuple[str, str]]) -> None:
-    listed = {path for path, _ in tree}
-    assert sorted(_rooms_on_disk() - listed) == []
-
-
-def test_the_readme_lists_no_room_that_does_not_exist(tree: list[tuple[str, str]]) -> None:
-    assert [path for path, _ in tree if not (ROOT / path).exists()] == []
-
-
-def test_every_benchmark_stands_on_its_page_and_the_page_names_no_other() -> None:
-    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"benchmarks/(\w+\.py)", page))
-    assert named == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
-
-
-def test_every_room_of_the_readme_stands_there_once_with_a_word_on_it(
-    tree: list[tuple[str, str]],
-) -> None:
-    rooms = [path for path, _ in tree]
-    assert len(rooms) == len(set(rooms))
-    assert [path for path, text in tree if not text] == []
-
-
-def test_a_tree_is_read_with_its_folders() -> None:
-    text = "## The code\n\n```text\na/      A\n  b.py  B\n  c/\n    d.py  D\ne/\n  f.py\n```\n"
-    assert _read_tree(text) == [
-        ("a/", "A"),
-        ("a/b.py", "B"),
-        ("a/c/", ""),
-        ("a/c/d.py", "D"),
-        ("e/", ""),
-        ("e/f.py", ""),
+        for path in (ROOT / package).glob("*/__init__.py")
     ]
+    assert sorted(listed) == sorted(rooms)
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("*.md")))],
-)
-def test_links_between_pages_lead_to_files(page: str) -> None:
+def test_a_tree_is_read_with_its_packages() -> None:
+    text = "## The code\n\n```text\na/   of a\n    b c\nd/   of d\n    e\n    f\n```\n"
+    assert _read_tree(text) == ["a/b", "a/c", "d/e", "d/f"]
+
+
+def test_the_readme_fits_a_screen_and_a_half() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_between_pages_and_to_pictures_lead_to_files(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    targets = re.findall(r"(?<!!)\[[^\]]*\]\((?!https?:)([^)#]+)", text)
+    targets = re.findall(r"\[[^\]]*\]\((?!https?:)([^)#]+)", text)
     missing = [t for t in targets if not ((ROOT / page).parent / t).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_to_headings_lead_to_headings(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target, heading in re.findall(r"\[[^\]]*\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        to = (ROOT / page).parent / target if target else ROOT / page
+        assert heading in _headings(to.read_text(encoding="utf-8")), f"{page}: {target}#{heading}"
+
+
+def _headings(text: str) -> set[str]:
+    """Anchors of a page, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "pictures").iterdir()))
+def test_a_picture_is_small_and_shown_somewhere(picture: Path) -> None:
+    assert picture.stat().st_size <= 150_000
+    assert any(f"pictures/{picture.name})" in (ROOT / page).read_text() for page in PAGES)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -15,15 +16,20 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.packing import read_packed
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.graph import Graph, from_json, run
-from paredown.spaces.system.bounded import read_json
+from paredown.spaces.system.bounded import as_list, as_mapping, read_json
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.sealed import read_sealed
 
 GRAPH_FILE = "graph.json"
 TENSORS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 
+Inputs: TypeAlias = "Tensor | Sequence[Inputs] | Mapping[str, Inputs]"
+"""An argument as the model takes it: a tensor, or several nested as they were when it was captured."""
+Outputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 
-class BundleError(ValueError):
+
+class BundleError(ParedownError):
     """A folder is not a bundle, or a module is called with the wrong inputs."""
 
 
@@ -41,7 +47,7 @@ class CompressedModule(nn.Module):
         for position, name in enumerate(self.tensor_names):
             self.register_buffer(f"tensor_{position}", model.tensors[name])
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Inputs, **kwargs: Tensor) -> Outputs:
         """The model's outputs; inputs by position, or by name as keyword arguments.
 
         Raises:
@@ -51,7 +57,7 @@ class CompressedModule(nn.Module):
         tensors = {n: self.get_buffer(f"tensor_{i}") for i, n in enumerate(self.tensor_names)}
         return _assemble(self.graph.output_keys, run(self.graph, tensors, inputs))
 
-    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    def _inputs(self, args: tuple[Inputs, ...], kwargs: Mapping[str, Tensor]) -> list[Tensor]:
         given = list(pytree.tree_leaves(args))
         names = self.graph.inputs
         rest = names[len(given) :]
@@ -96,11 +102,11 @@ def load_model(folder: Path | str) -> CompressedModel:
 
 
 def _read(path: Path) -> CompressedModel:
-    data = read_json(path / GRAPH_FILE)
+    data = as_mapping(read_json(path / GRAPH_FILE))
     stored = read_packed(path / TENSORS_FILE)
     blueprint = Blueprint(
-        graph=from_json(data["graph"]),
-        operators=read_operators(data["operators"]),
+        graph=from_json(as_mapping(data["graph"])),
+        operators=read_operators(as_list(data["operators"])),
         storage={name: tensor.storage for name, tensor in stored.items()},
     )
     missing = [n for n in blueprint.graph.tensor_names() if n not in stored]
@@ -115,7 +121,7 @@ def _check_digests(path: Path) -> None:
     """Holds both files against the card beside them; there may be none."""
     if not (path / CARD_FILE).is_file():
         return
-    files = read_sealed(path / CARD_FILE).get("files", {})
+    files = as_mapping(read_sealed(path / CARD_FILE).get("files", {}))
     for name in (GRAPH_FILE, TENSORS_FILE):
         if name in files and digest_of(path / name) != files[name]:
             raise BundleError(f"{name} is another file than the one that {CARD_FILE} describes")
@@ -127,7 +133,7 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _assemble(keys: tuple[str, ...], values: tuple[Tensor, ...]) -> Any:
+def _assemble(keys: tuple[str, ...], values: tuple[Tensor, ...]) -> Outputs:
     if keys == ("",):
         return values[0]
     if all(key.isdigit() for key in keys):

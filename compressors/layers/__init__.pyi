@@ -4,8 +4,12 @@ from .methods import Compressed as Compressed
 from .methods import Problem as Problem
 from .methods import Solver as Solver
 from .methods import compress as compress
+from .narrowed import NarrowedLayer as NarrowedLayer
+from .narrowed import Narrowing as Narrowing
+from .narrowed import row_curvature as row_curvature
 from .repair import MomentRestorer as MomentRestorer
 from .repair import reestimate as reestimate
 from .solution import Factor as Factor
 from .solution import Solution as Solution
-from .solution import row_curvature as row_curvature
+from .solution import solve as solve
+from .solution import unchanged as unchanged

@@ -14,16 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paredown.compressors.layers.narrowed import NarrowedLayer, Narrowing
 from paredown.compressors.layers.packed import pack, unpack
-from paredown.compressors.layers.solution import Narrowing, Solution, solve
-from paredown.compressors.matrix.algebra import (
-    centred_gram,
-    damage,
-    remembered_times_gram,
-    to_matrix,
-)
+from paredown.compressors.layers.solution import Solution, solve, unchanged
+from paredown.compressors.matrix.algebra import centred_gram, damage, times_gram, to_matrix
+from paredown.compressors.matrix.recent import Recent
 from paredown.compressors.pruning.narrow import Consumer, channel_order
-from paredown.compressors.rounding.compensated import Target
+from paredown.compressors.pruning.paths import Paths
 from paredown.compressors.statistics.layer_statistics import LayerStatistics
 from paredown.compressors.statistics.ranges import Range
 from paredown.compressors.storage.shelf import Record, Shelf, code_version, digest
@@ -34,11 +31,13 @@ from paredown.spaces.structure.slicing import kept_positions
 _OBJECTS_BYTES = 1_200
 """What a packed tensor's objects take beside its values: much the most of it in small layers."""
 
-_Key = tuple[str, LayerChoice, tuple[tuple[str, int], ...]]
+_Place = tuple[str, tuple[tuple[str, int], ...]]
+"""A layer, and the widths that touch it."""
+_Key = tuple[_Place, LayerChoice]
 
 
 class Database:
-    """Solutions of every layer and choice asked for so far.
+    """Solutions of every layer and choice asked for so far; the last layer's workspace stays.
 
     Args:
         model_map: Of the captured model.
@@ -69,12 +68,14 @@ class Database:
         self._damages: dict[_Key, float | None] = {}
         self._origins: dict[str, str] = {}
         self._orders: dict[str, Tensor] = {}
+        self._paths = Paths()
+        self._workspaces: Recent[_Place, NarrowedLayer] = Recent(1)
         self.held_bytes = 0
         self.solved = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the entries where they are on disk: a worker reads those it needs."""
-        state = dict(self.__dict__)
+        """Without what is made again, and without entries that are on disk: a worker reads its own."""
+        state = dict(self.__dict__) | {"_paths": Paths(), "_workspaces": Recent(1)}
         if self.shelf is not None:
             state |= {"_entries": OrderedDict(), "held_bytes": 0}
         return state
@@ -86,8 +87,8 @@ class Database:
         """
         relevant = self._relevant(layer, widths)
         narrowing = self._narrowing(layer, relevant)
-        if choice.is_identity and _is_whole(narrowing):
-            return self._solve(layer, choice, narrowing)
+        if choice.is_identity and narrowing.is_whole:
+            return unchanged(layer, *self._weight_and_bias(layer))
         entry = self._entry(layer, choice, relevant, narrowing)
         return self._restored(entry, layer, narrowing)
 
@@ -102,10 +103,10 @@ class Database:
         if self.statistics[layer.name].gradient_gram is None:
             raise ValueError("damage needs statistics collected with a loss")
         relevant = self._relevant(layer, widths)
-        key = (layer.name, choice, tuple(relevant.items()))
+        key = ((layer.name, tuple(relevant.items())), choice)
         if key not in self._damages:
             narrowing = self._narrowing(layer, relevant)
-            if choice.is_identity and _is_whole(narrowing):
+            if choice.is_identity and narrowing.is_whole:
                 self._damages[key] = 0.0
             else:
                 entry = self._entry(layer, choice, relevant, narrowing)
@@ -148,46 +149,46 @@ class Database:
     def _narrowing(self, layer: Layer, widths: Mapping[str, int]) -> Narrowing:
         keep = self.keep(widths)
 
-        def positions(axis: int) -> Tensor | None:
+        def _positions(axis: int) -> Tensor | None:
             parts = self.model_map.tensor_parts.get((layer.weight, axis), ())
             if not any(part.group in keep for part in parts):
                 return None
             return kept_positions(parts, keep)
 
         return Narrowing(
-            rows=positions(layer.out_axis),
-            channels=positions(layer.in_axis) if layer.groups == 1 else None,
+            rows=_positions(layer.out_axis),
+            channels=_positions(layer.in_axis) if layer.groups == 1 else None,
         )
 
     def _entry(
         self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int], narrowing: Narrowing
     ) -> Record:
         """From memory, from disk, or solved now."""
-        key = (layer.name, choice, tuple(widths.items()))
+        key = (place := (layer.name, tuple(widths.items())), choice)
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key]
         name = digest(self._origin(layer), repr(choice), _text(narrowing))
         entry = self.shelf.get(name) if self.shelf else None
         if entry is None:
-            solution = self._solve(layer, choice, narrowing)
-            packed, harm = pack(solution), self._harm(layer, solution, narrowing)
+            self.solved += 1
+            narrowed = self._workspaces.get(place, lambda: self._narrowed(layer, narrowing))
+            solution = solve(narrowed, choice)
+            packed, harm = pack(solution), self._harm(layer, narrowed, solution, narrowing)
             entry = Record(tensors=packed.tensors, facts={**packed.facts, "damage": harm})
             if self.shelf:
                 self.shelf.put(name, entry)
         self._remember(key, entry)
         return entry
 
-    def _solve(self, layer: Layer, choice: LayerChoice, narrowing: Narrowing) -> Solution:
-        self.solved += 1
-        return solve(
-            layer,
-            self.tensors[layer.weight],
-            None if layer.bias is None else self.tensors[layer.bias],
-            self.statistics[layer.name],
-            choice,
-            narrowing,
-        )
+    def _weight_and_bias(self, layer: Layer) -> tuple[Tensor, Tensor | None]:
+        bias = None if layer.bias is None else self.tensors[layer.bias]
+        return self.tensors[layer.weight], bias
+
+    def _narrowed(self, layer: Layer, narrowing: Narrowing) -> NarrowedLayer:
+        weight, bias = self._weight_and_bias(layer)
+        statistics = self.statistics[layer.name]
+        return NarrowedLayer.of(layer, weight, bias, statistics, narrowing, self._paths)
 
     def _restored(self, entry: Record, layer: Layer, narrowing: Narrowing) -> Solution:
         width = to_matrix(self.tensors[layer.weight], layer).shape[1]
@@ -198,19 +199,24 @@ class Database:
             columns = (narrowing.channels[:, None] * per_channel + steps).flatten()
         return unpack(entry, layer, columns, width)
 
-    def _harm(self, layer: Layer, solution: Solution, narrowing: Narrowing) -> float | None:
+    def _harm(
+        self, layer: Layer, narrowed: NarrowedLayer, solution: Solution, narrowing: Narrowing
+    ) -> float | None:
         """Predicted increase of the mean loss; None where statistics came without one."""
         statistics = self.statistics[layer.name]
         if statistics.gradient_gram is None:
             return None
+        if narrowing.rows is None:
+            target = narrowed.dense_target
+            gram, moved = target.gram.values, solution.moved
+            if moved is None:
+                moved = times_gram(solution.matrix.double(), gram)
+            delta = solution.matrix - target.matrix
+            return damage(delta, gram, statistics.gradient_gram, moved - target.seen)
         dense = to_matrix(self.tensors[layer.weight], layer)
         # A bias takes what moves an output's mean, in the solvers and here.
         centred = centred_gram(statistics.gram, statistics.input_mean)
         gram = statistics.gram if layer.bias is None else centred
-        if narrowing.rows is None:
-            # Both products are there from solving.
-            moved = remembered_times_gram(solution.matrix, gram) - Target.of(dense, gram).seen
-            return damage(solution.matrix - dense, gram, statistics.gradient_gram, moved)
         delta = torch.zeros_like(dense)
         delta[narrowing.rows] = solution.matrix - dense[narrowing.rows]
         return damage(delta, gram, statistics.gradient_gram)
@@ -272,10 +278,6 @@ class Database:
 
 def _held(entry: Record) -> int:
     return entry.nbytes + _OBJECTS_BYTES * len(entry.tensors)
-
-
-def _is_whole(narrowing: Narrowing) -> bool:
-    return narrowing.rows is None and narrowing.channels is None
 
 
 def _text(narrowing: Narrowing) -> str:

@@ -15,66 +15,66 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.algebra import centred_gram, remembered_times_gram
-from paredown.compressors.matrix.recent import Recent
-from paredown.compressors.statistics.layer_statistics import LayerStatistics
+from paredown.compressors.matrix.algebra import times_gram
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
-from paredown.spaces.graph.graph import Node
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Node
+from paredown.spaces.system.errors import ParedownError
 
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 0.25, 4.0
 """Limits of a row's factor: beyond them a channel is broken and scaling would amplify noise."""
-_dense_moments: Recent[tuple[Tensor, Tensor]] = Recent(1)
 _NEGLIGIBLE = 1e-12
 """Share of E[y^2] below which a variance is rounding error."""
 
+Moments = tuple[Tensor, Tensor]
+"""Mean and variance (R,) of a layer's outputs."""
 
-class RepairError(ValueError):
+
+class RepairError(ParedownError):
     """A layer's statistics cannot be repaired in the form it is stored."""
 
 
-def output_moments(weight: Tensor, statistics: LayerStatistics) -> tuple[Tensor, Tensor]:
-    """Mean and variance (R,) of weight @ x over calibration, without bias."""
+def output_moments(
+    weight: Tensor, input_mean: Tensor, centred: Tensor, moved: Tensor | None = None
+) -> Moments:
+    """Mean and variance (R,) of weight @ x over calibration, without bias.
+
+    Args:
+        weight: (R, K).
+        input_mean: (K,), or (groups, K).
+        centred: The inputs' Gram about their mean, as `centred_gram` gives it.
+        moved: The weight times that Gram (R, K), where it is known.
+    """
     wide = weight.double()
-    means = statistics.input_mean
-    if means.ndim == 2:
-        means = means.repeat_interleave(len(wide) // len(means), dim=0)
-    mean = (wide * means).sum(dim=1)
-    if statistics.gram.ndim == 1:
-        square = (wide.square() * statistics.gram).sum(dim=1)
+    if input_mean.ndim == 2:
+        input_mean = input_mean.repeat_interleave(len(wide) // len(input_mean), dim=0)
+    mean = (wide * input_mean).sum(dim=1)
+    if centred.ndim == 1:
+        square = (wide.square() * centred).sum(dim=1)
         variance = square - mean * mean
         return mean, torch.where(variance > _NEGLIGIBLE * square, variance, 0.0)
-    # The Gram about the mean, whose product with this weight the solvers have just made.
-    covariance = centred_gram(statistics.gram, statistics.input_mean)
-    variance = (remembered_times_gram(weight, covariance) * wide).sum(dim=1)
+    moved = times_gram(wide, centred) if moved is None else moved
+    variance = (moved * wide).sum(dim=1)
     return mean, torch.where(variance > _NEGLIGIBLE * (variance + mean * mean), variance, 0.0)
 
 
-def repair_rows(
-    dense_weight: Tensor, weight: Tensor, bias: Tensor | None, statistics: LayerStatistics
-) -> tuple[Tensor, Tensor]:
-    """Factors (R,) for the rows of `weight` and the bias (R,) that restore the dense moments.
+def repair_rows(dense: Moments, found: Moments, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Factors (R,) for the rows of a weight and the bias (R,) that restore the dense moments.
 
     With both applied, mean and standard deviation over calibration equal the dense layer's, as
     long as the factor lies in [0.25, 4]; a row without variance keeps the factor 1.
 
     Args:
-        dense_weight: The uncompressed matrix (R, K).
-        weight: The compressed one, same shape; columns of removed channels are zero.
+        dense: Of the uncompressed matrix's outputs.
+        found: Of the compressed one's, columns of removed channels at zero.
         bias: The dense layer's bias (R,); None is zero.
     """
-    dense_mean, dense_variance = _dense_moments.get(
-        lambda: output_moments(dense_weight, statistics),
-        dense_weight,
-        statistics.gram,
-        statistics.input_mean,
-    )
-    mean, variance = output_moments(weight, statistics)
+    (dense_mean, dense_variance), (mean, variance) = dense, found
     factor = _factor(dense_variance.sqrt(), variance.sqrt())
     start = torch.zeros_like(mean) if bias is None else bias.double()
     return factor.float(), (start + dense_mean - factor * mean).float()
@@ -116,9 +116,10 @@ class MomentRestorer:
         self._operators = {operator.node: operator for operator in model.blueprint.operators}
         self._targets = targets
 
-    def __call__(self, node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+    def __call__(self, node: Node, arguments: Arguments, output: Result) -> Result:
         if node.name not in self._targets:
             return output
+        assert isinstance(output, Tensor)
         operator = self._operators[node.name]
         std, mean = (moment.double() for moment in self._targets[node.name])
         layer = node.facts.layer

@@ -19,13 +19,9 @@ from paredown.compressors.matrix.algebra import (
     row_errors,
     times_gram,
 )
-from paredown.compressors.matrix.recent import Recent
 from paredown.compressors.statistics.layer_statistics import LayerStatistics
 from paredown.spaces.candidates.factors import Chain
 
-_spectra: Recent[tuple[Tensor, ...]] = Recent(1)
-_factored: Recent[tuple[Tensor, ...]] = Recent(2)
-"""Factors do not depend on bits and zeros: a layer's, and those of what follows its first one."""
 _ROUNDS, _STEPS = 2, 10
 """How often the first factor is improved, and by how many steps each time. On ResNet-20 at 60 and 25 %
 of the weights "spatial" then loses 13 and 9 % less output energy, "tucker" 6 and 6 %; a third round
@@ -34,7 +30,20 @@ _FIT_DAMPING = 1e-9
 """Share of the mean diagonal: inputs that are never seen get no weight, and nothing else moves."""
 
 
-def whitened_svd(weight: Tensor, gram: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+Spectrum = tuple[Tensor, Tensor]
+"""Eigenvalues (R,), ascending, and eigenvectors (R, R) of W G W^T: all ranks of a weight share them."""
+
+
+def spectrum_of(weight: Tensor, gram: Tensor) -> Spectrum:
+    """The spectrum of a weight (R, K) under a Gram (K, K), or a diagonal (K,)."""
+    wide = weight.double()
+    energy, vectors = torch.linalg.eigh(times_gram(wide, gram) @ wide.t())
+    return energy, vectors
+
+
+def whitened_svd(
+    weight: Tensor, gram: Tensor, rank: int, spectrum: Spectrum | None = None
+) -> tuple[Tensor, Tensor]:
     """`first` (rank, K) and `second` (R, rank): second @ first is the best rank-`rank` weight.
 
     Best in output error tr(dW G dW^T), which equals the discarded singular energy. SVD-LLM (Wang
@@ -47,6 +56,7 @@ def whitened_svd(weight: Tensor, gram: Tensor, rank: int) -> tuple[Tensor, Tenso
         weight: The matrix (R, K).
         gram: (K, K), or a diagonal (K,).
         rank: 1 to min(R, K).
+        spectrum: Of the weight and the Gram, where it is known.
 
     Raises:
         SolverError: The rank is outside its range, or the Gram is a grouped one.
@@ -58,9 +68,7 @@ def whitened_svd(weight: Tensor, gram: Tensor, rank: int) -> tuple[Tensor, Tenso
     if gram.ndim == 3:
         raise SolverError("a grouped convolution has no low-rank form; leave rank_fraction at 1")
     wide = weight.double()
-    energy, vectors = _spectra.get(
-        lambda: tuple(torch.linalg.eigh(times_gram(wide, gram) @ wide.t())), weight, gram
-    )
+    energy, vectors = spectrum or spectrum_of(weight, gram)
     energy, vectors = energy.flip(0)[:rank], vectors.flip(1)[:, :rank]
     singular = energy.clamp_min(0.0).sqrt()
     # Directions without energy would be divided by zero; their share does not matter.
@@ -103,7 +111,9 @@ def reading_energy(matrix: Tensor, gram: Tensor, width: int) -> Tensor:
     return torch.cat([energy.reshape(1), (energy - by_rank.cumsum(0)).clamp_min(0.0)])
 
 
-def factorize(matrix: Tensor, gram: Tensor, chain: Chain) -> tuple[Tensor, ...]:
+def factorize(
+    matrix: Tensor, gram: Tensor, chain: Chain, spectrum: Spectrum | None = None
+) -> tuple[Tensor, ...]:
     """One matrix for each link of the chain, which together lose little output energy.
 
     Each is (out, what one output reads); `compose` makes the whole of them. Where what follows is
@@ -117,16 +127,13 @@ def factorize(matrix: Tensor, gram: Tensor, chain: Chain) -> tuple[Tensor, ...]:
     Args:
         matrix: (R, K).
         gram: (K, K).
+        spectrum: Of the matrix and the Gram, where it is known.
     """
     if len(chain) == 1:
         return (matrix,)
-    return _factored.get(lambda: _factorize(matrix, gram, chain), matrix, gram, facts=chain)
-
-
-def _factorize(matrix: Tensor, gram: Tensor, chain: Chain) -> tuple[Tensor, ...]:
     rank, *read = chain[0].shape
     if math.prod(read) == matrix.shape[1]:
-        first, rest = whitened_svd(matrix, gram, rank)
+        first, rest = whitened_svd(matrix, gram, rank, spectrum)
         return (first, *_split_rest(rest, gram, first, chain[1:]))
     starts = (_completed(matrix, gram, s, chain) for s in _starts(matrix, gram, rank, read))
     found = min(starts, key=lambda each: float(row_errors(compose(each) - matrix, gram).sum()))
@@ -156,15 +163,15 @@ def improved_first(matrix: Tensor, gram: Tensor, first: Tensor, rest: Tensor) ->
     rest = rest.double()
     by_position = rest.reshape(len(rest), len(first), -1)
 
-    def pulled_back(change: Tensor) -> Tensor:
+    def _pulled_back(change: Tensor) -> Tensor:
         seen = times_gram(change, gram).reshape(len(change), first.shape[1], -1)
         return torch.einsum("orp,onp->rn", by_position, seen)
 
     found = first.double()
-    residual = pulled_back(matrix.double() - compose((found, rest)))
+    residual = _pulled_back(matrix.double() - compose((found, rest)))
     direction, energy = residual, residual.square().sum()
     for _ in range(_STEPS):
-        image = pulled_back(compose((direction, rest)))
+        image = _pulled_back(compose((direction, rest)))
         curvature = (direction * image).sum()
         if not curvature > 0:
             break

@@ -5,11 +5,11 @@ from .algebra import damage as damage
 from .algebra import damped_cholesky as damped_cholesky
 from .algebra import from_matrix as from_matrix
 from .algebra import gram_diagonal as gram_diagonal
-from .algebra import remembered_times_gram as remembered_times_gram
 from .algebra import row_errors as row_errors
-from .algebra import scaled_rows as scaled_rows
 from .algebra import split_groups as split_groups
 from .algebra import times_gram as times_gram
 from .algebra import to_matrix as to_matrix
+from .gram import Gram as Gram
+from .gram import in_groups as in_groups
 from .recent import Recent as Recent
 from .selection import smallest as smallest

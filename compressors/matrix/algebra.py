@@ -7,19 +7,14 @@ and (K,), the diagonal, where inputs are one-hot (embeddings).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.recent import Recent
 from paredown.spaces.structure.model_map import Layer
+from paredown.spaces.system.errors import ParedownError
 
 DAMPING = 0.01
 """Share of the mean diagonal added to a Gram matrix before it is inverted (GPTQ's default)."""
-
-_centred: Recent[Tensor] = Recent(1)
-_seen: Recent[Tensor] = Recent(3)
 
 _STRIP = 384
 """Rows of a gradient Gram that are multiplied at once."""
@@ -27,7 +22,7 @@ _ROUNDING = 1e-6
 """Share of E[x^2] below which a variance is rounding error: chunks of a Gram are float32."""
 
 
-class SolverError(ValueError):
+class SolverError(ParedownError):
     """A solver was asked for something outside its domain."""
 
 
@@ -75,31 +70,6 @@ def times_gram(matrix: Tensor, gram: Tensor) -> Tensor:
     return (grouped @ gram).reshape(matrix.shape)
 
 
-def remembered_times_gram(
-    matrix: Tensor, gram: Tensor, make: Callable[[], Tensor] | None = None
-) -> Tensor:
-    """`times_gram` in float64; asked again for the last three matrices it costs nothing.
-
-    `make` gives it more cheaply where another product tells it.
-    """
-    return _seen.get(make or (lambda: times_gram(matrix.double(), gram)), matrix, gram)
-
-
-def scaled_rows(
-    matrix: Tensor, factor: Tensor, gram: Tensor, dense: Tensor | None = None
-) -> Tensor:
-    """`matrix` (R, K) with its rows multiplied by `factor` (R,), its product with the Gram remembered.
-
-    Args:
-        dense: The result, if it is there already.
-    """
-    if dense is None:
-        dense = matrix * factor.unsqueeze(1)
-    by_row = factor.double().unsqueeze(1)
-    remembered_times_gram(dense, gram, lambda: by_row * remembered_times_gram(matrix, gram))
-    return dense
-
-
 def centred_gram(gram: Tensor, mean: Tensor) -> Tensor:
     """The inputs' covariance E[x x^T] - E[x] E[x]^T, in the form of `gram`; a diagonal as it is.
 
@@ -108,10 +78,6 @@ def centred_gram(gram: Tensor, mean: Tensor) -> Tensor:
     """
     if gram.ndim == 1:
         return gram
-    return _centred.get(lambda: _about(gram, mean), gram, mean)
-
-
-def _about(gram: Tensor, mean: Tensor) -> Tensor:
     centred = gram - mean.unsqueeze(-1) * mean.unsqueeze(-2)
     second = gram.diagonal(dim1=-2, dim2=-1)
     live = centred.diagonal(dim1=-2, dim2=-1) > _ROUNDING * second

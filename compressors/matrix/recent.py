@@ -1,39 +1,27 @@
-"""What was made from the last few tensors, found again by the tensors' identity."""
+"""The last few results of an expensive function, by what was asked for."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from torch import Tensor
-
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class Recent(Generic[T]):
-    """The last `size` results of an expensive function of tensors.
-
-    Choices of one layer share its weight and its Gram matrix, and so whatever is made from those
-    alone. Tensors are told apart by where they lie and by their count of in-place changes; they are
-    held beside their result, so that no other tensor can take their place. A result must not be
-    changed by who gets it.
-    """
+class Recent(Generic[K, T]):
+    """The `size` results used last; the object that a result was made from holds it."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._held: tuple[tuple[Hashable, tuple[Tensor, ...], T], ...] = ()
+        self._held: OrderedDict[K, T] = OrderedDict()
 
-    def get(self, make: Callable[[], T], *tensors: Tensor, facts: Hashable = ()) -> T:
-        """What `make` gave for these very tensors and `facts` before, or gives now."""
-        key = (facts, *map(_identity, tensors))
-        found = next((entry for entry in self._held if entry[0] == key), None)
-        if found is None:
-            found = (key, tensors, make())
-        others = tuple(entry for entry in self._held if entry[0] != key)
-        self._held = (*others, found)[-self._size :]
-        return found[2]
-
-
-def _identity(tensor: Tensor) -> Hashable:
-    place = (tensor.device, tensor.data_ptr(), tensor._version)
-    return (*place, tensor.dtype, tuple(tensor.shape), tensor.stride())
+    def get(self, key: K, make: Callable[[], T]) -> T:
+        """What `make` gave for `key` before, or gives now; it must not be changed in place."""
+        if key not in self._held:
+            self._held[key] = make()
+            if len(self._held) > self._size:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]

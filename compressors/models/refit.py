@@ -5,23 +5,24 @@ calibration inputs each layer's weight is fitted by least squares to the dense l
 those inputs, and then pruned and quantised as its choice asks. The idea is that of GPTQ's true
 sequential order, extended to errors already made (GPTAQ: Li et al. 2025, arXiv:2504.02692) and to
 channels and blocks that are gone. ResNet-20, points lost on 3,000 images with nothing repaired, with
-moments restored alone, and refitted (`benchmarks/refit.py`): without layer1.0 11.5, 1.8 and 0.6, without
-layer3.2 38.3, 18.3 and 8.1; layer3.0 at half width 12.2, 5.7 and 1.8; 2-bit weights 16.8, 3.3 and 2.5.
+moments restored alone, and refitted (`benchmarks/compressors/refit.py`): without layer1.0 11.5, 1.8 and
+0.6, without layer3.2 38.3, 18.3 and 8.1; layer3.0 at half width 12.2, 5.7 and 1.8; 2-bit weights 16.8,
+3.3 and 2.5.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from paredown.compressors.layers.database import Database
 from paredown.compressors.layers.methods import Compressed, Problem, compress
+from paredown.compressors.layers.narrowed import row_curvature
 from paredown.compressors.layers.repair import MomentRestorer
-from paredown.compressors.layers.solution import row_curvature
 from paredown.compressors.matrix.algebra import (
     DAMPING,
     from_matrix,
@@ -32,12 +33,14 @@ from paredown.compressors.matrix.algebra import (
 from paredown.compressors.rounding.descent import descend_codes
 from paredown.compressors.rounding.groupwise import refit_scales, settle_groups
 from paredown.compressors.rounding.quantize import Codes, top_code
+from paredown.compressors.rounding.target import Target
 from paredown.compressors.statistics.patches import sampled_columns, sampled_outputs
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Operator
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
-from paredown.spaces.graph.graph import Node, call, run
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Node, call, run
 from paredown.spaces.structure.model_map import Layer
 
 _MOST_POSITIONS = 8_192
@@ -72,9 +75,10 @@ class DenseOutputs:
         model_map = self._database.model_map
         found: dict[str, Tensor] = {}
 
-        def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+        def _after(node: Node, _: Arguments, output: Result) -> Result:
             layer = model_map.layer_by_node.get(node.name)
             if layer is not None and layer.is_product:
+                assert isinstance(output, Tensor)
                 sampled = sampled_outputs(layer, output, _positions(layer)).clone()
                 fan_in = to_matrix(self._database.tensors[layer.weight], layer).shape[1]
                 if sampled.shape[1] >= _FEWEST_PER_COLUMN * fan_in:
@@ -82,7 +86,7 @@ class DenseOutputs:
             return output
 
         with torch.no_grad():
-            run(model_map.graph, self._database.tensors, self.inputs, after=after)
+            run(model_map.graph, self._database.tensors, self.inputs, after=_after)
         return found
 
 
@@ -115,7 +119,7 @@ def refit(
             moments[operator.node] = database.output_moments(layer, widths)
     restorer = MomentRestorer(model, moments)
 
-    def compute(node: Node, arguments: tuple[Any, ...]) -> Any:
+    def _compute(node: Node, arguments: Arguments) -> Result:
         if node.name not in outputs:
             return call(node, arguments)
         operator = operators[node.name]
@@ -135,7 +139,7 @@ def refit(
         return _output(node, arguments, operator, restorer.stored)
 
     with torch.no_grad():
-        model(dense.inputs, after=restorer, compute=compute)
+        model(dense.inputs, after=restorer, compute=_compute)
     return CompressedModel(blueprint=model.blueprint, stored=restorer.stored)
 
 
@@ -155,7 +159,7 @@ class _Layer:
 
 
 def _solve(
-    stored: Mapping[str, StoredTensor], problem: _Layer, arguments: tuple[Any, ...]
+    stored: Mapping[str, StoredTensor], problem: _Layer, arguments: Arguments
 ) -> dict[str, StoredTensor]:
     """The layer's tensors after the fit, or before it where codes would be no nearer."""
     operator, layer = problem.operator, problem.layer
@@ -177,11 +181,12 @@ def _compressed(fit: _Fit, problem: _Layer, before: StoredTensor) -> Compressed:
     """The fitted matrix as the choice asks; what a slow method found is settled, not sought again."""
     choice = problem.choice
     if choice.method not in _SETTLED or before.scale is None:
-        whole = Problem(matrix=fit.matrix, gram=fit.gram, row_curvature=problem.row_curvature)
+        target = Target.of(fit.matrix, fit.gram)
+        whole = Problem(target=target, row_curvature=problem.row_curvature)
         fast = replace(choice, method="gptq") if choice.method in _SETTLED else choice
         return compress(whole, fast)
     codes = to_matrix(before.values, problem.layer)
-    allowed = codes != 0 if choice.sparsity > 0 else None
+    allowed = codes != 0 if choice.zeros.share > 0 else None
     mask = None if before.mask is None else to_matrix(before.mask, problem.layer)
     if before.storage.group_size:
         start = refit_scales(Codes(codes=codes, scale=before.scale), fit.matrix, fit.gram)
@@ -273,12 +278,11 @@ def _kept(before: StoredTensor, found: Compressed, layer: Layer) -> StoredTensor
 
 def _output(
     node: Node,
-    arguments: tuple[Any, ...],
+    arguments: Arguments,
     operator: Operator,
     stored: Mapping[str, StoredTensor],
 ) -> Tensor:
     """The operator's output with the tensors it has now."""
     bias = None if operator.bias is None else stored[operator.bias].dense()
     weight = stored[operator.weight].dense()
-    output: Tensor = call(node, (arguments[0], weight, bias, *arguments[3:]))
-    return output
+    return cast("Tensor", call(node, (arguments[0], weight, bias, *arguments[3:])))

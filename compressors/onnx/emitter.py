@@ -193,16 +193,18 @@ class Emitter:
         input_scale = np.float32(quantised.args[1])
         dims = self.storage[bias.name].shape
 
-        def scale(stored: Mapping[str, StoredTensor]) -> np.ndarray:
+        def _scale(stored: Mapping[str, StoredTensor]) -> np.ndarray:
             return np.asarray(input_scale * scales_of(stored[weight.name]), "<f4")
 
-        def codes(stored: Mapping[str, StoredTensor]) -> bytes:
+        def _codes(stored: Mapping[str, StoredTensor]) -> bytes:
             values = stored[bias.name].dense().numpy().astype(np.float64)
-            return np.rint(values / scale(stored)).astype("<i4").tobytes()
+            return np.rint(values / _scale(stored)).astype("<i4").tobytes()
 
         names = (
-            self.plan.initialiser(TensorProto.INT32, dims, codes),
-            self.plan.initialiser(TensorProto.FLOAT, dims, lambda stored: scale(stored).tobytes()),
+            self.plan.initialiser(TensorProto.INT32, dims, _codes),
+            self.plan.initialiser(
+                TensorProto.FLOAT, dims, lambda stored: _scale(stored).tobytes()
+            ),
         )
         return self.plan.emit("DequantizeLinear", *names, axis=0)
 

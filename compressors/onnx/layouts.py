@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 
@@ -174,7 +176,7 @@ def _picked_pixels(node: Node, shape: tuple[int, ...]) -> tuple[tuple[int, ...],
         place = [1] * len(shape)
         place[axis] = -1
         image = torch.arange(shape[axis]).float().view(place).expand(1, 1, *shape[2:]).contiguous()
-        made = call(node, (image, *node.args[1:]))
+        made = cast("torch.Tensor", call(node, (image, *node.args[1:])))
         line = made.movedim(axis, -1).reshape(-1, made.shape[axis])[0]
         found.append(tuple(int(i) for i in line))
     return tuple(found)

@@ -25,11 +25,11 @@ def code_bytes(name: str, transposed: bool, bits: int) -> Payload:
 def scale_bytes(name: str, transposed: bool = False) -> Payload:
     """Scales of a stored tensor in float32."""
 
-    def payload(stored: Mapping[str, StoredTensor]) -> bytes:
+    def _payload(stored: Mapping[str, StoredTensor]) -> bytes:
         scale = scales_of(stored[name]).astype("<f4")
         return (scale.T if transposed else scale).tobytes()
 
-    return payload
+    return _payload
 
 
 def scales_of(stored: StoredTensor) -> np.ndarray:

@@ -18,6 +18,7 @@ from onnx import TensorProto
 from paredown.compressors.storage.packing import tensor_bytes
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import ITEM_BYTES
+from paredown.spaces.system.errors import ParedownError
 
 PRODUCER = "paredown"
 
@@ -50,7 +51,7 @@ _BITS |= {_TYPES[name]: 8 * size for name, size in ITEM_BYTES.items()}
 _DIGITS = string.ascii_letters + string.digits
 
 
-class ExportError(ValueError):
+class ExportError(ParedownError):
     """A model cannot be written as asked."""
 
 

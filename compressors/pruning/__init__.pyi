@@ -4,6 +4,7 @@ from .narrow import Consumer as Consumer
 from .narrow import channel_order as channel_order
 from .narrow import refit_columns as refit_columns
 from .obs import obq as obq
+from .paths import Paths as Paths
 from .sparsify import exact_obs as exact_obs
 from .sparsify import magnitude as magnitude
 from .sparsify import saliency as saliency

@@ -11,19 +11,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from paredown.compressors.pruning.obs import Path, Rows, remembered_path
+from paredown.compressors.pruning.obs import Rows, path_of
+from paredown.compressors.pruning.paths import Path
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.zeros import BLOCK
 
 
-def block_path(weight: Tensor, gram: Tensor) -> Path:
+def block_path(target: Target) -> Path:
     """The whole path of every row of (R, K) in blocks, cheapest first; `order` holds block numbers.
 
-    Columns at the end that fill no block stay.
-
-    Args:
-        gram: (K, K) or (groups, K, K).
+    Columns at the end that fill no block stay. The Gram is (K, K) or (groups, K, K).
     """
-    return remembered_path(weight, gram, "block", _removals)
+    return path_of(target, _removals)
 
 
 def corners(matrix: Tensor, unit: int) -> Tensor:

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.algebra import row_errors, split_groups
+from paredown.compressors.matrix.algebra import row_errors
 from paredown.compressors.matrix.selection import smallest
 from paredown.compressors.pruning.obs import removal_path
+from paredown.compressors.pruning.paths import Paths
 from paredown.compressors.rounding.descent import descend_codes, fitted_scale, sweep_columns_
 from paredown.compressors.rounding.quantize import Codes, top_code
+from paredown.compressors.rounding.target import Target
 
 _SWEEPS = 12
 _DISCOUNT = 0.5
@@ -25,19 +27,18 @@ _DISCOUNT = 0.5
 
 
 def improve_jointly(
-    weight: Tensor, gram: Tensor, bits: int, starts: Sequence[tuple[Codes, Tensor]]
+    target: Target, bits: int, starts: Sequence[tuple[Codes, Tensor]]
 ) -> tuple[Codes, Tensor]:
     """Codes and mask, as many kept as in each start, whose summed error is at most any start's.
 
     Args:
-        weight: The matrix (R, K); rows are compared by their errors, so scale rows to weigh them.
-        gram: (K, K) or (groups, K, K).
+        target: The matrix (R, K); rows are compared by their errors, so scale rows to weigh them.
+            Its Gram is (K, K) or (groups, K, K).
         starts: Codes (R, K) that vanish outside the mask beside them; all masks keep as many.
     """
-    weight = weight.double()
-    grouped, square = split_groups(weight, gram)
+    weight, gram = target.weight, target.gram.values
     kept = int(starts[0][1].sum())
-    state = _States.of(grouped, square, [codes for codes, _ in starts], top_code(bits))
+    state = _States.of(target, [codes for codes, _ in starts], top_code(bits))
     ends = [(row_errors(c.dense() - weight, gram).sum(), c, mask) for c, mask in starts]
     _, prices = state.largest(kept)
     for step in range(_SWEEPS):
@@ -53,25 +54,26 @@ def improve_jointly(
 
 
 def zeros_among(
-    weight: Tensor, gram: Tensor, bits: int, codes: Codes, kept: int
+    target: Target, bits: int, codes: Codes, kept: int, paths: Paths
 ) -> tuple[Codes, Tensor]:
     """Of codes without zeros forced the `kept` that exact OBS would keep, settled anew, and their mask.
 
     The other order, from which `improve_jointly` may start too: at 2 bits and half of the weights it is
     the better one.
     """
-    removed = weight.numel() - kept
-    mask = removal_path(codes.dense(), gram).mask(removed, weight.shape[1])
-    grouped, square = split_groups(weight.double(), gram)
+    rounded = Target(matrix=codes.dense(), gram=target.gram)
+    path = paths.get(rounded, "element", lambda: removal_path(rounded))
+    mask = path.mask(codes.codes.numel() - kept, codes.codes.shape[1])
+    grouped = target.grouped
     settled, scale = descend_codes(
         grouped,
-        square,
+        target.gram.square,
         (codes.codes * mask).double().reshape(grouped.shape),
         codes.scale.double().reshape(grouped.shape[:2]),
         top_code(bits),
         mask.reshape(grouped.shape),
     )
-    values = settled.reshape(weight.shape).to(torch.int8)
+    values = settled.reshape(mask.shape).to(torch.int8)
     return Codes(codes=values, scale=scale.flatten().float()), mask
 
 
@@ -90,13 +92,15 @@ class _States:
     count: int
 
     @classmethod
-    def of(cls, weight: Tensor, gram: Tensor, starts: Sequence[Codes], top: int) -> _States:
-        """Of a weight (groups, rows, K), the Gram of each group and codes of (groups x rows, K)."""
+    def of(cls, target: Target, starts: Sequence[Codes], top: int) -> _States:
+        """Of codes (R, K) for the target."""
+        weight = target.grouped
         codes = [start.codes.double().reshape(weight.shape) for start in starts]
         scales = [start.scale.double().reshape(weight.shape[:2]) for start in starts]
         count = len(starts)
         wide = weight.repeat(1, count, 1)
-        return cls(wide, gram, torch.cat(codes, dim=1), torch.cat(scales, dim=1), top, count)
+        codes_of_all, scales_of_all = torch.cat(codes, dim=1), torch.cat(scales, dim=1)
+        return cls(wide, target.gram.square, codes_of_all, scales_of_all, top, count)
 
     def largest(self, kept: int) -> tuple[Tensor, Tensor]:
         """Mask of the `kept` largest savings of each start, and the smallest of them, (starts,).
@@ -123,13 +127,13 @@ class _States:
         toll = by_row / (diagonal * self.scale.square().unsqueeze(1))
         toll = torch.where(diagonal > 0, toll, torch.inf)
 
-        def settle(index: int, best: Tensor) -> Tensor:
+        def _settle(index: int, best: Tensor) -> Tensor:
             size = best.abs()
             code = size.round().clamp_(1, self.top)
             saving = size.mul_(2).sub_(code).mul_(code)
             return code.copysign_(best).mul_(saving > toll[:, index])
 
-        sweep_columns_(codes, weight, self.gram, self.scale, settle)
+        sweep_columns_(codes, weight, self.gram, self.scale, _settle)
         self.scale = fitted_scale(weight, self.gram, codes, self.scale)
         self.codes = codes.transpose(1, 2).contiguous()
 

@@ -10,87 +10,46 @@ without what is settled, in one matrix product, so that a step reads few factors
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from paredown.compressors.matrix.algebra import damped_cholesky, gram_diagonal, split_groups
-from paredown.compressors.matrix.selection import smallest
-from paredown.compressors.rounding.compensated import Target
+from paredown.compressors.pruning.paths import Path
 from paredown.compressors.rounding.quantize import Codes, round_to_nearest, top_code
+from paredown.compressors.rounding.target import Target
 
 _CHUNK_VALUES = 2**23
 """Values of the inverse Grams of the rows that are worked on together: 32 MiB of float32."""
 _STEPS = 64
 """Steps after which the inverse Grams are written out: between two, a step reads that many factors."""
-_PATHS_BYTES = 2**28
-"""What paths are remembered in; the last one always is."""
-_paths: OrderedDict[str, Path] = OrderedDict()
 
 Removals = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(rows (R, K) of one group, its inverse Gram, which inputs are dead) -> order and cost of a path."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Path:
-    """The order in which each row loses its weights, (R, T) column numbers, and what each costs.
-
-    `cost` (R, T), float64, is the rise of the row's error w_p^2 / [H^-1]_pp; the sum over the first t
-    is the error, under the damped Gram, of the best weights on the support that is left.
-    """
-
-    order: Tensor
-    cost: Tensor
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of both tensors in memory."""
-        return self.order.nbytes + self.cost.nbytes
-
-    def mask(self, removed: int, columns: int) -> Tensor:
-        """Boolean (R, columns) of what is left after the `removed` cheapest steps of all rows.
-
-        Rows stop where the next step would be dearest; a path's costs may fall, so a step counts
-        as dear as the dearest before it.
-        """
-        gone = smallest(self.cost.cummax(dim=1).values, removed)
-        kept = torch.ones(len(self.order), columns, dtype=torch.bool, device=self.order.device)
-        return kept.scatter_(1, self.order.long(), ~gone)
-
-
-def removal_path(weight: Tensor, gram: Tensor, keep: int = 0, of: int = 0) -> Path:
+def removal_path(target: Target, keep: int = 0, of: int = 0) -> Path:
     """The whole pruning path of every row of (R, K), cheapest removal first.
 
     Args:
-        gram: (K, K) or (groups, K, K).
+        target: Under a Gram (K, K) or (groups, K, K).
         keep: With `of`, an N:M pattern: this many of every `of` neighbouring columns always stay,
             and so do columns at the end that fill no group.
     """
-    return remembered_path(
-        weight, gram, f"{keep}:{of}", functools.partial(_removals, keep=keep, of=of)
+    return path_of(target, functools.partial(_removals, keep=keep, of=of))
+
+
+def path_of(target: Target, removals: Removals) -> Path:
+    """The path of all rows of (R, K) by `removals`."""
+    grouped, square = target.grouped, target.gram.square
+    units = _units(grouped)
+    parts = [removals(*chunk) for chunk in _chunks((grouped / units).float(), square)]
+    unit = units.square() * _units(square.diagonal(dim1=1, dim2=2)).unsqueeze(2)
+    return Path(
+        order=torch.cat([order for order, _ in parts]).int(),
+        cost=torch.cat([cost for _, cost in parts]).double() * unit.flatten(0, 1),
     )
-
-
-def remembered_path(weight: Tensor, gram: Tensor, name: str, removals: Removals) -> Path:
-    """The path of all rows of (R, K) by `removals`, made once; `name` tells it from other paths."""
-    key = _digest(weight, gram, name)
-    if key not in _paths:
-        grouped, square = split_groups(weight.double(), gram)
-        units = _units(grouped)
-        parts = [removals(*chunk) for chunk in _chunks((grouped / units).float(), square)]
-        unit = units.square() * _units(square.diagonal(dim1=1, dim2=2)).unsqueeze(2)
-        _paths[key] = Path(
-            order=torch.cat([order for order, _ in parts]).int(),
-            cost=torch.cat([cost for _, cost in parts]).double() * unit.flatten(0, 1),
-        )
-        while len(_paths) > 1 and sum(path.nbytes for path in _paths.values()) > _PATHS_BYTES:
-            _paths.popitem(last=False)
-    _paths.move_to_end(key)
-    return _paths[key]
 
 
 def refit_support(weight: Tensor, gram: Tensor, mask: Tensor) -> Tensor:
@@ -116,19 +75,18 @@ def refit_support(weight: Tensor, gram: Tensor, mask: Tensor) -> Tensor:
     return torch.cat(parts).reshape(weight.shape).to(weight.dtype)
 
 
-def obq(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> Codes:
+def obq(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
     """Codes of (R, K) by Optimal Brain Quantizer: each row rounds its cheapest weight first.
 
     A weight pushed further from its code than half a step goes at once. Slower than GPTQ by the
     order that each row has to itself. Row by row the better of it and rounding to nearest.
     """
-    target = Target.of(weight, gram)
     kept = target.weight if mask is None else target.weight * mask
-    nearest = round_to_nearest(kept, bits, gram_diagonal(gram, len(weight)))
+    nearest = round_to_nearest(kept, bits, gram_diagonal(target.gram.values, len(kept)))
     plain = target.refit(nearest)
-    if gram.ndim == 1:
+    if target.gram.is_diagonal:
         return plain.codes
-    grouped, square = split_groups(weight.double(), gram)
+    grouped, square = target.grouped, target.gram.square
     units = _units(grouped)
     grouped = (grouped / units).float()
     scales = (nearest.scale.double().reshape(units.shape[:2]) / units.squeeze(2)).float()
@@ -290,10 +248,3 @@ def _row_chunks(values: Tensor, columns: int) -> Iterator[Tensor]:
 
 def _at_once(columns: int) -> int:
     return max(1, _CHUNK_VALUES // columns**2)
-
-
-def _digest(weight: Tensor, gram: Tensor, name: str) -> str:
-    digest = hashlib.blake2b(f"{tuple(weight.shape)} {name}".encode(), digest_size=16)
-    for tensor in (weight, gram):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -9,16 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.algebra import (
-    SolverError,
-    gram_diagonal,
-    row_errors,
-    split_groups,
-)
+from paredown.compressors.matrix.algebra import SolverError, gram_diagonal, row_errors
 from paredown.compressors.matrix.selection import smallest
 from paredown.compressors.pruning.block_obs import block_path, corners, removal_costs
 from paredown.compressors.pruning.obs import refit_support, removal_path
-from paredown.compressors.rounding.compensated import BLOCK, eliminate_, inverse_root
+from paredown.compressors.pruning.paths import Paths
+from paredown.compressors.rounding.compensated import BLOCK, eliminate_
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.zeros import UNITS, keep_of, kept_count
 
 _AT_ONCE = BLOCK
@@ -35,28 +32,28 @@ def magnitude(weight: Tensor, sparsity: float, pattern: str = "element") -> tupl
     return weight * mask, mask
 
 
-def saliency(
-    weight: Tensor, gram: Tensor, sparsity: float, pattern: str = "element"
-) -> tuple[Tensor, Tensor]:
+def saliency(target: Target, sparsity: float, pattern: str = "element") -> tuple[Tensor, Tensor]:
     """OBD (LeCun et al. 1989): the smallest d w^2 go, d the Gram's diagonal; nothing compensates."""
-    diagonal = gram_diagonal(gram, len(weight))
+    weight = target.matrix
+    diagonal = gram_diagonal(target.gram.values, len(weight))
     mask = _best(weight.double().square() * diagonal, sparsity, pattern)
     return weight * mask, mask
 
 
 def exact_obs(
-    weight: Tensor, gram: Tensor, sparsity: float, pattern: str = "element"
+    target: Target, sparsity: float, pattern: str, paths: Paths
 ) -> tuple[Tensor, Tensor]:
     """Pruned weight (R, K) and mask by exact OBS (`obs.py`, `block_obs.py`), the rest refitted.
 
-    The pruning path does not depend on the sparsity and is remembered. At most magnitude's error.
+    The pruning path does not depend on the sparsity: `paths` keeps it. At most magnitude's error.
     """
     _check(sparsity, pattern)
+    weight, gram = target.matrix, target.gram.values
     plain, plain_mask = magnitude(weight, sparsity, pattern)
-    if gram.ndim == 1:
-        pruned, mask = saliency(weight, gram, sparsity, pattern)
+    if target.gram.is_diagonal:
+        pruned, mask = saliency(target, sparsity, pattern)
     else:
-        mask = _obs_mask(weight, gram, sparsity, pattern)
+        mask = _obs_mask(target, sparsity, pattern, paths)
         pruned = refit_support(weight, gram, mask)
     error = row_errors(pruned - weight, gram).sum()
     if error <= row_errors(plain - weight, gram).sum():
@@ -64,22 +61,21 @@ def exact_obs(
     return plain, plain_mask
 
 
-def _obs_mask(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> Tensor:
-    rows, columns = weight.shape
-    removed = weight.numel() - kept_count(rows, columns, sparsity, pattern)
+def _obs_mask(target: Target, sparsity: float, pattern: str, paths: Paths) -> Tensor:
+    rows, columns = target.matrix.shape
+    removed = rows * columns - kept_count(rows, columns, sparsity, pattern)
     if pattern == "block":
         unit = UNITS[pattern]
         if columns < unit:
-            return torch.ones_like(weight, dtype=torch.bool)
-        blocks = block_path(weight, gram).mask(removed // unit, columns // unit)
-        return _spread(blocks, columns, unit)
+            return torch.ones_like(target.matrix, dtype=torch.bool)
+        path = paths.get(target, pattern, lambda: block_path(target))
+        return _spread(path.mask(removed // unit, columns // unit), columns, unit)
     keep, of = (0, 0) if pattern in UNITS else keep_of(pattern)
-    return removal_path(weight, gram, keep, of).mask(removed, columns)
+    path = paths.get(target, pattern, lambda: removal_path(target, keep, of))
+    return path.mask(removed, columns)
 
 
-def sparse_gpt(
-    weight: Tensor, gram: Tensor, sparsity: float, pattern: str = "element"
-) -> tuple[Tensor, Tensor]:
+def sparse_gpt(target: Target, sparsity: float, pattern: str = "element") -> tuple[Tensor, Tensor]:
     """Pruned weight (R, K) and mask with an output error at most that of magnitude pruning.
 
     SparseGPT (Frantar and Alistarh 2023, arXiv:2301.00774): columns from left to right, the
@@ -88,22 +84,22 @@ def sparse_gpt(
     exact and columns that matter lose less. Blocks go by their joint cost w_B^T (U_BB^T U_BB)^-1 w_B.
     """
     _check(sparsity, pattern)
+    weight, gram = target.matrix, target.gram.values
     plain, plain_mask = magnitude(weight, sparsity, pattern)
-    if gram.ndim == 1:
+    if target.gram.is_diagonal:
         # Inputs are never active together: nothing to compensate, the score is exact.
-        pruned, mask = saliency(weight, gram, sparsity, pattern)
+        pruned, mask = saliency(target, sparsity, pattern)
     else:
-        pruned, mask = _sweep(weight, gram, sparsity, pattern)
+        pruned, mask = _sweep(target, sparsity, pattern)
     error = row_errors(pruned - weight, gram).sum()
     if error <= row_errors(plain - weight, gram).sum():
         return pruned, mask
     return plain, plain_mask
 
 
-def _sweep(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> tuple[Tensor, Tensor]:
-    grouped, gram = split_groups(weight.double(), gram)
-    root = inverse_root(gram)
-    left = grouped.transpose(1, 2).contiguous()
+def _sweep(target: Target, sparsity: float, pattern: str) -> tuple[Tensor, Tensor]:
+    weight, gram, root = target.matrix, target.gram.square, target.gram.inverse_root
+    left = target.grouped.transpose(1, 2).contiguous()
     # A dead input's weights cost nothing and go first.
     dead = (gram.diagonal(dim1=1, dim2=2) <= 0).unsqueeze(2)
     mask = torch.ones_like(left, dtype=torch.bool)
@@ -113,7 +109,7 @@ def _sweep(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> tuple
     whole = left.shape[1] // of * of
     pivots = root.diagonal(dim1=1, dim2=2).square().unsqueeze(2).masked_fill(dead, torch.inf)
 
-    def choose(start: int, stop: int) -> None:
+    def _choose(start: int, stop: int) -> None:
         if pattern in UNITS and stop - start >= unit:  # fewer columns at the end fill no block
             tip = corners(root[:, start:stop, start:stop], unit)
             own = left[:, start:stop].masked_fill(dead[:, start:stop], 0.0)
@@ -121,13 +117,13 @@ def _sweep(weight: Tensor, gram: Tensor, sparsity: float, pattern: str) -> tuple
             chosen = _largest(score, score.numel() - counts[start // _AT_ONCE])
             mask[:, start:stop] = _spread(chosen, stop - start, unit).transpose(1, 2)
 
-    def settle(i: int, column: Tensor) -> Tensor:
+    def _settle(i: int, column: Tensor) -> Tensor:
         if keep and i % of == 0 and i < whole:
             score = (left[:, i : i + of].square() / pivots[:, i : i + of]).transpose(1, 2)
             mask[:, i : i + of] = _largest_of_each(score, keep, of).transpose(1, 2)
         return torch.where(mask[:, i], column, 0.0)
 
-    eliminate_(left, root, settle, choose)
+    eliminate_(left, root, _settle, _choose)
     pruned = (left * mask).transpose(1, 2).reshape(weight.shape).to(weight.dtype)
     return pruned.contiguous(), mask.transpose(1, 2).reshape(weight.shape).contiguous()
 

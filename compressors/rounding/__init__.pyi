@@ -6,10 +6,8 @@ from .codebook import linear_levels as linear_levels
 from .codebook import logarithmic_levels as logarithmic_levels
 from .codebook import ternary_by_threshold as ternary_by_threshold
 from .compensated import BLOCK as BLOCK
-from .compensated import Target as Target
 from .compensated import eliminate_ as eliminate_
 from .compensated import gptq as gptq
-from .compensated import inverse_root as inverse_root
 from .descent import descend as descend
 from .descent import descend_codes as descend_codes
 from .descent import fitted_scale as fitted_scale
@@ -23,3 +21,4 @@ from .quantize import Codes as Codes
 from .quantize import by_column as by_column
 from .quantize import round_to_nearest as round_to_nearest
 from .quantize import top_code as top_code
+from .target import Target as Target

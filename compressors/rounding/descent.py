@@ -12,9 +12,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.algebra import gram_diagonal, split_groups
-from paredown.compressors.rounding.compensated import Target, gptq, sweep
+from paredown.compressors.matrix.algebra import gram_diagonal
+from paredown.compressors.rounding.compensated import gptq, sweep
 from paredown.compressors.rounding.quantize import Codes, round_to_nearest, top_code
+from paredown.compressors.rounding.target import Target
 
 _STARTS = (1.0, 0.85, 1.15)
 """Scales to start GPTQ from, as shares of the scale that is best for rounding alone."""
@@ -24,21 +25,20 @@ _SWEEPS = 8
 _BLOCK = 64
 
 
-def descend(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> Codes:
-    """Codes of (R, K) whose error under `gram` is at most GPTQ's and rounding's, row by row.
+def descend(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
+    """Codes of (R, K) whose error under the Gram is at most GPTQ's and rounding's, row by row.
 
     Arguments as for `gptq`. A diagonal Gram leaves nothing to compensate: scales are refitted.
     """
     if bits > _MOST_BITS:
-        return gptq(weight, gram, bits, mask)
-    target = Target.of(weight, gram)
+        return gptq(target, bits, mask)
     kept = target.weight if mask is None else target.weight * mask
-    nearest = round_to_nearest(kept, bits, gram_diagonal(gram, len(weight)))
+    nearest = round_to_nearest(kept, bits, gram_diagonal(target.gram.values, len(kept)))
     best = target.refit(nearest)
-    if gram.ndim == 1:
+    if target.gram.is_diagonal:
         return best.codes
     top = top_code(bits)
-    grouped, square = split_groups(target.weight, gram)
+    grouped, square = target.grouped, target.gram.square
     count = len(_STARTS)
     rows = grouped.shape[1]
     wide = grouped.repeat(1, count, 1)
@@ -46,12 +46,12 @@ def descend(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None)
     factors = torch.tensor(_STARTS, dtype=wide.dtype, device=wide.device)
     scale = nearest.scale.double().reshape(len(square), 1, rows) * factors.view(1, -1, 1)
     scale = scale.reshape(len(square), -1)
-    codes = sweep(wide, square, scale, top, allowed)
+    codes = sweep(wide, target.gram, scale, top, allowed)
     codes, scale = descend_codes(wide, square, codes, scale, top, allowed)
     for start in range(count):
         own = slice(start * rows, (start + 1) * rows)
         found = Codes(
-            codes=codes[:, own].reshape(weight.shape).to(torch.int8),
+            codes=codes[:, own].reshape(kept.shape).to(torch.int8),
             scale=scale[:, own].flatten().float(),
         )
         best = target.refit(found).or_better(best)
@@ -141,8 +141,8 @@ def _sweep_once(
 ) -> None:
     """Every code set to the nearest one, given all others."""
 
-    def settle(index: int, best: Tensor) -> Tensor:
+    def _settle(index: int, best: Tensor) -> Tensor:
         code = best.round_().clamp_(-top, top)
         return code if allowed is None else code.mul_(allowed[:, index])
 
-    sweep_columns_(codes, weight, gram, scale, settle)
+    sweep_columns_(codes, weight, gram, scale, _settle)

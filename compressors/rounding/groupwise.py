@@ -14,16 +14,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.algebra import (
-    SolverError,
-    damped_cholesky,
-    gram_diagonal,
-    row_errors,
-)
-from paredown.compressors.matrix.recent import Recent
+from paredown.compressors.matrix.algebra import SolverError, gram_diagonal, row_errors
+from paredown.compressors.matrix.gram import in_groups
 from paredown.compressors.rounding.compensated import eliminate_, gptq, sweep
 from paredown.compressors.rounding.descent import descend, sweep_columns_
 from paredown.compressors.rounding.quantize import Codes, by_column, round_to_nearest, top_code
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.candidate import Method
 from paredown.spaces.candidates.scale_groups import group_count, size_of
 
@@ -31,8 +27,6 @@ _SWEEPS = 8
 _RIDGE = 1e-9
 """Share of its diagonal added to a row's system: scales of groups that say the same stay finite."""
 _ROWS_AT_ONCE = 128
-
-_ordered: Recent[tuple[Tensor, Tensor]] = Recent(2)
 
 
 def round_groups(weight: Tensor, bits: int, size: int, diagonal: Tensor | None = None) -> Codes:
@@ -43,57 +37,54 @@ def round_groups(weight: Tensor, bits: int, size: int, diagonal: Tensor | None =
     """
     rows, columns = weight.shape
     # Columns that fill the last group are zero: no scale gains or loses by them.
-    whole = _in_groups(weight, size).flatten(0, 1)
+    whole = in_groups(weight, size).flatten(0, 1)
     weighs = None
     if diagonal is not None:
-        weighs = _in_groups(diagonal.expand_as(weight), size).flatten(0, 1)
+        weighs = in_groups(diagonal.expand_as(weight), size).flatten(0, 1)
     found = round_to_nearest(whole, bits, weighs)
     codes = found.codes.reshape(rows, -1)[:, :columns].contiguous()
     return Codes(codes=codes, scale=found.scale.reshape(rows, -1))
 
 
-def loss_aware_groups(
-    weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: int
-) -> Codes:
+def loss_aware_groups(target: Target, bits: int, mask: Tensor | None, size: int) -> Codes:
     """LAQ group by group: rounding with scales that are best under the Gram's diagonal."""
-    kept = weight if mask is None else weight * mask
-    return round_groups(kept, bits, size, gram_diagonal(gram, len(weight)))
+    kept = target.matrix if mask is None else target.matrix * mask
+    return round_groups(kept, bits, size, gram_diagonal(target.gram.values, len(kept)))
 
 
-def gptq_groups(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: int) -> Codes:
+def gptq_groups(target: Target, bits: int, mask: Tensor | None, size: int) -> Codes:
     """Codes whose error is at most that of rounding each group and of one scale a row, row by row.
 
     The best of three sweeps, each with its scales refitted: scales fixed when a group is entered; fixed
     beforehand, so that columns of all groups go in the order of their activity; and one scale a row.
     """
-    gram = _plain(gram)
-    nearest = loss_aware_groups(weight, gram, bits, mask, size)
+    weight, gram = target.matrix, _plain(target.gram.values)
+    nearest = loss_aware_groups(target, bits, mask, size)
     starts = (
         nearest,
-        _sweep(weight.double(), gram, bits, mask, size),
-        _sweep_in_any_order(nearest, weight, gram, bits, mask),
-        _spread(gptq(weight, gram, bits, mask), size),
+        _sweep(target, bits, mask, size),
+        _sweep_in_any_order(nearest, target, bits, mask),
+        _spread(gptq(target, bits, mask), size),
     )
     found = [refit_scales(start, weight, gram) for start in starts]
     return functools.reduce(lambda best, each: _better(each, best, weight, gram), found)
 
 
-def descend_groups(
-    weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: int
-) -> Codes:
+def descend_groups(target: Target, bits: int, mask: Tensor | None, size: int) -> Codes:
     """Codes whose error is at most that of `gptq_groups` and of `descend`, row by row.
 
     Every code is set anew in turn, from where either of them ends.
     """
+    weight, gram = target.matrix, target.gram.values
     starts = (
-        gptq_groups(weight, gram, bits, mask, size),
-        refit_scales(_spread(descend(weight, gram, bits, mask), size), weight, gram),
+        gptq_groups(target, bits, mask, size),
+        refit_scales(_spread(descend(target, bits, mask), size), weight, gram),
     )
     first, second = (settle_groups(start, weight, gram, bits, mask) for start in starts)
     return _better(first, second, weight, gram)
 
 
-GROUPED: Mapping[Method, Callable[[Tensor, Tensor, int, Tensor | None, int], Codes]] = {
+GROUPED: Mapping[Method, Callable[[Target, int, Tensor | None, int], Codes]] = {
     "laq": loss_aware_groups,
     "gptq": gptq_groups,
     "descent": descend_groups,
@@ -118,7 +109,7 @@ def settle_groups(
     target = weight.double().t().unsqueeze(0).contiguous()
     allowed = None if mask is None else mask.t().unsqueeze(0).double().contiguous()
 
-    def settle(index: int, best: Tensor) -> Tensor:
+    def _settle(index: int, best: Tensor) -> Tensor:
         code = best.round_().clamp_(-top, top)
         return code if allowed is None else code.mul_(allowed[:, index])
 
@@ -126,7 +117,7 @@ def settle_groups(
     for _ in range(sweeps):
         codes = found.codes.double().t().unsqueeze(0).contiguous()
         steps = by_column(found.scale.double(), weight.shape[1]).t().unsqueeze(0).contiguous()
-        sweep_columns_(codes, target, gram.unsqueeze(0), steps, settle)
+        sweep_columns_(codes, target, gram.unsqueeze(0), steps, _settle)
         settled = codes[0].t().to(torch.int8).contiguous()
         if torch.equal(settled, found.codes):
             break
@@ -166,8 +157,8 @@ def _fitted(codes: Tensor, weight: Tensor, gram: Tensor, size: int) -> Tensor:
     system = codes.new_empty(rows, groups, groups)
     for group in range(groups):
         own = slice(group * size, min((group + 1) * size, columns))
-        system[:, group] = _in_groups((codes[:, own] @ gram[own]) * codes, size).sum(dim=2)
-    right = _in_groups((weight @ gram) * codes, size).sum(dim=2)
+        system[:, group] = in_groups((codes[:, own] @ gram[own]) * codes, size).sum(dim=2)
+    right = in_groups((weight @ gram) * codes, size).sum(dim=2)
     diagonal = system.diagonal(dim1=1, dim2=2)
     is_live = diagonal > 0
     system += torch.diag_embed(torch.where(is_live, _RIDGE * diagonal, 1.0))
@@ -176,21 +167,22 @@ def _fitted(codes: Tensor, weight: Tensor, gram: Tensor, size: int) -> Tensor:
     return torch.where(is_live & (info == 0).unsqueeze(1), solved, 0.0)
 
 
-def _sweep(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: int) -> Codes:
+def _sweep(target: Target, bits: int, mask: Tensor | None, size: int) -> Codes:
     """One pass of GPTQ, groups and the columns in them the most active first.
 
     A short last group stays the last, so that every group begins where a block does, or ends in it.
     """
+    weight = target.weight
     rows, columns = weight.shape
     groups = group_count(columns, size)
-    order, root = _ordered.get(lambda: _by_activity(gram, size), gram, facts=(size,))
+    order, root = target.gram.groups_by_activity(size)
     left = weight.t()[order].unsqueeze(0).contiguous()
     allowed = None if mask is None else mask.t()[order].to(weight.dtype)
-    weighs = gram.diagonal()[order]
+    weighs = target.gram.values.diagonal()[order]
     top = top_code(bits)
     codes, scales = weight.new_empty(columns, rows), weight.new_empty(groups, rows)
 
-    def settle(index: int, column: Tensor) -> Tensor:
+    def _settle(index: int, column: Tensor) -> Tensor:
         if index % size == 0:
             own = slice(index, index + size)
             entered = left[0, own] if allowed is None else left[0, own] * allowed[own]
@@ -203,7 +195,7 @@ def _sweep(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: i
         codes[index] = code
         return code * scale
 
-    eliminate_(left, root, settle)
+    eliminate_(left, root, _settle)
     whole = torch.empty_like(codes)
     whole[order] = codes
     places = order[::size] // size
@@ -214,13 +206,11 @@ def _sweep(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None, size: i
     )
 
 
-def _sweep_in_any_order(
-    nearest: Codes, weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None
-) -> Codes:
+def _sweep_in_any_order(nearest: Codes, target: Target, bits: int, mask: Tensor | None) -> Codes:
     """One pass of GPTQ at the scales that rounding has, the most active columns of all first."""
-    steps = by_column(nearest.scale.double(), weight.shape[1]).unsqueeze(0)
+    steps = by_column(nearest.scale.double(), target.matrix.shape[1]).unsqueeze(0)
     allowed = None if mask is None else mask.unsqueeze(0)
-    codes = sweep(weight.double().unsqueeze(0), gram.unsqueeze(0), steps, top_code(bits), allowed)
+    codes = sweep(target.grouped, target.gram, steps, top_code(bits), allowed)
     return Codes(codes=codes[0].to(torch.int8), scale=nearest.scale)
 
 
@@ -228,28 +218,6 @@ def _spread(found: Codes, size: int) -> Codes:
     """The same matrix, every row's scale given to all its groups."""
     groups = group_count(found.codes.shape[1], size)
     return Codes(codes=found.codes, scale=found.scale.unsqueeze(1).repeat(1, groups))
-
-
-def _by_activity(gram: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Columns (K,) in the order of the sweep, and the inverse root (1, K, K) of the Gram so sorted."""
-    columns = len(gram)
-    activity = _in_groups(gram.diagonal().unsqueeze(0), size)[0]
-    whole = columns // size
-    order = activity[:whole].sum(dim=1).argsort(descending=True, stable=True)
-    inside = activity[:whole].argsort(dim=1, descending=True, stable=True)
-    firsts = (order * size).unsqueeze(1) + inside[order]
-    last = activity[whole:, : columns - whole * size].argsort(dim=1, descending=True, stable=True)
-    columns_in_order = torch.cat([firsts.flatten(), whole * size + last.flatten()])
-    sorted_gram = gram[columns_in_order][:, columns_in_order]
-    inverse = torch.cholesky_inverse(damped_cholesky(sorted_gram.unsqueeze(0)))
-    return columns_in_order, torch.linalg.cholesky(inverse, upper=True)
-
-
-def _in_groups(values: Tensor, size: int) -> Tensor:
-    """(R, K) as (R, groups, size), the last group filled with zeros."""
-    rows, columns = values.shape
-    missing = group_count(columns, size) * size - columns
-    return torch.nn.functional.pad(values, (0, missing)).reshape(rows, -1, size)
 
 
 def _better(first: Codes, second: Codes, weight: Tensor, gram: Tensor) -> Codes:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.algebra import gram_diagonal, split_groups
-from paredown.compressors.rounding.compensated import Target, gptq
+from paredown.compressors.matrix.algebra import gram_diagonal
+from paredown.compressors.rounding.compensated import gptq
 from paredown.compressors.rounding.quantize import Codes, round_to_nearest, top_code
+from paredown.compressors.rounding.target import Target
 
 _MOST_BITS = 4
 """Above, GPTQ leaves nothing worth a descent."""
@@ -32,25 +33,25 @@ _LOW, _HIGH = -0.1, 1.1
 _EDGE = 0.01
 
 
-def adaround(weight: Tensor, gram: Tensor, bits: int, mask: Tensor | None = None) -> Codes:
-    """Codes of (R, K) whose error under `gram` is at most GPTQ's and rounding's, row by row.
+def adaround(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
+    """Codes of (R, K) whose error under the Gram is at most GPTQ's and rounding's, row by row.
 
     Scales are those of the better of rounding and GPTQ, row by row, and are refitted at the end.
     Arguments as for `gptq`. Above 4 bits it is GPTQ; a diagonal Gram leaves nothing to learn.
     """
     if bits > _MOST_BITS:
-        return gptq(weight, gram, bits, mask)
-    target = Target.of(weight, gram)
+        return gptq(target, bits, mask)
     kept = target.weight if mask is None else target.weight * mask
-    plain = target.refit(round_to_nearest(kept, bits, gram_diagonal(gram, len(weight))))
-    if gram.ndim == 1:
+    diagonal = gram_diagonal(target.gram.values, len(kept))
+    plain = target.refit(round_to_nearest(kept, bits, diagonal))
+    if target.gram.is_diagonal:
         return plain.codes
-    start = target.refit(gptq(weight, gram, bits, mask)).or_better(plain)
-    grouped, square = split_groups(target.weight, gram)
+    start = target.refit(gptq(target, bits, mask)).or_better(plain)
+    grouped, square = target.grouped, target.gram.square
     allowed = None if mask is None else mask.reshape(grouped.shape)
     scale = start.codes.scale.double().reshape(grouped.shape[:2])
     codes = learn_codes(grouped, square, scale, top_code(bits), allowed)
-    found = Codes(codes=codes.reshape(weight.shape).to(torch.int8), scale=start.codes.scale)
+    found = Codes(codes=codes.reshape(kept.shape).to(torch.int8), scale=start.codes.scale)
     return target.refit(found).or_better(start).codes
 
 

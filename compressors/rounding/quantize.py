@@ -28,11 +28,13 @@ _REFINEMENTS = 4
 class Codes:
     """A quantised weight matrix: int8 `codes` (R, K) and one float32 `scale` (R,) per row.
 
-    Where groups of columns have scales of their own, `scale` is (R, groups).
+    Where groups of columns have scales of their own, `scale` is (R, groups). `product` is the codes
+    times the Gram that they were found under, (R, K) in float64, where that was needed.
     """
 
     codes: Tensor
     scale: Tensor
+    product: Tensor | None = None
 
     def dense(self) -> Tensor:
         """The float32 matrix (R, K) that the codes stand for."""

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from paredown.spaces.candidates.blueprint import Index, field_bits
 from paredown.spaces.candidates.zeros import BLOCK
+from paredown.spaces.system.errors import ParedownError
 
 _GROUP = 4  # 2:4 sparsity keeps two of every four
 
 
-class PackingError(ValueError):
+class PackingError(ParedownError):
     """A tensor does not have the format its storage describes, or a file is not one of ours."""
 
 

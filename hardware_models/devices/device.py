@@ -11,20 +11,22 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from paredown.hardware_models.devices.caches import cache_bytes
 from paredown.hardware_models.devices.figures import Confidence, Overhead, Rate, Record
 from paredown.hardware_models.devices.gains import WEIGHT_BITS, Energy, Gains, Kernel, Offers
-from paredown.spaces.system.bounded import YAML_BYTES, UnreadableText, parse_yaml, read_text
+from paredown.spaces.system.bounded import YAML_BYTES, UnreadableTextError, parse_yaml, read_text
+from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 DEVICES = Path(__file__).parent
 HOST = "host"
 
 
-class DeviceError(ValueError):
+class DeviceError(ParedownError):
     """A device is unknown, or its file breaks the schema."""
 
 
@@ -200,7 +202,7 @@ def load_device(name_or_path: str | Path) -> Device:
         )
     try:
         return _read(read_text(path, YAML_BYTES))
-    except (ValidationError, UnreadableText) as error:
+    except (ValidationError, UnreadableTextError) as error:
         raise DeviceError(f"{path.name} is not a device file: {error}") from error
 
 
@@ -253,7 +255,7 @@ def with_caches(device: Device, size_bytes: Mapping[str, int]) -> Device:
     )
 
 
-def _confidences(part: Any) -> Iterator[Confidence]:
+def _confidences(part: Json) -> Iterator[Confidence]:
     if isinstance(part, dict):
         if "confidence" in part:
             yield part["confidence"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from paredown.hardware_models.devices.device import Device
 from paredown.hardware_models.devices.gains import WEIGHT_BITS
-from paredown.spaces.candidates.candidate import Pattern
 from paredown.spaces.candidates.capabilities import Capabilities
+from paredown.spaces.candidates.zeros import Pattern
 
 
 def capabilities(device: Device) -> Capabilities:

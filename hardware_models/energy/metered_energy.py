@@ -1,7 +1,7 @@
 """Joules, from a meter: what is measured on a machine that has one, and a model fitted to it.
 
 A meter counts joules of everything it feeds, so a run is repeated for seconds and the idle power of
-the same machine is told beside it.
+the same machine is reported beside it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from scipy.optimize import nnls
 from paredown.hardware_models.devices.gains import Energy
 from paredown.hardware_models.energy.table_energy import energy_parts
 from paredown.hardware_models.work.workload import Work
+from paredown.spaces.system.errors import ParedownError
 
 POWERCAP = Path("/sys/class/powercap")
 _LEAST_NETWORKS = 4
@@ -27,7 +28,7 @@ _MILLI = 1e-3
 _PICO = 1e-12
 
 
-class MeterError(RuntimeError):
+class MeterError(ParedownError):
     """No meter is here, or it may not be read."""
 
 

@@ -7,6 +7,7 @@ to the common factor of all.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,10 +44,10 @@ from paredown.hardware_models.latency.models import (
     check_threads,
     estimates_of,
     parts_matrix_s,
-    weighted_operators_s,
 )
-from paredown.hardware_models.work.features import PARTS
+from paredown.hardware_models.work.features import PARTS, Preset
 from paredown.hardware_models.work.workload import Work
+from paredown.spaces.system.json_values import Json
 
 FEWEST_NETWORKS = 5
 REFERENCE_WEIGHT = 10.0
@@ -88,6 +89,11 @@ class CalibratedLatency:
             f"networks={self.networks} on {self.fingerprint}{interval}"
         )
 
+    @functools.cached_property
+    def preset(self) -> Preset:
+        """The device's preset, with what it has priced."""
+        return Preset(self.device, self.threads)
+
     @property
     def run_s(self) -> float:
         """Seconds that every run takes before its first operator, times its factor."""
@@ -99,12 +105,12 @@ class CalibratedLatency:
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
         """Latencies of a population with their 95 % intervals."""
-        value_s = parts_matrix_s(works, self.device, self.threads) @ np.array(self.factors)
+        value_s = parts_matrix_s(works, self.preset) @ np.array(self.factors)
         return estimates_of(self, value_s, works, self.held_out_mape)
 
     def predict_ratio(self, work: Work, baseline: Work) -> Ratio:
         """Latency of `work` over that of `baseline`."""
-        parts = parts_matrix_s((work, baseline), self.device, self.threads)
+        parts = parts_matrix_s((work, baseline), self.preset)
         over, under = parts @ np.array(self.factors)
         found = self.bounds.of_ratio(float(over / under), int(mixes_of((work,))[0]), parts[1])
         return found or independent_ratio(self.predict(work), self.predict(baseline))
@@ -112,13 +118,13 @@ class CalibratedLatency:
     def operators_s(self, work: Work, level: int | None = None) -> Array:
         """Seconds (operators,) of each operator: its parts times their fitted factors."""
         factors = dict(zip(PARTS, self.factors, strict=True))
-        return weighted_operators_s(work, self.device, self.threads, factors, level)
+        return np.array(self.preset.weighted_s(work, factors, level))
 
     def interval(self, value_s: Array, mixes: Indices) -> tuple[Array, Array]:
         """Lower and upper ends of the 95 % intervals, by the bound of each network's mix."""
         return self.bounds.interval(value_s, mixes)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A JSON-ready description, the device included."""
         return {
             "kind": "calibrated",
@@ -178,19 +184,20 @@ def fit(
     Args:
         works: Networks drawn at random from the space that will be searched, at least 5.
         measured_s: Their latencies, in the same order.
-        reference: The uncompressed network, one of `works`: what ratios are told against.
+        reference: The uncompressed network, one of `works`: what ratios are taken against.
         groups: Architecture of each network, at least 5 of them, held out whole: for a model that
             will be asked about new architectures.
         again_s: Their latencies at another time, in fresh sessions: the model is fitted to the mean of
-            both, and its bounds tell how a fit to the first alone predicts the second.
+            both, and its bounds say how a fit to the first alone predicts the second.
 
     Raises:
         CalibrationError: Fewer than 5 networks, unequal counts, or a latency that is not positive.
     """
     check_threads(device, threads)
     first, times, again = both_times(works, measured_s, again_s, FEWEST_NETWORKS)
-    parts = parts_matrix_s(works, device, threads)
-    rows = None if reference is None else parts_matrix_s((reference,), device, threads)[0]
+    preset = Preset(device, threads)
+    parts = parts_matrix_s(works, preset)
+    rows = None if reference is None else parts_matrix_s((reference,), preset)[0]
     predict = _fit_and_predict(rows)
     fold = folds_of(len(times), groups)
     held = cross_fit(parts, first, predict, fold, is_row(rows, parts), again)
@@ -209,10 +216,10 @@ def fit(
 def best_ridge(parts_s: Array, measured_s: Array) -> float:
     """The weight of the ridge that predicts networks held out of these best."""
 
-    def error(ridge: float) -> float:
+    def _error(ridge: float) -> float:
         return float(np.mean(held_out_errors(parts_s, measured_s, _with_ridge(ridge)) ** 2))
 
-    return min(_RIDGES, key=error)
+    return min(_RIDGES, key=_error)
 
 
 def error_bounds(
@@ -255,18 +262,18 @@ def fit_factors(
 
 
 def _fit_and_predict(reference: Array | None) -> Predict:
-    def predict(parts: Array, times_s: Array, held: Array) -> Array:
+    def _predict(parts: Array, times_s: Array, held: Array) -> Array:
         ridge, weights = best_ridge(parts, times_s), weights_of(parts, reference)
         return np.asarray(held @ fit_factors(parts, times_s, ridge, weights))
 
-    return predict
+    return _predict
 
 
 def _with_ridge(ridge: float) -> Predict:
-    def predict(parts: Array, times_s: Array, held: Array) -> Array:
+    def _predict(parts: Array, times_s: Array, held: Array) -> Array:
         return np.asarray(held @ fit_factors(parts, times_s, ridge))
 
-    return predict
+    return _predict
 
 
 def weights_of(parts_s: Array, reference: Array | None) -> Array:
@@ -279,7 +286,7 @@ def weights_of(parts_s: Array, reference: Array | None) -> Array:
 
 
 def is_row(row: Array | None, rows: Array) -> NDArray[np.bool_]:
-    """Which of `rows` (networks, parts) the model cannot tell from `row`."""
+    """Which of `rows` (networks, parts) the model cannot distinguish from `row`."""
     if row is None:
         return np.zeros(len(rows), bool)
     return np.asarray((rows == row).all(axis=1))

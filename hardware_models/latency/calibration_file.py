@@ -9,22 +9,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from paredown.hardware_models.devices.device import Device
-from paredown.hardware_models.latency.anchored import AnchoredLatency
 from paredown.hardware_models.latency.calibrated import CalibratedLatency, CalibrationError
 from paredown.hardware_models.latency.learned import LearnedLatency
 from paredown.hardware_models.latency.models import RooflineLatency
 from paredown.hardware_models.latency.table import TableLatency
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+from paredown.spaces.system.json_values import Json
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 SCHEMA_VERSION = 1
-StoredLatency = (
-    RooflineLatency | AnchoredLatency | CalibratedLatency | LearnedLatency | TableLatency
-)
+StoredLatency = RooflineLatency | CalibratedLatency | LearnedLatency | TableLatency
 """Models that JSON holds whole; a measuring model also needs something to export with."""
 
 _KINDS: Mapping[str, type[StoredLatency]] = {
     "roofline": RooflineLatency,
-    "anchored": AnchoredLatency,
     "calibrated": CalibratedLatency,
     "learned": LearnedLatency,
     "table": TableLatency,
@@ -59,13 +56,17 @@ def model_from_json(data: Mapping[str, Any]) -> StoredLatency:
         ) from error
 
 
-def write_calibration(path: Path, model: StoredLatency, report: Mapping[str, Any]) -> None:
+def write_calibration(path: Path, model: StoredLatency, report: Mapping[str, Json]) -> None:
     """Writes a model with the report of its calibration, in one step."""
-    record = {"schema_version": SCHEMA_VERSION, "model": model.to_json(), "report": dict(report)}
+    record: dict[str, Json] = {
+        "schema_version": SCHEMA_VERSION,
+        "model": model.to_json(),
+        "report": dict(report),
+    }
     write_sealed(path, record)
 
 
-def read_calibration(path: Path) -> tuple[StoredLatency, Mapping[str, Any]]:
+def read_calibration(path: Path) -> tuple[StoredLatency, Mapping[str, Json]]:
     """The model and the report of a calibration file.
 
     Raises:
@@ -73,7 +74,7 @@ def read_calibration(path: Path) -> tuple[StoredLatency, Mapping[str, Any]]:
     """
     try:
         data = read_sealed(path)
-    except (OSError, DamagedFile) as error:
+    except (OSError, DamagedFileError) as error:
         raise CalibrationError(
             f"a calibration is a JSON file written by `paredown calibrate`, {path} is none: "
             f"{error}; calibrate again"
@@ -83,12 +84,13 @@ def read_calibration(path: Path) -> tuple[StoredLatency, Mapping[str, Any]]:
             f"{path.name} must be a calibration of schema_version {SCHEMA_VERSION}; write it with "
             "`paredown calibrate`"
         )
-    if not (isinstance(data.get("model"), dict) and isinstance(data.get("report"), dict)):
+    model, report = data.get("model"), data.get("report")
+    if not (isinstance(model, dict) and isinstance(report, dict)):
         raise CalibrationError(
             f"{path.name} must hold a `model` and its `report`, got {', '.join(sorted(data))}; "
             "write it with `paredown calibrate`"
         )
-    return model_from_json(data["model"]), data["report"]
+    return model_from_json(model), report
 
 
 def check_target(model: StoredLatency, device: Device, threads: int) -> None:

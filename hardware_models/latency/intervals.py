@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from paredown.hardware_models.latency.estimate import Estimate
 from paredown.hardware_models.work.workload import OperatorWork, Work
+from paredown.spaces.system.json_values import Json
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -114,7 +115,7 @@ class ErrorBounds:
         error = self.ratio[mix]
         return Ratio(value, max(0.0, value * (1 - error)), value * (1 + error))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Plain values, bounds by the name of the mix."""
         return {
             "seconds": dict(zip(MIXES, self.seconds, strict=True)),

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paredown.hardware_models.work.workload import Work
+from paredown.spaces.system.errors import ParedownError
 
 Array = NDArray[np.float64]
 
 
-class CalibrationError(ValueError):
+class CalibrationError(ParedownError):
     """Measurements that no latency model can be fitted to."""
 
 

@@ -3,6 +3,7 @@ roofline."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,13 +20,15 @@ from paredown.hardware_models.latency.intervals import (
     mixes_of,
     symmetric,
 )
-from paredown.hardware_models.work.features import PARTS, latency_parts_s, operator_parts_s
+from paredown.hardware_models.work.features import PARTS, Preset
 from paredown.hardware_models.work.workload import Work
+from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 Array = NDArray[np.float64]
 
 
-class LatencyError(ValueError):
+class LatencyError(ParedownError):
     """A latency model was asked for something it cannot give."""
 
 
@@ -45,7 +48,7 @@ class LatencyModel(Protocol):
     def predict_ratio(self, work: Work, baseline: Work) -> Ratio:
         """Latency of `work` over that of `baseline`: what two runs of one machine agree on."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A JSON-ready description: two models with one description give equal estimates."""
 
 
@@ -99,21 +102,10 @@ def one_by_one(predict: Callable[[Work], Estimate], works: Sequence[Work]) -> Es
     )
 
 
-def parts_matrix_s(works: Sequence[Work], device: Device, threads: int) -> Array:
+def parts_matrix_s(works: Sequence[Work], preset: Preset) -> Array:
     """Seconds (networks, parts) by the preset, columns in the order of `PARTS`."""
-    rows = [list(latency_parts_s(work, device, threads).values()) for work in works]
+    rows = [list(preset.total_s(work).values()) for work in works]
     return np.array(rows, dtype=np.float64).reshape(len(works), len(PARTS))
-
-
-def weighted_operators_s(
-    work: Work, device: Device, threads: int, factors: Mapping[str, float], level: int | None
-) -> Array:
-    """Seconds (operators,) of each operator: its parts times their factors."""
-    rows = operator_parts_s(work, device, threads, level)
-    # Operators alike share their parts, so each sum is made once; `rows` keeps identities apart.
-    alike = {id(parts): parts for parts in rows}
-    sums = {key: sum(factors[n] * s for n, s in parts.items()) for key, parts in alike.items()}
-    return np.array([sums[id(parts)] for parts in rows])
 
 
 @dataclass(frozen=True)
@@ -135,6 +127,11 @@ class RooflineLatency:
         """Name of the device and number of threads."""
         return f"roofline {self.device.name} threads={self.threads}"
 
+    @functools.cached_property
+    def preset(self) -> Preset:
+        """The device's preset, with what it has priced."""
+        return Preset(self.device, self.threads)
+
     @property
     def run_s(self) -> float:
         """Seconds that every run takes before its first operator, from the device file."""
@@ -146,7 +143,7 @@ class RooflineLatency:
 
     def predict_many(self, works: Sequence[Work]) -> Estimates:
         """Latencies of a population, with the intervals the device file states."""
-        value_s = parts_matrix_s(works, self.device, self.threads).sum(axis=1)
+        value_s = parts_matrix_s(works, self.preset).sum(axis=1)
         return estimates_of(self, value_s, works, None)
 
     def predict_ratio(self, work: Work, baseline: Work) -> Ratio:
@@ -157,7 +154,7 @@ class RooflineLatency:
     def operators_s(self, work: Work, level: int | None = None) -> Array:
         """Seconds (operators,) of each operator: the sum of its parts."""
         factors = dict.fromkeys(PARTS, 1.0)
-        return weighted_operators_s(work, self.device, self.threads, factors, level)
+        return np.array(self.preset.weighted_s(work, factors, level))
 
     def interval(self, value_s: Array, mixes: Indices) -> tuple[Array, Array]:
         """Lower and upper ends by the device's relative error and its unknown speed."""
@@ -165,7 +162,7 @@ class RooflineLatency:
         low_s, high_s = symmetric(value_s, self.device.relative_error_95.value)
         return low_s / scale, high_s * scale
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A JSON-ready description, the device included."""
         return {
             "kind": "roofline",

@@ -10,10 +10,11 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+
+from paredown.spaces.system.errors import ParedownError
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -25,7 +26,7 @@ _TYPES = {
 _COUNTER = "mem_bytes_requested_in_use"
 
 
-class CounterError(RuntimeError):
+class CounterError(ParedownError):
     """The runtime's profile holds no memory counters."""
 
 
@@ -73,7 +74,7 @@ def measure_memory(model: Path | bytes) -> MeasuredMemory:
     return _read(kernels, sum(array.nbytes for array in inputs.values()))
 
 
-def _read(kernels: list[dict[str, Any]], input_bytes: int) -> MeasuredMemory:
+def _read(kernels: list[dict[str, str]], input_bytes: int) -> MeasuredMemory:
     first = kernels[0]
     before = int(first[_COUNTER]) - int(first["mem_requested_in_use_delta"])
     highest = max(int(kernel["mem_bytes_in_use"]) for kernel in kernels)

@@ -3,7 +3,7 @@
 The runtime rearranges weights for its kernels when a session is made, and lets go of what it read.
 Narrow weights keep their width only where a kernel reads them narrow; elsewhere they are widened once,
 to bytes beside integer kernels and to floats beside float ones. Rules of ONNX Runtime 1.31.1 on x86,
-held against the memory of processes by `benchmarks/weight_memory.py`.
+held against the memory of processes by `benchmarks/storage/weight_memory.py`.
 """
 
 from __future__ import annotations

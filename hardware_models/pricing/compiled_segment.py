@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from paredown.hardware_models.latency.models import Array, LatencyError
 from paredown.spaces.candidates.candidate import SegmentChoice
-from paredown.spaces.candidates.space import Architecture, Knob
-from paredown.spaces.structure.model_map import ModelMap, Segment
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.block_drop import DropKnob
+from paredown.spaces.knobs.knob import Knob
+from paredown.spaces.knobs.segment_precision import SegmentKnob
+from paredown.spaces.structure.model_map import Segment
 
 Codes = NDArray[np.int64]
 
@@ -89,7 +92,8 @@ def unit_of(architecture: Architecture, knobs: tuple[Knob, ...], segment: Segmen
     Raises:
         LatencyError: It has too many settings to be numbered.
     """
-    columns = tuple(i for i, k in enumerate(knobs) if _touches(architecture.model_map, k, segment))
+    model_map = architecture.model_map
+    columns = tuple(i for i, knob in enumerate(knobs) if knob.touches(model_map, segment))
     sizes = [len(knobs[i].domain) for i in columns]
     if math.prod(sizes) >= _LARGEST_KEY // (STATES * NEXT):
         raise LatencyError(
@@ -100,12 +104,13 @@ def unit_of(architecture: Architecture, knobs: tuple[Knob, ...], segment: Segmen
     drop = precision = None
     bits = np.array([32])
     for index in columns:
-        if knobs[index].kind == "drop" and _drops_whole(architecture, knobs[index], segment):
+        knob = knobs[index]
+        if isinstance(knob, DropKnob) and knob.removes(model_map, segment):
             drop = index
-        if knobs[index].kind == "segment" and segment.name in knobs[index].targets:
+        if isinstance(knob, SegmentKnob):
             precision = index
-    for knob in architecture.knobs:
-        if knob.kind == "segment" and segment.name in knob.targets:
+    for knob in architecture.knobs_of(SegmentKnob):
+        if segment.name in knob.targets:
             bits = np.array([_wanted_bits(choice) for choice in knob.domain])
     return Unit(
         columns=columns, radix=radix, drop=drop, remains=False, precision=precision, bits=bits
@@ -115,27 +120,6 @@ def unit_of(architecture: Architecture, knobs: tuple[Knob, ...], segment: Segmen
 def _wanted_bits(choice: SegmentChoice) -> int:
     """The width in which a segment takes what the one before it gives."""
     return choice.activation_bits if choice.ranges == "static" else 32
-
-
-def _touches(model_map: ModelMap, knob: Knob, segment: Segment) -> bool:
-    """Whether a knob changes anything inside a segment."""
-    layers = set(segment.layers)
-    if knob.kind == "segment":
-        return segment.name in knob.targets
-    if knob.kind == "drop":
-        blocks = [b for b in model_map.blocks if b.name in knob.targets]
-        return any(layers & set(block.layers) for block in blocks)
-    if knob.kind == "width":
-        groups = [g for g in model_map.groups if g.name in knob.targets]
-        return any(layers & {*group.producers, *group.consumers} for group in groups)
-    return bool(layers & set(knob.targets))
-
-
-def _drops_whole(architecture: Architecture, knob: Knob, segment: Segment) -> bool:
-    blocks = [b for b in architecture.model_map.blocks if b.name in knob.targets]
-    return bool(segment.layers) and any(
-        set(segment.layers) <= set(block.layers) for block in blocks
-    )
 
 
 def alike(first: Entry, second: Entry) -> bool:

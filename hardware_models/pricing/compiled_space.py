@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -33,7 +32,9 @@ from paredown.hardware_models.work.alignment import blocked_operators, held_bits
 from paredown.hardware_models.work.workload import OperatorWork, Work
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.factors import outer_node
-from paredown.spaces.candidates.space import ARCHITECTURE, Knob, Space
+from paredown.spaces.knobs.architecture_choice import ARCHITECTURE
+from paredown.spaces.knobs.knob import Knob
+from paredown.spaces.knobs.space import Space
 
 Price = Callable[[Candidate], Work]
 """From a candidate to its work: `read_work` of its blueprint."""
@@ -65,7 +66,7 @@ class CompiledSpace:
         self._unit_of = {
             node: index for index, segment in enumerate(segments) for node in segment.nodes
         }
-        self._states: dict[tuple[Any, ...], int] = {(): 0}
+        self._states: dict[tuple[tuple[bool, ...], ...], int] = {(): 0}
         for index, unit in enumerate(self._units):
             unit.remains = unit.drop is not None and self._leaves_nodes(index, unit.drop)
 

@@ -3,8 +3,7 @@ from .alignment import ceil_to as ceil_to
 from .alignment import held_bits as held_bits
 from .alignment import is_dequantised as is_dequantised
 from .features import PARTS as PARTS
-from .features import latency_parts_s as latency_parts_s
-from .features import operator_parts_s as operator_parts_s
+from .features import Preset as Preset
 from .kinds import groups_of as groups_of
 from .kinds import weight_name as weight_name
 from .precision import Precision as Precision

@@ -14,7 +14,7 @@ _NARROW_SLOWDOWN = 2.0
 """MatMulNBits unpacks as it multiplies: 1024 x 1024 in 4 bits at one row took 18 us on a Zen 5."""
 _WIDE_BLOCKS = 0.78
 """Share of that with blocks of 128 inputs: 33.4 us on a Xeon, against 43.6 with blocks of 32
-(`benchmarks/group_scales.py`)."""
+(`benchmarks/operators/group_scales.py`)."""
 
 
 def is_dequantised(op: OperatorWork, device: Device) -> bool:

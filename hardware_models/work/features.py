@@ -2,8 +2,7 @@
 
 A padded-channel roofline, taken apart: how long convolutions on integer kernels take, how long
 layout changes do, and so on. The preset's latency is the sum of the parts; a calibrated latency is
-the same sum with one factor per part, fitted to measurements. So the models share these features
-and stay linear.
+the same sum with one factor per part, fitted to measurements: the models stay linear.
 """
 
 from __future__ import annotations
@@ -56,76 +55,75 @@ _FACTS = attrgetter(
     "out_spatial", "batch", "group_size",
 )  # fmt: skip
 """All of an operator that its parts depend on, but for the layout around it."""
-Facts = tuple[Hashable, ...]
-"""What an operator's parts depend on."""
-_KNOWN: dict[tuple[int, int, int], tuple[Device, dict[Facts, Mapping[str, float]]]] = {}
-_MOST_KNOWN, _MOST_DEVICES = 100_000, 64
+_Facts = tuple[Hashable, ...]
+_MOST_KNOWN = 100_000  # kinds of operators that a preset keeps; with more it begins anew
 
 
-def latency_parts_s(work: Work, device: Device, threads: int = 1) -> Mapping[str, float]:
-    """Seconds of every part in `PARTS` on `threads` threads: one run, and all operators."""
-    total = dict.fromkeys(PARTS, 0.0)
-    total["run"] = device.overheads.run_s.value
-    rows = operator_parts_s(work, device, threads)
-    alike = {id(parts): parts for parts in rows}
-    for key, count in Counter(map(id, rows)).items():
-        for name, seconds in alike[key].items():
-            total[name] += count * seconds
-    return total
-
-
-def operator_parts_s(
-    work: Work, device: Device, threads: int = 1, level: int | None = None
-) -> list[Mapping[str, float]]:
-    """Seconds of every operator by part; parts an operator has nothing of are left out.
+class Preset:
+    """Seconds of operators as the device file gives them, by part; those alike are priced once.
 
     Ceiling model of Williams et al. 2009, doi:10.1145/1498765.1498785, on padded channels: a
     product counts either as computing or as moving its data, whichever is slower. Weights are read
-    from the level of memory that holds all of them, because every inference walks them all.
-
-    Args:
-        level: Index of that level of memory; None finds it from the work's own weights.
+    from the level of memory that holds all of them, because every inference walks them all; a
+    `level` is its index, and None finds it from the work's own weights.
     """
-    if level is None:
-        level = weight_level(work, device)
-    known = _known_parts(device, threads, level)
-    blocked: set[str] = set()
-    alone: set[str] = set()
-    found: list[Mapping[str, float]] = []
-    for op in work.operators:
-        is_reordered = layout_changes(op, device, blocked)
-        is_fused = op.fused
-        if is_fused and (alone or op.kind == "add"):  # for all others the answer is known
-            is_fused = not runs_alone(op, blocked, alone)
-        facts = (is_reordered, is_fused, *_FACTS(op))
-        parts = known.get(facts)
-        if parts is None:
-            parts = known[facts] = _parts_s(op, device, threads, level, is_reordered, is_fused)
-        found.append(parts)
-    return found
 
+    def __init__(self, device: Device, threads: int = 1) -> None:
+        self.device, self.threads = device, threads
+        self._numbers: dict[_Facts, int] = {}
+        self._parts: list[Mapping[str, float]] = []
 
-def _known_parts(device: Device, threads: int, level: int) -> dict[Facts, Mapping[str, float]]:
-    """Parts of operators priced before, by what they depend on: a search asks for few again and again.
+    def __reduce__(self) -> tuple[type[Preset], tuple[Device, int]]:
+        """Without what is priced again."""
+        return Preset, (self.device, self.threads)
 
-    Devices are told apart by identity, for comparing all their figures takes longer than pricing; the
-    memory holds the device, so its identity stays its own.
-    """
-    key = (id(device), threads, level)
-    if key not in _KNOWN or len(_KNOWN[key][1]) >= _MOST_KNOWN:
-        if len(_KNOWN) >= _MOST_DEVICES:
-            _KNOWN.clear()
-        _KNOWN[key] = (device, {})
-    return _KNOWN[key][1]
+    def total_s(self, work: Work) -> Mapping[str, float]:
+        """Seconds of every part in `PARTS`: one run, and all operators."""
+        total = dict.fromkeys(PARTS, 0.0)
+        total["run"] = self.device.overheads.run_s.value
+        for number, count in Counter(self._price(work, None)).items():
+            for name, seconds in self._parts[number].items():
+                total[name] += count * seconds
+        return total
+
+    def operators_s(self, work: Work, level: int | None = None) -> list[Mapping[str, float]]:
+        """Seconds of every operator by part; parts that an operator has nothing of are left out."""
+        return [self._parts[number] for number in self._price(work, level)]
+
+    def weighted_s(
+        self, work: Work, factors: Mapping[str, float], level: int | None = None
+    ) -> list[float]:
+        """Seconds of every operator: its parts times their factors."""
+        numbers = self._price(work, level)
+        sums = {n: sum(factors[p] * s for p, s in self._parts[n].items()) for n in set(numbers)}
+        return [sums[number] for number in numbers]
+
+    def _price(self, work: Work, level: int | None) -> list[int]:
+        """Which of `_parts` each operator has."""
+        if level is None:
+            level = weight_level(work, self.device)
+        if len(self._parts) >= _MOST_KNOWN:
+            self._numbers, self._parts = {}, []
+        blocked: set[str] = set()
+        alone: set[str] = set()
+        found: list[int] = []
+        for op in work.operators:
+            is_reordered = layout_changes(op, self.device, blocked)
+            is_fused = op.fused
+            if is_fused and (alone or op.kind == "add"):  # for all others the answer is known
+                is_fused = not runs_alone(op, blocked, alone)
+            facts = (level, is_reordered, is_fused, *_FACTS(op))
+            number = self._numbers.get(facts)
+            if number is None:
+                number = self._numbers[facts] = len(self._parts)
+                parts = _parts_s(op, self.device, self.threads, level, is_reordered, is_fused)
+                self._parts.append(parts)
+            found.append(number)
+        return found
 
 
 def _parts_s(
-    op: OperatorWork,
-    device: Device,
-    threads: int,
-    level: int,
-    is_reordered: bool,
-    is_fused: bool,
+    op: OperatorWork, device: Device, threads: int, level: int, is_reordered: bool, is_fused: bool
 ) -> Mapping[str, float]:
     speed = 1 + (threads - 1) * device.runtime.thread_efficiency.value
     parts: dict[str, float] = defaultdict(float)
@@ -226,20 +224,15 @@ def _add_product(
 def _add_beside_product(
     parts: dict[str, float], op: OperatorWork, device: Device, speed: float, has_columns: bool
 ) -> None:
-    """The softmax of an attention, and codes that integer kernels read and write.
-
-    Args:
-        has_columns: Whether the product's windows are copied to columns of codes.
-    """
+    """The softmax of an attention, and codes that integer kernels read and write."""
     if op.kind == "attention":
         # Each score takes a product of the head's width, and so does each of the sums it weighs.
         rows = op.batch * op.in_channels * op.out_spatial
         scores = rows * op.macs / (2 * max(1, op.output_elements))
         parts["attention_softmax"] += scores * device.elements.softmax_s.value / speed
     if op.integer and op.kind == "linear":
-        parts["int8_linear_outputs"] += (
-            op.output_elements * device.elements.activation_s.value / speed
-        )
+        outputs_s = op.output_elements * device.elements.activation_s.value
+        parts["int8_linear_outputs"] += outputs_s / speed
     if op.integer and op.kind in _CONVOLUTIONS:
         element_s = device.elements.add_s.value / speed
         if has_columns:

@@ -117,6 +117,7 @@ class _Reader:
         self.records: list[OperatorWork] = []
 
     def read(self) -> list[OperatorWork]:
+        """Records of all nodes in execution order."""
         for node in self.graph.nodes:
             if node.op in QUANTISERS:
                 self._quantize(node)

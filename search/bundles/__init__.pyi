@@ -1,3 +1,6 @@
+from .card import Card as Card
+from .card import VerificationError as VerificationError
+from .card import read_card as read_card
 from .exporting import export as export
 from .exporting import is_written as is_written
 from .exporting import take_written as take_written
@@ -8,8 +11,5 @@ from .measured import record_on_card as record_on_card
 from .rules import BLOCKS as BLOCKS
 from .rules import SESSIONS as SESSIONS
 from .task import TaskSource as TaskSource
-from .verification import Verification as Verification
-from .verification import VerificationError as VerificationError
-from .verification import check_of as check_of
 from .verifying import broken as broken
 from .verifying import verify_each as verify_each

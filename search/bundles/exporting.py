@@ -1,32 +1,37 @@
 """Exports an evaluated candidate: a bundle whose card says all that verifying it needs.
 
-The uncompressed model is exported beside it, because latency and accuracy are told against that
+The uncompressed model is exported beside it, because latency and accuracy are given against that
 model, measured in the same minute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from paredown.compressors.bundle.loading import GRAPH_FILE, TENSORS_FILE, digest_of
 from paredown.compressors.bundle.writing import (
     CANDIDATE_FILE,
-    CARD_FILE,
     ONNX_FILE,
     copy_bundle,
     write_bundle,
-    write_card,
 )
 from paredown.compressors.onnx.kernel_checks import promised_kernels
+from paredown.compressors.training.kept import TrainedModels
 from paredown.hardware_models.devices.device import DeviceError, host_device
 from paredown.hardware_models.timing.measure import fingerprint
 from paredown.hardware_models.work.workload import read_work
+from paredown.search.bundles.card import (
+    VERSION,
+    Card,
+    Hardware,
+    Predicted,
+    Uncompressed,
+    VerificationError,
+    read_card,
+)
 from paredown.search.config.reading import card_config
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.study.evaluation import Evaluation
-from paredown.spaces.system.sealed import DamagedFile, read_sealed
 
 BUNDLE_FILES = (ONNX_FILE, TENSORS_FILE, GRAPH_FILE, CANDIDATE_FILE)
 """Files whose content the card pins down."""
@@ -36,25 +41,27 @@ def export(
     workbench: Workbench,
     evaluation: Evaluation,
     folder: Path,
-    uncompressed: Evaluation | None = None,
+    uncompressed: Evaluation,
+    kept: TrainedModels,
 ) -> Path:
     """Writes the bundle of `evaluation` to `folder/<key>`, which is returned.
 
     The bundle of the uncompressed model is written to `folder/<its key>`, unless it is there.
 
     Args:
-        uncompressed: What came of the uncompressed model; scored on the search split if not given.
+        uncompressed: What came of the uncompressed model.
+        kept: Where the run keeps its trained models.
 
     Raises:
         BundleError: A folder of that name holds something else.
         ExportError: An operator has no ONNX lowering.
+        TrainingError: The model was trained, and `kept` does not hold it.
     """
-    base = uncompressed or workbench.evaluate_uncompressed(rung=1)
-    if evaluation.key == base.key:
-        return _write(workbench, evaluation, base, folder)
-    if not is_written(folder / base.key, card_config(workbench.config)):
-        _write(workbench, base, base, folder)
-    return _write(workbench, evaluation, base, folder)
+    base = uncompressed
+    is_there = is_written(folder / base.key, card_config(workbench.config))
+    if evaluation.key != base.key and not is_there:
+        _write(workbench, base, base, kept, folder)
+    return _write(workbench, evaluation, base, kept, folder)
 
 
 def take_written(
@@ -74,8 +81,8 @@ def take_written(
         if not _is_of(source / base.key, base, config_yaml):
             return False
         copy_bundle(source / base.key, folder / base.key)
-    card = read_sealed(source / evaluation.key / CARD_FILE)
-    if card["uncompressed"]["onnx_sha256"] != digest_of(folder / base.key / ONNX_FILE):
+    card = read_card(source / evaluation.key)
+    if card.uncompressed.onnx_sha256 != digest_of(folder / base.key / ONNX_FILE):
         return False
     if (source / evaluation.key).resolve() != (folder / evaluation.key).resolve():
         copy_bundle(source / evaluation.key, folder / evaluation.key)
@@ -86,73 +93,77 @@ def _is_of(folder: Path, evaluation: Evaluation, config_yaml: str) -> bool:
     """Whether a whole bundle of this very evaluation, at the rung it was scored at, is there."""
     if not is_written(folder, config_yaml):
         return False
-    predicted = read_sealed(folder / CARD_FILE)["predicted"]
+    predicted = read_card(folder).predicted.figures
     return all(predicted.get(name) == value for name, value in evaluation.metrics.items())
 
 
-def _write(workbench: Workbench, evaluation: Evaluation, base: Evaluation, folder: Path) -> Path:
-    model = workbench.assemble(evaluation.candidate)
-    card = _card(workbench, evaluation, base) | {
-        "integer_kernels": dict(promised_kernels(model.blueprint))
-    }
-    written = write_bundle(folder / evaluation.key, model, evaluation.candidate, card)
-    # Known only now; a bundle without them is refused by `verify`.
-    card["files"] = {name: digest_of(written / name) for name in BUNDLE_FILES}
-    card["uncompressed"]["onnx_sha256"] = digest_of(folder / base.key / ONNX_FILE)
-    card["config_yaml"] = card_config(workbench.config)
-    write_card(written, card)
+def _write(
+    workbench: Workbench,
+    evaluation: Evaluation,
+    base: Evaluation,
+    kept: TrainedModels,
+    folder: Path,
+) -> Path:
+    model = workbench.model_of(evaluation, kept)
+    # The card pins down the files, so it comes after them; a bundle whose card is empty is refused.
+    written = write_bundle(folder / evaluation.key, model, evaluation.candidate, card={})
+    card = Card(
+        version=VERSION,
+        key=evaluation.key,
+        label=evaluation.label,
+        task=workbench.task.name,
+        metric=workbench.task.metric.name,
+        predicted=_predicted(workbench, evaluation, base),
+        uncompressed=_uncompressed(workbench, evaluation, base, folder),
+        hardware=_hardware(workbench, base),
+        integer_kernels=promised_kernels(model.blueprint),
+        files={name: digest_of(written / name) for name in BUNDLE_FILES},
+        config_yaml=card_config(workbench.config),
+    )
+    card.write(written)
     return written
 
 
-def _card(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dict[str, Any]:
-    is_base = evaluation.key == base.key
-    metric = workbench.task.metric.name
-    base_costs = workbench.price(base.candidate)
+def _uncompressed(
+    workbench: Workbench, evaluation: Evaluation, base: Evaluation, folder: Path
+) -> Uncompressed:
+    figures = workbench.price(base.candidate) | dict(base.metrics)
     latency = ("latency_s", "latency_low_s", "latency_high_s")
-    told = (metric, *latency, "onnx_bytes", "packed_bytes", "macs")
-    return {
-        "key": evaluation.key,
-        "label": evaluation.label,
-        "task": workbench.task.name,
-        "metric": metric,
-        "predicted": _predicted(workbench, evaluation, base),
-        "uncompressed": {
-            "key": base.key,
-            "bundle": "." if is_base else f"../{base.key}",
-            **_only(base_costs | dict(base.metrics), told),
-        },
-        "hardware": _hardware(workbench, base),
-    }
-
-
-def _predicted(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> dict[str, float]:
-    candidates = evaluation.candidate, base.candidate
-    works = [read_work(workbench.blueprint(candidate)) for candidate in candidates]
-    ratio = workbench.cost_models.latency_model.predict_ratio(*works)
-    return (
-        workbench.price(evaluation.candidate)
-        | dict(evaluation.metrics)
-        | {
-            "latency_ratio": ratio.value,
-            "latency_ratio_low": ratio.low,
-            "latency_ratio_high": ratio.high,
-        }
+    shown = (workbench.task.metric.name, *latency, "onnx_bytes", "packed_bytes", "macs")
+    return Uncompressed(
+        key=base.key,
+        bundle="." if evaluation.key == base.key else f"../{base.key}",
+        onnx_sha256=digest_of(folder / base.key / ONNX_FILE),
+        **{name: figures[name] for name in shown if name in figures},
     )
 
 
-def _hardware(workbench: Workbench, base: Evaluation) -> dict[str, Any]:
+def _predicted(workbench: Workbench, evaluation: Evaluation, base: Evaluation) -> Predicted:
+    candidates = evaluation.candidate, base.candidate
+    works = [read_work(workbench.blueprint(candidate)) for candidate in candidates]
+    ratio = workbench.cost_models.latency_model.predict_ratio(*works)
+    figures = workbench.price(evaluation.candidate) | dict(evaluation.metrics)
+    return Predicted(
+        latency_ratio=ratio.value,
+        latency_ratio_low=ratio.low,
+        latency_ratio_high=ratio.high,
+        **figures,
+    )
+
+
+def _hardware(workbench: Workbench, base: Evaluation) -> Hardware:
     hardware = workbench.config.hardware
     model = workbench.cost_models.latency_model
     uncompressed = model.predict(read_work(workbench.blueprint(base.candidate)))
-    return {
-        "device": workbench.device.name,
-        "threads": hardware.threads,
-        "batch_size": hardware.batch_size,
-        "latency_model": model.source,
-        "is_timed": uncompressed.held_out_mape is not None,
-        "caveats": list(workbench.caveats),
-        "machine": fingerprint(hardware.threads) if _is_here(workbench) else None,
-    }
+    return Hardware(
+        device=workbench.device.name,
+        threads=hardware.threads,
+        batch_size=hardware.batch_size,
+        latency_model=model.source,
+        is_timed=uncompressed.held_out_mape is not None,
+        caveats=tuple(workbench.caveats),
+        machine=fingerprint(hardware.threads) if _is_here(workbench) else None,
+    )
 
 
 def _is_here(workbench: Workbench) -> bool:
@@ -163,18 +174,13 @@ def _is_here(workbench: Workbench) -> bool:
         return False
 
 
-def _only(values: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
-    return {name: values[name] for name in names if name in values}
-
-
 def is_written(folder: Path, config_yaml: str) -> bool:
     """Whether a complete bundle made from the same config is there, as it was written."""
     try:
-        card = read_sealed(folder / CARD_FILE)
-    except (OSError, DamagedFile):
+        card = read_card(folder)
+    except (OSError, VerificationError):
         return False
-    files = card.get("files", {})
-    return card.get("config_yaml") == config_yaml and all(
-        (folder / name).is_file() and digest_of(folder / name) == files.get(name)
+    return card.config_yaml == config_yaml and all(
+        (folder / name).is_file() and digest_of(folder / name) == card.files.get(name)
         for name in BUNDLE_FILES
     )

@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from paredown.compressors.bundle.writing import write_card
-from paredown.search.bundles.verification import VerificationError, read_card
+from paredown.search.bundles.card import Measured, VerificationError, read_card
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.search.study.front_measured import MeasuredFront, is_timed, measured_front
 from paredown.search.study.pareto import Front, losses
 from paredown.search.tracking.mlflow_models import LoggedBundle
 from paredown.search.tracking.mlflow_text import LONGEST_TAG
+from paredown.spaces.system.json_values import Json
 
 MEASURED = "measured"
 """Entry of a card and of each member of `front.json`, and how names in MLflow begin."""
 
 
-def measured_json(check: BundleCheck) -> dict[str, Any]:
-    """The verdict, figures in SI units by name, kernels by name, and what was said about the bundle."""
-    return {
-        "verdict": check.verdict,
-        "metrics": dict(check.measured),
-        "kernels": dict(check.kernels),
-        "warnings": list(check.warnings),
-        "mismatches": list(check.mismatches),
-        "unchecked": list(check.unchecked),
-    }
-
-
-def record_on_card(folder: Path, check: BundleCheck) -> None:
-    """Puts what was measured on the card and into the README of the bundle in `folder`.
+def record_on_card(check: BundleCheck) -> None:
+    """Puts what was measured on the card and into the README of its bundle.
 
     A bundle without a complete card is left as it is: it was found broken already.
     """
     try:
-        card = read_card(folder)
+        card = read_card(check.folder)
     except VerificationError:
         return
-    write_card(folder, card | {MEASURED: measured_json(check)})
+    card.with_measured(check).write(check.folder)
 
 
 def latencies_outside(checks: Sequence[BundleCheck]) -> str:
@@ -57,11 +43,11 @@ def latencies_outside(checks: Sequence[BundleCheck]) -> str:
 
 def member_json(
     member: Evaluation, check: BundleCheck | None, front: MeasuredFront
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """A member of `front.json`: the evaluation, and under `measured` what verifying it found, or null."""
-    measured = None
+    measured: dict[str, Json] | None = None
     if check is not None:
-        measured = measured_json(check) | {
+        measured = Measured.of(check).to_json() | {
             "values": dict(front.values.get(member.key, {})) or None,
             "on_front": front.holds(member.key),
         }
@@ -69,12 +55,11 @@ def member_json(
 
 
 def logged_bundles(
-    front: Front, checks: Sequence[BundleCheck], folder: Path, register_as: str | None
+    front: Front, checks: Sequence[BundleCheck], register_as: str | None
 ) -> tuple[LoggedBundle, ...]:
     """What MLflow is given of every bundle: figures as metrics, words as tags, under `measured`.
 
     Args:
-        folder: The run's, which the folders of `checks` are relative to.
         register_as: The registered model; its alias goes to the best in the first goal that holds.
     """
     measured = measured_front(front.goals, front.members, checks)
@@ -83,7 +68,7 @@ def logged_bundles(
     return tuple(
         LoggedBundle(
             key=check.key,
-            folder=folder / check.folder,
+            folder=check.folder,
             holds=check.key in sound,
             metrics=_metrics(check),
             tags=_tags(check, measured.holds(check.key)),

@@ -33,7 +33,6 @@ CHOICE_ERROR = 0.005
 """Share of integer outputs (classes that the network itself chooses) that may differ."""
 METRIC_TOLERANCE = 0.003
 """Below this a difference is not looked into: share of the value, or points of a share in [0, 1]."""
-SHARES = ("accuracy", "mean_iou")
 
 _MOST_VALUES = 2**26
 _PARITY_ROWS = 256
@@ -82,6 +81,7 @@ class _Moments:
     total: Tensor | None = None
 
     def add(self, ours: Tensor, theirs: Tensor) -> None:
+        """Counts one batch of the output, (rows, ...), from both runtimes."""
         if self.is_choice:
             ours, theirs = (ours != theirs).double(), torch.zeros(theirs.shape)
         ours, theirs = ours.double(), theirs.double()
@@ -111,6 +111,7 @@ class _Moments:
 
     @property
     def allowed(self) -> float:
+        """The largest noise of a right bundle, in the output's own unit."""
         if self.is_choice:
             return CHOICE_ERROR + _FLIPS / self.rows
         return SPREAD_ERROR * self.spread + self.largest / CODES
@@ -261,10 +262,10 @@ def check_metric(ours: Tally, simulation: Tally, rerun: Rerun, found: Findings) 
     value, simulated = ours.value(), simulation.value()
     found.predicted[f"test_{name}"] = simulated
     found.note(f"test_{name}", value)
-    allowed = METRIC_TOLERANCE * (1.0 if name in SHARES else abs(simulated))
+    allowed = METRIC_TOLERANCE * (1.0 if metric.quality.is_share else abs(simulated))
     if not abs(value - simulated) <= allowed and math.isfinite(value):
         rows = len(rerun.split) if rerun.rows is None else min(rerun.rows, len(rerun.split))
-        flips = _FLIPS / rows if name == "accuracy" else 0.0
+        flips = _FLIPS / rows if metric.quality.is_hit_rate else 0.0
         allowed += flips + _DEVIATIONS * rerun.effect(metric)
     found.expect(
         abs(value - simulated) <= allowed,

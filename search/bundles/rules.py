@@ -1,4 +1,4 @@
-"""The rules on a bundle's files, kernels and latency; each notes what it measured and how it was broken.
+"""The rules on a bundle's files, kernels and latency; each records what it measured and what broke it.
 
 Those on its outputs are in `paredown.search.bundles.output_rules`.
 """
@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnxruntime as ort
 import torch
@@ -21,6 +19,7 @@ from paredown.compressors.onnx.kernel_checks import fallbacks, integer_kernels, 
 from paredown.compressors.storage.checking import check_onnx
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.hardware_models.timing.measure import MeasuredRatio, fingerprint, measure_ratio
+from paredown.search.bundles.card import Card
 from paredown.search.bundles.exporting import BUNDLE_FILES
 from paredown.search.evaluating.runtime_outputs import run_onnx
 
@@ -39,7 +38,7 @@ class Findings:
     """What was found so far on one bundle."""
 
     folder: Path
-    card: Mapping[str, Any]
+    card: Card
     predicted: dict[str, float]
     measured: dict[str, float] = field(default_factory=dict)
     kernels: dict[str, int] = field(default_factory=dict)
@@ -48,7 +47,7 @@ class Findings:
     unchecked: list[str] = field(default_factory=list)
 
     def expect(self, holds: bool, mismatch: str) -> None:
-        """Notes the mismatch unless `holds`."""
+        """Records the mismatch unless `holds`."""
         if not holds:
             self.mismatches.append(mismatch)
 
@@ -65,7 +64,7 @@ class Findings:
     @property
     def baseline(self) -> Path:
         """Folder of the uncompressed model's bundle."""
-        return self.folder / str(self.card["uncompressed"]["bundle"])
+        return self.folder / self.card.uncompressed.bundle
 
 
 @dataclass
@@ -89,7 +88,7 @@ def check_files(found: Findings) -> None:
             found.expect(
                 size == expected, f"bytes: {name} has {size:,}, predicted were {expected:,.0f}"
             )
-        digest, written = digest_of(path), str(found.card["files"].get(name))
+        digest, written = digest_of(path), found.card.files.get(name, "nothing")
         found.expect(
             digest == written,
             f"content: {name} has SHA-256 {digest[:12]}, written was {written[:12]}",
@@ -99,7 +98,7 @@ def check_files(found: Findings) -> None:
 def has_baseline(found: Findings) -> bool:
     """Rule `files` again: whether the uncompressed model is there, as this bundle knew it."""
     path = found.baseline / ONNX_FILE
-    holds = path.is_file() and digest_of(path) == found.card["uncompressed"].get("onnx_sha256")
+    holds = path.is_file() and digest_of(path) == found.card.uncompressed.onnx_sha256
     if found.baseline.resolve() != found.folder.resolve():
         found.expect(holds, f"files: {path} must be the uncompressed model exported with this one")
     return holds
@@ -135,7 +134,7 @@ def check_kernels(model: CompressedModel, found: Findings) -> None:
     got = integer_kernels(found.onnx_path)
     found.kernels = dict(got)
     found.measured["integer_kernels"] = float(sum(got.values()))
-    for kernel, count in sorted(found.card["integer_kernels"].items()):
+    for kernel, count in sorted(found.card.integer_kernels.items()):
         found.expect(
             got[kernel] >= count, f"kernels: {kernel} {got[kernel]} times, promised were {count}"
         )
@@ -150,12 +149,11 @@ def check_latency(found: Findings, patience: Patience) -> None:
     interval, both are measured again, as long as there is patience left, and the warning says so
     after that.
     """
-    hardware = found.card["hardware"]
-    threads = int(hardware["threads"])
-    here = fingerprint(threads)
-    if hardware["machine"] != here:
+    hardware = found.card.hardware
+    here = fingerprint(hardware.threads)
+    if hardware.machine != here:
         found.unchecked.append(
-            f"latency: was predicted for {hardware['machine'] or hardware['device']}, "
+            f"latency: was predicted for {hardware.machine or hardware.device}, "
             f"this machine is {here}"
         )
         return
@@ -164,13 +162,13 @@ def check_latency(found: Findings, patience: Patience) -> None:
         measured = measure_ratio(
             found.onnx_path,
             found.baseline / ONNX_FILE,
-            threads=threads,
+            threads=hardware.threads,
             instances=SESSIONS,
             blocks=BLOCKS,
             settled=SETTLED,
         )
         # A preset knows no machine, so none is waited for.
-        is_as_it_was = not hardware["is_timed"] or _is_as_it_was(measured, found)
+        is_as_it_was = not hardware.is_timed or _is_as_it_was(measured, found)
         if is_as_it_was or patience.left_s <= 0:
             break
         time.sleep(_PAUSE_S)
@@ -180,12 +178,12 @@ def check_latency(found: Findings, patience: Patience) -> None:
 
 def _is_as_it_was(measured: MeasuredRatio, found: Findings) -> bool:
     """Whether the uncompressed model takes what was predicted for it."""
-    low, high = (found.card["uncompressed"][f"latency_{end}_s"] for end in ("low", "high"))
-    return bool(low <= measured.baseline.mean_s <= high)
+    predicted = found.card.uncompressed
+    return predicted.latency_low_s <= measured.baseline.mean_s <= predicted.latency_high_s
 
 
 def check_ratio(measured: MeasuredRatio, found: Findings) -> None:
-    """Notes what was measured, with a warning where the interval does not hold it."""
+    """Records what was measured, with a warning where the interval does not hold it."""
     found.measured |= {
         "latency_s": measured.candidate.mean_s,
         "uncompressed_latency_s": measured.baseline.mean_s,
@@ -194,14 +192,13 @@ def check_ratio(measured: MeasuredRatio, found: Findings) -> None:
         "latency_ratio_high": measured.high,
     }
     low, high = found.predicted["latency_ratio_low"], found.predicted["latency_ratio_high"]
-    baseline_s = measured.baseline.mean_s
-    calm = [float(found.card["uncompressed"][f"latency_{end}_s"]) for end in ("low", "high")]
+    calm = found.card.uncompressed
     remark = ""
     if not _is_as_it_was(measured, found):
         remark = (
             f"; the machine is not as it was then: the uncompressed model takes "
-            f"{1e6 * baseline_s:.0f} us, {1e6 * calm[0]:.0f} to {1e6 * calm[1]:.0f} were "
-            "predicted, so verify again when it is"
+            f"{1e6 * measured.baseline.mean_s:.0f} us, {1e6 * calm.latency_low_s:.0f} to "
+            f"{1e6 * calm.latency_high_s:.0f} were predicted, so verify again when it is"
         )
     if not low <= measured.ratio <= high:
         found.warnings.append(

@@ -16,9 +16,10 @@ from paredown.search.config.schema import Cifar10Task, Config, CustomTask
 from paredown.search.study.run_record import CONFIG
 from paredown.search.tasks.task import Task, load_task
 from paredown.spaces.system.bounded import parse_yaml
+from paredown.spaces.system.errors import ParedownError
 
 
-class NoTask(ValueError):
+class NoTaskError(ParedownError):
     """A bundle's task is not to be had here; what needs it stays unchecked."""
 
 
@@ -36,7 +37,7 @@ class TaskSource:
         """The task of the bundle in `folder`, whose card holds `config_yaml`.
 
         Raises:
-            NoTask: The card's config does not fit this machine, or names code that nobody vouches
+            NoTaskError: The card's config does not fit this machine, or names code that nobody vouches
                 for.
             TaskError, DataError, UserCodeError: `config` names what cannot be used.
         """
@@ -47,11 +48,11 @@ class TaskSource:
             if (asked := _beyond_built_in(config)) is not None:
                 self._check_vouched(folder, config_yaml, asked)
             return load_task(config)
-        except NoTask:
+        except NoTaskError:
             raise
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise NoTask(
+            raise NoTaskError(
                 f"the task on the card cannot be loaded here ({type(error).__name__}: {reason}); "
                 "give its config with --config FILE, and paths of this machine with --set"
             ) from error
@@ -59,7 +60,7 @@ class TaskSource:
     def _check_vouched(self, folder: Path, config_yaml: str, asked: str) -> None:
         if self.trusts_cards or _is_of_its_run(folder, config_yaml):
             return
-        raise NoTask(
+        raise NoTaskError(
             f"the card names {asked}, and "
             "no run folder around the bundle has this config; give your own with --config FILE, "
             "or --trust if you know where the bundle is from"

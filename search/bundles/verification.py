@@ -6,10 +6,7 @@ Nothing is taken from the search but the files; `verifying` does it in a process
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnxruntime as ort
 import torch
@@ -20,69 +17,14 @@ from paredown.compressors.bundle.writing import ONNX_FILE
 from paredown.compressors.onnx.kernel_checks import session
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.bundles import output_rules, rules
-from paredown.search.bundles.card import VerificationError as VerificationError
 from paredown.search.bundles.card import read_card
 from paredown.search.bundles.rules import Findings
-from paredown.search.bundles.task import NoTask, TaskSource
+from paredown.search.bundles.task import NoTaskError, TaskSource
 from paredown.search.evaluating.runtime_outputs import both_outputs, onnx_outputs
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.tasks.metrics import Metric, Tally
 from paredown.search.tasks.splits import Split
 from paredown.search.tasks.task import Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verification:
-    """What re-opening a bundle found, and the rules it breaks.
-
-    `measured` holds `test_<metric>` through ONNX Runtime, `uncompressed_test_<metric>`, for means
-    over samples `test_difference` with its `test_difference_error` (standard error of the paired
-    difference), and costs by name; `kernels` the integer kernels of the runtime's graph; `predicted`
-    is the card's, with `test_<metric>` as our own simulation gives it. Every mismatch starts with
-    its rule: files, bytes, content, loading, parity, agreement, metric or kernels. `warnings` say
-    what does not keep to a prediction and breaks no rule: a latency outside its 95 % interval.
-    `unchecked` says what could not be checked, and why.
-    """
-
-    folder: Path
-    key: str
-    predicted: Mapping[str, float]
-    measured: Mapping[str, float]
-    mismatches: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-    unchecked: tuple[str, ...] = ()
-    kernels: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Whether no rule is broken; warnings and unchecked items do not count."""
-        return not self.mismatches
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain values; `from_json` reads them back."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return plain | {"folder": str(self.folder), "ok": self.ok}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Verification:
-        """The verification that `to_json` wrote."""
-        fields = {name: plain[name] for name in cls.__dataclass_fields__}
-        fields |= {name: tuple(fields[name]) for name in ("mismatches", "warnings", "unchecked")}
-        return cls(**(fields | {"folder": Path(plain["folder"])}))
-
-
-def check_of(verification: Verification) -> BundleCheck:
-    """The line of the report; its folder is as given to `verify_bundle`."""
-    return BundleCheck(
-        key=verification.key,
-        folder=str(verification.folder),
-        predicted=verification.predicted,
-        measured=verification.measured,
-        mismatches=verification.mismatches,
-        warnings=verification.warnings,
-        unchecked=verification.unchecked,
-        kernels=verification.kernels,
-    )
 
 
 class Verifier:
@@ -99,14 +41,14 @@ class Verifier:
         self._tasks: dict[str, tuple[Task, Split]] = {}
         self._baselines: dict[Path, tuple[float, Tensor | None]] = {}
 
-    def verify(self, folder: Path) -> Verification:
+    def verify(self, folder: Path) -> BundleCheck:
         """Holds the bundle in `folder` against its card.
 
         Raises:
             VerificationError: There is no complete card.
         """
         card = read_card(folder)
-        found = Findings(folder=folder, card=card, predicted=dict(card["predicted"]))
+        found = Findings(folder=folder, card=card, predicted=card.predicted.figures)
         rules.check_files(found)
         opened = rules.open_bundle(found)
         has_baseline = rules.has_baseline(found)
@@ -117,9 +59,9 @@ class Verifier:
                 if tally is not None:
                     self._compare(tally, found)
                 rules.check_latency(found, self._patience)
-        return Verification(
+        return BundleCheck(
             folder=folder,
-            key=card["key"],
+            key=card.key,
             predicted=found.predicted,
             measured=found.measured,
             mismatches=tuple(found.mismatches),
@@ -134,7 +76,7 @@ class Verifier:
         """The metric's tally through ONNX Runtime; None without the bundle's task."""
         try:
             task, test = self._task(found)
-        except NoTask as refusal:
+        except NoTaskError as refusal:
             found.unchecked.append(f"metric: {refusal}")
             output_rules.check_outputs(running, model, output_rules.random_rows(model), found)
             return None
@@ -154,7 +96,7 @@ class Verifier:
             through.add(outputs, targets)
             simulation.add(simulated, targets)
             gap.add(outputs, simulated)
-            if metric.name == "accuracy":
+            if metric.quality.is_hit_rate:
                 agreed.append((outputs[0].argmax(1) == simulated[0].argmax(1)).float().flatten())
         if agreed:
             found.note("top1_agreement", float(torch.cat(agreed).mean()))
@@ -168,7 +110,7 @@ class Verifier:
         return through
 
     def _compare(self, tally: Tally, found: Findings) -> None:
-        """Notes how the candidate does against the uncompressed model, sample by sample."""
+        """Records how the candidate does against the uncompressed model, sample by sample."""
         value, theirs = self._baseline(found)
         found.note(f"uncompressed_test_{tally.metric.name}", value)
         ours = tally.per_sample()
@@ -192,7 +134,7 @@ class Verifier:
         return self._baselines[place]
 
     def _task(self, found: Findings) -> tuple[Task, Split]:
-        config_yaml = str(found.card["config_yaml"])
+        config_yaml = found.card.config_yaml
         # Code runs on the word of a folder: another folder with the same card is asked again.
         name = f"{found.folder.resolve().parent}\n{config_yaml}"
         if name not in self._tasks:

@@ -1,6 +1,6 @@
 """Verifies bundles in fresh processes, so that nothing left in memory makes a broken file look whole.
 
-What goes wrong with one bundle is told of that bundle alone: an exception, a process that dies and
+What goes wrong with one bundle is reported of that bundle alone: an exception, a process that dies and
 one that hangs each become a mismatch `error`, and the bundles after it are still verified.
 """
 
@@ -16,8 +16,10 @@ from pathlib import Path
 import torch
 
 from paredown.search.bundles.task import TaskSource
-from paredown.search.bundles.verification import Verification, Verifier
+from paredown.search.bundles.verification import Verifier
 from paredown.search.config.reading import dump_config, load_config
+from paredown.search.study.bundle_check import BundleCheck
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.parent_watch import end, guarded
 from paredown.spaces.system.scratch import scratch_folder
 
@@ -28,10 +30,10 @@ _REQUEST, _RESULTS, _SAID, _CONFIG = "request.json", "results.jsonl", "said.txt"
 
 def verify_each(
     folders: Sequence[Path], source: TaskSource, longest_s: float = _LONGEST_S
-) -> Iterator[Verification]:
+) -> Iterator[BundleCheck]:
     """Verifies the bundles in one fresh process, in order, each given as soon as it is done.
 
-    Where the process dies, its bundle is told as broken and a new one goes on behind it.
+    Where the process dies, its bundle is reported as broken and a new one goes on behind it.
 
     Args:
         longest_s: Seconds after which a bundle counts as hanging.
@@ -45,9 +47,9 @@ def verify_each(
             yield broken(waiting.pop(0), ending)
 
 
-def broken(folder: Path, why: str) -> Verification:
+def broken(folder: Path, why: str) -> BundleCheck:
     """A bundle of which nothing can be said but that checking it went wrong."""
-    return Verification(
+    return BundleCheck(
         folder=folder, key=folder.name, predicted={}, measured={}, mismatches=(f"error: {why}",)
     )
 
@@ -62,7 +64,7 @@ def _write_request(place: Path, folders: Sequence[Path], source: TaskSource) -> 
 
 def _results(
     place: Path, waiting: list[Path], longest_s: float
-) -> Generator[Verification, None, str]:
+) -> Generator[BundleCheck, None, str]:
     """One process over what is `waiting`; each bundle leaves the list with its result.
 
     Returns how the process ended, for the bundle that it ended on.
@@ -82,7 +84,7 @@ def _results(
                 for line in whole:
                     since_s = time.monotonic()
                     waiting.pop(0)
-                    yield Verification.from_json(json.loads(line))
+                    yield BundleCheck.from_json(line)
                 if is_over:
                     break
                 if time.monotonic() - since_s > longest_s:
@@ -91,15 +93,15 @@ def _results(
         finally:
             end(process)
     words = (place / _SAID).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    told = f"; it said last: {' | '.join(words[-3:])[-600:]}" if words else ""
-    return f"the verifying process ended with exit code {process.returncode} on it{told}"
+    last = f"; it said last: {' | '.join(words[-3:])[-600:]}" if words else ""
+    return f"the verifying process ended with exit code {process.returncode} on it{last}"
 
 
-def _verify(verifier: Verifier, folder: Path) -> Verification:
+def _verify(verifier: Verifier, folder: Path) -> BundleCheck:
     try:
         return verifier.verify(folder)
     except Exception as error:  # the boundary of one bundle: the others are still to be verified
-        if isinstance(error, ValueError) and type(error).__module__.startswith("paredown."):
+        if isinstance(error, ParedownError):
             return broken(folder, str(error)[:600])  # a sentence of ours says it all
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"

@@ -1,4 +1,4 @@
-"""A latency model made by measuring: networks drawn, exported, timed twice, fitted, held out.
+"""A latency model made by measuring: networks timed twice, a model fitted to them and held out.
 
 The networks are random candidates of a config's own space, or of general families. Each is timed
 in two rounds with sessions of its own: their mean is the label, their difference the noise floor,
@@ -7,15 +7,12 @@ below which no model can go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.devices.device import Device
-from paredown.hardware_models.devices.offered import capabilities
 from paredown.hardware_models.latency.agreement import Accuracy, accuracy
 from paredown.hardware_models.latency.calibrated import (
     FEWEST_NETWORKS,
@@ -24,46 +21,55 @@ from paredown.hardware_models.latency.calibrated import (
 )
 from paredown.hardware_models.latency.cross_fitting import FOLDS, folds_of
 from paredown.hardware_models.latency.learned import LearnedLatency, fit_best
+from paredown.hardware_models.latency.models import Array
 from paredown.hardware_models.latency.probes import Probe, probe_alignment, probe_kernels
 from paredown.hardware_models.timing.machine_state import Preflight, preflight
 from paredown.hardware_models.timing.measure import fingerprint, measure_latencies
 from paredown.hardware_models.timing.time_models import why_not_timed
-from paredown.hardware_models.work.workload import Work, read_work
-from paredown.search.calibrating.families import Family, random_network
-from paredown.search.calibrating.latency_source import imagine, sample_candidates
-from paredown.search.config.schema_space import SpaceSection
-from paredown.search.space.space_rules import build_space
-from paredown.spaces.candidates.blueprint import Blueprint
-from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.space import Space
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.structure.reading import read_model_map
+from paredown.hardware_models.work.workload import Work
+from paredown.search.calibrating.drawing import Network, Notify, reference_work, space_networks
+from paredown.spaces.knobs.space import Space
+from paredown.spaces.system.json_values import Json
 
-NETWORKS = 200
-"""Measured networks of a calibration: about half a minute for a network the size of ResNet-20."""
-CANDIDATES_EACH = 4
-"""Candidates of one random architecture of a family."""
 _AT_ONCE = 250
 """Networks timed in one interleaved run: between runs a machine's speed shifts."""
-_BLOCKS = 20
+_BLOCKS = 15
 """Blocks of each session; half of their two milliseconds counts."""
-Told = Callable[[str], None]
+_REFERENCES = 8
+"""Sessions of the uncompressed model among those of the others: all ratios refer to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
-    """One network to time: where it came from, what it does, and its ONNX file.
+class Request:
+    """What is to be calibrated.
 
-    `origin` is the space's architecture or the family and its seed. `group` counts architectures:
-    networks of one group are held out together.
+    Args:
+        networks: To time; of a space the uncompressed one comes first.
+        device: That they run on.
+        threads: Of one inference.
+        reference: Work of the first network, where ratios refer to it.
+        is_judged: Whether the machine's state, the claims of its device file and networks held out
+            are looked at too, for the report.
     """
 
-    origin: str
-    candidate: Candidate
-    group: int
-    work: Work
-    model: bytes
+    networks: tuple[Network, ...]
+    device: Device
+    threads: int
+    reference: Work | None = None
+    is_judged: bool = True
+
+    @classmethod
+    def of_space(
+        cls, space: Space, count: int, device: Device, threads: int, *, is_judged: bool = True
+    ) -> Request:
+        """So many random candidates of a space."""
+        return cls(
+            networks=tuple(space_networks(space, count)),
+            device=device,
+            threads=threads,
+            reference=reference_work(space),
+            is_judged=is_judged,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +88,7 @@ class Calibration:
     probes: tuple[Probe, ...] = ()
     left_out: tuple[str, ...] = ()
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Mapping[str, Json]:
         """A JSON-ready report, kept beside the model."""
         return {
             "held_out": None if self.held_out is None else asdict(self.held_out),
@@ -93,107 +99,58 @@ class Calibration:
         }
 
 
-def space_networks(space: Space, count: int) -> list[Network]:
-    """Random candidates of a space as networks to time, references first."""
-    names = [architecture.name for architecture in space.architectures]
-    return [
-        network_of(
-            space, candidate, seed, candidate.architecture, names.index(candidate.architecture)
-        )
-        for seed, candidate in enumerate(sample_candidates(space, count))
-    ]
-
-
-def family_networks(
-    families: Sequence[Family],
-    count: int,
-    device: Device,
-    told: Told,
-    candidates: int = CANDIDATES_EACH,
-) -> list[Network]:
-    """Random candidates of random architectures, so many of each, equally many of each family."""
-    found: list[Network] = []
-    each = max(1, count // (len(families) * candidates))
-    for family in families:
-        told(f"reading {each} random networks like {family}")
-        for seed in range(each):
-            space = family_space(family, seed, device)
-            # The references come first; every architecture gives one of the two in turn.
-            drawn = sample_candidates(space, candidates + 2)
-            for candidate in (drawn[seed % 2], *drawn[3:]):
-                origin, group = f"{family} {seed}", len(found) // candidates
-                found.append(network_of(space, candidate, len(found), origin, group))
-    return found
-
-
-def family_space(family: Family, seed: int, device: Device) -> Space:
-    """The whole space that the device offers of one random network."""
-    module, example = random_network(family, seed)
-    maps = {f"{family}-{seed}": read_model_map(capture(module, example))}
-    return build_space(
-        SpaceSection(), maps, capabilities(device), ("latency_s", "onnx_bytes", "packed_bytes")
-    )
-
-
-def network_of(space: Space, candidate: Candidate, seed: int, origin: str, group: int) -> Network:
-    """A candidate with random values, as exported: kernels do not look at values."""
-    blueprint = draft(space.model_map(candidate), candidate)
-    return Network(
-        origin=origin,
-        candidate=candidate,
-        group=group,
-        work=read_work(blueprint),
-        model=exported(blueprint, seed),
-    )
-
-
-def exported(blueprint: Blueprint, seed: int = 0) -> bytes:
-    """The ONNX file of a blueprint filled with random values."""
-    return bytes(lower(imagine(blueprint, seed)).SerializeToString())
-
-
-def time_networks(networks: Sequence[Network], threads: int, told: Told) -> np.ndarray[Any, Any]:
-    """Seconds (networks, 2) of two fresh sessions each, interleaved in batches on this machine."""
-    found: list[tuple[float, float]] = []
-    for start in range(0, len(networks), _AT_ONCE):
-        models = [network.model for network in networks[start : start + _AT_ONCE]]
-        told(f"timing networks {start + 1} to {start + len(models)} of {len(networks)}")
-        # Every model twice in one interleaved run: two sessions, two results.
-        twice = measure_latencies([*models, *models], threads=threads, instances=1, blocks=_BLOCKS)
-        times = [each.mean_s for each in twice]
-        found += zip(times[: len(models)], times[len(models) :], strict=True)
-    return np.array(found)
-
-
-def calibrate_here(
-    networks: Sequence[Network],
-    device: Device,
-    threads: int,
-    told: Told,
-    reference: Work | None = None,
-) -> Calibration:
+def calibrate_here(asked: Request, notify: Notify) -> Calibration:
     """A calibration of this machine.
 
-    Args:
-        reference: The uncompressed network of a space, one of `networks`.
-
     Raises:
-        CalibrationError: Fewer than 5 networks.
+        CalibrationError: The runtime loads fewer than 5 of the networks.
     """
-    told("opening the networks")
-    networks, left_out = loadable(networks)
+    notify("opening the networks")
+    networks, left_out = loadable(asked.networks)
     if len(networks) < FEWEST_NETWORKS:
         raise CalibrationError(
             f"a calibration needs at least {FEWEST_NETWORKS} networks, got {len(networks)}; "
             "ask for more with --networks, or open the space"
         )
-    state = preflight()
-    told("probing alignment and kernels")
-    probes = (*probe_alignment(device, threads), *probe_kernels(device, threads))
-    times = time_networks(networks, threads, told)
-    told("fitting")
-    found = concluded(networks, times, device, threads, fingerprint(threads), reference)
+    asked = replace(asked, networks=tuple(networks))
+    state: Preflight | None = None
+    probes: tuple[Probe, ...] = ()
+    if asked.is_judged:
+        state = preflight()
+        notify("probing alignment and kernels")
+        device, threads = asked.device, asked.threads
+        probes = (*probe_alignment(device, threads), *probe_kernels(device, threads))
+    times_s = time_networks(asked, notify)
+    notify("fitting")
+    found = concluded(asked, times_s, fingerprint(asked.threads))
     return replace(found, state=state, probes=probes, left_out=left_out)
+
+
+def time_networks(asked: Request, notify: Notify) -> Array:
+    """Seconds (networks, 2) of each network, timed twice in fresh sessions on this machine.
+
+    A verification too is another time, so the second round begins when the first has ended.
+    """
+    models = [network.model for network in asked.networks]
+    rounds = []
+    for name in ("first", "second"):
+        notify(f"timing {len(models)} networks, {name} time")
+        rounds.append(_seconds(models, asked.threads, has_reference=asked.reference is not None))
+    return np.array(rounds).T
+
+
+def _seconds(models: Sequence[bytes], threads: int, *, has_reference: bool) -> list[float]:
+    """Latencies of one session each, and of several of the first where that is the reference."""
+    share = -(-len(models) // (_REFERENCES if has_reference else 1))
+    parts = [range(start, len(models))[:share] for start in range(0, len(models), share)]
+    order = [i for part in parts for i in ((0, *part) if has_reference else part)]
+    found: list[float] = []
+    for start in range(0, len(order), _AT_ONCE):
+        together = [models[i] for i in order[start : start + _AT_ONCE]]
+        timed = measure_latencies(together, threads=threads, instances=1, blocks=_BLOCKS)
+        found += [each.mean_s for each in timed]
+    times_s, which = np.array(found), np.array(order)
+    return [float(times_s[which == i].mean()) for i in range(len(models))]
 
 
 def loadable(networks: Sequence[Network]) -> tuple[list[Network], tuple[str, ...]]:
@@ -209,65 +166,53 @@ def loadable(networks: Sequence[Network]) -> tuple[list[Network], tuple[str, ...
     return kept, tuple(left_out)
 
 
-def concluded(
-    networks: Sequence[Network],
-    times_s: np.ndarray[Any, Any],
-    device: Device,
-    threads: int,
-    machine: str,
-    reference: Work | None = None,
-) -> Calibration:
+def concluded(asked: Request, times_s: Array, machine: str) -> Calibration:
     """The model fitted to all networks, and what folds that it had not seen say of it.
 
     Args:
-        times_s: Seconds (networks, sessions).
-        reference: As `calibrate_here`.
+        asked: With the networks that were timed.
+        times_s: Seconds (networks, sessions): the first, and later ones that the bounds hold for.
+        machine: Fingerprint of the one that timed them.
     """
-    works = [network.work for network in networks]
-    labels = times_s.mean(axis=1)
+    first, again = times_s[:, 0], times_s[:, 1:].mean(axis=1) if times_s.shape[1] > 1 else None
     model = fit_best(
-        works,
-        labels.tolist(),
-        device,
-        threads=threads,
+        [network.work for network in asked.networks],
+        first.tolist(),
+        asked.device,
+        threads=asked.threads,
         fingerprint=machine,
-        reference=reference,
-        groups=_groups(networks),
+        reference=asked.reference,
+        groups=_groups(asked.networks),
+        again_s=None if again is None else again.tolist(),
     )
-    predicted = _held_out(networks, labels, device, threads)
-    floor = None
-    if times_s.shape[1] > 1:
-        floor = accuracy(times_s[:, 0].tolist(), times_s[:, 1:].mean(axis=1).tolist())
+    labels = times_s.mean(axis=1)
+    predicted = _held_out(asked, labels) if asked.is_judged else None
     return Calibration(
         model=model,
         held_out=None if predicted is None else accuracy(predicted, labels.tolist()),
-        floor=floor,
+        floor=None if again is None else accuracy(first.tolist(), again.tolist()),
     )
 
 
-def _held_out(
-    networks: Sequence[Network], labels: np.ndarray[Any, Any], device: Device, threads: int
-) -> list[float] | None:
+def _held_out(asked: Request, labels: Array) -> list[float] | None:
     """Predictions of every network by a model fitted without its fold; None where too few.
 
     Architectures are held out whole where there are several: a new one is what will be asked for.
     """
-    fold = folds_of(len(networks), _groups(networks))
+    works = [network.work for network in asked.networks]
+    fold = folds_of(len(works), _groups(asked.networks))
     folds = np.unique(fold)
-    if min(len(networks) - int((fold == f).sum()) for f in folds) < FEWEST_NETWORKS:
+    if min(len(works) - int((fold == f).sum()) for f in folds) < FEWEST_NETWORKS:
         return None
-    predicted = np.empty(len(networks))
+    predicted = np.empty(len(works))
     for held in folds:
         seen = np.flatnonzero(fold != held).tolist()
+        times_s = labels[seen].tolist()
         model = fit_best(
-            [networks[i].work for i in seen],
-            labels[seen].tolist(),
-            device,
-            threads=threads,
-            fingerprint="",
+            [works[i] for i in seen], times_s, asked.device, threads=asked.threads, fingerprint=""
         )
         out = np.flatnonzero(fold == held).tolist()
-        predicted[out] = model.predict_many([networks[i].work for i in out]).value_s
+        predicted[out] = model.predict_many([works[i] for i in out]).value_s
     return list(predicted.tolist())
 
 

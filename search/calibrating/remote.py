@@ -16,11 +16,22 @@ from typing import Any
 
 import numpy as np
 
+from paredown.hardware_models.devices.device import Device
 from paredown.hardware_models.latency.calibrated import CalibrationError
+from paredown.hardware_models.latency.models import Array
 from paredown.hardware_models.timing import time_models
-from paredown.search.calibrating.fitting import Network
+from paredown.search.calibrating.drawing import (
+    Network,
+    family_space,
+    network_of,
+    reference_work,
+)
+from paredown.search.calibrating.families import FAMILIES, Family
+from paredown.search.calibrating.fitting import Request
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+from paredown.spaces.knobs.space import Space
+from paredown.spaces.system.json_values import Json
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 SCHEMA_VERSION = 1
 MANIFEST, TIMINGS, SCRIPT = "manifest.json", "timings.csv", "time_models.py"
@@ -42,7 +53,7 @@ def write_folder(
             "delete it, or name another"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[Json] = []
     for index, network in enumerate(networks):
         name = f"{index:04d}.onnx"
         (folder / name).write_bytes(network.model)
@@ -54,7 +65,7 @@ def write_folder(
                 "candidate": network.candidate.to_json(),
             }
         )
-    manifest = {
+    manifest: Mapping[str, Json] = {
         "schema_version": SCHEMA_VERSION,
         "device": device,
         "threads": threads,
@@ -73,7 +84,7 @@ def read_manifest(folder: Path, device: str) -> Mapping[str, Any]:
     """
     try:
         data: Mapping[str, Any] = read_sealed(folder / MANIFEST)
-    except (OSError, DamagedFile) as error:
+    except (OSError, DamagedFileError) as error:
         raise CalibrationError(
             f"{folder} must hold the {MANIFEST} that --write made: {error}; write it again"
         ) from error
@@ -88,6 +99,44 @@ def read_manifest(folder: Path, device: str) -> Mapping[str, Any]:
             "name the same device"
         )
     return data
+
+
+def read_request(folder: Path, device: Device, space: Space | None) -> tuple[Request, Array, str]:
+    """What was asked of a folder's device, the seconds (networks, sessions) and the machine.
+
+    Args:
+        folder: With the timings copied into it.
+        device: That the folder was written for.
+        space: That its networks were drawn from; None where they are of families.
+
+    Raises:
+        CalibrationError: As `read_manifest`, `read_networks` and `read_timings`.
+    """
+    manifest = read_manifest(folder, device.name)
+    times_s, machine = read_timings(folder, manifest)
+    spaces: dict[str, Space] = {}
+
+    def _rebuild(origin: str, candidate: Candidate, index: int) -> Network:
+        if space is not None:
+            names = [architecture.name for architecture in space.architectures]
+            group = names.index(candidate.architecture)
+            return network_of(space, candidate, index, origin, group)
+        if origin not in spaces:
+            spaces[origin] = family_space(*_family_and_seed(origin), device)
+        return network_of(spaces[origin], candidate, index, origin, list(spaces).index(origin))
+
+    asked = Request(
+        networks=tuple(read_networks(manifest, _rebuild)),
+        device=device,
+        threads=int(manifest["threads"]),
+        reference=None if space is None else reference_work(space),
+    )
+    return asked, times_s, machine
+
+
+def _family_and_seed(origin: str) -> tuple[Family, int]:
+    name, seed = origin.split()
+    return next(family for family in FAMILIES if family == name), int(seed)
 
 
 def read_networks(manifest: Mapping[str, Any], rebuild: Rebuild) -> list[Network]:
@@ -108,7 +157,7 @@ def read_networks(manifest: Mapping[str, Any], rebuild: Rebuild) -> list[Network
     return found
 
 
-def read_timings(folder: Path, manifest: Mapping[str, Any]) -> tuple[np.ndarray[Any, Any], str]:
+def read_timings(folder: Path, manifest: Mapping[str, Any]) -> tuple[Array, str]:
     """Seconds (networks, sessions) in the manifest's order, and the machine that timed them.
 
     Raises:

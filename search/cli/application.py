@@ -1,15 +1,10 @@
-"""The app behind the command `paredown`: how commands join it, and how their ends are told.
-
-Exit codes: 0 done; 1 a bundle does not hold, or nothing was found; 2 a mistake in what was asked;
-130 interrupted by Ctrl-C and 143 by SIGTERM, both with front and report written.
-"""
+"""The app behind the command `paredown`: how commands join it, and where they print."""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
 import inspect
-import json
 import logging
 import signal
 import threading
@@ -18,17 +13,23 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 from rich.markup import escape
 
+from paredown.search.cli.endings import (
+    INTERRUPTED,
+    TERMINATED,
+    mistake,
+    mistakes_in_a_sentence,
+)
 from paredown.search.report.terminal import Terminal
-from paredown.search.study.disk import is_disk_full, is_unusable
 
-FAILED, MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+Action = Callable[..., None]
+"""A command as it is written: a function whose parameters are its arguments and options."""
 
 
 def _epilog(*examples: str) -> str:
@@ -86,52 +87,33 @@ def _root(
     """Options of `paredown` itself."""
 
 
-def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Registers a command whose mistakes are told in a sentence, without a traceback."""
+def command(name: str, *examples: str) -> Callable[[Action], Action]:
+    """Registers a command, with the options that all have; its mistakes end it in one sentence."""
 
-    def register(action: Callable[..., None]) -> Callable[..., None]:
+    def _register(action: Action) -> Action:
         @functools.wraps(action)
-        def guarded(**arguments: Any) -> None:
-            quiet, verbose = arguments.pop("quiet"), arguments.pop("verbose")
+        def _guarded(*, quiet: bool, verbose: bool, **arguments: object) -> None:
             if quiet and verbose:
                 raise mistake("a command is quiet or verbose, got --quiet and --verbose; drop one")
-            try:
-                with _sigterm_as_interrupt(), _loudness(verbose - quiet):
-                    action(**arguments)
-            except KeyboardInterrupt:
-                raise typer.Exit(INTERRUPTED) from None
-            except ValueError as error:
-                # Every error of ours that a user can mend is a ValueError with a class of its own.
-                if not type(error).__module__.startswith("paredown."):
-                    raise
-                raise mistake(str(error)) from error
-            except OSError as error:
-                if is_unusable(error):
-                    raise mistake(
-                        f"files and folders must be there to read and write, got "
-                        f"{error.filename}: {error.strerror}; mend that or name another place, as "
-                        "with output.folder, --out or, for the cache, PAREDOWN_CACHE"
-                    ) from error
-                if not is_disk_full(error):
-                    raise
-                raise mistake(
-                    f"there must be room to write {error.filename or 'the files of the run'}, got "
-                    f"{error.strerror}; make room, then a search goes on with --resume"
-                ) from error
+            with mistakes_in_a_sentence(), _sigterm_as_interrupt(), _loudness(verbose - quiet):
+                action(**arguments)
 
-        own = inspect.signature(action, eval_str=True)
-        common = [
-            inspect.Parameter(
-                option, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation
-            )
-            for option, annotation in _LOUDNESS_OPTIONS.items()
-        ]
-        signature = own.replace(parameters=[*own.parameters.values(), *common])
-        guarded.__signature__ = signature  # type: ignore[attr-defined]
-        app.command(name, epilog=_epilog(*examples))(guarded)
-        return guarded
+        _guarded.__signature__ = _with_common_options(action)  # type: ignore[attr-defined]
+        app.command(name, epilog=_epilog(*examples))(_guarded)
+        return action
 
-    return register
+    return _register
+
+
+def _with_common_options(action: Action) -> inspect.Signature:
+    own = inspect.signature(action, eval_str=True)
+    common = [
+        inspect.Parameter(
+            option, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation
+        )
+        for option, annotation in _LOUDNESS_OPTIONS.items()
+    ]
+    return own.replace(parameters=[*own.parameters.values(), *common])
 
 
 @contextmanager
@@ -184,7 +166,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         return
     received = []
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def _interrupt(number: int, frame: FrameType | None) -> None:
         received.append(number)
         handler = signal.getsignal(signal.SIGINT)
         if callable(handler):
@@ -192,7 +174,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         else:  # what a script starts with & ignores Ctrl-C, and is ended by this signal all the same
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except (KeyboardInterrupt, typer.Exit) as ending:
@@ -201,19 +183,3 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def mistake(message: str) -> typer.Exit:
-    """The end to raise where something wrong was asked, which this tells."""
-    tell(message)
-    return typer.Exit(MISTAKE)
-
-
-def tell(message: str) -> None:
-    """Prints a sentence on the error stream, in red."""
-    Terminal(stderr=True).print(message, style="red", soft_wrap=True)
-
-
-def tell_json(plain: Any) -> None:
-    """Prints values for a program, and nothing else."""
-    typer.echo(json.dumps(plain, indent=2))

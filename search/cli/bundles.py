@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paredown.search.cli.application import FAILED, AsJson, mistake, results, tell, tell_json
+from paredown.search.cli.application import AsJson, results
+from paredown.search.cli.endings import failure, mistake, print_json
 
 if TYPE_CHECKING:
-    from paredown.search.bundles.verification import Verification
+    from paredown.search.study.bundle_check import BundleCheck
     from paredown.search.study.evaluation import Evaluation
 
 EXPORT_EXAMPLES = (
@@ -26,27 +27,33 @@ VERIFY_EXAMPLES = (
 )
 
 
+OptionalRun = Annotated[Path | None, typer.Argument(metavar="RUN", help="A run folder.")]
+Pick = Annotated[
+    str | None, typer.Option(help="Conditions, and what decides among the models that meet them.")
+]
+CandidateKey = Annotated[
+    str | None, typer.Option(metavar="KEY", help="A model by its key, or how the key begins.")
+]
+WholeFront = Annotated[bool, typer.Option("--front", help="Every model of the front.")]
+MlflowRun = Annotated[
+    str | None, typer.Option(metavar="ID", help="What was picked in MLflow's page.")
+]
+Store = Annotated[
+    str | None, typer.Option(help="MLflow's store; by default those of runs/ are looked at.")
+]
+BundlesFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the bundles; by default RUN/bundles.")
+]
+
+
 def export(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run folder.")] = None,
-    pick: Annotated[
-        str | None,
-        typer.Option(help="Conditions, and what decides among the models that meet them."),
-    ] = None,
-    candidate: Annotated[
-        str | None, typer.Option(metavar="KEY", help="A model by its key, or how the key begins.")
-    ] = None,
-    whole_front: Annotated[
-        bool, typer.Option("--front", help="Every model of the front.")
-    ] = False,
-    mlflow_run: Annotated[
-        str | None, typer.Option(metavar="ID", help="What was picked in MLflow's page.")
-    ] = None,
-    uri: Annotated[
-        str | None, typer.Option(help="MLflow's store; by default those of runs/ are looked at.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the bundles; by default RUN/bundles.")
-    ] = None,
+    run: OptionalRun = None,
+    pick: Pick = None,
+    candidate: CandidateKey = None,
+    whole_front: WholeFront = False,
+    mlflow_run: MlflowRun = None,
+    uri: Store = None,
+    out: BundlesFolder = None,
 ) -> None:
     """Write a model as a bundle (ONNX, packed weights, card) and verify it.
 
@@ -71,8 +78,7 @@ def export(
     elif candidate is not None:
         chosen = (record.with_key(candidate),)
     if not chosen:
-        tell(f"no model of {run} is on the front yet")
-        raise typer.Exit(FAILED)
+        raise failure(f"no model of {run} is on the front yet")
     console = results()
     found = deliver(record, chosen, out or run / BUNDLES, console)
     if not whole_front:
@@ -110,12 +116,11 @@ def verify(
     console = results(hidden=as_json)
     found = verify_bundles(bundles, console, own, trusts_cards=trust)
     if as_json:
-        tell_json([verification.to_json() for verification in found])
+        print_json([check.to_json() for check in found])
     _conclude(found)
 
 
-def _conclude(found: Sequence[Verification]) -> None:
-    broken = [verification.key for verification in found if not verification.ok]
+def _conclude(found: Sequence[BundleCheck]) -> None:
+    broken = [check.key for check in found if not check.ok]
     if broken:
-        tell(f"{len(broken)} of {len(found)} bundles do not hold: {', '.join(broken)}")
-        raise typer.Exit(FAILED)
+        raise failure(f"{len(broken)} of {len(found)} bundles do not hold: {', '.join(broken)}")

@@ -12,9 +12,8 @@ from paredown.search.cli.application import progress
 
 if TYPE_CHECKING:
     from paredown.hardware_models.devices.device import Device
-    from paredown.hardware_models.work.workload import Work
     from paredown.search.calibrating.families import Family
-    from paredown.search.calibrating.fitting import Calibration, Network
+    from paredown.search.calibrating.fitting import Calibration, Request
     from paredown.search.config.reading import Config
     from paredown.search.report.terminal import Terminal
 
@@ -26,40 +25,82 @@ EXAMPLES = (
 )
 
 
+Config_ = Annotated[
+    Path | None, typer.Argument(metavar="CONFIG", help="The config whose space is measured.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Replace a setting; may be given often."),
+]
+Families = Annotated[
+    str | None, typer.Option(help="Instead of a config: cnn, mobile, mlp, transformer, recurrent.")
+]
+TargetDevice = Annotated[
+    str | None,
+    typer.Option("--device", help="With --families: the device; by default this machine."),
+]
+Networks = Annotated[
+    int, typer.Option(min=5, max=5000, help="Networks to measure; 100 and more learn most.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Threads; by default hardware.threads, or 1.")
+]
+Output = Annotated[
+    Path | None, typer.Option(help="The calibration; by default NAME.calibration.json.")
+]
+Write = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Write what another machine is to time.")
+]
+Read = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Fit what another machine has timed.")
+]
+
+
 def calibrate(
-    config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="The config whose space is measured.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Replace a setting; may be given often."),
-    ] = None,
-    families: Annotated[
-        str | None,
-        typer.Option(help="Instead of a config: cnn, mobile, mlp, transformer, recurrent."),
-    ] = None,
-    target_device: Annotated[
-        str | None,
-        typer.Option("--device", help="With --families: the device; by default this machine."),
-    ] = None,
-    networks: Annotated[
-        int, typer.Option(min=5, max=5000, help="Networks to measure; 100 and more learn most.")
-    ] = 200,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, max=1024, help="Threads; by default hardware.threads, or 1."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="The calibration; by default NAME.calibration.json.")
-    ] = None,
-    write: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write what another machine is to time.")
-    ] = None,
-    read: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Fit what another machine has timed.")
-    ] = None,
+    config: Config_ = None,
+    overrides: Overrides = None,
+    families: Families = None,
+    target_device: TargetDevice = None,
+    networks: Networks = 200,
+    threads: Threads = None,
+    output: Output = None,
+    write: Write = None,
+    read: Read = None,
 ) -> None:
     """Measure latency and fit a model to it, for hardware.latency of a config."""
+    _check_options(config, families, target_device, write, read)
+    from paredown.hardware_models.devices.device import load_device
+    from paredown.search.config.reading import load_config
+
+    checked = None if config is None else load_config(config, overrides or ())
+    device = load_device((target_device or "host") if checked is None else checked.hardware.device)
+    used = threads or (1 if checked is None else checked.hardware.threads)
+    target = output or Path(f"{checked.name if checked else 'families'}.calibration.json")
+    chosen = _families(families)
+    console = progress()
+    if read is not None:
+        _conclude(_from_folder(read, checked, device), target, console)
+        return
+    with console.working("reading the networks") as notify:
+        asked = _request(checked, chosen, networks, device, used, notify)
+        if write is None:
+            calibration = _measured(asked, notify)
+        else:
+            _write(asked, write)
+    if write is None:
+        _conclude(calibration, target, console)
+    else:
+        given = f"--families {families} --device {device.name}" if config is None else str(config)
+        _say_what_is_next(len(asked.networks), write, given, console)
+
+
+def _check_options(
+    config: Path | None,
+    families: str | None,
+    device: str | None,
+    write: Path | None,
+    read: Path | None,
+) -> None:
     from paredown.hardware_models.latency.calibrated import CalibrationError
 
     if (config is None) == (families is None) or (write is not None and read is not None):
@@ -67,44 +108,11 @@ def calibrate(
             "calibrate takes a config or --families, and at most one of --write and --read; "
             "see: paredown calibrate --help"
         )
-    if config is not None and target_device is not None:
+    if config is not None and device is not None:
         raise CalibrationError(
             "--device goes with --families, a config names its own; use --set hardware.device="
-            f"{target_device}"
+            f"{device}"
         )
-    from paredown.hardware_models.devices.device import load_device
-    from paredown.search.config.reading import load_config
-
-    console = progress()
-    checked = None if config is None else load_config(config, overrides or ())
-    device = load_device((target_device or "host") if checked is None else checked.hardware.device)
-    used = threads or (1 if checked is None else checked.hardware.threads)
-    name = "families" if checked is None else checked.name
-    target = output or Path(f"{name}.calibration.json")
-    chosen = _families(families)
-    if read is not None:
-        _conclude(_from_folder(read, checked, device), target, console)
-        return
-    with console.working("reading the networks") as told:
-        drawn, reference = _draw(checked, chosen, networks, device, told)
-        if write is not None:
-            from paredown.search.calibrating.remote import write_folder
-
-            write_folder(write, drawn, device.name, used)
-        else:
-            _check_here(device)
-            from paredown.search.calibrating.fitting import calibrate_here
-
-            calibration = calibrate_here(drawn, device, used, told, reference)
-    if write is None:
-        _conclude(calibration, target, console)
-        return
-    given = f"--families {families} --device {device.name}" if config is None else str(config)
-    console.print(
-        f"{len(drawn)} networks written. On the device: python {write.name}/time_models.py\n"
-        f"With its timings.csv back here: paredown calibrate {given} --read {write}",
-        soft_wrap=True,
-    )
 
 
 def _families(text: str | None) -> tuple[Family, ...]:
@@ -120,48 +128,45 @@ def _families(text: str | None) -> tuple[Family, ...]:
     return tuple(family for family in FAMILIES if family in names)
 
 
-def _draw(
+def _request(
     config: Config | None,
     families: tuple[Family, ...],
     count: int,
     device: Device,
-    told: Callable[[str], None],
-) -> tuple[list[Network], Work | None]:
-    """The networks to time, and the uncompressed one where they are of one space."""
-    from paredown.search.calibrating.fitting import family_networks, space_networks
-    from paredown.search.calibrating.latency_source import reference_work
+    threads: int,
+    notify: Callable[[str], None],
+) -> Request:
+    """The networks of the config's space, or of families."""
+    from paredown.search.calibrating.drawing import family_networks
+    from paredown.search.calibrating.fitting import Request
     from paredown.search.evaluating.surveying import survey
 
-    if config is None:
-        return family_networks(families, count, device, told), None
-    space = survey(config).space
-    return space_networks(space, count), reference_work(space)
+    if config is not None:
+        return Request.of_space(survey(config).space, count, device, threads)
+    drawn = family_networks(families, count, device, notify)
+    return Request(networks=tuple(drawn), device=device, threads=threads)
+
+
+def _measured(asked: Request, notify: Callable[[str], None]) -> Calibration:
+    from paredown.search.calibrating.fitting import calibrate_here
+
+    _check_here(asked.device)
+    return calibrate_here(asked, notify)
+
+
+def _write(asked: Request, folder: Path) -> None:
+    from paredown.search.calibrating.remote import write_folder
+
+    write_folder(folder, asked.networks, asked.device.name, asked.threads)
 
 
 def _from_folder(folder: Path, config: Config | None, device: Device) -> Calibration:
-    from paredown.search.calibrating.fitting import concluded, family_space, network_of
-    from paredown.search.calibrating.latency_source import reference_work
-    from paredown.search.calibrating.remote import read_manifest, read_networks, read_timings
+    from paredown.search.calibrating.fitting import concluded
+    from paredown.search.calibrating.remote import read_request
     from paredown.search.evaluating.surveying import survey
-    from paredown.spaces.candidates.candidate import Candidate
-    from paredown.spaces.candidates.space import Space
 
-    manifest = read_manifest(folder, device.name)
-    spaces: dict[str, Space] = {}
-    own = None if config is None else survey(config).space
-
-    def rebuild(origin: str, candidate: Candidate, index: int) -> Network:
-        if own is None and origin not in spaces:
-            family, seed = origin.split()
-            spaces[origin] = family_space(family, int(seed), device)  # type: ignore[arg-type]
-        space = own or spaces[origin]
-        group = list(spaces).index(origin) if own is None else 0
-        return network_of(space, candidate, index, origin, group)
-
-    times_s, machine = read_timings(folder, manifest)
-    networks = read_networks(manifest, rebuild)
-    reference = None if own is None else reference_work(own)
-    return concluded(networks, times_s, device, int(manifest["threads"]), machine, reference)
+    space = None if config is None else survey(config).space
+    return concluded(*read_request(folder, device, space))
 
 
 def _check_here(device: Device) -> None:
@@ -177,7 +182,7 @@ def _check_here(device: Device) -> None:
 
 
 def _conclude(calibration: Calibration, target: Path, console: Terminal) -> None:
-    """Writes the calibration and tells how good it is."""
+    """Writes the calibration and shows how good it is."""
     from paredown.hardware_models.latency.calibration_file import write_calibration
     from paredown.search.calibrating.fitting import summary_rows
     from paredown.search.report.tables import plain_table
@@ -202,5 +207,13 @@ def _conclude(calibration: Calibration, target: Path, console: Terminal) -> None
     console.print(calibration.model.source, style="dim", soft_wrap=True)
     console.print(
         f"written to {target}; use it with: --set hardware.latency={target}",
+        soft_wrap=True,
+    )
+
+
+def _say_what_is_next(count: int, folder: Path, given: str, console: Terminal) -> None:
+    console.print(
+        f"{count} networks written. On the device: python {folder.name}/time_models.py\n"
+        f"With its timings.csv back here: paredown calibrate {given} --read {folder}",
         soft_wrap=True,
     )

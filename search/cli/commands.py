@@ -1,6 +1,6 @@
 """The command `paredown`: searches, looks at what came out, and exports what was picked.
 
-Commands import what they need when they run, so that help and mistakes are told at once.
+Commands import what they need when they run, so that help and mistakes are printed at once.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from typing import Annotated
 import typer
 
 from paredown.search.cli.application import (
-    FAILED,
-    INTERRUPTED,
     AsJson,
     RunFolder,
     app,
@@ -27,12 +25,11 @@ from paredown.search.cli.application import (
     is_verbose,
     progress,
     results,
-    tell,
-    tell_json,
 )
 from paredown.search.cli.bundles import EXPORT_EXAMPLES, VERIFY_EXAMPLES, export, verify
 from paredown.search.cli.calibrate import EXAMPLES as CALIBRATE_EXAMPLES
 from paredown.search.cli.calibrate import calibrate
+from paredown.search.cli.endings import FAILED, INTERRUPTED, failure, print_error, print_json
 from paredown.search.cli.files import (
     CACHE_EXAMPLES,
     INIT_EXAMPLES,
@@ -94,11 +91,11 @@ def search(
         console.print(f"note: {outside}", style="yellow", soft_wrap=True)
     broken = [bundle for bundle in result.bundles if bundle.mismatches]
     for bundle in broken:
-        tell(f"bundle {bundle.key} does not hold: {'; '.join(bundle.mismatches)}")
+        print_error(f"bundle {bundle.key} does not hold: {'; '.join(bundle.mismatches)}")
     if not result.front.members:
         from paredown.search.evaluating.unmet import why_none
 
-        tell(why_none(result.evaluations, result.front))
+        print_error(why_none(result.evaluations, result.front))
     if broken or not result.front.members:
         raise typer.Exit(FAILED)
 
@@ -127,8 +124,7 @@ def front(
         references = references_of(record.evaluations, record.front.rung)
         results().print(front_table(members, record.goals, references))
     if not record.front.members:
-        tell(f"no model of {run} is on the front yet")
-        raise typer.Exit(FAILED)
+        raise failure(f"no model of {run} is on the front yet")
 
 
 @command(
@@ -152,7 +148,7 @@ def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = F
     for notice in surveyed.task.notices:
         console.print(f"note: {notice}", style="yellow", soft_wrap=True)
     if as_json:
-        tell_json(
+        print_json(
             inspection_json(surveyed.space, surveyed.offered, baseline, surveyed.ranks.asked)
         )
         return
@@ -179,7 +175,7 @@ def compare(
 
     found = compare_runs(read_run(run), read_run(other))
     if as_json:
-        tell_json(comparison_json(found, (str(run), str(other))))
+        print_json(comparison_json(found, (str(run), str(other))))
         return
     results().print(comparison_view(found, (str(run), str(other))))
 
@@ -200,20 +196,19 @@ def ui(
     uri = tracking_uri(load_config(run / CONFIG)) or default_uri(run)
     search_id = read_journal(run / JOURNAL).search_id
 
-    def address_of(server: str) -> str:
+    def _address_of(server: str) -> str:
         return run_address(uri, search_id, server) or server
 
-    def announce(address: str) -> None:
+    def _announce(address: str) -> None:
         results().print(f"open {address}", soft_wrap=True)
 
     if is_server(uri):
-        announce(address_of(uri))
+        _announce(_address_of(uri))
         return
     progress().print("starting the server; Ctrl-C ends it")
-    status = serve(uri, port, address_of, announce)
+    status = serve(uri, port, _address_of, _announce)
     if status:
-        tell(f"MLflow's server ended with exit code {status}; its messages are above")
-        raise typer.Exit(FAILED)
+        raise failure(f"MLflow's server ended with exit code {status}; its messages are above")
 
 
 @command("devices", "paredown devices", "paredown devices x86-avx512-vnni-ort")
@@ -231,7 +226,7 @@ def devices(
     if name is not None:
         device = known.load_device(name)
         if as_json:
-            tell_json(device.model_dump(mode="json"))
+            print_json(device.model_dump(mode="json"))
         else:
             results().print(device_details(device))
         return
@@ -241,8 +236,7 @@ def devices(
         host = None
     found = [known.load_device(each) for each in known.list_devices()]
     if as_json:
-        listed = [{"name": d.name, "title": d.title, "is_host": d.name == host} for d in found]
-        tell_json(listed)
+        print_json([{"name": d.name, "title": d.title, "is_host": d.name == host} for d in found])
     else:
         results().print(device_table(found, host))
 
@@ -275,8 +269,8 @@ def _print_traceback(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """Prints what is not a mistake of the user: a traceback, in which text is text as well."""
-    told = "".join(traceback.format_exception(kind, error, trace))
-    Terminal(stderr=True).print(told, soft_wrap=True, end="")
+    text = "".join(traceback.format_exception(kind, error, trace))
+    Terminal(stderr=True).print(text, soft_wrap=True, end="")
 
 
 if __name__ == "__main__":

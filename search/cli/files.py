@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paredown.search.cli.application import AsJson, mistake, progress, results, tell_json
+from paredown.search.cli.application import AsJson, progress, results
+from paredown.search.cli.endings import mistake, print_json
+from paredown.search.config.qualities import ACCURACY, TASK_QUALITIES
+from paredown.spaces.system.errors import ParedownError
 
 if TYPE_CHECKING:
     from paredown.search.config.starting_config import Beginning
@@ -24,30 +27,29 @@ RUNS_EXAMPLES = ("paredown runs", "paredown runs /data/runs --json")
 CACHE_EXAMPLES = ("paredown cache", "paredown cache --clear", "paredown cache --clear solutions")
 
 
-def init(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODULE:FACTORY", help="The function that returns the network."),
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FACTORY",
-            help="The function that returns the splits; make_splits beside the network by default.",
-        ),
-    ] = None,
-    metric: Annotated[
-        str, typer.Option(help="accuracy, mean_iou, mse, perplexity, or MODULE:FUNCTION.")
-    ] = "accuracy",
-    loss: Annotated[
-        str | None, typer.Option(help="The loss; a metric of your own needs one.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Trained weights, a safetensors file.")
-    ] = None,
-    output: Annotated[Path, typer.Option(help="The config to write.", dir_okay=False)] = Path(
-        "paredown.yaml"
+ModelFactory = Annotated[
+    str, typer.Argument(metavar="MODULE:FACTORY", help="The function that returns the network.")
+]
+DataFactory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:FACTORY",
+        help="The function that returns the splits; make_splits beside the network by default.",
     ),
+]
+MetricName = Annotated[str, typer.Option(help=f"{', '.join(TASK_QUALITIES)}, or MODULE:FUNCTION.")]
+LossName = Annotated[str | None, typer.Option(help="The loss; a metric of your own needs one.")]
+Weights = Annotated[Path | None, typer.Option(help="Trained weights, a safetensors file.")]
+NewConfig = Annotated[Path, typer.Option(help="The config to write.", dir_okay=False)]
+
+
+def init(
+    model: ModelFactory,
+    data: DataFactory = None,
+    metric: MetricName = ACCURACY.name,
+    loss: LossName = None,
+    weights: Weights = None,
+    output: NewConfig = Path("paredown.yaml"),
 ) -> None:
     """Write a commented config for a network of your own, imported from the current folder."""
     if output.exists():
@@ -62,7 +64,7 @@ def init(
     write_text_whole(output, commented_config(beginning))
     try:
         load_config(output)
-    except ValueError:
+    except ParedownError:
         output.unlink()  # what was given is wrong, and the error says which
         raise
     console = progress()
@@ -132,7 +134,7 @@ def runs(
 
     found = known_runs(folder)
     if as_json:
-        tell_json([{**asdict(run), "folder": str(run.folder)} for run in found])
+        print_json([{**asdict(run), "folder": str(run.folder)} for run in found])
         return
     console = results()
     if not found:
@@ -174,7 +176,7 @@ def cache(
     found = cache_contents(place)
     if as_json:
         contents = [asdict(kind) for kind in found]
-        tell_json({"folder": str(place), "freed_bytes": freed, "kinds": contents})
+        print_json({"folder": str(place), "freed_bytes": freed, "kinds": contents})
         return
     console = results()
     console.print(str(place), soft_wrap=True)

@@ -31,7 +31,7 @@ _VERIFIED_LINES = 10
 
 @dataclass
 class _Progress:
-    """Everything the panel shows, as the search tells it.
+    """Everything the panel shows, as the search reports it.
 
     `total` and `done` count evaluations.
     """
@@ -45,11 +45,12 @@ class _Progress:
     failures: int = 0
     front: Front = field(default_factory=lambda: Front(()))
     hypervolume: float = 0.0
-    told: list[Evaluation] = field(default_factory=list)
+    evaluated: list[Evaluation] = field(default_factory=list)
     last: deque[Evaluation] = field(default_factory=lambda: deque(maxlen=_LAST))
 
     @property
     def elapsed_s(self) -> float:
+        """Seconds since the search began."""
         return self.clock() - self.started_s
 
     @property
@@ -149,7 +150,7 @@ class Display:
         progress.front, progress.hypervolume, progress.done = front, hypervolume, done
         progress.phases.advance(done)
         progress.failures += evaluation.is_failed
-        progress.told.append(evaluation)
+        progress.evaluated.append(evaluation)
         progress.last.appendleft(evaluation)
         is_due = done % _PLAIN_EVERY == 0 or done == progress.total or evaluation.is_failed
         if self._is_verbose or (is_due and not self._console.is_terminal):
@@ -182,8 +183,9 @@ def clock_text(seconds: float) -> str:
 
 def plain_line(progress: _Progress, evaluation: Evaluation) -> str:
     """One line for a log: where the search stands, or which evaluation failed and why."""
-    if evaluation.is_failed:
-        return f"{clock_text(progress.elapsed_s)}  {evaluation.key} failed: {_reason(evaluation)}"
+    if evaluation.failure is not None:
+        why = evaluation.failure.sentence
+        return f"{clock_text(progress.elapsed_s)}  {evaluation.key} failed: {why}"
     best = [
         f"{title_of(goal.metric)} {show(goal.metric, member.metrics[goal.metric])}"
         for goal, member in _best_members(progress.front)
@@ -235,7 +237,7 @@ def _standing(progress: _Progress) -> Table:
 def _best(progress: _Progress) -> Table:
     """Per goal the best member within all bounds, with its other goals beside it."""
     goals = progress.front.goals
-    base = reference(tuple(progress.told), UNCOMPRESSED)
+    base = reference(tuple(progress.evaluated), UNCOMPRESSED)
     table = plain_table("best of", *(title_of(goal.metric) for goal in goals))
     for aim, member in _best_members(progress.front):
         cells = []
@@ -260,9 +262,9 @@ def _last_table(progress: _Progress) -> Table:
     table = plain_table("last", *(title_of(goal.metric) for goal in goals), "took")
     for evaluation in progress.last:
         name = name_of(evaluation)
-        if evaluation.is_failed:
+        if evaluation.failure is not None:
             blanks = [""] * max(len(goals) - 1, 0)
-            reason = [styled(_reason(evaluation)[:60], "red")] if goals else []
+            reason = [styled(evaluation.failure.sentence[:60], "red")] if goals else []
             table.add_row(name, *reason, *blanks, f"{evaluation.duration_s:.1f} s")
             continue
         mark = (" ●", "green") if evaluation in progress.front.members else ""
@@ -272,16 +274,7 @@ def _last_table(progress: _Progress) -> Table:
 
 
 def _best_members(front: Front) -> list[tuple[Goal, Evaluation]]:
-    def best(goal: Goal) -> Evaluation:
+    def _best(goal: Goal) -> Evaluation:
         return min(front.members, key=lambda member: goal.loss(member.metrics[goal.metric]))
 
-    return [(goal, best(goal)) for goal in front.goals] if front.members else []
-
-
-def _reason(evaluation: Evaluation) -> str:
-    """The sentence that an error begins with; what follows it says where.
-
-    Whoever records an error puts the sentence first, and a traceback or last words behind it.
-    """
-    lines = (evaluation.error or "").strip().splitlines()
-    return lines[0].rstrip(":") if lines else "no reason given"
+    return [(goal, _best(goal)) for goal in front.goals] if front.members else []

@@ -1,4 +1,10 @@
 from .mistakes import ConfigError as ConfigError
+from .qualities import ACCURACY as ACCURACY
+from .qualities import LOSS as LOSS
+from .qualities import QUALITIES as QUALITIES
+from .qualities import Direction as Direction
+from .qualities import Quality as Quality
+from .qualities import quality_of as quality_of
 from .reading import Config as Config
 from .reading import card_config as card_config
 from .reading import dump_config as dump_config
@@ -7,11 +13,9 @@ from .reading import json_schema as json_schema
 from .reading import load_config as load_config
 from .reading import remarks as remarks
 from .reading import tracking_uri as tracking_uri
-from .schema import QUALITIES as QUALITIES
 from .schema import Cifar10Task as Cifar10Task
 from .schema import CustomTask as CustomTask
 from .schema import DigitsTask as DigitsTask
-from .schema import Direction as Direction
 from .schema import GoalSection as GoalSection
 from .schema import SearchSection as SearchSection
 from .schema_hardware import LATENCY_MODELS as LATENCY_MODELS

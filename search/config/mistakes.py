@@ -6,9 +6,13 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 _REMEDIES = {
     "missing": "add it",
@@ -30,7 +34,7 @@ _REMEDIES = {
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(ParedownError):
     """The config cannot be used; the message lists every mistake in it."""
 
 
@@ -54,7 +58,7 @@ def config_error(source: str, mistakes: Sequence[Mistake]) -> ConfigError:
 
 
 def read_mistakes(
-    error: ValidationError, raw: Any, model: type[BaseModel], lines: Mapping[str, int]
+    error: ValidationError, raw: Json, model: type[BaseModel], lines: Mapping[str, int]
 ) -> list[Mistake]:
     """The mistakes that pydantic found in `raw`; `lines` gives the line of each YAML path."""
     found = []
@@ -92,7 +96,7 @@ def nearest_line(path: str, lines: Mapping[str, int]) -> int:
 
 
 def _walk(
-    location: Sequence[str | int], raw: Any, model: type[BaseModel]
+    location: Sequence[str | int], raw: Json, model: type[BaseModel]
 ) -> tuple[str, tuple[type[BaseModel], ...]]:
     """YAML path of a pydantic location and the sections that could stand where its last key is.
 
@@ -110,7 +114,7 @@ def _walk(
         if is_last and not _holds(raw, step) and any(step in _tags(c) for c in classes):
             break
         path = join(path, step)
-        raw = raw[step] if _holds(raw, step) else None
+        raw = _inner(raw, step)
         if isinstance(step, str):
             parents = classes
             classes = tuple(
@@ -119,10 +123,17 @@ def _walk(
     return path, parents
 
 
-def _holds(raw: Any, step: str | int) -> bool:
+def _holds(raw: Json, step: str | int) -> bool:
     if isinstance(step, int):
         return isinstance(raw, list | tuple) and step < len(raw)
     return isinstance(raw, dict) and step in raw
+
+
+def _inner(raw: Json, step: str | int) -> Json:
+    """What stands at one step of `raw`, None where there is nothing."""
+    if isinstance(step, int):
+        return raw[step] if isinstance(raw, list | tuple) and step < len(raw) else None
+    return raw.get(step) if isinstance(raw, dict) else None
 
 
 def _tags(section: type[BaseModel]) -> tuple[str, ...]:
@@ -139,7 +150,7 @@ def _sections(section: type[BaseModel], field: str) -> Iterator[type[BaseModel]]
         waiting.extend(get_args(annotation))
 
 
-def _explain(detail: Any, path: str, classes: Sequence[type[BaseModel]]) -> str:
+def _explain(detail: ErrorDetails, path: str, classes: Sequence[type[BaseModel]]) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(path, classes)
@@ -185,11 +196,11 @@ def _described(path: str, classes: Sequence[type[BaseModel]]) -> str:
     return ""
 
 
-def _is_long(value: Any) -> bool:
+def _is_long(value: object) -> bool:
     return isinstance(value, BaseModel) or len(_show(value)) > 120
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     try:
         return json.dumps(value)
     except TypeError:

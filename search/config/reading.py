@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -22,11 +21,12 @@ from paredown.search.config.mistakes import (
 from paredown.search.config.schema import Config
 from paredown.spaces.system.bounded import (
     YAML_BYTES,
-    UnreadableText,
+    UnreadableTextError,
     compose_yaml,
     parse_yaml,
     read_text,
 )
+from paredown.spaces.system.json_values import Json
 
 __all__ = [
     "Config",
@@ -72,13 +72,13 @@ def load_config(
     source = f"{path.name} with --set" if overrides else path.name
     mistakes: list[Mistake] = []
     variables = os.environ if environment is None else environment
-    raw = _expand(raw, "", variables, lines, mistakes)
+    filled_in = _expand(raw, "", variables, lines, mistakes)
     if mistakes:
         raise config_error(source, mistakes)
     try:
-        return Config.model_validate(raw, context={"folder": path.parent.resolve()})
+        return Config.model_validate(filled_in, context={"folder": path.parent.resolve()})
     except ValidationError as error:
-        raise config_error(source, read_mistakes(error, raw, Config, lines)) from None
+        raise config_error(source, read_mistakes(error, filled_in, Config, lines)) from None
 
 
 def tracking_uri(config: Config) -> str | None:
@@ -87,17 +87,20 @@ def tracking_uri(config: Config) -> str | None:
     return uri and _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), uri)
 
 
-def filled(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def filled(arguments: Mapping[str, Json]) -> dict[str, Json]:
     """A factory's arguments with ${NAME} replaced from the environment: to call with, not to write.
 
     Raises:
         ConfigError: The environment has no such variable any more.
     """
     mistakes: list[Mistake] = []
-    found = _expand(dict(arguments), "arguments", os.environ, {}, mistakes)
+    found = {
+        name: _expand(value, f"arguments.{name}", os.environ, {}, mistakes)
+        for name, value in arguments.items()
+    }
     if mistakes:
         raise config_error("the config", mistakes)
-    return dict(found)
+    return found
 
 
 def dump_config(config: Config) -> str:
@@ -118,11 +121,11 @@ def card_config(config: Config) -> str:
     return _yaml({"name": plain.pop("name"), **plain, **architectures})
 
 
-def _yaml(plain: dict[str, Any]) -> str:
+def _yaml(plain: Mapping[str, Json]) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=99)
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> dict[str, Json]:
     """JSON Schema of the config, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -150,10 +153,10 @@ def remarks(config: Config) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+def _read_yaml(path: Path) -> tuple[dict[str, Json], dict[str, int]]:
     try:
         text = read_text(path, YAML_BYTES)
-    except (OSError, UnreadableText) as error:
+    except (OSError, UnreadableTextError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
             f"the config must be a readable text file, got {path}: {reason}; give the path of a "
@@ -161,7 +164,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         ) from None
     try:
         node, raw = compose_yaml(text)
-    except UnreadableText as error:
+    except UnreadableTextError as error:
         raise ConfigError(f"{path.name} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(
@@ -176,7 +179,9 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     return raw, lines
 
 
-def _read_lines(node: Any, path: str, lines: dict[str, int], repeated: list[Mistake]) -> None:
+def _read_lines(
+    node: yaml.Node | None, path: str, lines: dict[str, int], repeated: list[Mistake]
+) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -195,7 +200,7 @@ def _read_lines(node: Any, path: str, lines: dict[str, int], repeated: list[Mist
             _read_lines(value, step, lines, repeated)
 
 
-def _set(raw: dict[str, Any], override: str) -> str:
+def _set(raw: dict[str, Json], override: str) -> str:
     """Replaces one value of `raw`; the YAML path of it."""
     path, equals, text = override.partition("=")
     steps = re.sub(r"\[(\d+)\]", r".\1", path.strip()).split(".")
@@ -203,16 +208,19 @@ def _set(raw: dict[str, Any], override: str) -> str:
         raise ConfigError(f"--set must be a.b=value, got {override!r}; write search.seed=3")
     try:
         value = parse_yaml(text)
-    except UnreadableText as error:
+    except UnreadableTextError as error:
         raise ConfigError(f"the value of --set {override!r} is not valid YAML: {error}") from None
-    inside: Any = raw
+    inside: Json = raw
     for position, step in enumerate(steps[:-1]):
         inside = _enter(inside, step, override)
         if inside is None:
             done = ".".join(steps[: position + 1])
             raise ConfigError(f"--set {override!r}: {done} is empty in the file; set all of it")
     _enter(inside, steps[-1], override)
-    inside[int(steps[-1]) if isinstance(inside, list) else steps[-1]] = value
+    if isinstance(inside, list):
+        inside[int(steps[-1])] = value
+    elif isinstance(inside, dict):
+        inside[steps[-1]] = value
     return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", ".".join(steps))
 
 
@@ -223,7 +231,7 @@ def _forget_lines(lines: dict[str, int], path: str) -> None:
     lines[path] = 0
 
 
-def _enter(inside: Any, step: str, override: str) -> Any:
+def _enter(inside: Json, step: str, override: str) -> Json:
     if isinstance(inside, dict):
         return inside.setdefault(step, {})
     if isinstance(inside, list) and step.isdigit() and int(step) < len(inside):
@@ -236,12 +244,12 @@ def _enter(inside: Any, step: str, override: str) -> Any:
 
 
 def _expand(
-    value: Any,
+    value: Json,
     path: str,
     variables: Mapping[str, str],
     lines: Mapping[str, int],
     mistakes: list[Mistake],
-) -> Any:
+) -> Json:
     if isinstance(value, dict):
         return {
             k: _expand(v, join(path, str(k)), variables, lines, mistakes) for k, v in value.items()

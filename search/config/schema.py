@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from paredown.search.config.schema_goals import COSTS, QUALITIES, Direction, GoalSection
+from paredown.search.config.qualities import LOSS
+from paredown.search.config.schema_goals import COSTS, GoalSection
 from paredown.search.config.schema_hardware import HardwareSection
 from paredown.search.config.schema_section import Section, resolved
 from paredown.search.config.schema_space import SpaceSection
 from paredown.search.config.schema_task import (
+    IMPORT_PATH,
     Cifar10Task,
     CustomTask,
     DigitsTask,
@@ -22,6 +24,7 @@ from paredown.search.config.schema_task import (
 from paredown.spaces.system.foreign_text import without_passwords
 
 _RESNETS = ("resnet20", "resnet56")
+SAMPLERS = ("ladder", "nsga2", "nsga3", "tpe", "gp", "random")
 
 
 def _run_name(value: str) -> str:
@@ -42,6 +45,13 @@ def _registered_name(value: str) -> str:
     return value
 
 
+def _sampler_or_import_path(value: str) -> str:
+    if value not in SAMPLERS and not IMPORT_PATH.fullmatch(value):
+        names = ", ".join(map(repr, SAMPLERS))
+        raise ValueError(f"must be one of {names} or your package.module:factory")
+    return value
+
+
 class SearchSection(Section):
     """How candidates are proposed and evaluated."""
 
@@ -50,10 +60,12 @@ class SearchSection(Section):
         description="ray (Ray Tune, one machine or a cluster) or local (processes on this machine; "
         "the same seed gives the same search, also where it is killed and resumed).",
     )
-    sampler: Literal["ladder", "nsga2", "nsga3", "tpe", "gp", "random"] = Field(
+    sampler: Annotated[str, AfterValidator(_sampler_or_import_path)] = Field(
         "ladder",
         description="Who proposes: ladder starts from predicted damage and learns from every "
-        "evaluation; nsga2, nsga3, tpe, gp and random are Optuna's.",
+        "evaluation; nsga2, nsga3, tpe, gp and random are Optuna's; package.module:factory is your own, "
+        "called with (distributions, directions, seed), imported from task.code_folder (built-in "
+        "tasks: from the current folder).",
     )
     evaluations: int = Field(
         60,
@@ -172,7 +184,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
-        known = ("loss", self.task.metric_name, *COSTS, *self.hardware.latency_metrics)
+        known = (LOSS.name, self.task.metric_name, *COSTS, *self.hardware.latency_metrics)
         for index, goal in enumerate(self.goals):
             if goal.metric not in known:
                 _mistake(
@@ -201,12 +213,10 @@ def _mistake(path: str, rule: str, value: object) -> None:
 
 __all__ = [
     "COSTS",
-    "QUALITIES",
     "Cifar10Task",
     "Config",
     "CustomTask",
     "DigitsTask",
-    "Direction",
     "GoalSection",
     "HardwareSection",
     "OutputSection",

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from paredown.search.config.qualities import QUALITIES, Direction, quality_of
 from paredown.search.config.schema_hardware import LATENCY_ON
-from paredown.search.config.schema_section import Section
+from paredown.search.config.schema_section import Section, Value
 
-Direction = Literal["maximize", "minimize"]
-
-QUALITIES: Mapping[str, Direction] = {
-    "accuracy": "maximize",
-    "mean_iou": "maximize",
-    "loss": "minimize",
-    "mse": "minimize",
-    "perplexity": "minimize",
-}
 COSTS = (
     "latency_s",
     "onnx_bytes",
@@ -30,12 +21,16 @@ COSTS = (
     "macs",
     "bops",
 )
-_SHARES = ("accuracy", "mean_iou")
 
 
-def _default_direction(data: dict[str, Any]) -> Any:
-    metric = data.get("metric")
-    return "minimize" if _is_cost(str(metric)) else QUALITIES.get(str(metric), "")
+def _default_direction(data: Mapping[str, object]) -> str:
+    return _known_direction(str(data.get("metric"))) or ""
+
+
+def _known_direction(metric: str) -> Direction | None:
+    if _is_cost(metric):
+        return "minimize"
+    return QUALITIES[metric].direction if metric in QUALITIES else None
 
 
 def _is_cost(metric: str) -> bool:
@@ -80,7 +75,7 @@ class GoalSection(Section):
 
     @field_validator("direction", mode="before")
     @classmethod
-    def _is_known_or_given(cls, direction: Any, info: ValidationInfo) -> Any:
+    def _is_known_or_given(cls, direction: Value, info: ValidationInfo) -> Value:
         metric = info.data.get("metric")
         if direction != "" or metric is None:
             return direction
@@ -93,7 +88,7 @@ class GoalSection(Section):
 
     @model_validator(mode="after")
     def _bound_makes_sense(self) -> GoalSection:
-        known = "minimize" if self.is_cost else QUALITIES.get(self.metric)
+        known = _known_direction(self.metric)
         if known and self.direction != known:
             raise ValueError(f"{self.metric} is always {known}d; leave `direction` out")
         wrong, right = ("at_most", "at_least")
@@ -114,7 +109,8 @@ class GoalSection(Section):
             return
         if self.is_cost and self.bound <= 0:
             raise ValueError(f"a bound of {self.metric} must be above 0, got {self.bound}")
-        if self.metric in _SHARES and not (-1 if self.relative else 0) <= self.bound <= 1:
+        is_share = quality_of(self.metric).is_share
+        if is_share and not (-1 if self.relative else 0) <= self.bound <= 1:
             raise ValueError(
                 f"{self.metric} is a share in [0, 1], got a bound of {self.bound}; "
                 "write 0.88 for 88 %"

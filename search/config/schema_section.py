@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
+Value = TypeVar("Value")
+"""What YAML gave for a section or a key, not checked yet."""
 _LARGEST = 1e15
 """Size of the largest number that can be meant: bytes, seconds and counts are all below."""
 
@@ -21,7 +23,7 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _are_meant(cls, values: Any) -> Any:
+    def _are_meant(cls, values: Value) -> Value:
         """Refuses what YAML reads and pydantic converts, but nobody means: `true` for 1, `.inf`, ""."""
         for key, value in values.items() if isinstance(values, dict) else ():
             field = cls.model_fields.get(key)
@@ -31,7 +33,7 @@ class Section(BaseModel):
         return values
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
+def _kinds(annotation: object) -> Iterator[object]:
     """All types that an annotation names, however deep; those of literal values for these."""
     inner = get_args(annotation)
     if get_origin(annotation) is Literal:
@@ -42,7 +44,7 @@ def _kinds(annotation: Any) -> Iterator[Any]:
         yield from _kinds(each)
 
 
-def _why_not_meant(value: Any, kinds: set[Any]) -> str | None:
+def _why_not_meant(value: object, kinds: set[object]) -> str | None:
     """Rule, value and remedy, where no value of these kinds can be meant by it."""
     if isinstance(value, list | tuple):
         return next((rule for each in value if (rule := _why_not_meant(each, kinds))), None)

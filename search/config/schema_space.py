@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from paredown.search.config.schema_section import Section
 from paredown.search.config.schema_task import ExistingFile
-from paredown.spaces.candidates.candidate import (
-    Container,
-    Decomposition,
-    GroupSize,
-    Method,
-    Ranges,
-    WeightBits,
-)
+from paredown.spaces.candidates.candidate import Container, GroupSize, Method, Ranges, WeightBits
+from paredown.spaces.candidates.ranks import Decomposition
+from paredown.spaces.system.json_values import Json
 
 ActivationBits = Literal[8, 32]
 SparsityPattern = Literal["element", "2:4", "block"]
@@ -25,19 +20,22 @@ RankError = Annotated[float, Field(gt=0.0, lt=1.0)]
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-def _one_or_more(value: Any) -> Any:
+T = TypeVar("T")
+
+
+def _one_or_more(value: T) -> T | tuple[T]:
     return (value,) if isinstance(value, str) else value
 
 
-def _filled_once(noun: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    def check(value: tuple[Any, ...]) -> tuple[Any, ...]:
+def _filled_once(noun: str) -> Callable[[tuple[T, ...]], tuple[T, ...]]:
+    def _check(value: tuple[T, ...]) -> tuple[T, ...]:
         if not value:
             raise ValueError(f"must name at least one {noun}; leave the key out to change nothing")
         if len(set(value)) < len(value):
             raise ValueError(f"must name each {noun} once; delete the repeated one")
         return value
 
-    return check
+    return _check
 
 
 Globs = Annotated[
@@ -94,6 +92,11 @@ class LayerRule(Section):
     )
     tie: bool | None = Field(None, description="True: all matched layers share one choice.")
 
+    @property
+    def globs(self) -> tuple[str, ...]:
+        """Patterns of the layers' names."""
+        return self.layers
+
 
 class SegmentRule(Section):
     """Choices for how the segments that match compute."""
@@ -112,6 +115,11 @@ class SegmentRule(Section):
     )
     tie: bool | None = Field(None, description="True: all matched segments share one choice.")
 
+    @property
+    def globs(self) -> tuple[str, ...]:
+        """Patterns of the segments' names."""
+        return self.segments
+
 
 class GroupRule(Section):
     """Choices for the channel groups that match."""
@@ -124,12 +132,22 @@ class GroupRule(Section):
         None, ge=1, description="Multiple the channels kept must be of; null: the device's."
     )
 
+    @property
+    def globs(self) -> tuple[str, ...]:
+        """Patterns of the groups' names."""
+        return self.groups
+
 
 class BlockRule(Section):
     """Whether the residual blocks that match may be skipped."""
 
     blocks: Globs = Field(description="Glob or globs of block names.")
     drop: bool = Field(description="True: the search may drop the block.")
+
+    @property
+    def globs(self) -> tuple[str, ...]:
+        """Patterns of the blocks' names."""
+        return self.blocks
 
 
 _KEYS = {
@@ -140,7 +158,7 @@ _KEYS = {
 }
 
 
-def _rule_kind(value: Any) -> str | None:
+def _rule_kind(value: Section | Json) -> str | None:
     if isinstance(value, Section):
         return type(value).__name__
     if not isinstance(value, dict):

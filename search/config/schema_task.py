@@ -15,10 +15,10 @@ from pydantic import (
     model_validator,
 )
 
+from paredown.search.config.qualities import ACCURACY, TASK_QUALITIES
 from paredown.search.config.schema_section import Section, resolved
 
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-QUALITY_METRICS = ("accuracy", "mean_iou", "mse", "perplexity")
 LOSSES = ("cross_entropy", "sequence_cross_entropy", "mse")
 
 
@@ -47,9 +47,9 @@ def _is_import_path(value: str) -> str:
 
 
 def _metric_or_import_path(value: str) -> str:
-    if value not in QUALITY_METRICS and not IMPORT_PATH.fullmatch(value):
+    if value not in TASK_QUALITIES and not IMPORT_PATH.fullmatch(value):
         raise ValueError(
-            f"must be one of {', '.join(QUALITY_METRICS)} or your package.module:function"
+            f"must be one of {', '.join(TASK_QUALITIES)} or your package.module:function"
         )
     return value
 
@@ -78,7 +78,7 @@ class DigitsTask(Section):
     @property
     def metric_name(self) -> str:
         """Name of the quality metric: always accuracy."""
-        return "accuracy"
+        return ACCURACY.name
 
 
 class ParquetFiles(Section):
@@ -88,7 +88,7 @@ class ParquetFiles(Section):
     test: ExistingFile = Field(description="Parquet file with the test rows.")
 
 
-def _dataset_kind(value: Any) -> str:
+def _dataset_kind(value: object) -> str:
     if isinstance(value, str | Path):
         # As on a command line: what begins like a path is one, and a hub id never does.
         return "folder" if str(value).startswith((".", "/", "~")) else "hub"
@@ -126,7 +126,7 @@ class Cifar10Task(Section):
     @property
     def metric_name(self) -> str:
         """Name of the quality metric: always accuracy."""
-        return "accuracy"
+        return ACCURACY.name
 
 
 class CustomTask(Section):
@@ -146,7 +146,7 @@ class CustomTask(Section):
     data: ImportPath = Field(description="package.module:factory that returns the splits.")
     data_kwargs: dict[str, Any] = Field({}, description="Keyword arguments of the data factory.")
     metric: Annotated[str, AfterValidator(_metric_or_import_path)] = Field(
-        "accuracy",
+        ACCURACY.name,
         description="accuracy, mean_iou, mse, perplexity, or package.module:function of "
         "(outputs, targets) over a whole split, whose name is then the goal's metric.",
     )

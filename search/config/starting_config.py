@@ -10,14 +10,14 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
+from paredown.search.config.qualities import ACCURACY, TASK_QUALITIES
 from paredown.search.config.schema import OutputSection, SearchSection, TrackingSection
 from paredown.search.config.schema_hardware import HardwareSection
-from paredown.search.config.schema_task import QUALITY_METRICS, CustomTask
+from paredown.search.config.schema_task import CustomTask
 
 _LINE = 96
 _RULES = """\
@@ -41,9 +41,9 @@ class Beginning:
 
     model: str
     data: str
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    data_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    metric: str = "accuracy"
+    kwargs: Mapping[str, None] = field(default_factory=dict)
+    data_kwargs: Mapping[str, None] = field(default_factory=dict)
+    metric: str = ACCURACY.name
     loss: str | None = None
     weights: str | None = None
     code_folder: str = "."
@@ -74,18 +74,18 @@ def commented_config(beginning: Beginning) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def needed_arguments(factory: Callable[..., Any]) -> dict[str, None]:
+def needed_arguments(factory: Callable[..., object]) -> dict[str, None]:
     """Arguments without a default: what only the user can say."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except ValueError:
-        return {}  # a built-in that does not tell its signature
+        return {}  # a built-in whose signature is not known
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name: None for p in parameters if p.kind in named and p.default is p.empty}
 
 
 def _task_lines(beginning: Beginning) -> Iterator[str]:
-    given: dict[str, Any] = {
+    given: dict[str, str | Mapping[str, None] | None] = {
         "code_folder": None if beginning.code_folder == "." else beginning.code_folder,
         "model": beginning.model,
         "kwargs": dict(beginning.kwargs) or None,
@@ -109,7 +109,7 @@ def _task_lines(beginning: Beginning) -> Iterator[str]:
 
 def _goals(beginning: Beginning) -> str:
     quality = beginning.metric.rpartition(":")[2]
-    own = "" if beginning.metric in QUALITY_METRICS else ", direction: maximize"
+    own = "" if beginning.metric in TASK_QUALITIES else ", direction: maximize"
     return (
         "goals:\n"
         "  # Two or more; at_least and at_most are hard bounds, relative: true refers them to the\n"
@@ -130,13 +130,14 @@ def _defaults(section: type[BaseModel]) -> Iterator[str]:
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    """`text` as comment lines, told from commented keys by a second mark."""
+    """`text` as comment lines, with a second mark that commented keys do not have."""
     lead = f"{indent}## "
     return [lead + line for line in textwrap.wrap(text, _LINE - len(lead))]
 
 
-def _yaml(value: Any) -> str:
-    plain = str(value) if isinstance(value, Path) else value
-    plain = list(plain) if isinstance(plain, tuple) else plain
+def _yaml(value: object) -> str:
+    if isinstance(value, Path):
+        value = str(value)
+    plain = list(value) if isinstance(value, tuple) else value
     text: str = yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

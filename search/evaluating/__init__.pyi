@@ -7,6 +7,7 @@ from .bounds import refuse_unreachable as refuse_unreachable
 from .bounds import refused_by as refused_by
 from .facts import problem as problem
 from .holding import check_metric as check_metric
+from .recovery import Recovery as Recovery
 from .rehearsal import rehearse as rehearse
 from .runtime_outputs import Outputs as Outputs
 from .runtime_outputs import both_outputs as both_outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,19 +13,26 @@ from paredown.compressors.layers.database import Database
 from paredown.compressors.models.assembling import assemble, needs_refit, settle
 from paredown.compressors.models.refit import DenseOutputs
 from paredown.compressors.storage.compressed import CompressedModel
+from paredown.search.evaluating.recovery import Recovering
 from paredown.search.study.evaluation import Score
+from paredown.search.study.rung import Rung
 from paredown.search.tasks.metrics import Loss, Metric, Outputs
 from paredown.search.tasks.splits import Inputs, Split
 from paredown.search.tasks.user_metrics import LARGEST
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.graph.capturing import as_inputs
+from paredown.spaces.system.errors import ParedownError
 
 _BATCH = 32
 """Rows of one forward pass: activations then stay in the cache (ResNet-20: 1.4 times faster than 250)."""
 
 
-class NotFinite(ValueError):
+class NotFiniteError(ParedownError):
     """A model's score is no number."""
+
+
+class RecipeError(ParedownError):
+    """A rung asks for another recipe than the search has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,7 @@ class Evaluator:
     """All that a worker needs: the databases, the search split, the metric and the loss.
 
     `calibration` holds the inputs that the databases' statistics were collected on, in graph order.
+    `recovery` trains candidates on the rungs whose recipe says so; None where no rung does.
     """
 
     databases: Mapping[str, Database]
@@ -40,6 +48,7 @@ class Evaluator:
     metric: Metric
     loss: Loss
     calibration: list[Tensor]
+    recovery: Recovering | None = None
 
     @functools.cached_property
     def _dense(self) -> Mapping[str, DenseOutputs]:
@@ -57,13 +66,29 @@ class Evaluator:
         """Metric and mean loss over the first `rows` rows of the search split.
 
         Raises:
-            NotFinite: Metric or loss is no finite number.
+            NotFiniteError: Metric or loss is no finite number.
         """
         return score(model, self.split, self.metric, self.loss, rows)
 
-    def evaluate(self, candidate: Candidate, rows: int | None = None) -> Score:
-        """Score of a candidate on the first `rows` rows."""
-        return self.score(self.assemble(candidate), rows)
+    def evaluate(self, candidate: Candidate, rung: Rung) -> Score:
+        """Score of a candidate on a rung; its tensors are kept where it was trained for it.
+
+        The uncompressed model is the yardstick: it is never trained.
+
+        Raises:
+            NotFiniteError: As `score`.
+            RecipeError: The rung's recipe is not that of `recovery`.
+        """
+        model = self.assemble(candidate)
+        if not rung.recipe.is_trained or candidate.is_uncompressed:
+            return self.score(model, rung.rows)
+        if self.recovery is None or self.recovery.recovery.recipe != rung.recipe:
+            raise RecipeError(
+                f"a rung's recipe must be one that this search can carry out, got {rung.text}; give "
+                "`run` the same recovery as the search began with"
+            )
+        model, digest = self.recovery.train(model)
+        return replace(self.score(model, rung.rows), trained=digest)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -77,14 +102,14 @@ def score(
     """Metric and mean loss of a model over the first `rows` rows of a split.
 
     Raises:
-        NotFinite: One of them is no finite number.
+        NotFiniteError: One of them is no finite number.
     """
     graph = model.blueprint.graph
 
-    def run(inputs: Inputs) -> Outputs:
+    def _run(inputs: Inputs) -> Outputs:
         return model([channels_last(x) for x in as_inputs(graph, inputs)])
 
-    return score_outputs(run, split, metric, loss, rows)
+    return score_outputs(_run, split, metric, loss, rows)
 
 
 def score_outputs(
@@ -107,7 +132,7 @@ def score_outputs(
         outputs_too = (
             f"; the outputs of {broken} batches of {_BATCH} rows hold NaN" if broken else ""
         )
-        raise NotFinite(
+        raise NotFiniteError(
             f"{metric.name} and loss must be finite numbers of size at most {LARGEST:g}, got "
             f"{value:g} and {total / count:g} on {count} rows{outputs_too or '; see to the targets'}"
         )

@@ -22,9 +22,10 @@ from paredown.search.space.space_rules import build_space
 from paredown.search.tasks.collecting import Collected
 from paredown.search.tasks.task import Task, TaskError, load_task
 from paredown.spaces.candidates.capabilities import Capabilities, joint
-from paredown.spaces.candidates.space import Architecture, Space
 from paredown.spaces.graph.capturing import Captured, capture
 from paredown.spaces.graph.hold import check_graph, check_repeatable
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap
 from paredown.spaces.structure.reading import read_model_map
 
@@ -59,11 +60,11 @@ def survey(config: Config, ranks_file: Path | None = None) -> Surveyed:
             What the config names cannot be used.
     """
 
-    def draw(maps: Mapping[str, ModelMap], offered: Capabilities, find: FindRanks) -> Space:
+    def _draw(maps: Mapping[str, ModelMap], offered: Capabilities, find: FindRanks) -> Space:
         goals = [goal.metric for goal in config.goals]
         return build_space(config.space, maps, offered, goals, find)
 
-    return _survey(config, None, draw, ranks_file)
+    return _survey(config, None, _draw, ranks_file)
 
 
 def survey_part(config: Config, architectures: Collection[str]) -> Surveyed:
@@ -73,11 +74,11 @@ def survey_part(config: Config, architectures: Collection[str]) -> Surveyed:
         TaskError, DataError, UserCodeError, CaptureError, DeviceError: As `survey`.
     """
 
-    def without_knobs(maps: Mapping[str, ModelMap], _: Capabilities, __: FindRanks) -> Space:
+    def _without_knobs(maps: Mapping[str, ModelMap], _: Capabilities, __: FindRanks) -> Space:
         parts = (Architecture(name=name, model_map=m, knobs=()) for name, m in maps.items())
         return Space(architectures=tuple(parts))
 
-    return _survey(config, architectures, without_knobs, None)
+    return _survey(config, architectures, _without_knobs, None)
 
 
 def _further_device(name_or_path: str) -> Device:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from paredown.search.config.schema import Config
 from paredown.search.evaluating.bounds import absolute_goals
 from paredown.search.study.display import name_of, show
-from paredown.search.study.evaluation import Evaluation, Goal, Score
+from paredown.search.study.evaluation import Evaluation, Goal, Score, of_rung
 from paredown.search.study.pareto import Front
 
 
@@ -35,23 +35,23 @@ def doubtful_bounds(config: Config, quality: str, score: Score) -> list[str]:
 
 def why_none(evaluations: Sequence[Evaluation], front: Front) -> str:
     """Why a front is empty: the bounds that no evaluation meets, and the nearest to each."""
-    scored = [e for e in evaluations if not e.is_failed and e.rung == front.rung]
+    scored = [e for e in of_rung(evaluations, front.rung) if not e.is_failed]
     if not scored:
         return f"no model was scored: all {len(evaluations)} evaluations failed"
-    told = []
+    missed = []
     for goal in front.goals:
         if not any(goal.keeps_bounds(e.metrics) for e in scored):
             nearest_to = min(scored, key=lambda e, g=goal: g.loss(_held(g, e)))  # type: ignore[misc]
-            told.append(
+            missed.append(
                 f"{goal.metric} {_shown_bound(goal)}: the nearest, {name_of(nearest_to)}, has "
                 f"{show(goal.metric, _held(goal, nearest_to))}"
             )
-    if not told:
+    if not missed:
         return (
             f"none of {len(scored)} models meets all bounds together, though each is met by one; "
             "loosen a bound, or give the search more evaluations"
         )
-    listed = "; nor ".join(told)
+    listed = "; nor ".join(missed)
     return f"none of {len(scored)} models meets {listed}; loosen it, or open more of the space"
 
 

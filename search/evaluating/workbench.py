@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from paredown.compressors.onnx.sizes import file_sizes
 from paredown.compressors.statistics.calibration import Calibration
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.shelf import Shelf
+from paredown.compressors.training.kept import TrainedModels
 from paredown.hardware_models.devices.device import Device
 from paredown.hardware_models.latency.elsewhere import latencies_elsewhere
 from paredown.hardware_models.latency.models import RooflineLatency
@@ -24,10 +25,12 @@ from paredown.hardware_models.work.workload import read_work
 from paredown.search.calibrating.latency_source import kept_latency_model
 from paredown.search.config.schema import Config
 from paredown.search.evaluating.holding import check_files
+from paredown.search.evaluating.recovery import Recovering, Recovery
 from paredown.search.evaluating.scoring import Evaluator, channels_last, score
 from paredown.search.evaluating.surveying import Surveyed, survey, survey_part
 from paredown.search.space.found_ranks import FoundRanks
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Score
+from paredown.search.study.rung import Rung
 from paredown.search.tasks.cache import cache_folder
 from paredown.search.tasks.collecting import RESTORED_ROWS
 from paredown.search.tasks.splits import Split
@@ -35,8 +38,8 @@ from paredown.search.tasks.task import Task
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.space import Space
 from paredown.spaces.graph.capturing import Captured, as_inputs
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap
 
 _log = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ class Workbench:
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """What every report must say of presets whose seconds it tells."""
+        """What every report must say of presets whose seconds it gives."""
         presets = self.also
         if isinstance(self.cost_models.latency_model, RooflineLatency):
             presets = (self.device, *presets)
@@ -98,14 +101,46 @@ class Workbench:
             return None
 
     def assemble(self, candidate: Candidate) -> CompressedModel:
-        """The compressed model, exactly as it is scored and exported."""
+        """The compressed model, exactly as it is scored where it is not trained."""
         return self.evaluator.assemble(candidate)
 
-    def evaluate_uncompressed(self, rows: int | None = None, rung: int = 0) -> Evaluation:
-        """The uncompressed model scored on the first `rows` rows of the search split, or all."""
+    def model_of(self, evaluation: Evaluation, kept: TrainedModels) -> CompressedModel:
+        """The very model that was scored: assembled again, or as it was kept after its training.
+
+        Raises:
+            TrainingError: It was trained, and `kept` does not hold it.
+        """
+        model = self.assemble(evaluation.candidate)
+        return model if evaluation.trained is None else kept.get(evaluation.trained, model)
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """What candidates climb: all are scored on the first, the leading ones on the last.
+
+        One alone where that is the whole search split and nothing is trained.
+        """
+        whole = len(self.task.splits.search)
+        first = Rung(rows=min(self.config.search.rung_images, whole))
+        recovering = self.evaluator.recovery
+        if recovering is not None:
+            return first, Rung(number=1, recipe=recovering.recovery.recipe)
+        return (first,) if first.rows == whole else (first, Rung(number=1))
+
+    def recovering(self, recovery: Recovery, kept: TrainedModels) -> Workbench:
+        """The workbench with a last rung whose candidates are trained; results go to `kept`."""
+        step = Recovering(
+            recovery=recovery,
+            open_train=self.task.splits.open_train,
+            loss=self.task.loss,
+            kept=kept,
+        )
+        return replace(self, evaluator=replace(self.evaluator, recovery=step))
+
+    def evaluate_uncompressed(self, rung: Rung) -> Evaluation:
+        """The uncompressed model scored on a rung."""
         started = time.perf_counter()
         candidate = self.uncompressed()
-        score = self.evaluator.evaluate(candidate, rows)
+        score = self.evaluator.evaluate(candidate, rung)
         metrics = self.price(candidate)
         return Evaluation(
             number=0,

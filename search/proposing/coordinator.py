@@ -9,25 +9,43 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from paredown.search.proposing.jobs import Job, Outcome
-from paredown.search.proposing.proposer import Proposal, Proposer, SpaceExhausted
-from paredown.search.study.evaluation import Evaluation
+from paredown.search.proposing.proposer import Proposer, SpaceExhausted
+from paredown.search.study.evaluation import Evaluation, of_rung
+from paredown.search.study.rung import Rung
+from paredown.spaces.candidates.candidate import Candidate
 
 Tell = Callable[[Job, Outcome], Evaluation]
 """Records the outcome (journal, front, tracking) and gives the evaluation back."""
+
+
+class Engine(Protocol):
+    """Carries the jobs of a coordinator out: in this machine's processes, on Ray, or otherwise.
+
+    Every job that `next` gives comes back through `finish` once, whatever its candidate does.
+    """
+
+    def run(self, coordinator: Coordinator) -> None:
+        """Works until the coordinator has nothing more to do.
+
+        Raises:
+            ValueError: What carries jobs out ended, time after time; the message says why.
+        """
 
 
 @dataclass
 class Coordinator:
     """Jobs given first, all of them, then batches of proposals until `evaluations` are told.
 
-    `told` counts evaluations of earlier sittings too. `stop` ends the asking; what is out is awaited.
+    `told` counts evaluations of earlier sessions too. `stop` ends the asking; what is out is awaited.
     It may come from a signal handler, between any two steps of this class or of `tell`, so it notes the
     reason and changes nothing else.
     Candidates of the first jobs are never proposed, and one given twice is carried out once.
     With `ahead` above 0 the next batch is asked while so many jobs are still out: workers never idle, but
     the sampler then knows less when asked, and its answers depend on what finishes first.
+    Proposals are scored on `rung`, and the proposer hears of no other.
     `longest_s` is asked for each batch what a job of it may take.
     """
 
@@ -35,7 +53,7 @@ class Coordinator:
     first: list[Job]
     evaluations: int
     batch: int
-    rows: int | None
+    rung: Rung
     tell: Tell
     told: int = 0
     ahead: int = 0
@@ -90,9 +108,9 @@ class Coordinator:
         self._flush()
 
     def replay(self, earlier: Iterable[Evaluation]) -> bool:
-        """Ask for what an earlier sitting evaluated, and take each evaluation as it was recorded.
+        """Ask for what an earlier session evaluated, and take each evaluation as it was recorded.
 
-        Afterwards proposer and batch stand where that sitting stood, jobs of the last batch that
+        Afterwards proposer and batch stand where that session stood, jobs of the last batch that
         it did not finish are next. False where something else is asked for: settings changed in
         between, or another engine asked earlier. This coordinator and its proposer are then of no
         more use.
@@ -112,8 +130,8 @@ class Coordinator:
 
     def _settle(self, evaluation: Evaluation) -> None:
         self.told += 1
-        if self.proposer is not None:
-            self.proposer.tell(evaluation)
+        if self.proposer is not None and of_rung([evaluation], self.rung):
+            self.proposer.learn(evaluation)
 
     @property
     def _out(self) -> int:
@@ -139,7 +157,7 @@ class Coordinator:
 
     def _propose(self, count: int) -> list[Job]:
         assert self.proposer is not None
-        found: list[Proposal] = []
+        found: list[Candidate] = []
         try:
             for _ in range(count):
                 found.append(self.proposer.ask())
@@ -147,4 +165,4 @@ class Coordinator:
             self.evaluations = self.told + len(self._order) + len(found)
             # Named as the reason once everything that was found is told.
             self._exhausted = str(reason)
-        return [Job(candidate=p.candidate, rows=self.rows) for p in found]
+        return [Job(candidate=candidate, rung=self.rung) for candidate in found]

@@ -1,21 +1,23 @@
 """Candidates drawn from predicted damage and exact costs: a whole front before anything is scored.
 
 Damages nearly add up, and so do most costs. Minimising summed damage plus price times cost then decides
-every knob on its own, and rising prices draw a front (DESIGN section 6).
+every knob on its own, and rising prices draw a front.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, zip_longest
-from typing import Any
+from itertools import combinations, product, zip_longest
 
 import numpy as np
 
-from paredown.search.proposing.prediction import DamageTerms
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.candidates.space import Architecture, Knob, canonical
+from paredown.search.proposing.prediction import DamageTerms, is_damage
+from paredown.spaces.candidates.candidate import Candidate, SegmentChoice, Setting
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.canonical_form import canonical
+from paredown.spaces.knobs.knob import Knob
+from paredown.spaces.knobs.segment_precision import SegmentKnob
 
 _RUNGS = 64
 LOWEST, HIGHEST = 1e-3, 1e1
@@ -31,17 +33,26 @@ Factors = Mapping[str, float]
 _PLAIN: Factors = {"layer": 1.0, "width": 1.0, "drop": 1.0}
 
 
+Option = tuple[tuple[Knob, int], ...]
+"""Knobs, each with the position of a value in its domain."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Decision:
-    """One knob, or all of a layer's: what each option changes, its damage and its relative costs.
+    """The knobs of the same targets: what each option sets, its damage and its relative costs.
 
     `damages` (options, columns) by the columns of `prediction`, `costs` (options, d).
     """
 
-    changes: tuple[Mapping[str, Any], ...]
+    options: tuple[Option, ...]
     columns: tuple[str, ...]
     damages: np.ndarray
     costs: np.ndarray
+
+    @property
+    def is_predictable(self) -> bool:
+        """Whether the damages are near enough to begin a search with."""
+        return all(knob.is_predictable for option in self.options for knob, _ in option)
 
     def damage(self, factors: Factors) -> np.ndarray:
         """(options,) under learned factors."""
@@ -59,14 +70,14 @@ class Ladder:
 
     def at(self, weights: np.ndarray, factors: Factors = _PLAIN) -> tuple[Candidate, float]:
         """The candidate that minimises damage plus costs at `weights` (d,), and its damage."""
-        changes: dict[str, Any] = {}
+        setting = Setting.of(self.base)
         total = 0.0
         for decision in self.decisions:
             damages = decision.damage(factors)
             chosen = int(np.argmin(damages + decision.costs @ weights))
-            changes = _merge(changes, decision.changes[chosen])
+            _apply(setting, decision.options[chosen])
             total += float(damages[chosen])
-        return canonical(self.architecture, _apply(self.base, changes)), total
+        return canonical(self.architecture, setting.candidate()), total
 
     def climb(self, direction: np.ndarray) -> list[Candidate]:
         """Distinct candidates at rising prices of `direction` (d,), up to a damage worth a look."""
@@ -98,9 +109,9 @@ def warm_start(ladders: Sequence[Ladder], dimensions: int, count: int) -> list[C
     """
     alone = list(np.eye(dimensions))
     pairs = [(a + b) / 2 for a, b in combinations(alone, 2)]
-    runs = [_without_drops(each).climb(d) for each in ladders for d in (*alone, *pairs)]
+    runs = [_predictable(each).climb(d) for each in ladders for d in (*alone, *pairs)]
     share = max(2, -(-count // max(1, len(runs))))
-    # One of each in turn: whoever stops early has seen a bit of every direction.
+    # One of each in turn: a search that stops early has seen a bit of every direction.
     turns = zip_longest(*(_spread(run, share) for run in runs))
     unique = {c.key: c for turn in turns for c in turn if c is not None}
     return list(unique.values())[:count]
@@ -111,7 +122,8 @@ def _segment_settings(architecture: Architecture) -> list[dict[str, SegmentChoic
 
     Mixed ones are left to mutation.
     """
-    domains = {t: k.domain for k in architecture.knobs if k.kind == "segment" for t in k.targets}
+    knobs = architecture.knobs_of(SegmentKnob)
+    domains = {target: knob.domain for knob in knobs for target in knob.targets}
     found: list[dict[str, SegmentChoice]] = []
     for choice in dict.fromkeys(c for domain in domains.values() for c in domain):
         setting = {t: choice if choice in d else d[0] for t, d in domains.items()}
@@ -133,107 +145,71 @@ def _ladder(
     if origin is None:
         return None
 
-    def decision(options: _Options) -> _Decision:
-        columns = tuple(dict.fromkeys(c for _, damages in options for c in damages))
+    def decision(knobs: Sequence[Knob]) -> _Decision:
+        options = _options(knobs)
         # The first option is the base's own, so one at least has a price.
-        priced = [(*option, price(_apply(base, option[0]))) for option in options]
-        kept = [(changes, damages, cost) for changes, damages, cost in priced if cost is not None]
+        priced = [(option, price(_set(base, option))) for option in options]
+        kept = [(option, cost) for option, cost in priced if cost is not None]
+        plain = Candidate(architecture=architecture.name)
+        damages = [_damages(_set(plain, option), terms) for option, _ in kept]
+        columns = tuple(dict.fromkeys(column for each in damages for column in each))
         return _Decision(
-            changes=tuple(changes for changes, _, _ in kept),
+            options=tuple(option for option, _ in kept),
             columns=columns,
-            damages=np.array([[d.get(c, 0.0) for c in columns] for _, d, _ in kept]),
-            costs=np.array([(cost - origin) / origin for _, _, cost in kept]),
+            damages=np.array([[each.get(c, 0.0) for c in columns] for each in damages]),
+            costs=np.array([(cost - origin) / origin for _, cost in kept]),
         )
 
-    return Ladder(
-        architecture=architecture,
-        base=base,
-        decisions=tuple(decision(options) for options in _options(architecture, terms)),
-    )
+    decisions = [decision(knobs) for knobs in _decided_together(architecture)]
+    # Without a damage the cheapest option would always win, so such a decision stays as it is.
+    known = tuple(each for each in decisions if each.columns)
+    return Ladder(architecture=architecture, base=base, decisions=known)
 
 
 def _base(architecture: Architecture, segments: Mapping[str, SegmentChoice]) -> Candidate:
     """The least harmful setting of every knob but the segments'."""
-    layers: dict[str, dict[str, Any]] = {}
+    setting = Setting(architecture=architecture.name)
     for knob in architecture.knobs:
-        if knob.kind in ("weight_bits", "rank_fraction", "method", "group_size", "sparsity"):
-            for target in knob.targets:
-                layers.setdefault(target, {}).update(knob.settings(knob.domain[0]))
-    return Candidate.of(
-        architecture=architecture.name,
-        layers={name: LayerChoice(**fields) for name, fields in layers.items()},
-        segments=segments,
-    )
+        knob.apply(setting, knob.domain[0])
+    setting.segments.update(segments)
+    return setting.candidate()
 
 
-_Options = list[tuple[Mapping[str, Any], Mapping[str, float]]]
-"""Changes of each option, and its damages by column."""
-
-
-def _options(architecture: Architecture, terms: DamageTerms) -> list[_Options]:
-    """Every knob but the segments'; a layer's own knobs are decided together."""
-    found: list[_Options] = []
-    by_target: dict[tuple[str, ...], list[Knob]] = {}
-    name = architecture.name
-    blocks = {b.name: b for b in architecture.model_map.blocks}
+def _decided_together(architecture: Architecture) -> list[list[Knob]]:
+    """Every knob but the segments', those of the same targets together."""
+    found: dict[tuple[str, tuple[str, ...]], list[Knob]] = {}
     for knob in architecture.knobs:
-        target = knob.targets[0]
-        if knob.kind == "width":
-            found.append(
-                [
-                    (
-                        {"widths": {target: w}},
-                        {f"width:{name}/{target}": terms.width(name, target, w)},
-                    )
-                    for w in knob.domain
-                ]
-            )
-        elif knob.kind == "drop" and True in knob.domain:
-            damage = {f"drop:{name}/{target}": terms.drop(name, blocks[target])}
-            found.append([({}, {}), ({"dropped": {target: True}}, damage)])
-        elif knob.kind not in ("segment", "drop"):
-            by_target.setdefault(knob.targets, []).append(knob)
-    found += [_layer_options(name, terms, t, knobs) for t, knobs in by_target.items()]
-    return found
+        if knob.part != "segments":
+            found.setdefault((knob.part, knob.targets), []).append(knob)
+    return list(found.values())
 
 
-def _layer_options(
-    name: str, terms: DamageTerms, targets: tuple[str, ...], knobs: Sequence[Knob]
-) -> _Options:
-    settings: list[dict[str, Any]] = [{}]
-    for knob in knobs:
-        # Methods cost alike; the first of the domain stands for all of them.
-        values = knob.domain[:1] if knob.kind == "method" else knob.domain
-        settings = [{**s, **knob.settings(v)} for s in settings for v in values]
-    return [
-        (
-            {"layers": dict.fromkeys(targets, setting)},
-            {f"layer:{name}/{t}": terms.layer(name, t, LayerChoice(**setting)) for t in targets},
-        )
-        for setting in settings
-    ]
+def _options(knobs: Sequence[Knob]) -> list[Option]:
+    # Values that cost alike: the first of the domain stands for all of them.
+    counts = [len(knob.domain) if knob.changes_costs else 1 for knob in knobs]
+    positions = product(*(range(count) for count in counts))
+    return [tuple(zip(knobs, each, strict=True)) for each in positions]
 
 
-def _without_drops(ladder: Ladder) -> Ladder:
-    kept = [d for d in ladder.decisions if not any("dropped" in c for c in d.changes)]
-    return replace(ladder, decisions=tuple(kept))
+def _damages(candidate: Candidate, terms: DamageTerms) -> Mapping[str, float]:
+    """Damages of the candidate's decisions by column."""
+    return {name: value for name, value in terms.of(candidate).items() if is_damage(name)}
 
 
-def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: {**first.get(key, {}), **second.get(key, {})} for key in {*first, *second}}
+def _apply(setting: Setting, option: Option) -> None:
+    for knob, position in option:
+        knob.apply(setting, knob.domain[position])
 
 
-def _apply(base: Candidate, changes: Mapping[str, Any]) -> Candidate:
-    layers = dict(base.layers)
-    for name, fields in changes.get("layers", {}).items():
-        layers[name] = replace(base.layer(name), **fields)
-    return Candidate.of(
-        architecture=base.architecture,
-        layers=layers,
-        segments=dict(base.segments),
-        widths={**dict(base.widths), **changes.get("widths", {})},
-        dropped=(*base.dropped, *changes.get("dropped", {})),
-    )
+def _set(candidate: Candidate, option: Option) -> Candidate:
+    setting = Setting.of(candidate)
+    _apply(setting, option)
+    return setting.candidate()
+
+
+def _predictable(ladder: Ladder) -> Ladder:
+    kept = tuple(decision for decision in ladder.decisions if decision.is_predictable)
+    return replace(ladder, decisions=kept)
 
 
 def _spread(candidates: Sequence[Candidate], count: int) -> list[Candidate]:

@@ -1,6 +1,6 @@
 """Quality predicted from what the layers say: K-FAC damages with factors learned as results come in.
 
-A candidate's predicted damage is a sum over its decisions (DESIGN section 6), which is right in rank
+A candidate's predicted damage is a sum over its decisions, which is right in rank
 and wrong in size. Bayesian linear regression learns one factor for each kind of decision and a
 departure from it for each target, and knows how sure it is of them.
 """
@@ -150,7 +150,7 @@ def fit_quality(terms: Sequence[Terms], lost: ArrayLike, base: str) -> QualityMo
     values = np.asarray(lost, dtype=float)
     names = _columns(terms, base)
     rows, _ = _design(terms, names)
-    damage = np.array([sum(v for k, v in t.items() if _is_damage(k)) for t in terms])
+    damage = np.array([sum(v for k, v in t.items() if is_damage(k)) for t in terms])
     near = damage <= np.quantile(damage, 0.75) if len(damage) else damage
     if not (damage > 0).any():
         return None
@@ -174,7 +174,8 @@ def fit_quality(terms: Sequence[Terms], lost: ArrayLike, base: str) -> QualityMo
     )
 
 
-def _is_damage(name: str) -> bool:
+def is_damage(name: str) -> bool:
+    """Whether a term is a damage in nats, and no count of what damage does not predict."""
     return name.split(":")[0] in ("layer", "width", "drop")
 
 
@@ -191,11 +192,11 @@ def _design(terms: Sequence[Terms], names: Sequence[str]) -> tuple[np.ndarray, n
     unseen = np.zeros(len(terms))
     for row, each in enumerate(terms):
         for name, value in each.items():
-            if _is_damage(name):
+            if is_damage(name):
                 rows[row, place[name.split(":")[0]]] += value
             if name in place:
                 rows[row, place[name]] += value
-            elif _is_damage(name):
+            elif is_damage(name):
                 unseen[row] = np.hypot(unseen[row], value)
     return rows, unseen
 
@@ -206,7 +207,7 @@ def _prior(names: Sequence[str], common: float, largest: float) -> tuple[np.ndar
     for i, name in enumerate(names):
         if name in ("layer", "width", "drop"):
             mean[i], deviation[i] = common, _KIND_DEVIATION * common
-        elif _is_damage(name):
+        elif is_damage(name):
             deviation[i] = _TARGET_DEVIATION * common
         elif name.startswith("activations:"):
             deviation[i] = max(_ONE_DECISION, 0.1 * largest)

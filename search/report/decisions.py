@@ -12,7 +12,7 @@ from paredown.search.report import style
 from paredown.search.report.hovers import why_absent
 from paredown.search.report.plots import dress
 from paredown.search.report.style import Picture
-from paredown.search.study.display import name_of, shares_text, show, summarize
+from paredown.search.study.display import name_of, show, summarize
 from paredown.spaces.candidates.candidate import LayerChoice
 from paredown.spaces.system.foreign_text import as_html
 
@@ -178,12 +178,10 @@ def _bits(choice: LayerChoice) -> str:
 
 def _zeros(choice: LayerChoice) -> str:
     """How many zeros a layer has, and how they lie."""
-    return f"{choice.sparsity:.0%} {choice.pattern} zeros" if choice.sparsity else "no zeros"
+    return f"{choice.zeros.text} zeros" if choice.zeros.share else "no zeros"
 
 
 def _rank(choice: LayerChoice) -> str:
     """The form of a layer of lower rank, and the share of each rank that is kept."""
-    if choice.rank_fraction == 1:
-        return "whole"
-    shares = shares_text(choice.rank_fraction, choice.written_fraction)
-    return f"{choice.decomposition} rank {shares}"
+    rank = choice.rank
+    return "whole" if rank.share == 1 else f"{rank.form} rank {rank.shares_text}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -14,10 +13,13 @@ from paredown.search.report.rank_tables import plain_ranks, rank_tables
 from paredown.search.report.tables import plain_table
 from paredown.search.report.terminal import styled
 from paredown.search.space.found_ranks import Answers
-from paredown.search.study.display import show, value_text
+from paredown.search.study.display import show
 from paredown.spaces.candidates.capabilities import Capabilities
-from paredown.spaces.candidates.space import Architecture, Knob, Space
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.knob import Knob
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import LeftOut, ModelMap
+from paredown.spaces.system.json_values import Json
 
 
 def inspection(
@@ -26,7 +28,7 @@ def inspection(
     """The whole of `space` for a terminal.
 
     Args:
-        offered: Tells which knobs save bytes only.
+        offered: Says which knobs save bytes only.
         ranks: What was found for rules with `rank_error`.
     """
     parts: list[RenderableType] = []
@@ -46,7 +48,7 @@ def inspection(
 
 def inspection_json(
     space: Space, offered: Capabilities, baseline: Baseline, ranks: Answers | None = None
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The same as plain values, in SI units; `uncompressed` by the names that goals have."""
     return {
         "device": offered.device,
@@ -60,7 +62,7 @@ def inspection_json(
     }
 
 
-def _plain(architecture: Architecture) -> dict[str, Any]:
+def _plain(architecture: Architecture) -> dict[str, Json]:
     model_map = architecture.model_map
     return {
         "name": architecture.name,
@@ -80,7 +82,7 @@ def _plain(architecture: Architecture) -> dict[str, Any]:
             {
                 "kind": knob.kind,
                 "targets": list(knob.targets),
-                "values": [value_text(knob, value) for value in knob.domain],
+                "values": [knob.text(value) for value in knob.domain],
             }
             for knob in architecture.knobs
         ],
@@ -97,11 +99,6 @@ def _baseline(baseline: Baseline) -> list[RenderableType]:
     if baseline.is_preset:
         source += "; a search times networks on this machine, so bound its latency `relative`"
     return [table, styled(source, "dim")]
-
-
-def domain_text(knob: Knob) -> str:
-    """A knob's values, from the one that harms least to the one that compresses most."""
-    return ", ".join(value_text(knob, value) for value in knob.domain)
 
 
 def _architecture(architecture: Architecture, offered: Capabilities) -> list[RenderableType]:
@@ -165,7 +162,7 @@ def _knobs(architecture: Architecture, offered: Capabilities) -> RenderableType:
     is_fixed: dict[tuple[str, str], bool] = {}
     notes: dict[tuple[str, str], str] = {}
     for knob in architecture.knobs:
-        same = (knob.kind, domain_text(knob))
+        same = (knob.kind, knob.domain_text)
         shared[same] += 1
         is_fixed[same] = len(knob.domain) == 1
         notes[same] = _storage_only(knob, offered)
@@ -183,12 +180,11 @@ def _knobs(architecture: Architecture, offered: Capabilities) -> RenderableType:
 
 def _storage_only(knob: Knob, offered: Capabilities) -> str:
     """Which of a knob's values save bytes and no time on the device; "" where all may save time."""
-    if knob.kind in offered.storage_only_knobs:
-        return f"bytes only on {offered.device}"
-    if knob.kind != "weight_bits":
+    slow = knob.bytes_only(offered)
+    if not slow:
         return ""
-    slow = [str(bits) for bits in knob.domain if bits in offered.storage_weight_bits]
-    return f"bytes only on {offered.device}: {', '.join(slow)}" if slow else ""
+    listed = "" if slow == knob.domain else f": {', '.join(map(knob.text, slow))}"
+    return f"bytes only on {offered.device}{listed}"
 
 
 def _left_out(everything: Iterable[LeftOut]) -> RenderableType:

@@ -25,7 +25,7 @@ from paredown.spaces.system.foreign_text import as_html
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """Everything the report tells beside the pictures.
+    """Everything the report says beside the pictures.
 
     `over_bound` counts candidates that a hard bound refused before anything was evaluated;
     `notes` are sentences for the reader (a warning, what could not be tracked).
@@ -140,18 +140,18 @@ and a README with the lines that run it</dd>
 def _verdict(bundles: Sequence[BundleCheck]) -> str:
     """How many models hold, and for how many of them not every rule could be checked."""
     broken = sum(bool(bundle.mismatches) for bundle in bundles)
-    told = f"{len(bundles)} models were exported, reloaded and checked; "
-    told += f"{broken} did not hold" if broken else "all hold"
+    said = f"{len(bundles)} models were exported, reloaded and checked; "
+    said += f"{broken} did not hold" if broken else "all hold"
     partly = [bundle for bundle in bundles if bundle.unchecked]
     if partly:
         rules = dict.fromkeys(text.split(":")[0] for bundle in partly for text in bundle.unchecked)
-        told += f", {len(partly)} could not be checked in everything ({', '.join(rules)})"
+        said += f", {len(partly)} could not be checked in everything ({', '.join(rules)})"
     timed = [bundle for bundle in bundles if is_timed(bundle)]
     outside = sum(bool(bundle.warnings) for bundle in timed)
     if timed:
-        told += f". {outside} of {len(timed)} measured latencies lie outside their 95 % intervals"
-        told += "; of twenty right predictions one does" if outside else ""
-    return f"{told}."
+        said += f". {outside} of {len(timed)} measured latencies lie outside their 95 % intervals"
+        said += "; of twenty right predictions one does" if outside else ""
+    return f"{said}."
 
 
 def _goal(goal: Goal) -> str:
@@ -219,10 +219,10 @@ def _bundles(summary: RunSummary, places: Mapping[str, str]) -> str:
     for bundle in sorted(summary.bundles, key=lambda b: order.get(b.key, len(order))):
         cells = [f"<b>{as_html(bundle.key)}</b>"]
         cells += [_pair(bundle, name) for name in names]
-        told = [*bundle.mismatches, *(f"warning: {text}" for text in bundle.warnings)]
-        told += [f"not checked: {text}" for text in bundle.unchecked]
+        remarks = [*bundle.mismatches, *(f"warning: {text}" for text in bundle.warnings)]
+        remarks += [f"not checked: {text}" for text in bundle.unchecked]
         link = [] if bundle.mismatches else [_bundle_link(bundle, places)]
-        cells.append("<br>".join([*link, *map(as_html, told)]))
+        cells.append("<br>".join([*link, *map(as_html, remarks)]))
         rows.append(cells)
     caption = (
         "What the search predicted, what the exported file showed, and by how much they differ."
@@ -244,12 +244,10 @@ def _pair(bundle: BundleCheck, name: str) -> str:
 
 
 def _failures(evaluations: Sequence[Evaluation]) -> str:
-    failed = [e for e in evaluations if e.error is not None]
+    failed = [(e, e.failure.text) for e in evaluations if e.failure is not None]
     if not failed:
         return ""
-    rows = [
-        [str(e.number), f"<b>{as_html(e.key)}</b>", as_html((e.error or "")[:300])] for e in failed
-    ]
+    rows = [[str(e.number), f"<b>{as_html(e.key)}</b>", as_html(text[:300])] for e, text in failed]
     return "<h2>Failed evaluations</h2>" + table(["number", "candidate", "reason"], rows)
 
 

@@ -26,6 +26,14 @@ _SUMMARY_TITLES = (
 )
 
 
+_LOOKS = {
+    "dominated": {"color": style.DOMINATED, "size": 6, "opacity": 0.55},
+    "front": {"color": style.FRONT, "size": 9, "line": {"color": "white", "width": 1}},
+    "reference": {"color": style.REFERENCE, "size": 11, "symbol": "diamond"},
+}
+"""Marks of each group of models."""
+
+
 def front_panels(picture: Picture, places: Mapping[str, str] | None = None) -> list[go.Figure]:
     """A figure per pair of goals; front and references stand out, the dominated are faint.
 
@@ -50,30 +58,19 @@ def _panel(
     xs, ys = style.staircase(picture.front.members, across, up)
     line = {"color": style.FRONT_LINE, "width": 2}
     figure.add_scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip")
-    look = {
-        "dominated": {"color": style.DOMINATED, "size": 6, "opacity": 0.55},
-        "front": {"color": style.FRONT, "size": 9, "line": {"color": "white", "width": 1}},
-        "reference": {"color": style.REFERENCE, "size": 11, "symbol": "diamond"},
-    }
     groups = {
         "dominated": picture.dominated,
         "front": picture.front.members,
         "reference": picture.references,
     }
     for name, members in groups.items():
-        is_named = name == "reference"
         opened = [(places or {}).get(e.key) for e in members]
-        figure.add_scatter(
+        marks = figure.add_scatter(
             x=across.values(members),
             y=up.values(members),
-            mode="markers+text" if is_named else "markers",
-            text=[as_html(e.label) for e in members] if is_named else None,
-            textposition=_text_positions(picture, across, up) if is_named else None,
-            textfont={"color": style.REFERENCE, "size": 12},
-            marker=look[name],
+            mode="markers",
+            marker=_LOOKS[name],
             name=name,
-            # A name that passes the edge of the panel is still read.
-            cliponaxis=not is_named,
             customdata=opened,
             hovertext=[
                 texts[e.number] + ("<br><i>a click opens its bundle</i>" if place else "")
@@ -81,6 +78,8 @@ def _panel(
             ],
             hoverinfo="text",
         )
+        if name == "reference":
+            marks.data[-1].update(_named(picture, across, up))
     for trace in measured_traces(picture, across, up):
         figure.add_trace(trace)
     dress(figure, height=400)
@@ -90,9 +89,17 @@ def _panel(
     return figure
 
 
-def _text_positions(picture: Picture, across: Axis, up: Axis) -> list[str]:
+def _named(picture: Picture, across: Axis, up: Axis) -> Mapping[str, object]:
+    """The labels of the references beside their marks."""
     corners = style.name_corners(picture.references, across, up, picture.front.members)
-    return [f"{rise} {side}" for side, rise in corners]
+    return {
+        "mode": "markers+text",
+        "text": [as_html(each.label) for each in picture.references],
+        "textposition": [f"{rise} {side}" for side, rise in corners],
+        "textfont": {"color": style.REFERENCE, "size": 12},
+        # A name that passes the edge of the panel is still read.
+        "cliponaxis": False,
+    }
 
 
 def _set_axis(update: Callable[..., object], axis: Axis) -> None:
@@ -194,16 +201,16 @@ def progress_figure(picture: Picture) -> go.Figure:
         name="hypervolume",
         hovertemplate="evaluation %{x}: %{y:.4g}<extra></extra>",
     )
-    failed = [e for e in picture.evaluations if e.is_failed]
+    failed = [(e, e.failure.text) for e in picture.evaluations if e.failure is not None]
     if failed:
         figure.add_scatter(
-            x=[e.number for e in failed],
+            x=[e.number for e, _ in failed],
             y=[0.0] * len(failed),
             mode="markers",
             marker={"symbol": "x", "size": 9, "color": style.FAILED},
             name="failed",
             cliponaxis=False,
-            hovertext=[f"{as_html(e.key)}<br>{as_html((e.error or '')[:120])}" for e in failed],
+            hovertext=[f"{as_html(e.key)}<br>{as_html(text[:120])}" for e, text in failed],
             hoverinfo="text",
         )
     dress(figure, height=360)

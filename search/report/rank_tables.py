@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import RenderableType
 
 from paredown.compressors.low_rank.rank_by_error import Found
 from paredown.search.report.tables import plain_table
 from paredown.search.report.terminal import styled
-from paredown.search.space.found_ranks import Answers, Question
+from paredown.search.space.found_ranks import Answers, PlainValue, Question
 from paredown.spaces.candidates.factors import weights_at
-from paredown.spaces.candidates.knobs import Architecture
-from paredown.spaces.candidates.space import Space
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
 
 
 def rank_tables(architecture: Architecture, ranks: Answers) -> list[RenderableType]:
@@ -47,7 +45,7 @@ def _cell(architecture: Architecture, question: Question, found: Found | None) -
     return f"{' × '.join(map(str, found.ranks))} ({weights / layer.weight_count:.0%})"
 
 
-def plain_ranks(space: Space, ranks: Answers) -> list[dict[str, Any]]:
+def plain_ranks(space: Space, ranks: Answers) -> list[dict[str, PlainValue]]:
     """The same as plain values; `ranks`, `weights` and `lost` are null where the layer stays whole."""
     return [
         vars(question)

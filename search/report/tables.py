@@ -102,7 +102,7 @@ def _facts(device: Device) -> Table:
     verified = (
         f"verified with {runtime.verified_with}" if runtime.verified_with else "not run here"
     )
-    told = ", ".join(f"{count} {name}" for name, count in device.confidences.most_common())
+    figures = ", ".join(f"{count} {name}" for name, count in device.confidences.most_common())
     rows = {
         "runtime": f"{runtime.name} {runtime.versions} ({verified})",
         "threads": f"up to {runtime.max_threads}",
@@ -114,7 +114,7 @@ def _facts(device: Device) -> Table:
         "memory for activations": _budget(device.memory.activation_budget_bytes),
         "latency, 95 % of networks": f"± {device.relative_error_95.value:.0%} once the machine's "
         f"speed is known, that within {device.scale_factor_95.value:.2g}×",
-        "figures": told,
+        "figures": figures,
     }
     table = plain_table("", "")
     table.show_header = False

@@ -40,7 +40,7 @@ class Terminal(Console):
     def working(self, text: str) -> Iterator[Callable[[str], None]]:
         """A spinner beside `text` while something is done; yields what replaces the text."""
         with self.status(Text(text)) as status:
-            yield lambda told: status.update(Text(told))
+            yield lambda news: status.update(Text(news))
 
 
 def styled(text: str, style: str) -> Text:

@@ -6,6 +6,6 @@ from .phases import Phases as Phases
 from .timetable import STATISTICS as STATISTICS
 from .timetable import VERIFICATION as VERIFICATION
 from .timetable import Timetable as Timetable
-from .whole_search import RunResult as RunResult
-from .whole_search import Watcher as Watcher
+from .watching import RunResult as RunResult
+from .watching import Watcher as Watcher
 from .whole_search import run as run

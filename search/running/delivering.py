@@ -10,14 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from paredown.compressors.bundle.writing import CARD_FILE
+from paredown.search.bundles.card import VerificationError
 from paredown.search.bundles.measured import record_on_card
-from paredown.search.bundles.verification import Verification, VerificationError, check_of
 from paredown.search.config.schema import Config
 from paredown.search.report.tables import plain_table
 from paredown.search.report.terminal import Terminal, styled
+from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.display import show, title_of, unit_of
 from paredown.search.study.evaluation import Evaluation
-from paredown.search.study.run_record import BUNDLES, CONFIG, LATENCY, RunRecord
+from paredown.search.study.run_record import BUNDLES, CONFIG, LATENCY, TRAINED, RunRecord
 from paredown.search.tracking.mlflow_models import PICKED, register_picked
 from paredown.search.tracking.mlflow_store import TrackingError, default_uri, find_run
 
@@ -53,7 +54,7 @@ def find_mlflow_run(run_id: str, uri: str | None) -> tuple[Path, str]:
 
 def deliver(
     record: RunRecord, chosen: Sequence[Evaluation], out: Path, console: Terminal
-) -> tuple[Verification, ...]:
+) -> tuple[BundleCheck, ...]:
     """Bundles of the `chosen` evaluations written below `out`, and what verifying each found.
 
     Those that lie whole in the run's own folder are taken from there; for the others only what
@@ -79,12 +80,12 @@ def deliver(
     if waiting:
         _export(record, waiting, out, config, console)
     found = verify([out / evaluation.key for evaluation in chosen], console, config)
-    for verification in found:
-        record_on_card(verification.folder, check_of(verification))
+    for check in found:
+        record_on_card(check)
     return found
 
 
-def announce_picked(record: RunRecord, verification: Verification, console: Terminal) -> None:
+def announce_picked(record: RunRecord, check: BundleCheck, console: Terminal) -> None:
     """Gives the alias `picked` to a model taken out of a run that registers its models.
 
     What keeps MLflow from it is said and ends nothing: the bundle is written.
@@ -93,11 +94,11 @@ def announce_picked(record: RunRecord, verification: Verification, console: Term
 
     config = load_config(record.folder / CONFIG)
     name = config.tracking.register_as
-    if name is None or not verification.ok:
+    if name is None or not check.ok:
         return
     uri = tracking_uri(config) or default_uri(record.folder)
     try:
-        version = register_picked(uri, name, record.folder, verification.key, verification.folder)
+        version = register_picked(uri, name, record.folder, check.key, check.folder)
     except (OSError, TrackingError) as error:
         why = str(error).replace(uri, config.tracking.uri or uri)
         console.print(f"MLflow did not take the model: {why}", soft_wrap=True)
@@ -106,7 +107,7 @@ def announce_picked(record: RunRecord, verification: Verification, console: Term
         said = "has no run in MLflow, so it is not registered"
     else:
         said = f"is {name} version {version} in MLflow: models:/{name}@{PICKED}"
-    console.print(f"{verification.key} {said}", soft_wrap=True)
+    console.print(f"{check.key} {said}", soft_wrap=True)
 
 
 def _export(
@@ -116,6 +117,7 @@ def _export(
     config: Config,
     console: Terminal,
 ) -> None:
+    from paredown.compressors.training.kept import TrainedModels
     from paredown.search.bundles.exporting import export, is_written
     from paredown.search.config.reading import card_config
     from paredown.search.evaluating.workbench import prepare_part
@@ -126,9 +128,11 @@ def _export(
         needed.add(next(iter(config.space.architectures), ""))
     with console.working("reading the model and its statistics"):
         workbench = prepare_part(config, record.folder / LATENCY, needed)
+        base = base or workbench.evaluate_uncompressed(workbench.rungs[-1])
+    kept = TrainedModels(record.folder / TRAINED)
     for evaluation in chosen:
         with console.working(f"exporting {evaluation.key}"):
-            export(workbench, evaluation, out, base)
+            export(workbench, evaluation, out, base, kept)
 
 
 def verify(
@@ -137,7 +141,7 @@ def verify(
     config: Config | None = None,
     *,
     trusts_cards: bool = False,
-) -> tuple[Verification, ...]:
+) -> tuple[BundleCheck, ...]:
     """What re-opening the bundles in a fresh process found, printed and returned.
 
     Args:
@@ -159,43 +163,41 @@ def verify(
     source = TaskSource(config=config, trusts_cards=trusts_cards)
     found = []
     with console.working("verifying in a fresh process, on the test split"):
-        for verification in verify_each(folders, source):
-            _print(verification, console)
-            found.append(verification)
+        for check in verify_each(folders, source):
+            _print(check, console)
+            found.append(check)
     return tuple(found)
 
 
-def _verdict(verification: Verification) -> Text:
-    if not verification.ok:
+def _verdict(check: BundleCheck) -> Text:
+    if not check.ok:
         return styled("does not hold", "red")
-    if verification.unchecked:
+    if check.unchecked:
         return styled("holds as far as it was checked", "yellow")
     return styled("holds", "green")
 
 
-def _print(verification: Verification, console: Terminal) -> None:
-    head = Text.assemble(
-        (verification.key, "bold"), " ", _verdict(verification), f"  {verification.folder}"
-    )
+def _print(check: BundleCheck, console: Terminal) -> None:
+    head = Text.assemble((check.key, "bold"), " ", _verdict(check), f"  {check.folder}")
     console.print(head, soft_wrap=True)
-    console.print(measured_table(verification))
-    for mismatch in verification.mismatches:
+    console.print(measured_table(check))
+    for mismatch in check.mismatches:
         console.print(styled(f"  ✗ {mismatch}", "red"), soft_wrap=True)
-    for warning in verification.warnings:
+    for warning in check.warnings:
         console.print(styled(f"  warning: {warning}", "yellow"), soft_wrap=True)
-    for unchecked in verification.unchecked:
+    for unchecked in check.unchecked:
         console.print(styled(f"  not checked: {unchecked}", "yellow"), soft_wrap=True)
     console.print()
 
 
-def measured_table(verification: Verification) -> Table:
+def measured_table(check: BundleCheck) -> Table:
     """What was predicted against what was measured, where both are known."""
     table = plain_table("  ", "predicted", "measured")
-    for name, measured in verification.measured.items():
-        if name in verification.predicted:
+    for name, measured in check.measured.items():
+        if name in check.predicted:
             metric = name.removeprefix("test_")
             unit = unit_of(metric, abs(measured))
-            values = (verification.predicted[name], measured)
+            values = (check.predicted[name], measured)
             place = " on test" if name != metric else ""
             cells = [show(metric, value, unit) for value in values]
             table.add_row(f"  {title_of(metric)}{place}", *cells)

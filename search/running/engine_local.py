@@ -17,9 +17,9 @@ from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.running.evaluation_process import (
     EvaluationProcess,
     Replies,
-    outcome_of,
     write_evaluator,
 )
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.scratch import scratch_folder
 
 MOST_ENDED = 3
@@ -27,7 +27,7 @@ MOST_ENDED = 3
 candidate's fault."""
 
 
-class ProcessesEnded(ValueError):
+class ProcessesEndedError(ParedownError):
     """Processes that evaluate end, or do not begin."""
 
 
@@ -58,7 +58,7 @@ class LocalEngine:
         """Works until the coordinator has nothing more to do.
 
         Raises:
-            ProcessesEnded: One did not begin, or one after the other ended.
+            ProcessesEndedError: One did not begin, or one after the other ended.
         """
         while not coordinator.is_done:
             while self._has_room and (job := coordinator.next()) is not None:
@@ -90,7 +90,7 @@ class LocalEngine:
         """A job that is finished, with its outcome; None where a process only began, or ended idle.
 
         Raises:
-            ProcessesEnded: As `run`.
+            ProcessesEndedError: As `run`.
         """
         process, reply = self._replies.get()
         if reply is None:
@@ -99,14 +99,14 @@ class LocalEngine:
             process.begin()
             return None
         self._ended_in_row = 0
-        return process.finish(), outcome_of(reply)
+        return process.finish(), Outcome.from_json(reply)
 
     def _replace(self, process: EvaluationProcess) -> tuple[Job, Outcome] | None:
         """The failure of the job that a process ended in; another one is started when it is needed."""
         self._processes.remove(process)
         process.close()
         if not process.is_ready:
-            raise ProcessesEnded(
+            raise ProcessesEndedError(
                 f"a process that evaluates candidates must begin, got {process.ending()}"
                 f"{process.last_words()}\nmend that, then go on with --resume"
             )
@@ -114,12 +114,12 @@ class LocalEngine:
             return None
         outcome = process.ended()
         self._ended_in_row += 1
-        self._last_error = outcome.error or ""
+        self._last_error = outcome.failure.text if outcome.failure else ""
         return process.finish(), outcome
 
     def _check(self) -> None:
         if self._ended_in_row >= MOST_ENDED:
-            raise ProcessesEnded(
+            raise ProcessesEndedError(
                 "a process must live for longer than one candidate, got "
                 f"{self._ended_in_row} in a row that ended, the last so:\n{self._last_error}\n"
                 "mend that, then go on with --resume"

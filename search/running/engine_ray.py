@@ -1,7 +1,6 @@
 """Carries jobs out on Ray Tune: actors that keep the databases and take one candidate after another.
 
-Tune schedules, restarts and reserves resources; what to try is the coordinator's, through a small
-`Searcher`. Nothing is read back from Tune's own files.
+Tune schedules, restarts and reserves resources; what to try is the coordinator's.
 """
 
 from __future__ import annotations
@@ -10,23 +9,25 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from paredown.search.config.schema import SearchSection
 from paredown.search.evaluating.scoring import Evaluator
 from paredown.search.proposing.coordinator import Coordinator
-from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.running.ray_remains import no_remains, own_sigterm
 from paredown.search.running.ray_resources import (
-    RayFailed,
+    ClusterError,
     check_client,
     check_resources,
     cpus_per_worker,
 )
-from paredown.search.running.trial import carry_out
-from paredown.search.study.evaluation import LOST, Score
 from paredown.spaces.system.scratch import scratch_folder
 from paredown.spaces.system.telemetry import SWITCHES
+
+if TYPE_CHECKING:
+    from ray import tune
+
+    from paredown.search.running.ray_trials import AskCoordinator, KeepErrors
 
 _QUIET = {
     **SWITCHES,
@@ -40,31 +41,51 @@ _QUIET = {
 }
 
 
-MOST_LOST = 3
-"""Workers that may end one after the other before the search does: what fails so often is not one
-candidate's fault."""
-_ERROR_LINES = 8
+class RayEngine:
+    """`search.workers` actors of the `ray_cluster` that is up, each reset from candidate to candidate."""
 
+    def __init__(self, evaluator: Evaluator, section: SearchSection) -> None:
+        self._evaluator = evaluator
+        self._section = section
 
-def run_ray(coordinator: Coordinator, evaluator: Evaluator, section: SearchSection) -> None:
-    """Works until the coordinator has nothing more to do, on `section.workers` actors of a `ray_cluster`.
+    def run(self, coordinator: Coordinator) -> None:
+        """Works until the coordinator has nothing more to do.
 
-    Raises:
-        RayFailed: Worker after worker ended.
-    """
-    from ray import tune
+        Raises:
+            ClusterError: Worker after worker ended.
+        """
+        from paredown.search.running.ray_trials import MOST_LOST, AskCoordinator, KeepErrors
 
-    # Tune gives an actor up, and all it has solved, unless the next trial waits already.
-    coordinator.ahead = section.workers
-    searcher, scheduler = _tune_parts(coordinator)
-    with scratch_folder() as scratch:
+        # Tune gives an actor up, and all it has solved, unless the next trial waits already.
+        coordinator.ahead = self._section.workers
+        scheduler = KeepErrors()
+        searcher = AskCoordinator(coordinator, scheduler.errors)
+        with scratch_folder() as scratch:
+            self._tuner(searcher, scheduler, scratch).fit()
+        if searcher.lost_in_row >= MOST_LOST:
+            raise ClusterError(
+                f"workers must live for longer than one candidate, got {searcher.lost_in_row} in a "
+                f"row that ended, the last so:\n{searcher.last_error}\nmend that, then --resume asks "
+                "for the lost candidates again"
+            )
+        if not coordinator.is_done:
+            raise ClusterError(
+                "Ray Tune ended before the search did; see its log, then use --resume"
+            )
+
+    def _tuner(self, searcher: AskCoordinator, scheduler: KeepErrors, scratch: Path) -> tune.Tuner:
+        from ray import tune
+
+        from paredown.search.running.ray_trials import EvaluateCandidate
+
+        section = self._section
         resources = {"cpu": cpus_per_worker(section)}
         if section.gpus_per_worker:
             resources["gpu"] = section.gpus_per_worker
         trainable = tune.with_parameters(
-            _trainable(), evaluator=evaluator, threads=section.threads_per_worker
+            EvaluateCandidate, evaluator=self._evaluator, threads=section.threads_per_worker
         )
-        tuner = tune.Tuner(
+        return tune.Tuner(
             tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
@@ -85,15 +106,6 @@ def run_ray(coordinator: Coordinator, evaluator: Evaluator, section: SearchSecti
                 ),
             ),
         )
-        tuner.fit()
-    if searcher.lost_in_row >= MOST_LOST:
-        raise RayFailed(
-            f"workers must live for longer than one candidate, got {searcher.lost_in_row} in a row "
-            f"that ended, the last so:\n{searcher.last_error}\nmend that, then --resume asks for "
-            "the lost candidates again"
-        )
-    if not coordinator.is_done:
-        raise RayFailed("Ray Tune ended before the search did; see its log, then use --resume")
 
 
 def check_cluster(section: SearchSection) -> None:
@@ -102,7 +114,7 @@ def check_cluster(section: SearchSection) -> None:
     A cluster of our own has the CPUs that are asked for, so without GPUs there is nothing to ask it.
 
     Raises:
-        RayFailed: As `ray_cluster`.
+        ClusterError: As `ray_cluster`.
     """
     if section.ray_address is not None or section.gpus_per_worker > 0:
         with ray_cluster(section):
@@ -117,49 +129,54 @@ def ray_cluster(section: SearchSection, code_path: str = "") -> Iterator[None]:
         code_path: Folders of the user's code, for the workers' PYTHONPATH.
 
     Raises:
-        RayFailed: There is none at the address, or it has not what a worker asks for.
+        ClusterError: There is none at the address, or it has not what a worker asks for.
     """
     os.environ.update(_QUIET)
-    import logging
-
     import ray
 
     check_client(section.ray_address)
-    environment = {"env_vars": {**_QUIET, "OMP_NUM_THREADS": str(section.threads_per_worker)}}
-    if code_path:
-        environment["env_vars"]["PYTHONPATH"] = code_path
     own = section.ray_address is None
-    local: dict[str, Any] = (
-        {"num_cpus": round(section.workers * cpus_per_worker(section))} if own else {}
-    )
-    logging.getLogger("ray").setLevel(logging.ERROR)
     with no_remains() if own else nullcontext():
-        try:
-            with own_sigterm(), _loopback() if own else nullcontext():
-                ray.init(
-                    address=section.ray_address or "local",
-                    runtime_env=environment,
-                    include_dashboard=False if own else None,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    **local,
-                )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            if own:
-                raise
-            raise RayFailed(
-                f"search.ray_address must lead to a running Ray cluster, got "
-                f"{section.ray_address} ({error}); start one with `ray start --head`, or set it "
-                "to null for a local one"
-            ) from error
-        except KeyboardInterrupt:  # half of it may be up
-            ray.shutdown()
-            raise
+        _connect(section, code_path)
         try:
             check_resources(section, [node["Resources"] for node in ray.nodes() if node["Alive"]])
             yield
         finally:
             ray.shutdown()
+
+
+def _connect(section: SearchSection, code_path: str) -> None:
+    """Joins the cluster, or starts one that listens on this machine alone."""
+    import logging
+
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    own = section.ray_address is None
+    variables = {**_QUIET, "OMP_NUM_THREADS": str(section.threads_per_worker)}
+    if code_path:
+        variables["PYTHONPATH"] = code_path
+    try:
+        with own_sigterm(), _loopback() if own else nullcontext():
+            ray.init(
+                address=section.ray_address or "local",
+                num_cpus=round(section.workers * cpus_per_worker(section)) if own else None,
+                runtime_env={"env_vars": variables},
+                include_dashboard=False if own else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if own:
+            raise
+        raise ClusterError(
+            f"search.ray_address must lead to a running Ray cluster, got "
+            f"{section.ray_address} ({error}); start one with `ray start --head`, or set it "
+            "to null for a local one"
+        ) from error
+    except KeyboardInterrupt:  # half of it may be up
+        ray.shutdown()
+        raise
 
 
 @contextmanager
@@ -186,115 +203,3 @@ def _most_at_once(section: SearchSection) -> int:
     that it has solved, so as many wait as may end in the same moment.
     """
     return 2 * section.workers if section.ray_address is None else section.workers
-
-
-def _trainable() -> type:
-    from ray import tune
-
-    class EvaluateCandidate(tune.Trainable):
-        """One actor: built once, then reset from candidate to candidate."""
-
-        def setup(  # type: ignore[override]
-            self, config: dict[str, Any], evaluator: Evaluator, threads: int
-        ) -> None:
-            import torch
-
-            torch.set_num_threads(threads)
-            self._evaluator = evaluator
-            self._job: Job = config["job"]
-
-        def step(self) -> dict[str, Any]:
-            outcome = carry_out(self._evaluator, self._job)
-            score = outcome.score
-            return {
-                "score": (score.metric, score.loss, score.images) if score else None,
-                "error": outcome.error,
-                "duration_s": outcome.duration_s,
-                "done": True,
-            }
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._job = new_config["job"]
-            return True
-
-        def save_checkpoint(self, checkpoint_dir: str) -> None:
-            return None
-
-        def load_checkpoint(self, checkpoint: Any) -> None:
-            return None
-
-    return EvaluateCandidate
-
-
-def _tune_parts(coordinator: Coordinator) -> tuple[Any, Any]:
-    """A searcher that asks the coordinator, and a scheduler that only keeps what failures say."""
-    from ray.tune.schedulers import FIFOScheduler
-    from ray.tune.search import Searcher
-
-    errors: dict[str, str] = {}
-
-    class KeepErrors(FIFOScheduler):
-        """Runs trials as they come; Tune tells a scheduler, not a searcher, why one failed."""
-
-        def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-            # `get_error` reads the trial's storage, where the file arrives later.
-            if trial.error_file is not None:
-                errors[trial.trial_id] = Path(trial.error_file).read_text("utf-8")
-
-    class AskCoordinator(Searcher):
-        """Hands the coordinator's jobs to Tune and their results back."""
-
-        def __init__(self, coordinator: Coordinator) -> None:
-            super().__init__(metric="duration_s", mode="min")
-            self._coordinator = coordinator
-            self._jobs: dict[str, Job] = {}
-            self.lost_in_row = 0
-            self.last_error = ""
-
-        def __getstate__(self) -> dict[str, Any]:
-            # Tune pickles its searcher beside its own state; nothing of ours is read back from there.
-            return {}
-
-        def suggest(self, trial_id: str) -> Any:
-            if self._coordinator.is_done:
-                return Searcher.FINISHED
-            job = self._coordinator.next()
-            if job is None:
-                return Searcher.FINISHED if self._coordinator.is_done else None
-            self._jobs[trial_id] = job
-            return {"job": job}
-
-        def on_trial_complete(
-            self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-        ) -> None:
-            job = self._jobs.pop(trial_id)
-            outcome = _outcome(result, error, errors.pop(trial_id, ""))
-            is_lost = (outcome.error or "").startswith(LOST)
-            self.lost_in_row = self.lost_in_row + 1 if is_lost else 0
-            if is_lost:
-                self.last_error = outcome.error or ""
-            self._coordinator.finish(job, outcome)
-            if self.lost_in_row >= MOST_LOST:
-                self._coordinator.stop("worker after worker ended")
-
-        def save(self, checkpoint_path: str) -> None:
-            """Nothing: the journal is the one truth."""
-
-        def restore(self, checkpoint_path: str) -> None:
-            """Nothing: a search resumes from its journal."""
-
-    return AskCoordinator(coordinator), KeepErrors()
-
-
-def _outcome(result: dict[str, Any] | None, error: bool, reason: str) -> Outcome:
-    if error or not result or "duration_s" not in result:
-        lines = [line for line in reason.strip().splitlines() if line.strip()]
-        said = "\n".join(lines[-_ERROR_LINES:]) or "Ray gave no reason"
-        told = f"{LOST}: the worker ended before the candidate was scored\n{said}"
-        return Outcome(score=None, error=told, duration_s=0.0)
-    score = result["score"]
-    return Outcome(
-        score=Score(metric=score[0], loss=score[1], images=score[2]) if score else None,
-        error=result["error"],
-        duration_s=result["duration_s"],
-    )

@@ -8,7 +8,6 @@ inherited, and the user's script is not run again.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import queue
@@ -17,14 +16,18 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
-from paredown.search.proposing.jobs import Job, Outcome
-from paredown.search.running.time_limit import GRACE_S, too_long
-from paredown.search.study.evaluation import Score
-from paredown.spaces.candidates.candidate import Candidate
+from paredown.search.proposing.jobs import GRACE_S, Job, Outcome, too_long
+from paredown.search.study.evaluation import Failure, FailureKind
+from paredown.spaces.system.json_values import Json
 from paredown.spaces.system.parent_watch import end, end_own_group
+
+if TYPE_CHECKING:
+    # Torch is not loaded before the process's streams and path are set.
+    from paredown.search.evaluating.scoring import Evaluator
 
 _EVALUATOR, _WORDS = "evaluator.pt", "words-{}.txt"
 _MOST_WORDS = 600
@@ -32,7 +35,7 @@ _LAST_REPLY_S = 1.0
 _READY = {"ready": True}
 
 
-def write_evaluator(evaluator: Any, folder: Path) -> None:
+def write_evaluator(evaluator: Evaluator, folder: Path) -> None:
     """Write what the processes of `folder` evaluate with. A scratch file: none but they read it."""
     import cloudpickle
     import torch
@@ -58,7 +61,7 @@ class EvaluationProcess:
         self.job: Job | None = None
         self.is_ready = False
         self._since_s = 0.0
-        request = {"folder": str(folder), "path": sys.path, "threads": threads}
+        beginning = _Beginning(str(folder), sys.path, threads)
         command = [sys.executable, "-m", "paredown.search.running.evaluation_process"]
         self._process = subprocess.Popen(
             command,
@@ -69,7 +72,7 @@ class EvaluationProcess:
             start_new_session=True,
         )
         self._words = folder / _WORDS.format(self._process.pid)
-        self._send(request)
+        self._send(asdict(beginning))
         threading.Thread(target=self._listen, args=(replies,), daemon=True).start()
 
     def begin(self) -> None:
@@ -81,8 +84,7 @@ class EvaluationProcess:
         """Have `job` carried out; its reply comes through the queue."""
         self.job = job
         self._since_s = time.monotonic()
-        plain = {"candidate": job.candidate.to_json(), "rows": job.rows}
-        self._send(plain | {"longest_s": job.longest_s})
+        self._send(job.to_json())
 
     def finish(self) -> Job:
         """The job it has done, or ended in; it is free for another."""
@@ -95,10 +97,12 @@ class EvaluationProcess:
         took_s = time.monotonic() - self._since_s
         limit = None if self.job is None else self.job.longest_s
         if limit is not None and took_s > limit + GRACE_S:
-            why = f"EvaluationTimeout: {too_long(limit)}"
+            kind, why = FailureKind.TIMED_OUT, too_long(limit)
         else:
-            why = f"ProcessEnded: the evaluation ended its process ({self.ending()})"
-        return Outcome(score=None, error=why + self.last_words(), duration_s=took_s)
+            kind = FailureKind.ENDED_PROCESS
+            why = f"the evaluation ended its process ({self.ending()})"
+        failure = Failure.of_text(kind, why + self.last_words())
+        return Outcome(score=None, failure=failure, duration_s=took_s)
 
     def ending(self) -> str:
         """How the process ended, once it has."""
@@ -122,7 +126,7 @@ class EvaluationProcess:
         """End it, whatever it does."""
         end(self._process)
 
-    def _send(self, plain: dict[str, Any]) -> None:
+    def _send(self, plain: dict[str, Json]) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(plain).encode() + b"\n")
@@ -145,25 +149,24 @@ class EvaluationProcess:
                 replies.put((self, json.loads(line)))
 
 
-Replies = queue.Queue[tuple[EvaluationProcess, dict[str, Any] | None]]
+Replies = queue.Queue[tuple[EvaluationProcess, dict[str, Json] | None]]
 
 
-def outcome_of(reply: dict[str, Any]) -> Outcome:
-    """The outcome that a process replied with."""
-    score = reply["score"]
-    return Outcome(
-        score=Score(**score) if score else None,
-        error=reply["error"],
-        duration_s=reply["duration_s"],
-    )
+@dataclass(frozen=True)
+class _Beginning:
+    """What a process is sent first."""
+
+    folder: str
+    path: list[str]
+    threads: int
 
 
 def _main() -> None:
     # A metric may print: its words go to a file, and the pipes are for this module alone.
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "w")
-    first = json.loads(requests.readline())
-    folder = Path(first["folder"])
+    beginning = _Beginning(**json.loads(requests.readline()))
+    folder = Path(beginning.folder)
     words = os.open(
         folder / _WORDS.format(os.getpid()), os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600
     )
@@ -172,22 +175,22 @@ def _main() -> None:
         os.dup2(number, target)
     # Ctrl-C reaches the whole group of a terminal; what is running is finished all the same.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+    jobs: queue.Queue[Job] = queue.Queue()
     threading.Thread(target=_receive, args=(requests, jobs), daemon=True).start()
-    _evaluate_all(first, jobs, replies, words)
+    _evaluate_all(beginning, jobs, replies, words)
 
 
-def _receive(requests: Any, jobs: queue.Queue[dict[str, Any]]) -> None:
+def _receive(requests: BinaryIO, jobs: queue.Queue[Job]) -> None:
     """Puts what is asked into `jobs`; the end of asking, by death too, is the end of the process."""
     for line in requests:
-        jobs.put(json.loads(line))
+        jobs.put(Job.from_json(json.loads(line)))
     end_own_group()
 
 
 def _evaluate_all(
-    first: dict[str, Any], jobs: queue.Queue[dict[str, Any]], replies: Any, words: int
+    beginning: _Beginning, jobs: queue.Queue[Job], replies: TextIO, words: int
 ) -> None:
-    sys.path[:] = first["path"]
+    sys.path[:] = beginning.path
     import faulthandler
 
     import torch
@@ -195,18 +198,15 @@ def _evaluate_all(
     from paredown.search.running.trial import carry_out
 
     faulthandler.enable(file=words, all_threads=False)
-    torch.set_num_threads(first["threads"])
+    torch.set_num_threads(beginning.threads)
     # Mapped, so that all processes share the pages; written by our parent, in a folder of its own.
-    evaluator = torch.load(Path(first["folder"]) / _EVALUATOR, mmap=True, weights_only=False)
+    evaluator = torch.load(Path(beginning.folder) / _EVALUATOR, mmap=True, weights_only=False)
     print(json.dumps(_READY), file=replies, flush=True)
     while True:
-        asked = jobs.get()
+        job = jobs.get()
         os.ftruncate(words, 0)
-        candidate = Candidate.from_json(asked["candidate"])
-        job = Job(candidate=candidate, rows=asked["rows"], longest_s=asked["longest_s"])
         outcome = carry_out(evaluator, job)
-        reply = dataclasses.asdict(outcome)
-        print(json.dumps(reply), file=replies, flush=True)
+        print(json.dumps(outcome.to_json()), file=replies, flush=True)
 
 
 if __name__ == "__main__":

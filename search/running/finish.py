@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from paredown.compressors.training.kept import TrainedModels
 from paredown.search.bundles.exporting import export
 from paredown.search.bundles.measured import logged_bundles, member_json, record_on_card
 from paredown.search.bundles.task import TaskSource
-from paredown.search.bundles.verification import Verification, check_of
 from paredown.search.bundles.verifying import broken, verify_each
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.report.page import RunSummary, report_page, write_report
@@ -28,9 +27,9 @@ from paredown.search.running.ledger import Ledger
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.disk import is_disk_full
 from paredown.search.study.display import Outline
-from paredown.search.study.evaluation import UNCOMPRESSED, reference
+from paredown.search.study.evaluation import UNCOMPRESSED, of_rung, reference
 from paredown.search.study.front_measured import measured_front
-from paredown.search.study.run_record import BUNDLES, CONFIG, bundle_places
+from paredown.search.study.run_record import BUNDLES, CONFIG, TRAINED, bundle_places
 from paredown.search.tracking.tracker import Tracker
 from paredown.spaces.system.whole_file import write_text_whole
 
@@ -47,35 +46,30 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
     """
     # What is on its way to MLflow would slow the machine that latencies are measured on.
     ledger.tracker.drain()
-    own = tuple(e for e in ledger.evaluations if e.rung == ledger.front.rung)
-    base = reference(own, UNCOMPRESSED) or workbench.evaluate_uncompressed(rung=1)
+    own = of_rung(ledger.evaluations, ledger.front.rung)
+    base = reference(own, UNCOMPRESSED) or workbench.evaluate_uncompressed(workbench.rungs[-1])
+    kept = TrainedModels(folder / TRAINED)
     register_as = workbench.config.tracking.register_as
     written, failed = [], []
     for member in ledger.front.members:
         try:
-            written.append(export(workbench, member, folder / BUNDLES, base))
+            written.append(export(workbench, member, folder / BUNDLES, base, kept))
         except Exception as error:  # the boundary of one bundle: the others are still exported
             if is_disk_full(error):  # they have no room either
                 raise
             _log.exception("exporting %s failed", member.key)
             why = f"exporting it failed, {type(error).__name__}: {str(error)[:600]}"
-            failed.append(_check(broken(folder / BUNDLES / member.key, why), folder))
+            failed.append(broken(folder / BUNDLES / member.key, why))
             yield failed[-1]
     checks = list(failed)
     try:
-        for verification in verify_each(written, TaskSource(config=workbench.config)):
-            check = _check(verification, folder)
-            record_on_card(verification.folder, check)
+        for check in verify_each(written, TaskSource(config=workbench.config)):
+            record_on_card(check)
             checks.append(check)
             yield check
     finally:
-        for bundle in logged_bundles(ledger.front, checks, folder, register_as):
+        for bundle in logged_bundles(ledger.front, checks, register_as):
             ledger.tracker.log_bundle(bundle)
-
-
-def _check(verification: Verification, folder: Path) -> BundleCheck:
-    relative = verification.folder.resolve().relative_to(folder.resolve())
-    return replace(check_of(verification), folder=str(relative))
 
 
 def write_figures(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,10 +17,11 @@ from paredown.search.evaluating.facts import problem
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.study.display import Outline
-from paredown.search.study.evaluation import Evaluation, Goal
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal, of_rung
 from paredown.search.study.journal import Journal, JournalError
 from paredown.search.study.pareto import Front, front_of, hypervolume, reference_point
 from paredown.search.study.run_record import END, JOURNAL, RUNG
+from paredown.search.study.rung import Rung
 from paredown.search.study.trial_words import trial_parameters
 from paredown.search.tracking.mlflow_writer import TrackingPlace
 from paredown.search.tracking.tracker import Tracker
@@ -45,13 +48,14 @@ class Ledger:
         journal: Journal,
         tracker: Tracker,
         listener: Listener,
+        rung: Rung,
     ) -> None:
         self.goals = goals
         self.tracker = tracker
         self.over_bound = 0
         self.hypervolumes: list[float] = []
         self.evaluations: list[Evaluation] = [e.evaluation for e in journal.read()]
-        self.front = Front(goals)
+        self.front = Front(goals, rung)
         self._workbench = workbench
         self._journal = journal
         self._listener = listener
@@ -94,7 +98,8 @@ class Ledger:
         outline = Outline.of_space(workbench.space)
         journal.set_attribute("cost_model", workbench.cost_models.latency_model.source)
         journal.set_attribute(END, "")
-        return cls(workbench, goals, journal, Tracker(place, outline), listener)
+        tracker = Tracker(place, outline)
+        return cls(workbench, goals, journal, tracker, listener, workbench.rungs[0])
 
     def start(self, uncompressed: Evaluation) -> None:
         """Fix the hypervolume's reference point; replay a resumed run, or tell the first evaluation."""
@@ -109,14 +114,13 @@ class Ledger:
     def tell(self, job: Job, outcome: Outcome) -> Evaluation:
         """The evaluation that an outcome makes, on disk when this returns; without a price a failure."""
         metrics: dict[str, float] = {}
-        error = outcome.error
-        if error is None:
-            metrics, error = self._price(job)
-        if outcome.score is not None and error is None:
-            metric = self._workbench.task.metric.name
-            metrics |= {metric: outcome.score.metric, "loss": outcome.score.loss}
-            broken = [name for name, value in metrics.items() if not math.isfinite(value)]
-            error = f"NotFinite: {', '.join(broken)}" if broken else None
+        failure = outcome.failure
+        if failure is None:
+            metrics, failure = self._price(job)
+        score = outcome.score if failure is None else None
+        if score is not None:
+            metrics |= {self._workbench.task.metric.name: score.metric, "loss": score.loss}
+            failure = _not_finite(metrics)
         evaluation = Evaluation(
             number=len(self.evaluations),
             key=job.candidate.key,
@@ -124,34 +128,35 @@ class Ledger:
             kind=job.kind,
             label=job.label,
             rung=job.rung,
-            metrics=metrics if error is None else {},
-            error=error and without_passwords(error),
+            metrics=metrics if failure is None else {},
+            failure=failure and _without_passwords(failure),
+            trained=None if score is None else score.trained,
             duration_s=outcome.duration_s,
         )
         self._keep(evaluation)
         return evaluation
 
-    def _price(self, job: Job) -> tuple[dict[str, float], str | None]:
+    def _price(self, job: Job) -> tuple[dict[str, float], Failure | None]:
         try:
             return self._workbench.price(job.candidate), None
         except MeasureError as error:
-            return {}, f"{type(error).__name__}: {error}"
+            return {}, Failure.of_text(FailureKind.NO_PRICE, str(error))
 
-    def settled(self, rung: int) -> dict[str, Evaluation]:
+    def settled(self, rung: Rung) -> dict[str, Evaluation]:
         """Evaluations of a rung by key, but those that are lost."""
-        return {e.key: e for e in self.evaluations if e.rung == rung and not e.is_lost}
+        return {e.key: e for e in of_rung(self.evaluations, rung) if not e.is_lost}
 
-    def lost(self, rung: int) -> dict[str, Evaluation]:
+    def lost(self, rung: Rung) -> dict[str, Evaluation]:
         """By key those whose worker ended and that were never scored since: to be asked again."""
         settled = self.settled(rung)
-        return {e.key: e for e in self.evaluations if e.rung == rung and e.key not in settled}
+        return {e.key: e for e in of_rung(self.evaluations, rung) if e.key not in settled}
 
-    def use_rung(self, rung: int) -> None:
+    def use_rung(self, rung: Rung) -> None:
         """Make the front that of another rung, complete now.
 
         Its members become the ones marked in MLflow.
         """
-        self._journal.set_attribute(RUNG, rung)
+        self._journal.set_attribute(RUNG, rung.number)
         self.front = front_of(self.evaluations, self.goals, rung)
         for member in self.front.members:
             self.tracker.record(member, self.front, self._volume())
@@ -171,8 +176,7 @@ class Ledger:
 
     def _share(self, evaluation: Evaluation) -> None:
         self.evaluations.append(evaluation)
-        if evaluation.rung == self.front.rung:
-            self.front = self.front.add(evaluation)
+        self.front = self.front.add(evaluation)
         volume = self._volume()
         self.hypervolumes.append(volume)
         self.tracker.record(evaluation, self.front, volume)
@@ -180,3 +184,18 @@ class Ledger:
 
     def _volume(self) -> float:
         return 0.0 if self._reference is None else hypervolume(self.front, self._reference)
+
+
+def _not_finite(metrics: Mapping[str, float]) -> Failure | None:
+    broken = [f"{name} {value:g}" for name, value in metrics.items() if not math.isfinite(value)]
+    if not broken:
+        return None
+    said = (
+        f"metrics must be finite numbers, got {' and '.join(broken)}; check the data and the loss"
+    )
+    return Failure(kind=FailureKind.NOT_FINITE, sentence=said)
+
+
+def _without_passwords(failure: Failure) -> Failure:
+    sentence, where = without_passwords(failure.sentence), without_passwords(failure.where)
+    return replace(failure, sentence=sentence, where=where)

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 from paredown.search.config.schema import SearchSection
+from paredown.spaces.system.errors import ParedownError
 
 
-class RayFailed(ValueError):
+class ClusterError(ParedownError):
     """Ray could not carry the search out."""
 
 
@@ -24,10 +25,10 @@ def check_client(address: str | None) -> None:
     """Refuses an address of Ray's client where that is not installed: Ray itself comes without it.
 
     Raises:
-        RayFailed: As said.
+        ClusterError: As said.
     """
     if (address or "").startswith("ray://") and find_spec("grpc") is None:
-        raise RayFailed(
+        raise ClusterError(
             f"search.ray_address: {address} needs Ray's client, which is not installed; run "
             "`pip install 'paredown[client]'`, or start the search on a node of the cluster with "
             "ray_address: auto"
@@ -50,11 +51,11 @@ def check_resources(section: SearchSection, nodes: Sequence[Mapping[str, float]]
         most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
         if asked[kind] > most:
             remedy = "set it to 0: scoring runs on the CPU" if kind == "GPU" else "lower it"
-            raise RayFailed(
+            raise ClusterError(
                 f"search.{key} must be at most the {most:g} {kind}s of {place}, got "
                 f"{asked[kind]:g}; {remedy}{start}"
             )
-    raise RayFailed(
+    raise ClusterError(
         "one node must have what search.cpus_per_worker and search.gpus_per_worker ask for "
         f"together, got {asked['CPU']:g} CPUs and {asked['GPU']:g} GPUs, which no node has; lower "
         f"one of them{start}"

@@ -5,28 +5,30 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from paredown.search.calibrating.latency_source import uniform
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.schema_task import CustomTask
 from paredown.search.evaluating.bounds import cheapest_within, refused_by
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.belief import believed_values, quality_models
-from paredown.search.proposing.coordinator import Coordinator
+from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.jobs import Job
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.search.proposing.promotion import leading
-from paredown.search.proposing.proposer import Proposer, make_sampler
+from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.refiner import Refiner
 from paredown.search.proposing.rivals import rivals_among, unbeaten
+from paredown.search.proposing.samplers import make_samplers
 from paredown.search.running.engine_local import local_engine
-from paredown.search.running.engine_ray import ray_cluster, run_ray
+from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ledger import Ledger
-from paredown.search.running.time_limit import longest_s
-from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation
+from paredown.search.running.trial import longest_s
+from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, Goal, of_rung
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
 UNIFORM_4_BIT = "uniform 4-bit"
@@ -35,12 +37,8 @@ _RIVAL_SHARE = 10
 """Of so many candidates promoted, one more for each reference is promoted for beating it."""
 
 
-Engine = Callable[[Coordinator], None]
-"""Carries jobs out until the coordinator has nothing more to do."""
-
-
 class Progress(Protocol):
-    """Is told what the search does now, and how many evaluations it asks for."""
+    """Is notified what the search does now, and how many evaluations it asks for."""
 
     def started(self, total: int) -> None:
         """Scoring begins, for `total` evaluations including those already done."""
@@ -54,17 +52,17 @@ def open_engine(workbench: Workbench) -> Iterator[Engine]:
     """What carries the jobs of a search out, on either rung; a Ray cluster is up as long as it is open.
 
     Raises:
-        RayFailed: The cluster cannot be had, or has not what a worker asks for.
+        ClusterError: The cluster cannot be had, or has not what a worker asks for.
     """
     config, evaluator = workbench.config, workbench.evaluator
     section = config.search
     if section.engine == "local":
         with local_engine(evaluator, section) as engine:
-            yield engine.run
+            yield engine
         return
     code = str(config.task.code_folder) if isinstance(config.task, CustomTask) else ""
     with ray_cluster(section, code):
-        yield lambda jobs: run_ray(jobs, evaluator, section)
+        yield RayEngine(evaluator, section)
 
 
 def explore(
@@ -73,12 +71,11 @@ def explore(
     ledger: Ledger,
     base: Evaluation,
     terms: DamageTerms,
-    rows: int | None,
     watch: Progress,
 ) -> str | None:
-    """The first rung: candidates proposed and scored on `rows` rows; why it stopped early, or None."""
+    """The first rung: candidates proposed and scored; why it stopped early, or None."""
     section = workbench.config.search
-    watch.started(max(section.evaluations, 1 + len(_reference_jobs(workbench, rows))))
+    watch.started(max(section.evaluations, 1 + len(_reference_jobs(workbench))))
     watch.stage("predicting damage for the warm start")
     budget_s = section.time_budget_s
     first_rung = _FirstRung(
@@ -86,7 +83,6 @@ def explore(
         ledger=ledger,
         base=base,
         terms=terms,
-        rows=rows,
         deadline_s=None if budget_s is None else time.monotonic() + budget_s,
     )
     coordinator = first_rung.replayed()
@@ -102,82 +98,84 @@ def explore(
 
 @dataclass(frozen=True, kw_only=True)
 class _FirstRung:
-    """Makes the coordinator of the first rung, behind whatever earlier sittings evaluated."""
+    """Makes the coordinator of the first rung, behind whatever earlier sessions evaluated."""
 
     workbench: Workbench
     ledger: Ledger
     base: Evaluation
     terms: DamageTerms
-    rows: int | None
     deadline_s: float | None
 
+    @property
+    def rung(self) -> Rung:
+        """What candidates are scored on."""
+        return self.workbench.rungs[0]
+
     def replayed(self) -> Coordinator | None:
-        """The coordinator exactly where the earlier sitting stood, all of its questions asked again.
+        """The coordinator exactly where the earlier session stood, all of its questions asked again.
 
         None where that cannot be: what Ray asks depends on what finishes first, lost candidates
         are asked again out of turn, and other settings ask for other candidates.
         """
-        uncompressed, *earlier = [e for e in self.ledger.evaluations if e.rung == 0]
+        uncompressed, *earlier = of_rung(self.ledger.evaluations, self.rung)
         section = self.workbench.config.search
         is_over = len(earlier) + 1 >= section.evaluations
         is_exact = section.engine == "local" and not any(e.is_lost for e in earlier)
         if earlier and (is_over or not is_exact):
             return None
-        references = _reference_jobs(self.workbench, self.rows)
+        references = _reference_jobs(self.workbench)
         coordinator = self._coordinator([uncompressed], references)
         return coordinator if coordinator.replay(earlier) else None
 
     def informed(self) -> Coordinator:
-        """A coordinator that begins anew, its proposer told of all that was evaluated."""
-        told = self.ledger.settled(rung=0)
-        references = _reference_jobs(self.workbench, self.rows)
+        """A coordinator that begins anew, its proposer informed of all that was evaluated."""
+        told = self.ledger.settled(self.rung)
+        references = _reference_jobs(self.workbench)
         first = [job for job in references if job.candidate.key not in told]
         first += [
-            Job(candidate=e.candidate, kind=e.kind, label=e.label, rows=self.rows)
-            for e in self.ledger.lost(rung=0).values()
+            Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=self.rung)
+            for e in self.ledger.lost(self.rung).values()
         ]
         return self._coordinator(told.values(), first)
 
     def _coordinator(self, told: Collection[Evaluation], first: list[Job]) -> Coordinator:
         proposer = self._proposer()
         for evaluation in told:
-            proposer.tell(evaluation)
+            proposer.learn(evaluation)
         section = self.workbench.config.search
         return Coordinator(
             proposer=proposer,
             first=first,
             evaluations=section.evaluations,
             batch=section.batch,
-            rows=self.rows,
+            rung=self.rung,
             tell=self.ledger.tell,
             told=len(told),
             deadline_s=self.deadline_s,
-            longest_s=lambda: longest_s(section, self.ledger.evaluations),
+            longest_s=lambda: longest_s(section, of_rung(self.ledger.evaluations, self.rung)),
         )
 
     def _proposer(self) -> Proposer:
-        section, goals = self.workbench.config.search, self.ledger.goals
-        adviser = None
+        workbench, goals = self.workbench, self.ledger.goals
 
-        def refused(candidate: Candidate) -> str | None:
-            return refused_by(self.workbench, goals, candidate)
+        def _refused(candidate: Candidate) -> str | None:
+            return refused_by(workbench, goals, candidate)
 
-        if section.sampler == "ladder":
-            adviser = Refiner.of(self.workbench, goals, self.base, self.terms, refused)
-        population = max(8, min(50, section.evaluations // 4))
-        sampler = make_sampler(section.sampler, section.seed, population)
-        cheapest = cheapest_within(self.workbench, goals)
-        return Proposer(self.workbench.space, goals, sampler, adviser, refused, cheapest)
+        def _ladder() -> Refiner:
+            return Refiner.of(workbench, goals, self.base, self.terms, _refused)
+
+        samplers = make_samplers(workbench.config, workbench.space, _ladder)
+        return Proposer(workbench.space, samplers, _refused, cheapest_within(workbench, goals))
 
 
-def _reference_jobs(workbench: Workbench, rows: int | None) -> list[Job]:
+def _reference_jobs(workbench: Workbench) -> list[Job]:
     name = workbench.space.architectures[0].name
     return [
         Job(
             candidate=uniform(workbench.space, name, bits),
             kind="reference",
             label=label,
-            rows=rows,
+            rung=workbench.rungs[0],
         )
         for bits, label in ((8, UNIFORM_8_BIT), (4, UNIFORM_4_BIT))
     ]
@@ -191,47 +189,66 @@ def rescore(
     terms: DamageTerms,
     watch: Progress,
 ) -> str | None:
-    """The leading part of the first rung and the references, on the whole search split.
+    """The leading part of the first rung and the references, on the last.
 
-    Only these make the final front: scores on different rows are never compared. Says why it stopped
+    Only these make the final front: scores of different rungs are never compared. Says why it stopped
     early, or None.
     """
-    watch.stage("rescoring the leading candidates on the whole search split")
-    first = [e for e in ledger.evaluations if e.rung == 0 and not e.is_failed]
-    count = max(1, round(workbench.config.search.promote_fraction * len(first)))
-    models = quality_models(first, ledger.goals, base, terms)
-    values = believed_values(first, ledger.goals, base, terms, models)
-    promoted = {e.key: e for e in first if e.kind == "reference"}
-    for each in unbeaten(first, ledger.goals, base.key):
-        rivals = rivals_among(first, values, ledger.goals, each, count // _RIVAL_SHARE)
-        promoted |= {e.key: e for e in rivals}
-    promoted |= {e.key: e for e in leading(first, values, ledger.goals, count)}
-    done = ledger.settled(rung=1)
+    first_rung, last = workbench.rungs
+    how = "training and " if last.recipe.is_trained else ""
+    watch.stage(f"{how}rescoring the leading candidates on the whole search split")
+    first = [e for e in of_rung(ledger.evaluations, first_rung) if not e.is_failed]
+    section, rows = workbench.config.search, len(workbench.task.splits.search)
+    growth = rows / section.rung_images
+    count = max(1, round(section.promote_fraction * len(first)))
+    done = ledger.settled(last)
     jobs = [
-        Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=1)
-        for e in promoted.values()
+        Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=last)
+        for e in _promoted(first, ledger.goals, base, terms, count)
         if e.key not in done
     ]
     watch.started(len(ledger.evaluations) + len(jobs))
-    section, rows = workbench.config.search, len(workbench.task.splits.search)
     coordinator = Coordinator(
         proposer=None,
         first=jobs,
         evaluations=len(jobs),
         batch=1,
-        rows=None,
+        rung=last,
         tell=ledger.tell,
-        longest_s=lambda: longest_s(section, ledger.evaluations, rows / section.rung_images),
+        # How long training takes is not known from scoring.
+        longest_s=lambda: (
+            section.evaluation_timeout_s
+            if last.recipe.is_trained
+            else longest_s(section, first, growth)
+        ),
     )
     _work(engine, coordinator)
     if coordinator.stopped is None:
-        ledger.use_rung(1)
+        ledger.use_rung(last)
     return coordinator.stopped
+
+
+def _promoted(
+    first: Sequence[Evaluation],
+    goals: tuple[Goal, ...],
+    base: Evaluation,
+    terms: DamageTerms,
+    count: int,
+) -> Collection[Evaluation]:
+    """The references, what may beat them, and the `count` leading ones of the first rung."""
+    models = quality_models(first, goals, base, terms)
+    values = believed_values(first, goals, base, terms, models)
+    promoted = {e.key: e for e in first if e.kind == "reference"}
+    for each in unbeaten(first, goals, base.key):
+        rivals = rivals_among(first, values, goals, each, count // _RIVAL_SHARE)
+        promoted |= {e.key: e for e in rivals}
+    promoted |= {e.key: e for e in leading(first, values, goals, count)}
+    return promoted.values()
 
 
 def _work(engine: Engine, coordinator: Coordinator) -> None:
     with _stop_on_interrupt(coordinator):
-        engine(coordinator)
+        engine.run(coordinator)
 
 
 @contextmanager

@@ -135,11 +135,10 @@ def _pace_of_a_pass(surveyed: Surveyed, row_s: float) -> Pace:
     layers = surveyed.space.architectures[0].model_map.layers
     solving_s = _SOLVING_S * sum(layer.weight_count for layer in layers)
     first_rows = min(section.rung_images, len(splits.search))
-    workers = section.workers if section.engine == "ray" else 1
     return Pace(
         statistics_s=statistics_s,
-        evaluation_s=(solving_s + first_rows * row_s * _SCORING) / workers,
-        rescoring_s=len(splits.search) * row_s * _SCORING / workers,
+        evaluation_s=(solving_s + first_rows * row_s * _SCORING) / section.workers,
+        rescoring_s=len(splits.search) * row_s * _SCORING / section.workers,
         # The test split is opened by nothing but verification; it is about as long.
         model_s=_MODEL_S + len(splits.search) * row_s * _VERIFYING_PASSES,
         models=_MODELS,

@@ -12,13 +12,16 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from paredown.search.evaluating.scoring import Evaluator
-from paredown.search.proposing.jobs import Job, Outcome
-from paredown.search.running.time_limit import GRACE_S, too_long
+from paredown.search.config.schema import SearchSection
+from paredown.search.evaluating.scoring import Evaluator, NotFiniteError
+from paredown.search.proposing.jobs import GRACE_S, Job, Outcome, too_long
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind
 
+TIMES_THE_SLOWEST = 20
+SHORTEST_S = 60.0
 _ERROR_STREAM = 2
 """By its number, which still is the stream where `sys.stderr` was replaced."""
 
@@ -28,17 +31,25 @@ class EvaluationTimeout(BaseException):
 
 
 def carry_out(evaluator: Evaluator, job: Job) -> Outcome:
-    """The job's outcome. The trial boundary: whatever a candidate raises becomes its recorded error."""
+    """The job's outcome. The trial boundary: whatever a candidate raises becomes its recorded failure."""
     started = time.perf_counter()
+    score, failure = None, None
     try:
         with _time_limit(job.longest_s):
-            score = evaluator.evaluate(job.candidate, job.rows)
-        return Outcome(score=score, error=None, duration_s=time.perf_counter() - started)
+            score = evaluator.evaluate(job.candidate, job.rung)
     # SystemExit is what a metric's sys.exit() raises; KeyboardInterrupt is the user's alone.
     except (Exception, SystemExit, EvaluationTimeout) as error:
-        where = traceback.format_exc(limit=-2).strip()
-        told = f"{type(error).__name__}: {error}\n{where}"
-        return Outcome(score=None, error=told, duration_s=time.perf_counter() - started)
+        failure = _failure(error)
+    return Outcome(score=score, failure=failure, duration_s=time.perf_counter() - started)
+
+
+def _failure(error: BaseException) -> Failure:
+    kinds = {EvaluationTimeout: FailureKind.TIMED_OUT, NotFiniteError: FailureKind.NOT_FINITE}
+    kind = kinds.get(type(error), FailureKind.RAISED)
+    # What we raise says all of it; of anything else the type says half.
+    said = f"{error}" if type(error) in kinds else f"{type(error).__name__}: {error}"
+    where = "".join(traceback.format_exception(error, limit=-2)).strip()
+    return Failure.of_text(kind, f"{said}\n{where}")
 
 
 @contextmanager
@@ -65,3 +76,19 @@ def _time_limit(longest_s: float | None) -> Iterator[None]:
         if can_raise:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, before)
+
+
+def longest_s(
+    section: SearchSection, evaluations: Iterable[Evaluation], growth: float = 1.0
+) -> float:
+    """Seconds an evaluation may take: as configured, else many times the slowest reference's.
+
+    Args:
+        evaluations: Those of the first rung; the uncompressed model is a reference among them, so
+            that there always is one.
+        growth: Rows of this evaluation, as a multiple of those of the first rung.
+    """
+    if section.evaluation_timeout_s is not None:
+        return section.evaluation_timeout_s
+    slowest_s = max(e.duration_s for e in evaluations if e.kind == "reference" and not e.is_failed)
+    return max(SHORTEST_S, TIMES_THE_SLOWEST * slowest_s * growth)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import filelock
 import torch
 
+from paredown.compressors.training.kept import TrainedModels
 from paredown.search.config.reading import dump_config, load_config
 from paredown.search.config.schema import Config
 from paredown.search.evaluating.bounds import (
@@ -20,78 +20,37 @@ from paredown.search.evaluating.bounds import (
     refuse_unreachable,
 )
 from paredown.search.evaluating.holding import check_metric
+from paredown.search.evaluating.recovery import Recovery
 from paredown.search.evaluating.rehearsal import rehearse
 from paredown.search.evaluating.surveying import survey
 from paredown.search.evaluating.unmet import doubtful_bounds
 from paredown.search.evaluating.workbench import Workbench, equip
 from paredown.search.proposing.optuna_log import quiet_optuna
 from paredown.search.proposing.prediction import DamageTerms
+from paredown.search.proposing.samplers import check_sampler
 from paredown.search.report.page import RunSummary
 from paredown.search.running.engine_ray import check_cluster
 from paredown.search.running.finish import export_front, log_pages, write_figures, write_pages
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.searching import INTERRUPTED, explore, open_engine, rescore
-from paredown.search.running.timed import Heard, Timed
-from paredown.search.running.timetable import Timetable, keep_pace, timetable
+from paredown.search.running.timetable import keep_pace, timetable
+from paredown.search.running.watching import RunResult, Silent, Timed, Watcher
 from paredown.search.space.found_ranks import write_ranks
 from paredown.search.study.bundle_check import BundleCheck
-from paredown.search.study.evaluation import Evaluation, Score
+from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.journal import JournalError, hold
-from paredown.search.study.pareto import Front
-from paredown.search.study.run_record import BUNDLES, CONFIG, JOURNAL, LATENCY, RANKS, read_run
+from paredown.search.study.run_record import (
+    BUNDLES,
+    CONFIG,
+    JOURNAL,
+    LATENCY,
+    RANKS,
+    TRAINED,
+    read_run,
+)
 from paredown.search.tasks.cache import check_cache
 from paredown.search.tracking.store_uri import check_store
 from paredown.spaces.system.whole_file import write_text_whole
-
-
-class Watcher(Heard, Protocol):
-    """Is told how a search goes; `paredown.search.cli.live.Display` shows it on a terminal."""
-
-    def finished(self, result: RunResult) -> None:
-        """The search is over, with this result."""
-
-
-class Silent:
-    """A watcher that shows nothing."""
-
-    def planned(self, table: Timetable) -> None:
-        """Does nothing."""
-
-    def started(self, total: int) -> None:
-        """Does nothing."""
-
-    def stage(self, text: str) -> None:
-        """Does nothing."""
-
-    def notice(self, text: str) -> None:
-        """Does nothing."""
-
-    def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
-        """Does nothing."""
-
-    def verifying(self, total: int) -> None:
-        """Does nothing."""
-
-    def verified(self, check: BundleCheck, done: int, total: int) -> None:
-        """Does nothing."""
-
-    def finished(self, result: RunResult) -> None:
-        """Does nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """What a search leaves: its folder, all evaluations, the front and what verifying it found.
-
-    `problems` says what is not in MLflow; the folder has it all.
-    """
-
-    folder: Path
-    evaluations: tuple[Evaluation, ...]
-    front: Front
-    bundles: tuple[BundleCheck, ...]
-    interrupted: bool
-    problems: tuple[str, ...] = ()
 
 
 def run(
@@ -100,13 +59,16 @@ def run(
     resume: bool = False,
     overrides: Sequence[str] = (),
     watch: Watcher | None = None,
+    recovery: Recovery | None = None,
 ) -> RunResult:
     """Searches, exports the front, verifies every point of it and writes the report.
 
     Args:
         config: A checked config, or the path of a YAML file.
-        resume: Go on with the run in the folder; nothing told is evaluated again.
+        resume: Go on with the run in the folder; nothing recorded is evaluated again.
         overrides: `a.b=c` settings over the file's; only with a path.
+        recovery: How the leading candidates are trained before they are scored for the front; None
+            trains nothing. With several machines, all must reach the run's folder under one path.
 
     Raises:
         ConfigError, TaskError, JournalError, ...: What the config asks for cannot be had; all derive
@@ -121,79 +83,89 @@ def run(
     try:
         _claim(folder, resume)
         with quiet_optuna():
-            return _carry_out(config, folder, lock, resume, watch)
+            return _Search(config, folder, resume, watch, recovery).carry_out(lock)
     finally:
         lock.release()
 
 
-def _carry_out(
-    config: Config, folder: Path, lock: filelock.BaseFileLock, resume: bool, watch: Watcher
-) -> RunResult:
-    """The search in `folder`, whose journal `lock` holds."""
-    check_store(config)
-    check_cache()
-    if config.search.engine == "ray":
-        check_cluster(config.search)
-    torch.set_num_threads(config.search.threads_per_worker)
-    started_s = time.monotonic()
-    timed = Timed(watch)
-    done = len(read_run(folder).evaluations) if resume and (folder / JOURNAL).exists() else 0
-    workbench, own = _prepared(config, folder, timed, done)
-    rows = _first_rows(workbench)
-    # Relative bounds need it before the search starts.
-    base = workbench.evaluate_uncompressed(rows)
-    task = workbench.task
-    tried = rows or len(task.splits.search)
-    check_metric(task, base.metrics[task.metric.name], own.metric, tried)
-    goals = absolute_goals(config.goals, base.metrics)
-    ledger = Ledger.open(workbench, goals, folder, timed, resume=resume, lock=lock)
-    # Only now: a refused resumption leaves the earlier config as it was.
-    write_text_whole(folder / CONFIG, dump_config(config))
-    if workbench.ranks.to_json():
-        write_ranks(folder / RANKS, workbench.ranks)
-    sitting = _Sitting(workbench, ledger, folder, timed, started_s)
-    try:
-        ledger.start(base)
-        stopped = sitting.carry_out(base, rows)
-        if stopped is None and (pace := timed.pace) is not None:
-            keep_pace(config, pace)
-        sitting.write(stopped)
-        ledger.close("KILLED" if stopped == INTERRUPTED else "FINISHED")
-    except BaseException as error:
-        ledger.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    result = RunResult(
-        folder=folder,
-        evaluations=tuple(ledger.evaluations),
-        front=ledger.front,
-        bundles=tuple(sitting.checks),
-        interrupted=stopped == INTERRUPTED,
-        problems=ledger.tracker.problems,
-    )
-    watch.finished(result)
-    return result
+@dataclass(frozen=True)
+class _Search:
+    """What a search was asked for, and the steps to its first evaluation."""
+
+    config: Config
+    folder: Path
+    resume: bool
+    watch: Watcher
+    recovery: Recovery | None
+
+    def carry_out(self, lock: filelock.BaseFileLock) -> RunResult:
+        """The search in the folder, whose journal `lock` holds."""
+        config = self.config
+        check_store(config)
+        check_cache()
+        if config.search.engine == "ray":
+            check_cluster(config.search)
+        torch.set_num_threads(config.search.threads_per_worker)
+        started_s = time.monotonic()
+        timed = Timed(self.watch)
+        workbench, base = self._prepared(timed)
+        ledger = self._ledger(workbench, base, timed, lock)
+        course = _Course(workbench, ledger, self.folder, timed, started_s)
+        stopped = course.finish(base)
+        result = RunResult(
+            folder=self.folder,
+            evaluations=tuple(ledger.evaluations),
+            front=ledger.front,
+            bundles=tuple(course.checks),
+            interrupted=stopped == INTERRUPTED,
+            problems=ledger.tracker.problems,
+        )
+        self.watch.finished(result)
+        return result
+
+    def _prepared(self, watch: Timed) -> tuple[Workbench, Evaluation]:
+        """The workbench and the uncompressed model's evaluation.
+
+        All that can be refused cheaply is looked at before what takes time is begun.
+        """
+        config, folder = self.config, self.folder
+        has_run = self.resume and (folder / JOURNAL).exists()
+        done = len(read_run(folder).evaluations) if has_run else 0
+        watch.stage("reading the model")
+        surveyed = survey(config, folder / RANKS)
+        task = surveyed.task
+        for notice in task.notices:
+            watch.notice(notice)
+        check_sampler(config, surveyed.space)
+        refuse_unreachable(surveyed)
+        watch.stage("trying model, metric and loss on the search split")
+        own = rehearse(config, task)
+        for doubt in doubtful_bounds(config, task.metric.name, own):
+            watch.notice(doubt)
+        watch.planned(timetable(surveyed, done))
+        watch.stage("collecting statistics, timing sample networks")
+        workbench = equip(surveyed, folder / LATENCY)
+        refuse_too_slow(workbench)
+        if self.recovery is not None:
+            workbench = workbench.recovering(self.recovery, TrainedModels(folder / TRAINED))
+        # Relative bounds need it before the search starts.
+        base = workbench.evaluate_uncompressed(workbench.rungs[0])
+        check_metric(task, base.metrics[task.metric.name], own.metric, own.images)
+        return workbench, base
+
+    def _ledger(
+        self, workbench: Workbench, base: Evaluation, watch: Timed, lock: filelock.BaseFileLock
+    ) -> Ledger:
+        goals = absolute_goals(self.config.goals, base.metrics)
+        ledger = Ledger.open(workbench, goals, self.folder, watch, resume=self.resume, lock=lock)
+        # Only now: a refused resumption leaves the earlier config as it was.
+        write_text_whole(self.folder / CONFIG, dump_config(self.config))
+        if workbench.ranks.to_json():
+            write_ranks(self.folder / RANKS, workbench.ranks)
+        return ledger
 
 
-def _prepared(config: Config, folder: Path, watch: Timed, done: int) -> tuple[Workbench, Score]:
-    """The workbench, once all that can be refused cheaply has been looked at, and the module's score."""
-    watch.stage("reading the model")
-    surveyed = survey(config, folder / RANKS)
-    task = surveyed.task
-    for notice in task.notices:
-        watch.notice(notice)
-    refuse_unreachable(surveyed)
-    watch.stage("trying model, metric and loss on the search split")
-    own = rehearse(config, task)
-    for doubt in doubtful_bounds(config, task.metric.name, own):
-        watch.notice(doubt)
-    watch.planned(timetable(surveyed, done))
-    watch.stage("collecting statistics, timing sample networks")
-    workbench = equip(surveyed, folder / LATENCY)
-    refuse_too_slow(workbench)
-    return workbench, own
-
-
-class _Sitting:
+class _Course:
     """One search from its first evaluation on, with what verifying its front has found so far."""
 
     def __init__(
@@ -201,7 +173,7 @@ class _Sitting:
         workbench: Workbench,
         ledger: Ledger,
         folder: Path,
-        watch: Heard,
+        watch: Timed,
         started_s: float,
     ) -> None:
         self.checks: list[BundleCheck] = []
@@ -211,7 +183,22 @@ class _Sitting:
         self._watch = watch
         self._started_s = started_s
 
-    def carry_out(self, base: Evaluation, rows: int | None) -> str | None:
+    def finish(self, base: Evaluation) -> str | None:
+        """Carries all of it out and closes the ledger; why the search stopped early, or None."""
+        ledger = self._ledger
+        try:
+            ledger.start(base)
+            stopped = self._carry_out(base)
+            if stopped is None and (pace := self._watch.pace) is not None:
+                keep_pace(self._workbench.config, pace)
+            self._write(stopped)
+            ledger.close("KILLED" if stopped == INTERRUPTED else "FINISHED")
+        except BaseException as error:
+            ledger.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        return stopped
+
+    def _carry_out(self, base: Evaluation) -> str | None:
         """Searches, then exports and verifies the front; why it stopped early, or None.
 
         Ctrl-C at any point of it leaves what is known by then.
@@ -222,14 +209,14 @@ class _Sitting:
             if workbench.config.search.engine == "ray":
                 watch.stage("starting the workers")
             with open_engine(workbench) as engine:
-                stopped = explore(workbench, engine, ledger, base, terms, rows, watch)
+                stopped = explore(workbench, engine, ledger, base, terms, watch)
                 if stopped is not None:
                     watch.stage(f"stopped early: {stopped}")
-                if rows is not None and stopped != INTERRUPTED:
+                if len(workbench.rungs) > 1 and stopped != INTERRUPTED:
                     stopped = rescore(workbench, engine, ledger, base, terms, watch) or stopped
             if stopped == INTERRUPTED:
                 return stopped
-            # Before the export: whatever befalls that, the search has its report.
+            # Before the export: however that ends, the search has its report.
             self._write_pages(stopped, ())
             total = len(ledger.front.members)
             watch.verifying(total)
@@ -240,11 +227,11 @@ class _Sitting:
             return INTERRUPTED
         return stopped
 
-    def write(self, stopped: str | None) -> None:
+    def _write(self, stopped: str | None) -> None:
         """The pages with all that is known now, in the folder and in MLflow."""
         self._watch.stage("writing the report")
         tracker = self._ledger.tracker
-        # What is merely on its way to MLflow is not told as missing there.
+        # What is merely on its way to MLflow is not reported as missing there.
         tracker.drain()
         summary = self._write_pages(stopped, tracker.problems)
         pictures = write_figures(self._workbench, self._ledger, self._folder, self.checks)
@@ -252,9 +239,9 @@ class _Sitting:
 
     def _write_pages(self, stopped: str | None, problems: tuple[str, ...]) -> RunSummary:
         # A resumed run that is interrupted again keeps the front it had: `paredown front` shows it.
-        rung = read_run(self._folder).front.rung
-        if self._ledger.front.rung != rung:
-            self._ledger.use_rung(rung)
+        kept = read_run(self._folder).front
+        if kept.members and self._ledger.front.rung != kept.rung:
+            self._ledger.use_rung(kept.rung)
         notes = [*problems]
         if stopped is not None:
             notes.append(f"stopped early: {stopped}")
@@ -281,9 +268,3 @@ def _claim(folder: Path, resume: bool) -> None:
         file.unlink()
     for staged in (folder / BUNDLES).glob(f".{'[0-9a-f]' * 12}-*"):
         shutil.rmtree(staged)
-
-
-def _first_rows(workbench: Workbench) -> int | None:
-    """Rows of the first rung; None where that is the whole search split, so that one rung is all."""
-    wanted = workbench.config.search.rung_images
-    return wanted if wanted < len(workbench.task.splits.search) else None

@@ -19,10 +19,11 @@ from paredown.compressors.matrix.algebra import centred_gram, to_matrix
 from paredown.compressors.storage.shelf import Record, Shelf, code_version, digest
 from paredown.search.tasks.cache import cache_folder
 from paredown.search.tasks.collecting import Collected
-from paredown.spaces.candidates.candidate import Decomposition
+from paredown.spaces.candidates.ranks import Decomposition
 from paredown.spaces.graph.capturing import Captured
 from paredown.spaces.structure.model_map import Layer
-from paredown.spaces.system.bounded import read_json
+from paredown.spaces.system.bounded import as_list, as_mapping, read_json
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.sealed import unseal, write_sealed
 
 _SHELF_BYTES = 2**26
@@ -34,7 +35,11 @@ FindRanks = Callable[
 """By error, what `FoundRanks.of` finds for a layer of an architecture in one form."""
 
 
-class RankFileError(ValueError):
+PlainValue = str | int | float | list[int] | None
+"""What files and `--json` hold of a question or its answer."""
+
+
+class RankFileError(ParedownError):
     """The ranks kept in a run's folder cannot be read."""
 
 
@@ -94,7 +99,7 @@ class FoundRanks:
         self.asked |= {each: self._answers[each] for each in questions.values()}
         return {error: self._answers[each] for error, each in questions.items()}
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, PlainValue]]:
         """All that is known, for `read_ranks`."""
         return [
             vars(question) | {"ranks": found and list(found.ranks), "lost": found and found.lost}
@@ -166,7 +171,6 @@ def read_ranks(file: Path | None) -> dict[Question, Found | None]:
 
 def _entries(file: Path) -> list[dict[str, Any]]:
     data = read_json(file)
-    if isinstance(data, list):  # as earlier versions wrote it, without a digest
-        return data
-    entries: list[dict[str, Any]] = unseal(data)["ranks"]
-    return entries
+    # Earlier versions wrote the list alone, without a digest.
+    entries = as_list(data if isinstance(data, list) else unseal(as_mapping(data))["ranks"])
+    return [as_mapping(entry) for entry in entries]

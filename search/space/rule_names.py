@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from paredown.search.config.schema_space import LayerRule, Rule
 from paredown.spaces.candidates.factors import is_factorizable
 from paredown.spaces.structure.model_map import Layer, ModelMap
+from paredown.spaces.system.errors import ParedownError
 
 _SHOWN = 8
 _MEANS_NOTHING_WITHOUT: Mapping[str, tuple[str, ...]] = {
@@ -21,7 +22,7 @@ _MEANS_NOTHING_WITHOUT: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class RuleNameError(ValueError):
+class RuleNameError(ParedownError):
     """A rule names a layer, segment, group or block that no network has, or sets what means nothing."""
 
 

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from paredown.spaces.candidates.candidate import GROUPED_METHODS, SegmentChoice
+from paredown.search.config.schema_space import LayerRule
+from paredown.spaces.candidates.candidate import GROUPED_METHODS, GroupSize, SegmentChoice
 from paredown.spaces.candidates.scale_groups import GROUPED_KINDS, effective_size
 from paredown.spaces.structure.model_map import Layer, LeftOut
+from paredown.spaces.system.errors import ParedownError
 
 
-class ScaleRuleError(ValueError):
+class ScaleRuleError(ParedownError):
     """A rule asks for groups beside a method that finds one scale for each output."""
 
 
 def group_sizes(
-    layer: Layer, values: Mapping[str, Any], segments: Sequence[SegmentChoice]
-) -> tuple[tuple[int, ...], tuple[LeftOut, ...]]:
+    layer: Layer, asked: LayerRule, segments: Sequence[SegmentChoice]
+) -> tuple[tuple[GroupSize, ...], tuple[LeftOut, ...]]:
     """Sizes that make a difference to the layer, the least harmful first, and those left out.
 
     Where no groups are left there is nothing to choose: ().
 
     Args:
-        values: All that rules say of the layer; without "group_size" nothing is offered.
+        asked: All that rules say of the layer; without `group_size` nothing is offered.
         segments: How the layer's segment may compute.
 
     Raises:
-        ScaleRuleError: A method is offered beside them that does not know groups.
+        ScaleRuleError: A method that finds no groups is offered beside them.
     """
-    asked = values.get("group_size", ())
-    sizes = sorted(size for size in asked if size)
+    sizes = sorted(size for size in asked.group_size or () if size)
     if not sizes:
         return (), ()
     if layer.kind not in GROUPED_KINDS:
@@ -40,7 +40,7 @@ def group_sizes(
         return (), (LeftOut(what=f"group_size of {layer.name}", reason=reason),)
     columns = layer.weight_shape[layer.in_axis]
     kept = [size for size in sizes if effective_size(columns, size)]
-    _check_methods(layer, kept, values.get("method", ()))
+    _check_methods(layer, kept, asked.method or ())
     gone = tuple(
         LeftOut(
             what=f"group_size {size} of {layer.name}",
@@ -49,8 +49,10 @@ def group_sizes(
         for size in sizes
         if size not in kept
     )
-    whole = [0] if 0 in asked or gone else []
-    return (*kept, *whole) if kept else (), gone
+    has_whole = gone or 0 in (asked.group_size or ())
+    if not kept:
+        return (), gone
+    return (*kept, 0) if has_whole else tuple(kept), gone
 
 
 def _check_methods(layer: Layer, sizes: Sequence[int], methods: Iterable[str]) -> None:

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from fnmatch import fnmatchcase
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TypeVar
 
 from paredown.search.config.schema_space import Rule, SegmentRule
+from paredown.search.space.scope import Scope, merged, tie_of
 from paredown.search.space.tied_knobs import SpaceError
-from paredown.spaces.candidates.candidate import Ranges, SegmentChoice
+from paredown.spaces.candidates.candidate import IDENTITY_SEGMENT, Ranges, SegmentChoice
 from paredown.spaces.candidates.capabilities import Capabilities
+from paredown.spaces.knobs.knob import Knob
+from paredown.spaces.knobs.segment_precision import SegmentKnob
 from paredown.spaces.structure.model_map import ModelMap, Segment
+
+T = TypeVar("T")
 
 LeaveOut = Callable[[str, str], None]
 """Takes what is left out, and why."""
+
+
+def segment_knobs(scope: Scope) -> Iterator[tuple[int | None, Knob]]:
+    """One knob for each segment, with the rule that ties it."""
+    for segment in scope.model_map.segments:
+        name = f"{segment.name}:{SegmentKnob.kind}"
+        domain = choices_of(segment, scope)
+        knob = SegmentKnob(name=name, targets=(segment.name,), domain=domain)
+        yield tie_of(scope.rules, segment.name, SegmentRule), knob
+
+
+def all_choices(scope: Scope) -> tuple[SegmentChoice, ...]:
+    """Every way in which some segment may compute."""
+    found = (c for segment in scope.model_map.segments for c in choices_of(segment, scope))
+    return tuple(dict.fromkeys(found))
+
+
+def choices_of(segment: Segment, scope: Scope) -> tuple[SegmentChoice, ...]:
+    """Every way in which one segment may compute, the least harmful first."""
+    return segment_choices(
+        segment, scope.model_map, scope.rules, scope.offered, scope.with_codes, scope.leave_out
+    )
 
 
 def segment_choices(
@@ -27,24 +53,23 @@ def segment_choices(
     """Values of the segment's knob: 32 bits, then 8 with dynamic ranges, then 8 with static ones.
 
     Args:
-        with_codes: Layers that may have integer weights; of dynamic ranges no others know.
+        with_codes: Layers that may have integer weights; no others read codes of dynamic ranges.
 
     Raises:
         SpaceError: Something is asked for, and the device offers none of it.
     """
-    asked: dict[str, tuple[Any, ...]] = {}
-    for _, rule in matching(segment, rules):
-        given = {key: getattr(rule, key) for key in ("activation_bits", "container", "ranges")}
-        asked |= {key: value for key, value in given.items() if value}
+    plain = IDENTITY_SEGMENT
+    asked = merged(SegmentRule(segments=(segment.name,)), rules, segment.name)
 
-    def offered(key: str, values: Sequence[Any], otherwise: Any) -> list[Any]:
-        return _offered(segment, key, asked.get(key, ()), values, can.device, leave_out) or [
-            otherwise
-        ]
+    def _values(key: str, values: Sequence[T] | None, known: Sequence[T], otherwise: T) -> list[T]:
+        kept = _offered(segment, key, values or (), known, can.device, leave_out)
+        return kept or [otherwise]
 
-    widths = offered("activation_bits", can.activation_bits, 32)
-    containers = sorted(offered("container", can.containers, "compact"))
-    ranges = offered("ranges", can.ranges, "static")
+    widths = _values(
+        "activation_bits", asked.activation_bits, can.activation_bits, plain.activation_bits
+    )
+    containers = sorted(_values("container", asked.container, can.containers, plain.container))
+    ranges = _values("ranges", asked.ranges, can.ranges, plain.ranges)
     reached = [model_map.layer_by_name[name] for name in _reached(segment, model_map, rules)]
     reads = any(layer.finds_range and layer.name in with_codes for layer in reached)
     if "dynamic" in ranges and not reads:
@@ -64,41 +89,24 @@ def segment_choices(
     )
 
 
-def segment_tie(segment: Segment, rules: Sequence[Rule]) -> int | None:
-    """Position of the rule that ties the segment to others; None where it decides alone."""
-    tie: int | None = None
-    for index, rule in matching(segment, rules):
-        tie = index if rule.tie else (None if rule.tie is False else tie)
-    return tie
-
-
-def matching(segment: Segment, rules: Sequence[Rule]) -> list[tuple[int, SegmentRule]]:
-    """The rules that name the segment, with their positions."""
-    return [
-        (index, rule)
-        for index, rule in enumerate(rules)
-        if isinstance(rule, SegmentRule)
-        and any(fnmatchcase(segment.name, glob) for glob in rule.segments)
-    ]
-
-
 def _reached(segment: Segment, model_map: ModelMap, rules: Sequence[Rule]) -> list[str]:
     """Layers of all segments that share the segment's knob."""
-    tie = segment_tie(segment, rules)
+    tie = tie_of(rules, segment.name, SegmentRule)
     if tie is None:
         return list(segment.layers)
-    shared = [each for each in model_map.segments if segment_tie(each, rules) == tie]
+    ties = ((each, tie_of(rules, each.name, SegmentRule)) for each in model_map.segments)
+    shared = [each for each, its_tie in ties if its_tie == tie]
     return [name for each in shared for name in each.layers]
 
 
 def _offered(
     segment: Segment,
     key: str,
-    asked: Sequence[Any],
-    can: Sequence[Any],
+    asked: Sequence[T],
+    can: Sequence[T],
     device: str,
     leave_out: LeaveOut,
-) -> list[Any]:
+) -> list[T]:
     """What is asked of the segment and the device offers; the rest is listed."""
     kept = [value for value in asked if value in can]
     if asked and not kept:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import get_args
 
-from paredown.spaces.candidates.candidate import Pattern
+from paredown.spaces.candidates.zeros import DENSE, Pattern, Zeros
 
 _HALF = 0.5
 """Share of zeros that "2:4" has, whatever is asked for."""
@@ -18,22 +18,22 @@ def sparsity_domain(
     patterns: Sequence[Pattern],
     is_felt: Callable[[Pattern], bool],
     leave_out: Callable[[Pattern], None],
-) -> tuple[tuple[float, Pattern], ...]:
+) -> tuple[Zeros, ...]:
     """Values of a layer's sparsity knob, fewest zeros first; dense alone where none is left.
 
     Args:
         shares: Of the weights, as the rules offer them; 0 leaves the layer dense.
         patterns: As the rules offer them.
         is_felt: Whether zeros of this pattern move a goal.
-        leave_out: Told of patterns that do not.
+        leave_out: Takes patterns that do not.
     """
-    kept: set[tuple[float, Pattern]] = {(0.0, "dense")} if 0.0 in shares else set()
+    kept = {DENSE} if 0.0 in shares else set()
     for pattern in patterns:
         if not is_felt(pattern):
             leave_out(pattern)
             continue
         for share in shares:
             if share > 0:
-                kept.add((_HALF if pattern == "2:4" else share, pattern))
-    found = sorted(kept, key=lambda value: (value[0], _RANK(value[1])))
-    return tuple(found) or ((0.0, "dense"),)
+                kept.add(Zeros(_HALF if pattern == "2:4" else share, pattern))
+    found = sorted(kept, key=lambda value: (value.share, _RANK(value.pattern)))
+    return tuple(found) or (DENSE,)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
 
-from paredown.spaces.candidates.knobs import Knob, KnobKind
+from paredown.spaces.knobs.knob import Knob, ValueT
+from paredown.spaces.system.errors import ParedownError
 
 
-class SpaceError(ValueError):
+class SpaceError(ParedownError):
     """The rules leave nothing to search."""
 
 
@@ -27,24 +29,34 @@ def check_untied(tie: int | None, layer: str) -> None:
         )
 
 
-def joined(
-    knob: Knob | None, tie: int, kind: KnobKind, target: str, domain: tuple[Any, ...]
-) -> Knob:
-    """A shared knob with one more target; only values that all targets allow stay.
+def tied(knobs: Iterable[tuple[int | None, Knob]]) -> list[Knob]:
+    """The knobs that decide alone, then those that parts share, each where its first part stands.
 
     Args:
-        knob: What the targets before it share, None for the first.
-        tie: Position of the rule that ties them.
+        knobs: One for each part, with the position of the rule that ties it, None where none does.
 
     Raises:
-        SpaceError: No value is left.
+        SpaceError: Tied parts have no value in common.
     """
-    if knob is None:
-        return Knob(name=f"rule{tie}:{kind}", kind=kind, targets=(target,), domain=domain)
-    shared = tuple(value for value in knob.domain if value in domain)
-    if not shared:
+    alone: list[Knob] = []
+    shared: dict[tuple[int, str], Knob] = {}
+    for tie, knob in knobs:
+        if tie is None:
+            alone.append(knob)
+        elif (tie, knob.kind) in shared:
+            shared[tie, knob.kind] = _joined(shared[tie, knob.kind], tie, knob)
+        else:
+            shared[tie, knob.kind] = replace(knob, name=f"rule{tie}:{knob.kind}")
+    return [*alone, *shared.values()]
+
+
+def _joined(knob: Knob[ValueT], tie: int, other: Knob[ValueT]) -> Knob[ValueT]:
+    """`knob` with the targets of `other`; only values that both offer stay."""
+    domain = tuple(value for value in knob.domain if value in other.domain)
+    if not domain:
+        first, second = (", ".join(map(each.text, each.domain)) for each in (knob, other))
         raise SpaceError(
-            f"space.rules[{tie}].tie: the tied targets must share a value of {kind}, got "
-            f"{knob.domain} and {domain} for {target!r}; give them a common one"
+            f"space.rules[{tie}].tie: the tied targets must share a value of {knob.kind}, got "
+            f"{first} and {second} for {other.targets[0]!r}; give them a common one"
         )
-    return Knob(name=knob.name, kind=kind, targets=(*knob.targets, target), domain=shared)
+    return replace(knob, targets=(*knob.targets, *other.targets), domain=domain)

@@ -6,9 +6,11 @@ from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from paredown.search.config.qualities import measured_quality
 from paredown.search.study.evaluation import Evaluation
-from paredown.spaces.candidates.candidate import IDENTITY_CHOICE, Candidate, SegmentChoice
-from paredown.spaces.candidates.space import Knob, Space
+from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.candidates.ranks import WHOLE
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap
 
 _Ladder = tuple[tuple[float, str], ...]
@@ -24,7 +26,6 @@ _LADDERS = (
     ("macs", _COUNTS),
     ("bops", _COUNTS),
 )
-_ACCURACIES = ("accuracy", "test_accuracy", "uncompressed_test_accuracy")
 _NAMES = {
     "onnx_bytes": "ONNX file",
     "packed_bytes": "packed file",
@@ -126,7 +127,7 @@ class Summary:
 def unit_of(metric: str, largest: float) -> Unit:
     """The unit in which values of `metric` up to `largest` (SI) read best."""
     kind, _, _ = metric.partition("@")
-    if kind in _ACCURACIES:
+    if measured_quality(kind).in_percent:
         return Unit(100.0, "%")
     ladder = next((steps for ending, steps in _LADDERS if kind.endswith(ending)), _PLAIN)
     size, symbol = next((step for step in ladder if largest >= step[0]), ladder[-1])
@@ -185,8 +186,8 @@ def summarize(candidate: Candidate, outline: Outline) -> Summary:
     eight = sum(candidate.segment(name).activation_bits == 8 for name in outline.segments)
     return Summary(
         weight_bits=sum(c.weight_bits * share for c, share in choices),
-        sparsity=sum(c.sparsity * share for c, share in choices),
-        rank_fraction=sum(c.mean_rank_fraction * share for c, share in choices),
+        sparsity=sum(c.zeros.share * share for c, share in choices),
+        rank_fraction=sum(c.rank.mean_share * share for c, share in choices),
         grouped_share=sum(share for c, share in choices if c.group_size),
         int8_share=eight / (len(outline.segments) or 1),
         width_share=sum(kept.get(n, full) for n, full in outline.widths.items()) / channels
@@ -238,20 +239,11 @@ def _layers(count: int) -> str:
     return f"{count} layer{'' if count == 1 else 's'}"
 
 
-def shares_text(share: float, written: float | None) -> str:
-    """The share kept of each full rank; `written` is that of the second where it differs.
-
-    >>> shares_text(0.5, None), shares_text(0.25, 0.5)
-    ('50%', '25% × 50%')
-    """
-    return f"{share:.0%}" if written is None else f"{share:.0%} × {written:.0%}"
-
-
 def _forms(candidate: Candidate, outline: Outline) -> str:
     """How many layers take each low-rank form, where any takes another than the default."""
     choices = [candidate.layer(name) for name in outline.layer_weights]
-    forms = Counter(c.decomposition for c in choices if c.rank_fraction < 1)
-    if set(forms) <= {IDENTITY_CHOICE.decomposition}:
+    forms = Counter(c.rank.form for c in choices if c.rank.share < 1)
+    if set(forms) <= {WHOLE.form}:
         return ""
     return f" ({', '.join(f'{form} × {forms[form]}' for form in sorted(forms))})"
 
@@ -259,19 +251,3 @@ def _forms(candidate: Candidate, outline: Outline) -> str:
 def name_of(evaluation: Evaluation) -> str:
     """The label of a reference, the key of any other."""
     return evaluation.label or evaluation.key
-
-
-def value_text(knob: Knob, value: object) -> str:
-    """One value of a knob's domain as people read it."""
-    if isinstance(value, SegmentChoice):
-        ranges = " dynamic" if value.ranges == "dynamic" else ""
-        return f"{value.activation_bits} bit{ranges} {value.container}"
-    if knob.kind == "sparsity" and isinstance(value, tuple):
-        share, pattern = value
-        return "none" if not share else f"{share:.0%} {pattern}"
-    if knob.kind == "rank_fraction" and isinstance(value, tuple):
-        share, form, written = value
-        return "whole" if share == 1 else f"{shares_text(share, written)} {form}"
-    if knob.kind == "drop":
-        return "drop" if value else "keep"
-    return str(value)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Literal
 
+from paredown.search.config.qualities import Direction
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
-Direction = Literal["maximize", "minimize"]
 Kind = Literal["reference", "search"]
 
 UNCOMPRESSED = "uncompressed"
 UNIFORM_8_BIT = "uniform 8-bit"
-LOST = "WorkerDied"
-"""How the error of an evaluation begins whose worker ended before the candidate was scored."""
-
 # A unit in the name marks a cost; operations are counted without one.
 _COST_ENDINGS = ("_s", "_bytes", "_j")
 _COUNTED_COSTS = ("macs", "bops", "energy_ratio")
 
 
-class MissingMetric(ValueError):
+class MissingMetricError(ParedownError):
     """A successful evaluation lacks a metric that a goal names."""
 
 
@@ -88,22 +89,79 @@ class Goal:
         )
 
 
+class FailureKind(Enum):
+    """What kept a candidate from being scored."""
+
+    RAISED = "raised"
+    """Assembling, the metric or the loss raised an exception."""
+    TIMED_OUT = "timed out"
+    ENDED_PROCESS = "ended its process"
+    """The evaluation ended the process that it ran in: a crash, an exit, too little memory."""
+    WORKER_LOST = "worker lost"
+    """The worker ended and not, as far as is known, by the candidate's fault: it is asked again."""
+    NOT_FINITE = "not finite"
+    NO_PRICE = "no price"
+    """The runtime refuses the file that its latency would be measured with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a candidate has no score: the kind, one sentence, and where it happened.
+
+    `where` holds lines of a traceback or the last words of a process, and is "" where there are none.
+    """
+
+    kind: FailureKind
+    sentence: str
+    where: str = ""
+
+    @classmethod
+    def of_text(cls, kind: FailureKind, text: str) -> Failure:
+        """The failure that a text reports: a sentence in its first line, and below it where."""
+        sentence, _, where = text.strip().partition("\n")
+        return cls(kind=kind, sentence=sentence.rstrip(":") or "no reason given", where=where)
+
+    @property
+    def text(self) -> str:
+        """The sentence, and on the lines below it where it happened."""
+        return f"{self.sentence}\n{self.where}" if self.where else self.sentence
+
+    def to_json(self) -> dict[str, Json]:
+        """A JSON-ready dict from which `from_json` gives an equal record."""
+        return asdict(self) | {"kind": self.kind.value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Failure:
+        """The failure that `to_json` wrote.
+
+        Raises:
+            TypeError: A field is unknown or missing.
+            ValueError: The kind is unknown.
+        """
+        return cls(**{**data, "kind": FailureKind(data["kind"])})  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How well a candidate does on `images` examples of the search split."""
+    """How well a candidate does on `images` examples of the search split.
+
+    `trained` is the digest under which the run keeps its tensors where it was trained, else None.
+    """
 
     metric: float
     loss: float
     images: int
+    trained: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """One finished evaluation: the candidate and its metrics, or the reason it has none.
 
-    `label` names a reference ("uncompressed", "uniform 8-bit") and is "" otherwise. `rung` is the
-    fidelity: only evaluations of one rung are compared. `metrics` are in SI units by name
-    (accuracy, loss, latency_s, onnx_bytes). `error` is None where the evaluation succeeded.
+    `label` names a reference ("uncompressed", "uniform 8-bit") and is "" otherwise. `rung` says how
+    it was scored: only evaluations of equal rungs are compared, see `of_rung`. `metrics` are in SI
+    units by name (accuracy, loss, latency_s, onnx_bytes). `failure` is None where the evaluation
+    succeeded. `trained` is as in `Score`.
     """
 
     number: int
@@ -111,37 +169,59 @@ class Evaluation:
     candidate: Candidate
     kind: Kind = "search"
     label: str = ""
-    rung: int = 0
+    rung: Rung = field(default_factory=Rung)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    error: str | None = None
+    failure: Failure | None = None
+    trained: str | None = None
     duration_s: float = 0.0
 
     @property
     def is_failed(self) -> bool:
-        """Whether the evaluation ended in an error."""
-        return self.error is not None
+        """Whether the candidate has no score."""
+        return self.failure is not None
 
     @property
     def is_lost(self) -> bool:
         """Whether the worker failed and not, as far as is known, the candidate."""
-        return self.error is not None and self.error.startswith(LOST)
+        return self.failure is not None and self.failure.kind is FailureKind.WORKER_LOST
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A JSON-ready dict from which `from_json` gives an equal record."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return plain | {"candidate": self.candidate.to_json(), "metrics": dict(self.metrics)}
+        return plain | {
+            "candidate": self.candidate.to_json(),
+            "rung": self.rung.to_json(),
+            "metrics": dict(self.metrics),
+            "failure": self.failure and self.failure.to_json(),
+        }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
+    def from_json(cls, data: Mapping[str, Json]) -> Evaluation:
         """The evaluation that `to_json` wrote.
 
         Raises:
-            TypeError: A field is unknown or missing.
+            TypeError, ValueError: A field is unknown, missing, or not what it should be.
         """
-        return cls(**(dict(data) | {"candidate": Candidate.from_json(data["candidate"])}))
+        made = {"candidate": Candidate.from_json, "rung": Rung.from_json}
+        records = {name: make(_mapping(name, data.get(name))) for name, make in made.items()}
+        failure = data.get("failure")
+        if failure is not None:
+            records["failure"] = Failure.from_json(_mapping("failure", failure))
+        return cls(**{**data, **records})  # type: ignore[arg-type]
 
 
-def reference(evaluations: tuple[Evaluation, ...], label: str) -> Evaluation | None:
+def _mapping(name: str, value: Json) -> Mapping[str, Json]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"an evaluation's {name} must be a mapping, got {value!r}")
+    return value
+
+
+def of_rung(evaluations: Iterable[Evaluation], rung: Rung) -> tuple[Evaluation, ...]:
+    """Those that were scored on `rung`, in order: the only ones that may be compared with each other."""
+    return tuple(e for e in evaluations if e.rung == rung)
+
+
+def reference(evaluations: Iterable[Evaluation], label: str) -> Evaluation | None:
     """The latest successful reference named `label`, None where there is none."""
     found = [e for e in evaluations if e.label == label and not e.is_failed]
     return found[-1] if found else None
@@ -151,12 +231,12 @@ def require_goals(evaluation: Evaluation, goals: Sequence[Goal]) -> None:
     """Nothing, where `evaluation` holds a number for every goal.
 
     Raises:
-        MissingMetric: A goal's metric is absent or NaN.
+        MissingMetricError: A goal's metric is absent or NaN.
     """
     missing = [g.metric for g in goals if math.isnan(evaluation.metrics.get(g.metric, math.nan))]
     if missing:
         known = ", ".join(sorted(evaluation.metrics)) or "none"
-        raise MissingMetric(
+        raise MissingMetricError(
             f"an evaluation must hold every goal, {evaluation.key} lacks {', '.join(missing)} "
             f"(it has: {known}); record it with `error` set instead"
         )

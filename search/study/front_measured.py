@@ -8,26 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.search.study.pareto import front_of
-
-
-class Check(Protocol):
-    """What verifying a bundle found."""
-
-    @property
-    def key(self) -> str:
-        """Key of the bundle's candidate."""
-
-    @property
-    def measured(self) -> Mapping[str, float]:
-        """Measured figures by name, in SI units."""
-
-    @property
-    def mismatches(self) -> tuple[str, ...]:
-        """One message for each violation of a rule; empty for a sound bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +31,7 @@ class MeasuredFront:
 
 
 def measured_front(
-    goals: Sequence[Goal], members: Sequence[Evaluation], checks: Sequence[Check]
+    goals: Sequence[Goal], members: Sequence[Evaluation], checks: Sequence[BundleCheck]
 ) -> MeasuredFront:
     """The front's members compared by what was measured.
 
@@ -79,12 +63,12 @@ def measured_front(
     return MeasuredFront(values=values, members=front_of(compared, unbound).keys)
 
 
-def is_timed(check: Check) -> bool:
+def is_timed(check: BundleCheck) -> bool:
     """Whether a bundle's latency was measured beside that of the uncompressed model."""
     return {"latency_ratio", "uncompressed_latency_s"} <= check.measured.keys()
 
 
-def _value(metric: str, check: Check, whole_s: float) -> float | None:
+def _value(metric: str, check: BundleCheck, whole_s: float) -> float | None:
     if metric == "latency_s":
         return check.measured["latency_ratio"] * whole_s if is_timed(check) else None
     return check.measured.get(f"test_{metric}", check.measured.get(metric))

@@ -1,17 +1,15 @@
 """The study on disk: an Optuna journal with one record per finished evaluation, the one truth.
 
-Sampling happens in memory; only what is finished is written, in a single line and one fsync. A
-process killed while writing leaves at most one torn line, which the next opening cuts off.
+Sampling happens in memory; only what is finished is written, in a single line and one fsync.
 """
 
 from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import filelock
 import optuna
@@ -22,18 +20,20 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from paredown.search.study.display import title_of
 from paredown.search.study.evaluation import Evaluation, Goal, require_goals
-from paredown.search.study.record_file import RecordFile
-from paredown.search.study.torn_tail import cut_torn_tail
+from paredown.search.study.journal_format import FORMAT, FormatError, as_now, check_format
+from paredown.search.study.record_file import RecordFile, cut_torn_tail
 from paredown.search.study.trial_words import attributes_of, goal_unit
+from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
-_GOALS = "goals"
-_PROBLEM = "problem"
+_FORMAT, _GOALS, _PROBLEM = "format", "goals", "problem"
 _EVALUATION = "evaluation"
+_OWN = (_GOALS, _PROBLEM, _FORMAT)
 
 Params = Mapping[str, int | float | str | bool | None]
 
 
-class JournalError(ValueError):
+class JournalError(ParedownError):
     """The run folder holds another study, one in use, or none."""
 
 
@@ -94,7 +94,7 @@ class Journal:
         """Write `evaluation` as one record; it is on disk when this returns.
 
         Raises:
-            MissingMetric: A successful evaluation lacks a goal's metric or holds NaN there.
+            MissingMetricError: A successful evaluation lacks a goal's metric or holds NaN there.
         """
         failed = evaluation.is_failed
         if not failed:
@@ -120,9 +120,9 @@ class Journal:
         """Every record in the order of writing."""
         return _entries(self._study)
 
-    def set_attribute(self, name: str, value: Any) -> None:
+    def set_attribute(self, name: str, value: Json) -> None:
         """Keep a JSON value beside the evaluations (a run id, a digest, a version): one fsync."""
-        if name in (_GOALS, _PROBLEM):
+        if name in _OWN:
             raise JournalError(f"the name {name!r} is taken by the journal; choose another")
         self._study.set_user_attr(name, value)
 
@@ -149,10 +149,9 @@ class Journal:
             )
 
     @property
-    def attributes(self) -> Mapping[str, Any]:
+    def attributes(self) -> Mapping[str, Json]:
         """Values kept by `set_attribute`, by name."""
-        mine = (_GOALS, _PROBLEM)
-        return {n: v for n, v in self._study.user_attrs.items() if n not in mine}
+        return _attributes(self._study)
 
     @property
     def search_id(self) -> str:
@@ -171,7 +170,7 @@ class Record:
     search_id: str
     goals: tuple[Goal, ...]
     entries: tuple[Entry, ...]
-    attributes: Mapping[str, Any]
+    attributes: Mapping[str, Json]
 
 
 def read_journal(path: Path) -> Record:
@@ -188,11 +187,11 @@ def read_journal(path: Path) -> Record:
     if not studies or _GOALS not in studies[0].user_attrs:
         raise JournalError(f"{path} must hold a study, got an empty journal; start the search")
     study = optuna.load_study(study_name=studies[0].study_name, storage=storage)
-    attributes = dict(study.user_attrs)
-    goals = tuple(Goal(**goal) for goal in attributes.pop(_GOALS))
-    attributes.pop(_PROBLEM, None)
     return Record(
-        search_id=study.study_name, goals=goals, entries=_entries(study), attributes=attributes
+        search_id=study.study_name,
+        goals=tuple(Goal(**goal) for goal in study.user_attrs[_GOALS]),
+        entries=_entries(study),
+        attributes=_attributes(study),
     )
 
 
@@ -219,6 +218,8 @@ def _storage(path: Path) -> JournalStorage:
     records = RecordFile(path, _check)
     try:
         return JournalStorage(records)
+    except FormatError as error:
+        raise JournalError(f"{path}: {error}") from None
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise JournalError(
             f"{path} must hold the records that a search wrote, got one in line {records.line} that "
@@ -227,12 +228,17 @@ def _storage(path: Path) -> JournalStorage:
         ) from error
 
 
-def _check(record: Mapping[str, Any]) -> None:
+def _check(record: Mapping[str, Json]) -> None:
     """Nothing, where what we wrote into a record of Optuna's can be read."""
+    kept = record.get("user_attrs")
     if "user_attrs" in record or "distributions" in record:
-        Evaluation.from_json(record["user_attrs"][_EVALUATION])
-    for goal in (record.get("user_attr") or {}).get(_GOALS, ()):
-        Goal(**goal)
+        # What is missing raises as well: no trial of ours is without.
+        Evaluation.from_json(as_now(kept[_EVALUATION], {}))  # type: ignore[index, call-overload, arg-type]
+    attributes = record.get("user_attr")
+    if isinstance(attributes, Mapping):
+        for goal in attributes.get(_GOALS, ()):  # type: ignore[union-attr]
+            Goal(**goal)  # type: ignore[arg-type]
+        check_format(attributes.get(_FORMAT, FORMAT))
 
 
 def _study_at(path: Path, goals: tuple[Goal, ...]) -> Study:
@@ -259,6 +265,8 @@ def _study_at(path: Path, goals: tuple[Goal, ...]) -> Study:
         )
     if study.user_attrs.get(_GOALS) != wanted:
         study.set_user_attr(_GOALS, wanted)
+    if study.user_attrs.get(_FORMAT) != FORMAT:
+        study.set_user_attr(_FORMAT, FORMAT)
     return study
 
 
@@ -271,17 +279,22 @@ def differences(was: Mapping[str, str], is_now: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _aims(goals: list[dict[str, Any]]) -> list[str]:
+def _aims(goals: Sequence[Mapping[str, Json]]) -> list[str]:
     return [f"{goal['direction']} {goal['metric']}" for goal in goals]
 
 
+def _attributes(study: Study) -> dict[str, Json]:
+    return {name: value for name, value in study.user_attrs.items() if name not in _OWN}
+
+
 def _entries(study: Study) -> tuple[Entry, ...]:
-    return tuple(_entry(trial) for trial in study.get_trials(deepcopy=False))
+    problem = study.user_attrs.get(_PROBLEM, {})
+    return tuple(_entry(trial, problem) for trial in study.get_trials(deepcopy=False))
 
 
-def _entry(trial: FrozenTrial) -> Entry:
+def _entry(trial: FrozenTrial, problem: Mapping[str, str]) -> Entry:
     return Entry(
-        evaluation=Evaluation.from_json(trial.user_attrs[_EVALUATION]),
+        evaluation=Evaluation.from_json(as_now(trial.user_attrs[_EVALUATION], problem)),
         params=trial.params,
         distributions=trial.distributions,
     )

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 # Optuna has no public function for it; this module has kept its place and signature since 4.0.
 from optuna._hypervolume import compute_hypervolume
 
-from paredown.search.study.evaluation import Direction, Evaluation, Goal, is_cost, require_goals
-
-ACCURACY_MARGIN = 0.10
+from paredown.search.config.qualities import Direction, quality_of
+from paredown.search.study.evaluation import (
+    Evaluation,
+    Goal,
+    is_cost,
+    of_rung,
+    require_goals,
+)
+from paredown.search.study.rung import Rung
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,16 @@ class Front:
     """
 
     goals: tuple[Goal, ...]
-    rung: int = 0
+    rung: Rung = field(default_factory=Rung)
     members: tuple[Evaluation, ...] = ()
 
     def add(self, evaluation: Evaluation) -> Front:
         """The front with `evaluation` in it; the very same object where nothing changed.
 
         Raises:
-            MissingMetric: A successful evaluation of this rung lacks a goal's metric.
+            MissingMetricError: A successful evaluation of this rung lacks a goal's metric.
         """
-        if evaluation.is_failed or evaluation.rung != self.rung:
+        if evaluation.is_failed or not of_rung([evaluation], self.rung):
             return self
         mine = losses(evaluation, self.goals)
         if not is_within_bounds(evaluation, self.goals):
@@ -58,9 +64,11 @@ class Front:
         return frozenset(member.key for member in self.members)
 
 
-def front_of(evaluations: Iterable[Evaluation], goals: tuple[Goal, ...], rung: int = 0) -> Front:
-    """The front of all `evaluations` of `rung`."""
-    front = Front(goals, rung)
+def front_of(
+    evaluations: Iterable[Evaluation], goals: tuple[Goal, ...], rung: Rung | None = None
+) -> Front:
+    """The front of all `evaluations` of `rung`, by default the first with nothing known of its rows."""
+    front = Front(goals, rung or Rung())
     for evaluation in evaluations:
         front = front.add(evaluation)
     return front
@@ -70,7 +78,7 @@ def losses(evaluation: Evaluation, goals: Sequence[Goal]) -> tuple[float, ...]:
     """The goals' values, turned so that smaller is better.
 
     Raises:
-        MissingMetric: A goal's metric is absent or NaN.
+        MissingMetricError: A goal's metric is absent or NaN.
     """
     require_goals(evaluation, goals)
     return tuple(goal.loss(evaluation.metrics[goal.metric]) for goal in goals)
@@ -118,11 +126,10 @@ def reference_point(
 ) -> np.ndarray:
     """The worst point (d,) that still counts for the hypervolume, in `volume_axes` coordinates.
 
-    Ten points below the uncompressed accuracy and, for a cost, that of `dearest`. Benchmarks are
-    strict and take the uniform 8-bit model, which anybody gets for free. A search with several
-    costs takes the uncompressed model: where uniform 8-bit is the fastest thing there is, a point
-    that is smaller but no faster would count for nothing. Other qualities (loss, error of a
-    regression) may be worse by half of the uncompressed magnitude; a convention, no more.
+    For a quality it lies below the uncompressed model by the quality's margin (ten points of
+    accuracy); for a cost it is that of `dearest`. Benchmarks are strict and take the uniform 8-bit
+    model, which anybody gets for free. A search with several costs takes the uncompressed model:
+    where uniform 8-bit is the fastest there is, a point that is smaller but no faster would not count.
     """
     worst = []
     for goal in goals:
@@ -130,7 +137,7 @@ def reference_point(
             worst.append(dearest.metrics[goal.metric])
             continue
         value = uncompressed.metrics[goal.metric]
-        slack = ACCURACY_MARGIN if goal.metric == "accuracy" else 0.5 * abs(value)
+        slack = quality_of(goal.metric).slack(value)
         worst.append(value - slack if goal.direction == "maximize" else value + slack)
     return volume_axes(np.array([worst]), goals)[0]
 

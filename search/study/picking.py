@@ -8,8 +8,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from paredown.search.config.qualities import Direction
 from paredown.search.study.display import units_of
-from paredown.search.study.evaluation import Direction, Evaluation, Goal
+from paredown.search.study.evaluation import Evaluation, Goal
+from paredown.spaces.system.errors import ParedownError
 
 _METRIC = r"[A-Za-z_]\w*(?:@[\w.-]+)?"
 _CONDITION = re.compile(
@@ -25,7 +27,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 _EXAMPLE = '"latency <= 2ms, onnx_bytes <= 25%, max accuracy"'
 
 
-class PickError(ValueError):
+class PickError(ParedownError):
     """A pick that cannot be read, names an unknown metric or that no evaluation satisfies."""
 
 
@@ -37,6 +39,7 @@ class _Condition:
     limit: float
 
     def is_met(self, evaluation: Evaluation) -> bool:
+        """Whether the evaluation satisfies it."""
         return _COMPARE[self.sign](evaluation.metrics[self.metric], self.limit)
 
     def violation(self, evaluation: Evaluation) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from paredown.search.config.qualities import quality_of
 from paredown.search.study.display import Unit, show, title_of, unit_of
 from paredown.search.study.evaluation import (
     UNCOMPRESSED,
@@ -12,8 +13,10 @@ from paredown.search.study.evaluation import (
     Evaluation,
     Goal,
     is_cost,
+    of_rung,
     reference,
 )
+from paredown.search.study.rung import Rung
 
 RATIO_NOTE = "7.23× is 7.23 times less than the uncompressed model; +0.20 is a difference to it"
 
@@ -73,9 +76,9 @@ def front_rows(
     return FrontRows(goals=tuple(goals), units=units, rows=tuple(rows))
 
 
-def references_of(evaluations: Sequence[Evaluation], rung: int) -> list[Evaluation]:
+def references_of(evaluations: Sequence[Evaluation], rung: Rung) -> list[Evaluation]:
     """The uncompressed and the uniform 8-bit model at `rung`; empty without the former."""
-    same_rung = tuple(e for e in evaluations if e.rung == rung)
+    same_rung = of_rung(evaluations, rung)
     found = [reference(same_rung, label) for label in (UNCOMPRESSED, UNIFORM_8_BIT)]
     # Ratios are to the first, so without the uncompressed model there are none.
     return [e for e in found if e is not None] if found[0] is not None else []
@@ -84,7 +87,7 @@ def references_of(evaluations: Sequence[Evaluation], rung: int) -> list[Evaluati
 def against(goal: Goal, evaluation: Evaluation, base: Evaluation | None) -> str:
     """How `evaluation` compares with `base` in one goal: "4.00×", "-0.30", "" where there is none.
 
-    A cost as how many times less it is, accuracy in points, any other quality as a difference.
+    A cost as how many times less it is, a quality as a difference: in points where it is in per cent.
     """
     value = evaluation.metrics.get(goal.metric)
     whole = None if base is None else base.metrics.get(goal.metric)
@@ -92,7 +95,7 @@ def against(goal: Goal, evaluation: Evaluation, base: Evaluation | None) -> str:
         return ""
     if is_cost(goal.metric):
         return f"{whole / value:.2f}×" if value else "∞×"
-    if goal.metric == "accuracy":
+    if quality_of(goal.metric).in_percent:
         return f"{100 * (value - whole):+.2f}"
     return f"{value - whole:+.3g}"
 

@@ -7,29 +7,32 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, reference
+from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, of_rung, reference
 from paredown.search.study.journal import JournalError, read_journal
 from paredown.search.study.pareto import Front, front_of
 from paredown.search.study.picking import pick
+from paredown.spaces.system.errors import ParedownError
 
 JOURNAL = "study.journal"
 CONFIG = "config.yaml"
 LATENCY = "latency.json"
 RANKS = "ranks.json"
 BUNDLES = "bundles"
+TRAINED = "trained"
+"""Folder of the tensors of candidates that were trained before they were scored."""
 RUNG = "rung"
-"""Attribute of the journal: the rung whose front is the run's."""
+"""Attribute of the journal: the number of the rung whose front is the run's."""
 END = "end"
 """Attribute of the journal: how the search ended, in MLflow's words; "" while it goes on."""
 
 
-class RunError(ValueError):
+class RunError(ParedownError):
     """A run folder does not hold what is asked of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A run as its journal tells it, finished or not.
+    """A run as its journal records it, finished or not.
 
     `front` is that of the highest rung that was finished: a part of one would pass over models.
     `end` is how the search ended, FINISHED, KILLED or FAILED; "" where it goes on or its process
@@ -45,7 +48,7 @@ class RunRecord:
     @property
     def uncompressed(self) -> Evaluation | None:
         """The reference at the front's rung, else at any."""
-        same_rung = tuple(e for e in self.evaluations if e.rung == self.front.rung)
+        same_rung = of_rung(self.evaluations, self.front.rung)
         return reference(same_rung, UNCOMPRESSED) or reference(self.evaluations, UNCOMPRESSED)
 
     def picked(self, expression: str) -> Evaluation:
@@ -70,7 +73,7 @@ class RunRecord:
                 f"a candidate's key must fit one evaluated model of {self.folder}, {key!r} fits "
                 f"{found}; list keys with: paredown front {self.folder}"
             )
-        return max(fitting, key=lambda evaluation: evaluation.rung)
+        return max(fitting, key=lambda evaluation: evaluation.rung.number)
 
     def to_json(self) -> str:
         """The front as JSON: goals, and key, label, metrics (SI) and candidate of each member."""
@@ -96,14 +99,15 @@ def read_run(folder: Path) -> RunRecord:
     check_is_run(folder)
     record = read_journal(folder / JOURNAL)
     evaluations = tuple(entry.evaluation for entry in record.entries)
-    rung = int(record.attributes.get(RUNG, 0))
-    front = front_of(evaluations, record.goals, rung)
+    number, end = record.attributes.get(RUNG, 0), record.attributes.get(END)
+    rungs = [e.rung for e in evaluations if e.rung.number == number]
+    front = front_of(evaluations, record.goals, rungs[0] if rungs else None)
     return RunRecord(
         folder=folder,
         goals=record.goals,
         evaluations=evaluations,
         front=front,
-        end=record.attributes.get(END),
+        end=None if end is None else str(end),
     )
 
 

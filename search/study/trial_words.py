@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from paredown.search.study.display import Unit, unit_of, value_text
+from paredown.search.study.display import Unit, unit_of
 from paredown.search.study.evaluation import Evaluation
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.candidates.knobs import KnobKind
-from paredown.spaces.candidates.space import ARCHITECTURE, Architecture, Knob, Space
-
-_NAMES: Mapping[KnobKind, str] = {
-    "weight_bits": "weight bits",
-    "sparsity": "zeros",
-    "rank_fraction": "rank",
-    "method": "method",
-    "group_size": "inputs per scale",
-    "segment": "activations",
-    "width": "channels",
-    "drop": "block",
-}
+from paredown.spaces.knobs.space import Space
 
 Value = int | str
 
@@ -39,18 +26,19 @@ def trial_parameters(
         return {}, {}
     values: dict[str, Value] = {}
     domains: dict[str, BaseDistribution] = {}
-    if len(space.architectures) > 1:
-        values[ARCHITECTURE] = candidate.architecture
-        domains[ARCHITECTURE] = CategoricalDistribution([a.name for a in space.architectures])
-    architecture = space.by_name[candidate.architecture]
+    parameters = space.parameters(space.by_name[candidate.architecture])
+    labels = Counter(knob.label for knob in parameters.values())
     positions = space.encode(candidate)
-    for knob, name in _named(architecture):
-        # The same key as the space's own parameter, which stands at 0 where it was never sampled.
-        position = positions.get(space.parameter(architecture, knob))
-        if position is not None:
-            choices = [_value(knob, value) for value in knob.domain]
-            values[name] = choices[position]
-            domains[name] = CategoricalDistribution(choices)
+    for parameter, knob in parameters.items():
+        position = positions.get(parameter)
+        if position is None:
+            continue
+        # A label stands alone where no other knob has it, behind the network's name where it has one.
+        own = f" ({knob.name})" if labels[knob.label] > 1 else ""
+        name = f"{parameter.removesuffix(knob.name)}{knob.label}{own}"
+        choices = [knob.plain(value) for value in knob.domain]
+        values[name] = choices[position]
+        domains[name] = CategoricalDistribution(choices)
     return values, domains
 
 
@@ -66,30 +54,7 @@ def attributes_of(evaluation: Evaluation) -> dict[str, str]:
     said = {
         "key": evaluation.key,
         "label": evaluation.label,
-        "rows": "whole search split" if evaluation.rung else "first rung",
-        "failed": evaluation.error or "",
+        "rung": evaluation.rung.text,
+        "failed": evaluation.failure.text if evaluation.failure else "",
     }
     return {name: text for name, text in said.items() if text}
-
-
-def _named(architecture: Architecture) -> list[tuple[Knob, str]]:
-    """Every knob with a name that no other has: "conv1: weight bits"."""
-    names = [_name(knob) for knob in architecture.knobs]
-    count = Counter(names)
-    prefix = f"{architecture.name}/" if architecture.name else ""
-    return [
-        (knob, prefix + (name if count[name] == 1 else f"{name} ({knob.name})"))
-        for knob, name in zip(architecture.knobs, names, strict=True)
-    ]
-
-
-def _name(knob: Knob) -> str:
-    first, *others = knob.targets
-    tied = f" and {len(others)} tied to it" if others else ""
-    return f"{first}{tied}: {_NAMES[knob.kind]}"
-
-
-def _value(knob: Knob, value: object) -> Value:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return value_text(knob, value)

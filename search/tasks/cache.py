@@ -12,12 +12,13 @@ from torch import Tensor
 
 from paredown.compressors.storage.shelf import Record, read_record, write_record
 from paredown.compressors.storage.shelf import digest as digest
-from paredown.spaces.system.sealed import DamagedFile
+from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.sealed import DamagedFileError
 
 _log = logging.getLogger(__name__)
 
 
-class CacheError(ValueError):
+class CacheError(ParedownError):
     """The cache's folder cannot be used."""
 
 
@@ -58,7 +59,7 @@ def cached_file(name: str, make: Callable[[], Mapping[str, Tensor]]) -> Path:
         read_record(path, name)
     except FileNotFoundError:
         write_record(path, name, Record(tensors=make(), facts={}))
-    except DamagedFile as error:
+    except DamagedFileError as error:
         _log.warning("%s is damaged (%s); what it held is made again", path, error)
         write_record(path, name, Record(tensors=make(), facts={}))
     return path

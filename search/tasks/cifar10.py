@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import io
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from paredown.search.config.schema_task import ParquetFiles
 from paredown.search.tasks.cache import cached_file, digest
 from paredown.search.tasks.hub import hub_rows
 from paredown.search.tasks.splits import DataError, Split, Splits
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _VERSION = "1"  # raise it when the decoded form changes
 # The statistics the published weights were trained with (those of ImageNet).
@@ -99,7 +102,7 @@ def _decode_files(path: Path) -> dict[str, Tensor]:
         return _decode(rows, str(path))
 
 
-def _decode(rows: Any, source: str) -> dict[str, Tensor]:
+def _decode(rows: Dataset, source: str) -> dict[str, Tensor]:
     from datasets import Image
 
     column = next((name for name in ("img", "image") if name in rows.column_names), None)
@@ -113,7 +116,7 @@ def _decode(rows: Any, source: str) -> dict[str, Tensor]:
     return {"images": _pixels(rows[column], len(rows), source), "labels": labels}
 
 
-def _pixels(cells: Iterable[dict[str, Any]], count: int, source: str) -> Tensor:
+def _pixels(cells: Iterable[Mapping[str, bytes]], count: int, source: str) -> Tensor:
     from PIL import Image
 
     pixels = np.empty((count, 3, 32, 32), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Calibration statistics of the uncompressed networks: collected once, by whoever needs them first."""
+"""Calibration statistics of the uncompressed networks: collected once, when first needed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _collect(captured: Captured, model_map: ModelMap, task: Task, config: Config
     batches = [(as_inputs(graph, i), t) for i, t in split.batches(_BATCH, rows)]
     classifies = task.loss_name == "cross_entropy"
 
-    def summed_loss(outputs: tuple[Tensor, ...], targets: object) -> Tensor:
+    def _summed_loss(outputs: tuple[Tensor, ...], targets: object) -> Tensor:
         size = targets[0].shape[0] if isinstance(targets, tuple) else targets.shape[0]  # type: ignore[attr-defined]
         return task.loss(outputs, targets) * size  # type: ignore[arg-type]
 
@@ -74,7 +74,7 @@ def _collect(captured: Captured, model_map: ModelMap, task: Task, config: Config
         model_map.layers,
         CalibrationData(
             batches=[inputs for inputs, _ in batches],
-            loss=summed_cross_entropy if classifies else summed_loss,
+            loss=summed_cross_entropy if classifies else _summed_loss,
             targets=None if classifies else [targets for _, targets in batches],
             loss_digest=loss_digest or "",
             seed=config.search.seed,

@@ -10,20 +10,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol, TypeGuard, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from paredown.search.tasks.splits import DataError, Prepare, Split, Splits, as_they_are
-from paredown.search.tasks.user_calls import called
+from paredown.search.tasks.splits import DataError, Split, Splits, as_they_are
+from paredown.search.tasks.user_calls import UserFunction, called
 
 _NEEDED = ("train", "search", "test")
 _OPTIONAL = ("calibration", "prepare")
 
 
-def read_splits(data: Any, source: str, calibration_rows: int, seed: int) -> Splits:
+class _Dataset(Protocol):
+    """Rows by number, each a pair (inputs, targets)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> object: ...
+
+
+def read_splits(data: object, source: str, calibration_rows: int, seed: int) -> Splits:
     """The splits in what the factory `source` returned; calibration is shuffled with `seed`.
 
     A split that is given as a function is only opened when it is used, so `test` stays unread.
@@ -32,7 +40,8 @@ def read_splits(data: Any, source: str, calibration_rows: int, seed: int) -> Spl
         DataError: A split is missing or its form is none of those above.
     """
     keys = set(data) if isinstance(data, Mapping) else set()
-    if not keys or keys - {*_NEEDED, *_OPTIONAL} or not keys.issuperset(_NEEDED):
+    is_known = bool(keys) and not keys - {*_NEEDED, *_OPTIONAL} and keys.issuperset(_NEEDED)
+    if not (isinstance(data, Mapping) and is_known):
         got = sorted(map(str, keys)) if keys else type(data).__name__
         raise DataError(
             f"{source} must return a mapping with {', '.join(_NEEDED)} and, if you like, "
@@ -60,14 +69,15 @@ def read_splits(data: Any, source: str, calibration_rows: int, seed: int) -> Spl
     )
 
 
-def _open(value: Any, *, part: str, prepare: Any, source: str) -> Split:
+def _open(value: object, *, part: str, prepare: UserFunction | None, source: str) -> Split:
     if callable(value):
         with called(f"{source}: opening split {part!r}"):
             value = value()
     # A pair is a tuple, so that a list is always one of rows.
     if not isinstance(value, tuple | Mapping) and hasattr(value, "__getitem__"):
         with called(f"{source}: reading the rows of split {part!r}"):
-            rows = [value[index] for index in range(len(value))]
+            dataset = cast(_Dataset, value)
+            rows = [dataset[index] for index in range(len(dataset))]
         value = _stack_rows(rows, part, source)
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise DataError(
@@ -98,8 +108,8 @@ class PrepareAsUser:
         source: The data factory that it comes from.
     """
 
-    def __init__(self, function: Prepare, names: tuple[str, ...], source: str) -> None:
-        self.function: Any = function
+    def __init__(self, function: UserFunction, names: tuple[str, ...], source: str) -> None:
+        self.function = function
         self.names = names
         self.source = source
 
@@ -110,9 +120,7 @@ class PrepareAsUser:
             UserCodeError: The function raises.
             DataError: It returns no tensors of as many rows, or not all the names.
         """
-        stored: Any = inputs[0] if len(inputs) == 1 else inputs
-        if self.names:
-            stored = dict(zip(self.names, inputs, strict=True))
+        stored = dict(zip(self.names, inputs, strict=True)) if self.names else _alone(inputs)
         rows = len(inputs[0])
         with called(f"{self.source}: prepare, given {rows} rows,"):
             given = self.function(stored)
@@ -121,7 +129,7 @@ class PrepareAsUser:
         elif self.names:
             given = None
         found = _many(given)
-        if not all(isinstance(x, Tensor) and x.dim() and len(x) == rows for x in found):
+        if not _are_rows(found, rows):
             form = f"a dict of {', '.join(self.names)}" if self.names else "tensors"
             raise DataError(
                 f"{self.source}: prepare must return {form} with as many rows as it was given "
@@ -130,16 +138,24 @@ class PrepareAsUser:
         return found
 
 
-def _kinds(values: tuple[Any, ...]) -> str:
+def _alone(inputs: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
+def _are_rows(found: tuple[object, ...], rows: int) -> TypeGuard[tuple[Tensor, ...]]:
+    return all(isinstance(x, Tensor) and x.dim() and len(x) == rows for x in found)
+
+
+def _kinds(values: tuple[object, ...]) -> str:
     shown = (f"{tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__ for x in values)
     return ", ".join(shown)
 
 
-def _many(value: Any) -> tuple[Any, ...]:
+def _many(value: object) -> tuple[object, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _tensor(value: Any, part: str, source: str) -> Tensor:
+def _tensor(value: object, part: str, source: str) -> Tensor:
     got = type(value).__name__
     if isinstance(value, Tensor):
         return value.detach().cpu()
@@ -154,7 +170,7 @@ def _tensor(value: Any, part: str, source: str) -> Tensor:
     )
 
 
-def _stack_rows(rows: list[Any], part: str, source: str) -> tuple[Any, Any]:
+def _stack_rows(rows: list[object], part: str, source: str) -> object:
     try:
         return torch.utils.data.default_collate(rows)
     except (TypeError, RuntimeError) as error:

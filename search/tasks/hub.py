@@ -7,16 +7,19 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from paredown.search.tasks.splits import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _ANSWER_S = 5.0
 """Seconds in which the hub must take a connection."""
 
 
-def hub_rows(source: str | Path, part: str) -> Any:
+def hub_rows(source: str | Path, part: str) -> Dataset:
     """The split `part` of a data set, as `datasets.Dataset`; downloaded once, then read from disk.
 
     Args:

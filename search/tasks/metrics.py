@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paredown.search.config.schema import QUALITIES, Direction
+from paredown.search.config.qualities import ACCURACY, MEAN_IOU, MSE, PERPLEXITY, Quality
+from paredown.spaces.system.errors import ParedownError
 
 Outputs = tuple[Tensor, ...]
 Targets = Tensor | tuple[Tensor, ...]
@@ -23,36 +24,44 @@ IGNORED = -100
 """The class number that cross-entropy leaves out; PyTorch's own."""
 
 
-class MetricError(ValueError):
+class MetricError(ParedownError):
     """Outputs and targets do not have the shapes that the metric needs."""
 
 
+Part = TypeVar("Part")
+"""What a metric keeps of one batch."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Metric:
-    """A figure of merit.
+class Metric(Generic[Part]):
+    """How a quality is computed.
 
     `measure(outputs, targets)` gives the statistics of one batch, `finish(parts)` the value from
-    those of all batches. If `is_mean`, a part is one score per sample, (rows,), and the value is
-    the mean of them all: then two models can be compared sample by sample.
+    those of all batches. Where the value is a mean over rows, `row_scores(parts)` gives one score for
+    each, (rows,), so that two models can be compared row by row; None where it is not.
     """
 
-    name: str
-    direction: Direction
-    measure: Callable[[Outputs, Targets], Any]
-    finish: Callable[[Sequence[Any]], float]
-    is_mean: bool
+    quality: Quality
+    measure: Callable[[Outputs, Targets], Part]
+    finish: Callable[[Sequence[Part]], float]
+    row_scores: Callable[[Sequence[Part]], Tensor] | None = None
 
-    def tally(self) -> Tally:
+    @property
+    def name(self) -> str:
+        """Name of the quality, as goals and figures have it."""
+        return self.quality.name
+
+    def tally(self) -> Tally[Part]:
         """A fresh accumulator."""
         return Tally(self)
 
 
 @dataclass
-class Tally:
+class Tally(Generic[Part]):
     """Accumulates one metric over the batches of a split."""
 
-    metric: Metric
-    parts: list[Any] = field(default_factory=list)
+    metric: Metric[Part]
+    parts: list[Part] = field(default_factory=list)
 
     def add(self, outputs: Outputs, targets: Targets) -> None:
         """Counts one batch; outputs in the model's order."""
@@ -64,25 +73,18 @@ class Tally:
 
     def per_sample(self) -> Tensor | None:
         """One score per sample, in order, (rows,); None if the metric is no mean over samples."""
-        return torch.cat(self.parts) if self.metric.is_mean and self.parts else None
+        row_scores = self.metric.row_scores
+        return row_scores(self.parts) if row_scores and self.parts else None
 
 
-def metric_named(name: str) -> Metric:
+def metric_named(name: str) -> Metric[Tensor]:
     """The built-in metric of that name: accuracy, mean_iou, mse or perplexity."""
-    measure, finish, is_mean = _BUILT_IN[name]
-    return Metric(
-        name=name, direction=QUALITIES[name], measure=measure, finish=finish, is_mean=is_mean
-    )
+    return _BUILT_IN[name]
 
 
 def loss_named(name: str) -> Loss:
     """The built-in loss of that name; each gives the mean over the batch as a scalar tensor."""
     return LOSSES[name]
-
-
-def usual_loss(metric: str) -> str:
-    """Name of the loss that a model scored by this built-in metric is trained with."""
-    return {"mse": "mse", "perplexity": "sequence_cross_entropy"}.get(metric, "cross_entropy")
 
 
 def _single(targets: Targets) -> Tensor:
@@ -229,15 +231,20 @@ def _perplexity(parts: Sequence[Tensor]) -> float:
     return float(torch.exp(total / count))
 
 
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts))
+
+
 def _mean(parts: Sequence[Tensor]) -> float:
-    return float(torch.cat(list(parts)).double().mean())
+    return float(_joined(parts).double().mean())
 
 
-_BUILT_IN: Mapping[
-    str, tuple[Callable[[Outputs, Targets], Any], Callable[[Sequence[Any]], float], bool]
-] = {
-    "accuracy": (_correct, _mean, True),
-    "mse": (_squared_error, _mean, True),
-    "mean_iou": (_overlaps, _mean_iou, False),
-    "perplexity": (_token_losses, _perplexity, False),
+_BUILT_IN: Mapping[str, Metric[Tensor]] = {
+    metric.name: metric
+    for metric in (
+        Metric(quality=ACCURACY, measure=_correct, finish=_mean, row_scores=_joined),
+        Metric(quality=MSE, measure=_squared_error, finish=_mean, row_scores=_joined),
+        Metric(quality=MEAN_IOU, measure=_overlaps, finish=_mean_iou),
+        Metric(quality=PERPLEXITY, measure=_token_losses, finish=_perplexity),
+    )
 }

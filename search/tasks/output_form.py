@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from paredown.search.tasks.splits import Inputs
 from paredown.search.tasks.user_calls import called
+from paredown.spaces.system.errors import ParedownError
 
 _ROWS = 2
 """Rows of the example that shows which outputs belong to rows."""
@@ -26,7 +26,7 @@ _REMEDY = "correct it, or give rows that it takes: a `prepare` of the data can m
 _PLAIN = (type(None), bool, int, float, str)
 
 
-class OutputError(ValueError):
+class OutputError(ParedownError):
     """A model returns what cannot be scored."""
 
 
@@ -44,13 +44,13 @@ class OutputForm:
     `template` is that with `Rows` for every tensor with the batch first; all else in it is constant.
     """
 
-    template: Any = Rows(0)
+    template: pytree.PyTree = Rows(0)
 
-    def rebuilt(self, outputs: Sequence[Tensor]) -> Any:
+    def rebuilt(self, outputs: Sequence[Tensor]) -> pytree.PyTree:
         """What the model returns, with these tensors in the order of the graph's outputs."""
         return pytree.tree_map_only(Rows, lambda rows: outputs[rows.position], self.template)
 
-    def tensors(self, returned: Any) -> tuple[Tensor, ...]:
+    def tensors(self, returned: pytree.PyTree) -> tuple[Tensor, ...]:
         """The tensors with the batch first in what the model returned: the inverse of `rebuilt`."""
         pairs = zip(pytree.tree_leaves(returned), pytree.tree_leaves(self.template), strict=True)
         return tuple(value for value, leaf in pairs if isinstance(leaf, Rows))
@@ -62,7 +62,7 @@ class OutputForm:
         return same and ours[1] == theirs[1]
 
 
-def forward(module: nn.Module, inputs: Inputs, named: str) -> Any:
+def forward(module: nn.Module, inputs: Inputs, named: str) -> pytree.PyTree:
     """What the user's module returns for these rows, without gradients.
 
     Args:
@@ -95,7 +95,7 @@ def read_form(module: nn.Module, inputs: Inputs, named: str) -> OutputForm:
             f"{named} must return as many outputs for one row as for {_ROWS}, got {len(others)} and "
             f"{len(leaves)}"
         )
-    found: list[Any] = []
+    found: list[object] = []
     for value, for_one_row in zip(leaves, others, strict=True):
         position = sum(isinstance(leaf, Rows) for leaf in found)
         constant = value.detach().clone() if isinstance(value, Tensor) else value
@@ -117,7 +117,7 @@ def read_form(module: nn.Module, inputs: Inputs, named: str) -> OutputForm:
     return form
 
 
-def _is_of_rows(value: Any, for_one_row: Any, named: str) -> bool:
+def _is_of_rows(value: object, for_one_row: object, named: str) -> bool:
     """Whether an output has the batch first; else it must be a constant."""
     if isinstance(value, Tensor) and isinstance(for_one_row, Tensor):
         if value.dim() and len(value) == _ROWS and for_one_row.dim() and len(for_one_row) == 1:

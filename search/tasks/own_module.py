@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from paredown.spaces.system.errors import ParedownError
+
 _PREFIXES = ("module.", "_orig_mod.")
 """What wrappers put before the names of the tensors inside them."""
 
 
-class ModuleError(ValueError):
+class ModuleError(ParedownError):
     """What a model factory returned, or its weights, cannot be used."""
 
 
-def fit_module(made: Any, named: str) -> tuple[nn.Module, list[str]]:
+def fit_module(made: object, named: str) -> tuple[nn.Module, list[str]]:
     """The network in what a factory returned, and one sentence for each thing that was changed.
 
     The network is changed in place: a factory makes it for the search alone.
@@ -115,7 +116,7 @@ def _check_have_values(module: nn.Module, named: str) -> None:
             )
 
 
-def _kind(made: Any) -> str:
+def _kind(made: object) -> str:
     if isinstance(made, type):
         return f"the class {made.__name__}"
     if made is None:

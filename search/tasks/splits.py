@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from paredown.spaces.system.errors import ParedownError
+
 Prepare = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 Inputs = list[Tensor] | dict[str, Tensor]
 Targets = Tensor | tuple[Tensor, ...]
 
 
-class DataError(ValueError):
+class DataError(ParedownError):
     """The data that a task names cannot be used."""
 
 

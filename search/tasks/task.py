@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from paredown.search.config.qualities import ACCURACY, MEAN_IOU, QUALITIES, Quality, quality_of
 from paredown.search.config.reading import filled
 from paredown.search.config.schema import Cifar10Task, Config, CustomTask, DigitsTask
 from paredown.search.config.schema_space import Architecture
@@ -27,7 +28,6 @@ from paredown.search.tasks.metrics import (
     labelled_cross_entropy,
     loss_named,
     metric_named,
-    usual_loss,
 )
 from paredown.search.tasks.output_form import OutputError, OutputForm, read_form
 from paredown.search.tasks.own_module import check_values, fit_module, without_wrappers
@@ -35,13 +35,13 @@ from paredown.search.tasks.resnet import resnet
 from paredown.search.tasks.splits import Inputs, Splits
 from paredown.search.tasks.user_code import call_factory, load_function
 from paredown.search.tasks.user_metrics import UserLoss, whole_split_metric
+from paredown.spaces.system.errors import ParedownError
 
 
-class TaskError(ValueError):
+class TaskError(ParedownError):
     """The model or weights that a task names cannot be used."""
 
 
-_CLASS_METRICS = ("accuracy", "mean_iou", "perplexity")
 _CLASS_LOSSES = ("cross_entropy", "sequence_cross_entropy")
 
 
@@ -90,9 +90,9 @@ def load_task(config: Config) -> Task:
         modules={name: _built_in(section, own) for name, own in _architectures(config).items()},
         example=_example(splits, config.hardware.batch_size),
         splits=splits,
-        metric=metric_named("accuracy"),
-        loss=loss_named("cross_entropy"),
-        loss_name="cross_entropy",
+        metric=metric_named(ACCURACY.name),
+        loss=loss_named(ACCURACY.usual_loss),
+        loss_name=ACCURACY.usual_loss,
     )
 
 
@@ -114,7 +114,7 @@ def _load_custom(section: CustomTask, config: Config) -> Task:
     example = _example(splits, config.hardware.batch_size)
     # Rows that differ, which a repeated one of the example would not.
     form = _common_form(modules, splits.calibration.rows(0, 2)[0], section)
-    loss_name = section.loss or usual_loss(section.metric)
+    loss_name = section.loss or QUALITIES[section.metric].usual_loss
     return Task(
         name=section.name,
         modules=modules,
@@ -133,13 +133,14 @@ def _metric(section: CustomTask, config: Config, form: OutputForm) -> Metric:
         return metric_named(section.metric)
     directions = {goal.metric: goal.direction for goal in config.goals}
     function = load_function("task.metric", section.metric, section.code_folder)
-    direction = directions.get(section.metric_name, "maximize")
-    return whole_split_metric(section.metric_name, direction, function, form)
+    name = section.metric_name
+    quality = Quality(name=name, direction=directions.get(name, "maximize"))
+    return whole_split_metric(quality, function, form)
 
 
 def _loss(section: CustomTask, loss_name: str, form: OutputForm) -> Loss:
     if loss_name in LOSSES:
-        is_labelled = section.metric == "mean_iou" and loss_name == "cross_entropy"
+        is_labelled = section.metric == MEAN_IOU.name and loss_name == "cross_entropy"
         return labelled_cross_entropy if is_labelled else loss_named(loss_name)
     return UserLoss(
         name=loss_name,
@@ -161,11 +162,9 @@ def _notices(splits: Splits, section: CustomTask) -> list[str]:
         found.append(
             f"task.data: {section.data}: inputs of {' and '.join(sorted(floats))} are taken as float32"
         )
-    loss = section.loss or usual_loss(section.metric)
+    losses = (quality_of(section.metric).usual_loss, section.loss)
     target = split.targets
-    if isinstance(target, torch.Tensor) and (
-        section.metric in _CLASS_METRICS or loss in _CLASS_LOSSES
-    ):
+    if isinstance(target, torch.Tensor) and not set(losses).isdisjoint(_CLASS_LOSSES):
         if target.dtype != torch.int64 and not target.is_floating_point():
             kind = str(target.dtype).removeprefix("torch.")
             found.append(f"task.data: {section.data}: class targets of {kind} are taken as int64")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+
+from paredown.spaces.system.errors import ParedownError
 
 _PACKAGES = ("search", "spaces", "compressors", "hardware_models")
 _OURS = tuple(Path(str(files(f"paredown.{package}"))).resolve() for package in _PACKAGES)
@@ -20,8 +22,11 @@ INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Folders of packages that are installed and not the user's own."""
 _MOST_LINES = 5
 
+UserFunction = Callable[..., object]
+"""A function of the user's own: what it takes and returns is checked where it is called."""
 
-class UserCodeError(ValueError):
+
+class UserCodeError(ParedownError):
     """The user's code cannot be imported, raises, or does not return what it should."""
 
 
@@ -44,8 +49,8 @@ def _report(what: str, error: BaseException, remedy: str) -> str:
     said = " ".join(str(error).split())
     raised = type(error).__name__ + (f": {said[:600]}" if said else "")
     lines = own_lines(error)
-    told = f"{what} raised {raised}; {remedy}"
-    return "\n  ".join([f"{told}:", *lines]) if lines else told
+    text = f"{what} raised {raised}; {remedy}"
+    return "\n  ".join([f"{text}:", *lines]) if lines else text
 
 
 def own_lines(error: BaseException) -> list[str]:

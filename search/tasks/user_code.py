@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from paredown.compressors.storage.shelf import digest
-from paredown.search.tasks.user_calls import INSTALLED, UserCodeError, called
+from paredown.search.tasks.user_calls import INSTALLED, UserCodeError, UserFunction, called
+from paredown.spaces.system.json_values import Json
 
 __all__ = ["UserCodeError", "call_factory", "code_digest", "load_function"]
 
@@ -19,7 +19,7 @@ _NOT_THEIRS = ("paredown", "__main__")
 """What may lie in the user's folder and is not what their functions are made of."""
 
 
-def load_function(key: str, import_path: str, folder: Path) -> Callable[..., Any]:
+def load_function(key: str, import_path: str, folder: Path) -> UserFunction:
     """The callable at `import_path`, such as "my_project.model:make".
 
     Args:
@@ -42,7 +42,9 @@ def load_function(key: str, import_path: str, folder: Path) -> Callable[..., Any
     return found
 
 
-def call_factory(key: str, import_path: str, folder: Path, arguments: Mapping[str, Any]) -> Any:
+def call_factory(
+    key: str, import_path: str, folder: Path, arguments: Mapping[str, Json]
+) -> object:
     """What the factory at `import_path` returns for these arguments.
 
     Args:
@@ -62,7 +64,7 @@ def call_factory(key: str, import_path: str, folder: Path, arguments: Mapping[st
             f"{error}; it takes {inspect.signature(factory)}"
         ) from None
     except ValueError:
-        pass  # a built-in that does not tell its signature
+        pass  # a built-in whose signature is not known
     with called(f"{key}: {import_path}"):
         return factory(**arguments)
 
@@ -102,7 +104,11 @@ def _import(module_name: str, named: str, folder: Path) -> ModuleType:
             raise
         missing = error.name or module_name
         is_own = module_name == missing or module_name.startswith(f"{missing}.")
-        remedy = f"put it into {folder} or set task.code_folder" if is_own else "install it"
+        remedy = (
+            f"put it into {folder} or set task.code_folder (of a custom task)"
+            if is_own
+            else "install it"
+        )
         raise UserCodeError(
             f"{named} must be importable, got no module named {missing!r}; {remedy}"
         ) from error

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import SupportsFloat
 
 import torch
 from torch import Tensor
 
-from paredown.search.config.schema import Direction
+from paredown.search.config.qualities import Quality
 from paredown.search.tasks.metrics import Metric, MetricError, Outputs, Targets
 from paredown.search.tasks.output_form import OutputForm
-from paredown.search.tasks.user_calls import called
+from paredown.search.tasks.user_calls import UserFunction, called
 
 LARGEST = 1e30
 """Size up to which a figure of merit is one: beyond, squares and volumes of it overflow."""
 
 
 def whole_split_metric(
-    name: str,
-    direction: Direction,
-    function: Callable[[Any, Any], Any],
+    quality: Quality,
+    function: UserFunction,
     form: OutputForm = OutputForm(),  # noqa: B008 (frozen)
-) -> Metric:
+) -> Metric[tuple[Outputs, Targets]]:
     """A metric from the user's `function(outputs, targets) -> float` over a whole split.
 
     It gets what the model returns, as `form` says, with the rows of all batches in its tensors.
     """
-    finish = _WholeSplit(name=name, function=function, form=form)
-    return Metric(name=name, direction=direction, measure=_keep, finish=finish, is_mean=False)
+    finish = _WholeSplit(name=quality.name, function=function, form=form)
+    return Metric(quality=quality, measure=_keep, finish=finish)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +36,10 @@ class UserLoss:
     """The user's `function(outputs, targets)`, which gets what the model returns."""
 
     name: str
-    function: Callable[[Any, Any], Any]
+    function: UserFunction
     form: OutputForm
 
-    def __call__(self, outputs: Outputs, targets: Any) -> Tensor:
+    def __call__(self, outputs: Outputs, targets: Targets) -> Tensor:
         """The mean over the batch.
 
         Raises:
@@ -65,7 +64,7 @@ def _keep(outputs: Outputs, targets: Targets) -> tuple[Outputs, Targets]:
 @dataclass(frozen=True, kw_only=True)
 class _WholeSplit:
     name: str
-    function: Callable[[Any, Any], Any]
+    function: UserFunction
     form: OutputForm
 
     def __call__(self, parts: Sequence[tuple[Outputs, Targets]]) -> float:
@@ -76,12 +75,11 @@ class _WholeSplit:
         with called(f"task.metric: {self.name}, given {given},"):
             value = self.function(self.form.rebuilt(outputs), _alone(targets))
         try:
-            found = float(value)
+            found = float(value) if isinstance(value, SupportsFloat) else None
         except (TypeError, ValueError, RuntimeError) as error:
-            raise MetricError(
-                f"task.metric: {self.name} must return one number, got {_kind(value)} for {given}; "
-                "return a float"
-            ) from error
+            raise self._no_number(value, given) from error
+        if found is None:
+            raise self._no_number(value, given)
         if not abs(found) <= LARGEST:
             raise MetricError(
                 f"task.metric: {self.name} must return a number of size at most {LARGEST:g}, got "
@@ -89,8 +87,14 @@ class _WholeSplit:
             )
         return found
 
+    def _no_number(self, value: object, given: str) -> MetricError:
+        return MetricError(
+            f"task.metric: {self.name} must return one number, got {_kind(value)} for {given}; "
+            "return a float"
+        )
 
-def _kind(value: Any) -> str:
+
+def _kind(value: object) -> str:
     shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
     return type(value).__name__ + shape
 

@@ -2,7 +2,7 @@
 
 A module that one thread is importing is half there for every other: plotly, say, looks whether
 pandas is imported, and would ask one without `Series` for it. So the writer's thread imports
-nothing; whoever starts it does.
+nothing; the thread that starts it does.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -103,17 +103,17 @@ def signature_of(model: ModelProto) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    def schema(values: Any, *, is_named: bool) -> Schema:
+    def _schema(values: Iterable[ValueInfoProto], *, is_named: bool) -> Schema:
         found = _tensors(values).items()
         return Schema([TensorSpec(t, s, name if is_named else None) for name, (t, s) in found])
 
     return ModelSignature(
-        inputs=schema(model.graph.input, is_named=len(model.graph.input) > 1),
-        outputs=schema(model.graph.output, is_named=True),
+        inputs=_schema(model.graph.input, is_named=len(model.graph.input) > 1),
+        outputs=_schema(model.graph.output, is_named=True),
     )
 
 
-def _example(model: ModelProto) -> Any:
+def _example(model: ModelProto) -> np.ndarray | dict[str, np.ndarray]:
     """Zeros of the right shapes: a row of the user's data is not ours to hand on."""
     made = {
         name: np.zeros([max(size, 1) for size in shape], dtype)
@@ -122,16 +122,16 @@ def _example(model: ModelProto) -> Any:
     return next(iter(made.values())) if len(made) == 1 else made
 
 
-def _tensors(values: Any) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+def _tensors(values: Iterable[ValueInfoProto]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Type and shape by name; -1 where a size is open."""
     from onnx.helper import tensor_dtype_to_np_dtype
 
-    def read(value: ValueInfoProto) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    def _read(value: ValueInfoProto) -> tuple[np.dtype, tuple[int, ...]]:
         kind = value.type.tensor_type
         sizes = (d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
         return tensor_dtype_to_np_dtype(kind.elem_type), tuple(sizes)
 
-    return {value.name: read(value) for value in values}
+    return {value.name: _read(value) for value in values}
 
 
 def register(client: MlflowClient, name: str, model_id: str, tags: Mapping[str, str]) -> str:

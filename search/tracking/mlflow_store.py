@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from paredown.search.tracking.mlflow_text import FOLDER_TAG, KEY_TAG, PARENT_TAG, SEARCH_TAG
 from paredown.search.tracking.sqlite_store import make_database
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.foreign_text import without_passwords
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _SETTINGS = {
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
-class TrackingError(ValueError):
+class TrackingError(ParedownError):
     """A run that is not one of ours, or a store that cannot be served."""
 
 
@@ -39,15 +40,15 @@ def default_uri(run_folder: Path) -> str:
 def load_mlflow() -> ModuleType:
     """The module `mlflow`, imported with short retries and without its notices.
 
-    It reads its settings when first imported, so nothing else of ours imports it first; whoever
-    has set one already keeps what was set.
+    It reads its settings when first imported, so nothing else of ours imports it first; what
+    the user has set already is kept.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import mlflow
     import mlflow.exceptions
 
-    # A notice for each table that is made in a new store; errors come as exceptions, too, and are told.
+    # A notice for each table that is made in a new store; errors come as exceptions and are reported.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return mlflow

@@ -62,8 +62,8 @@ def child_note(evaluation: Evaluation, outline: Outline, run_id: str) -> str:
     title = evaluation.label or "candidate"
     described = as_markdown(describe(evaluation.candidate, outline)[: LONGEST_TAG // 4])
     lines = [f"**{as_markdown(title)}** {as_code(evaluation.key)}", "", described, ""]
-    if evaluation.error is not None:
-        lines += ["Failed:", "", as_code_block(evaluation.error[:2000])]
+    if evaluation.failure is not None:
+        lines += ["Failed:", "", as_code_block(evaluation.failure.text[:2000])]
     else:
         lines += ["Export it:", "", as_code_block(f"paredown export --mlflow-run {run_id}")]
     return "\n".join(lines)[:LONGEST_TAG]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from paredown.search.study.display import Outline, name_of
 from paredown.search.study.evaluation import Evaluation
@@ -30,9 +30,11 @@ from paredown.search.tracking.mlflow_text import (
     child_tags,
     parent_note,
 )
+from paredown.spaces.system.json_values import Json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -145,7 +147,9 @@ class MlflowWriter:
         # With the model's id they are the model's figures as well as the run's.
         self._client.log_batch(
             run_id,
-            metrics=_metrics({**evaluation.metrics, **bundle.metrics}, evaluation.rung, model_id),
+            metrics=_metrics(
+                {**evaluation.metrics, **bundle.metrics}, evaluation.rung.number, model_id
+            ),
             tags=[RunTag(name, value) for name, value in bundle.tags.items()],
         )
         if model_id is not None and bundle.register_as is not None:
@@ -158,7 +162,7 @@ class MlflowWriter:
     def _evaluation_of(self, key: str) -> Evaluation:
         """The evaluation of a candidate at its highest rung."""
         same = (e for e in self._evaluations.values() if e.key == key)
-        return max(same, key=lambda evaluation: evaluation.rung)
+        return max(same, key=lambda evaluation: evaluation.rung.number)
 
     def _child_of(self, key: str) -> str:
         """The run of a candidate, written now if it had none: above `max_children` most have not."""
@@ -173,8 +177,8 @@ class MlflowWriter:
             self._client.log_dict(self._parent, self._table(), "evaluations.json")
         self._client.set_terminated(self._parent, status)
 
-    def _search(self, tag: str, value: str) -> list[Any]:
-        found: list[Any] = []
+    def _search(self, tag: str, value: str) -> list[Run]:
+        found: list[Run] = []
         token = None
         while True:
             page = self._client.search_runs(
@@ -186,7 +190,7 @@ class MlflowWriter:
             if not (token := page.token):
                 return found
 
-    def _remember(self, child: Any) -> None:
+    def _remember(self, child: Run) -> None:
         tags = child.data.tags
         self._children[tags[KEY_TAG]] = child.info.run_id
         # A failure is written again: its worker may have been lost, and the candidate asked anew.
@@ -198,17 +202,17 @@ class MlflowWriter:
     def _write_child(self, evaluation: Evaluation) -> None:
         from mlflow.entities import Param, RunTag
 
-        mark = (evaluation.key, evaluation.rung)
+        mark = (evaluation.key, evaluation.rung.number)
         if mark in self._written:
             return
         run_id = self._children.get(evaluation.key) or self._create_child(evaluation)
         params = child_params(evaluation, self._outline)
         note = child_note(evaluation, self._outline, run_id)
-        tags = {NOTE_TAG: note, RUNG_TAG: str(evaluation.rung)}
+        tags = {NOTE_TAG: note, RUNG_TAG: str(evaluation.rung.number)}
         metrics = dict(evaluation.metrics) | {"duration_s": evaluation.duration_s}
         self._client.log_batch(
             run_id,
-            metrics=_metrics(metrics, evaluation.rung),
+            metrics=_metrics(metrics, evaluation.rung.number),
             params=[Param(name, value) for name, value in params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
@@ -235,19 +239,28 @@ class MlflowWriter:
             self._client.set_tag(self._children[key], PARETO_TAG, "false")
             self._on_front.discard(key)
 
-    def _table(self) -> dict[str, Any]:
+    def _table(self) -> dict[str, Json]:
         """Every evaluation as MLflow's table artefact (columns and rows)."""
         evaluations = [self._evaluations[n] for n in sorted(self._evaluations)]
         metrics = sorted({name for e in evaluations for name in e.metrics})
         columns = ["number", "key", "label", "rung", "error", *metrics]
-        rows = [
-            [e.number, e.key, e.label, e.rung, e.error, *(e.metrics.get(m) for m in metrics)]
+        rows: list[Json] = [
+            [
+                *(
+                    e.number,
+                    e.key,
+                    e.label,
+                    e.rung.number,
+                    None if e.failure is None else e.failure.text,
+                ),
+                *(e.metrics.get(m) for m in metrics),
+            ]
             for e in evaluations
         ]
         return {"columns": columns, "data": rows}
 
 
-def _metrics(values: Mapping[str, float], step: int, model_id: str | None = None) -> list[Any]:
+def _metrics(values: Mapping[str, float], step: int, model_id: str | None = None) -> list[Metric]:
     from mlflow.entities import Metric
 
     now_ms = int(time.time() * 1000)

@@ -1,4 +1,4 @@
-"""A new MLflow database in SQLite: made whole or not at all, whoever dies or comes along meanwhile."""
+"""A new MLflow database in SQLite: made whole or not at all, whatever dies or comes meanwhile."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import filelock
 
+from paredown.spaces.system.errors import ParedownError
+
 _FIRST_BYTES = b"SQLite format 3\0"
 
 
-class NoDatabaseError(ValueError):
+class NoDatabaseError(ParedownError):
     """Something else lies where the database should be."""
 
 

@@ -3,7 +3,7 @@
 One background thread does all the writing, so the search never waits for a database or a server. What
 it needs is imported before it starts: a thread that imports leaves modules half there for all others.
 MLflow being away never stops a search: the thread tries again until the end; what could not be
-written then is told in `problems`, and the study's journal has it all.
+written then is reported in `problems`, and the study's journal has it all.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _FINAL = (
 )
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
-_TOLD = 5
-"""Refusals that are told in full; one cause often refuses everything."""
+_SHOWN = 5
+"""Refusals that are reported in full; one cause often refuses everything."""
 
 
 class Tracker:
@@ -113,7 +113,7 @@ class Tracker:
                 f"{missing} records are not in MLflow at {self._shown_uri}; the study's journal has them "
                 "all: once MLflow can be written, run the search again with --resume"
             )
-            return (remedy, *refused[:_TOLD], *([] if away is None else [away]))
+            return (remedy, *refused[:_SHOWN], *([] if away is None else [away]))
         if waiting:
             return (f"{waiting} records were still on their way to MLflow at {self._shown_uri}",)
         return ()
@@ -159,7 +159,7 @@ class Tracker:
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
     def _note(self, done: int = 0, refused: str | None = None, away: str | None = None) -> None:
-        """How the last attempt went; whoever drains is woken."""
+        """How the last attempt went; a waiting `drain` is woken."""
         with self._progress:
             self._written += done
             self._refused += () if refused is None else (refused,)

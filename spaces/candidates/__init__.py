@@ -1,4 +1,4 @@
-"""What a search chooses: knobs, candidates, and the structure that a candidate makes of a network.
+"""What is chosen for a network, and the structure that a candidate makes of it.
 
 No tensor is touched here: a blueprint has shapes, bits and names only, so a candidate is priced before it
 exists.

@@ -115,7 +115,7 @@ class Storage:
 
 
 def field_bits(values: int) -> int:
-    """Bits of a field that tells so many values apart.
+    """Bits of a field that distinguishes so many values.
 
     >>> field_bits(144)
     8

@@ -6,13 +6,15 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from paredown.spaces.candidates.ranks import WHOLE, Rank
+from paredown.spaces.candidates.zeros import DENSE, Zeros
+from paredown.spaces.system.json_values import Json
+
 WeightBits = Literal[2, 3, 4, 5, 6, 8, 32]
-Pattern = Literal["dense", "element", "2:4", "block"]
 GroupSize = Literal[0, 32, 64, 128]
-Decomposition = Literal["channel", "spatial", "tucker"]
 Method = Literal["rtn", "laq", "gptq", "adaround", "obq", "descent", "joint"]
 Container = Literal["compact", "fast"]
 Ranges = Literal["static", "dynamic"]
@@ -21,16 +23,13 @@ GROUPED_METHODS: tuple[Method, ...] = ("rtn", "laq", "gptq", "descent")
 """Methods that find codes with several scales in a row."""
 
 
+Fields = Mapping[str, int | float | str | None]
+"""A choice in JSON."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerChoice:
     """What is done to one layer's weights.
-
-    `sparsity` is the share of weights set to zero, in [0, 1); `pattern` says how they lie (`zeros.py`).
-    `rank_fraction` is the share of the full rank kept; 1 leaves the layer whole. `decomposition` is the
-    form of what is not whole: "channel" (the kernel to few channels, then pointwise), "spatial" (down,
-    then to the right) or "tucker" (pointwise, the kernel between few channels, pointwise).
-    `written_fraction` is the share of tucker's second rank, what the kernel writes, where it differs
-    from the first's.
 
     `method` finds zeros and codes: "rtn" by magnitude and rounding to nearest, "laq" weighed by the
     curvature (OBD, LAQ), "gptq" with compensation (SparseGPT, GPTQ), "adaround" by exact OBS and learned
@@ -40,11 +39,8 @@ class LayerChoice:
     """
 
     weight_bits: int = 32
-    sparsity: float = 0.0
-    pattern: Pattern = "dense"
-    rank_fraction: float = 1.0
-    decomposition: Decomposition = "channel"
-    written_fraction: float | None = None
+    zeros: Zeros = DENSE
+    rank: Rank = WHOLE
     method: Method = "rtn"
     group_size: GroupSize = 0
 
@@ -53,15 +49,41 @@ class LayerChoice:
         """Whether the choice leaves the layer unchanged."""
         return self == IDENTITY_CHOICE
 
-    @property
-    def mean_rank_fraction(self) -> float:
-        """The share of the full rank kept; of two ranks the mean of their shares."""
-        if self.written_fraction is None:
-            return self.rank_fraction
-        return (self.rank_fraction + self.written_fraction) / 2
+    def to_json(self) -> Fields:
+        """The fields that differ from the identity's, by the names that files have."""
+        return _differing(_layer_fields(self), _layer_fields(IDENTITY_CHOICE))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LayerChoice:
+        """The choice that `to_json` wrote.
+
+        Raises:
+            TypeError: It holds a field that does not exist.
+        """
+        rest = dict(data)
+        zeros = Zeros(rest.pop("sparsity", DENSE.share), rest.pop("pattern", DENSE.pattern))
+        rank = Rank(
+            rest.pop("rank_fraction", WHOLE.share),
+            rest.pop("decomposition", WHOLE.form),
+            rest.pop("written_fraction", WHOLE.written_share),
+        )
+        return cls(zeros=zeros, rank=rank, **rest)
 
 
 IDENTITY_CHOICE = LayerChoice()
+
+
+def _layer_fields(choice: LayerChoice) -> Fields:
+    return {
+        "weight_bits": choice.weight_bits,
+        "sparsity": choice.zeros.share,
+        "pattern": choice.zeros.pattern,
+        "rank_fraction": choice.rank.share,
+        "decomposition": choice.rank.form,
+        "written_fraction": choice.rank.written_share,
+        "method": choice.method,
+        "group_size": choice.group_size,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +111,20 @@ class SegmentChoice:
         if self.ranges == "static" or (finds_range and weight_bits < 32):
             return self
         return SegmentChoice(container=self.container)
+
+    @property
+    def text(self) -> str:
+        """As people read it.
+
+        >>> SegmentChoice(activation_bits=8, ranges="dynamic").text
+        '8 bit dynamic compact'
+        """
+        ranges = " dynamic" if self.ranges == "dynamic" else ""
+        return f"{self.activation_bits} bit{ranges} {self.container}"
+
+    def to_json(self) -> Fields:
+        """The fields that differ from the identity's."""
+        return _differing(vars(self), vars(IDENTITY_SEGMENT))
 
 
 IDENTITY_SEGMENT = SegmentChoice()
@@ -131,6 +167,11 @@ class Candidate:
             dropped=tuple(sorted(dropped)),
         )
 
+    @property
+    def is_uncompressed(self) -> bool:
+        """Whether it leaves its architecture as it is."""
+        return self == Candidate(architecture=self.architecture)
+
     @functools.cached_property
     def key(self) -> str:
         """Digest of the canonical JSON: 12 hexadecimal digits, equal for equal candidates."""
@@ -145,12 +186,12 @@ class Candidate:
         """The choice for the segment `name`; the identity where none is recorded."""
         return dict(self.segments).get(name, IDENTITY_SEGMENT)
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict; only what differs from the identity is written."""
+    def to_json(self) -> Mapping[str, Json]:
+        """What files hold of the candidate, and what its key is the digest of."""
         return {
             "architecture": self.architecture,
-            "layers": {n: _differences(c, IDENTITY_CHOICE) for n, c in self.layers},
-            "segments": {n: _differences(c, IDENTITY_SEGMENT) for n, c in self.segments},
+            "layers": {n: c.to_json() for n, c in self.layers},
+            "segments": {n: c.to_json() for n, c in self.segments},
             "widths": dict(self.widths),
             "dropped": list(self.dropped),
         }
@@ -164,13 +205,44 @@ class Candidate:
         """
         return cls.of(
             architecture=data.get("architecture", ""),
-            layers={n: LayerChoice(**c) for n, c in data.get("layers", {}).items()},
+            layers={n: LayerChoice.from_json(c) for n, c in data.get("layers", {}).items()},
             segments={n: SegmentChoice(**c) for n, c in data.get("segments", {}).items()},
             widths={n: int(w) for n, w in data.get("widths", {}).items()},
             dropped=tuple(data.get("dropped", ())),
         )
 
 
-def _differences(choice: Any, identity: Any) -> dict[str, Any]:
-    values = {f.name: getattr(choice, f.name) for f in fields(choice)}
-    return {n: value for n, value in values.items() if value != getattr(identity, n)}
+def _differing(fields: Fields, identity: Fields) -> Fields:
+    return {name: value for name, value in fields.items() if value != identity[name]}
+
+
+@dataclass(kw_only=True)
+class Setting:
+    """A candidate in the making, which knobs write into."""
+
+    architecture: str = ""
+    layers: dict[str, LayerChoice] = field(default_factory=dict)
+    segments: dict[str, SegmentChoice] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Setting:
+        """A setting that stands where `candidate` does."""
+        return cls(
+            architecture=candidate.architecture,
+            layers=dict(candidate.layers),
+            segments=dict(candidate.segments),
+            widths=dict(candidate.widths),
+            dropped=set(candidate.dropped),
+        )
+
+    def candidate(self) -> Candidate:
+        """The candidate, as it was set: `canonical` takes out what makes no difference."""
+        return Candidate.of(
+            architecture=self.architecture,
+            layers=self.layers,
+            segments=self.segments,
+            widths=self.widths,
+            dropped=frozenset(self.dropped),
+        )

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from paredown.spaces.candidates.blueprint import OnnxType
-from paredown.spaces.candidates.candidate import Container, Pattern, Ranges
+from paredown.spaces.candidates.candidate import Container, Ranges
+from paredown.spaces.candidates.zeros import Pattern
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """Choices of one device, with those that buy time apart from those that only buy bytes.
+    """Choices of one device: those that buy time, and those that only buy bytes.
 
     `fast_weight_bits` have kernels of their own beside 8-bit activations (8) or float ones (32);
     `storage_weight_bits` only make files smaller. `width_step` is the multiple of channels below

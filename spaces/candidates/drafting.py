@@ -1,6 +1,6 @@
 """Drafts the blueprint of a candidate: every change of structure, no tensor touched.
 
-Order of DESIGN section 5: blocks dropped, channels narrowed, layers factorised, storage chosen, 8-bit
+In this order: blocks dropped, channels narrowed, layers factorised, storage chosen, 8-bit
 values marked.
 """
 
@@ -11,16 +11,17 @@ from dataclasses import replace
 
 from paredown.spaces.candidates import zeros
 from paredown.spaces.candidates.blueprint import Blueprint, Index, OnnxType, Operator, Storage
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice, Pattern, SegmentChoice
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.factors import (
     Chain,
-    choice_chain,
+    factor_chain,
     factor_weight,
     inner_node,
     outer_node,
     split_node,
 )
 from paredown.spaces.candidates.scale_groups import GROUPED_KINDS, effective_size
+from paredown.spaces.candidates.zeros import Pattern
 from paredown.spaces.graph.graph import Graph, Node, prune_dead, rename_value
 from paredown.spaces.graph.operators import RELU
 from paredown.spaces.structure.blocks import bypass_blocks
@@ -61,7 +62,7 @@ def draft(
         segment = candidate.segment(model_map.segment_of_node[layer.node])
         segment = segment.of_layer(finds_range(model_map, layer, candidate), choice.weight_bits)
         shape = shapes(layer.weight, layer.weight_shape)
-        chain = choice_chain(layer, shape, choice)
+        chain = factor_chain(layer, shape, choice.rank)
         if len(chain) > 1:
             graph = _split(graph, layer, chain)
         operators[layer.node] = _operators(layer, segment, chain)
@@ -168,10 +169,10 @@ def _weight_storage(
         onnx_type=onnx_type(bits, segment),
         group_size=stored_group_size(layer, choice, segment, shape),
     )
-    if choice.pattern == "dense" or choice.sparsity == 0:
+    if choice.zeros.pattern == "dense" or choice.zeros.share == 0:
         return dense
     kept = kept_count(layer, choice, shape)
-    sparse = (replace(dense, kept=kept, index=index) for index in _INDICES[choice.pattern])
+    sparse = (replace(dense, kept=kept, index=index) for index in _INDICES[choice.zeros.pattern])
     # An index that costs more than it saves is not written: the zeros are then stored as codes.
     return min((dense, *sparse), key=lambda storage: storage.packed_bytes)
 
@@ -179,7 +180,8 @@ def _weight_storage(
 def kept_count(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> int:
     """Weights that stay of a factor of this shape."""
     rows = shape[layer.out_axis]
-    return zeros.kept_count(rows, _count(shape) // rows, choice.sparsity, choice.pattern)
+    asked = choice.zeros
+    return zeros.kept_count(rows, _count(shape) // rows, asked.share, asked.pattern)
 
 
 def stored_group_size(

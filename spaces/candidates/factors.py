@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paredown.spaces.candidates.candidate import Decomposition, LayerChoice
+from paredown.spaces.candidates.ranks import Decomposition, Rank
 from paredown.spaces.graph.graph import Arg, Node, Ref
 from paredown.spaces.graph.operators import CONV2D, LINEAR
 from paredown.spaces.structure.model_map import Layer
@@ -42,20 +42,7 @@ class Link:
 Chain = tuple[Link, ...]
 
 
-def choice_chain(layer: Layer, shape: _Shape, choice: LayerChoice) -> Chain:
-    """`factor_chain` of what `choice` asks for."""
-    return factor_chain(
-        layer, shape, choice.rank_fraction, choice.decomposition, choice.written_fraction
-    )
-
-
-def factor_chain(
-    layer: Layer,
-    shape: _Shape,
-    fraction: float,
-    decomposition: Decomposition,
-    written_fraction: float | None = None,
-) -> Chain:
+def factor_chain(layer: Layer, shape: _Shape, rank: Rank) -> Chain:
     """The operators that a layer of this weight shape becomes; a single one where it stays whole.
 
     It does where it cannot be factorised (embeddings, grouped and transposed convolutions) and where
@@ -63,15 +50,13 @@ def factor_chain(
 
     Args:
         shape: Of the weight, after narrowing.
-        fraction: Share of each full rank that is kept.
-        decomposition: What is asked for; see `form_of`.
-        written_fraction: The share of the second of two full ranks ("tucker"); None is `fraction`.
+        rank: What is asked for; see `form_of` for its form.
     """
     whole = (Link(shape=shape, axes=tuple(range(len(shape) - 2))),)
-    if fraction >= 1 or not is_factorizable(layer):
+    if rank.share >= 1 or not is_factorizable(layer):
         return whole
-    form = form_of(layer, decomposition)
-    shares = (fraction, fraction if written_fraction is None else written_fraction)
+    form = form_of(layer, rank.form)
+    shares = (rank.share, rank.share if rank.written_share is None else rank.written_share)
     # A form of one rank has no use for the second share.
     pairs = zip(shares, full_ranks(form, shape), strict=False)
     chain = chain_at(form, shape, [max(1, round(share * full)) for share, full in pairs])

@@ -14,6 +14,10 @@ exact OBS and 1.25 by magnitude, against 0.45 and 1.73 along channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Pattern = Literal["dense", "element", "2:4", "block"]
 
 BLOCK = 4
 """Columns of a block: an index of one bit for four weights, and as many floats as a SIMD register of 128
@@ -21,6 +25,26 @@ bits holds."""
 
 UNITS: Mapping[str, int] = {"element": 1, "block": BLOCK}
 """Columns that go at a time, of the patterns that take away as many as are asked for."""
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """`share` of the weights set to zero, in [0, 1), lying in `pattern`."""
+
+    share: float = 0.0
+    pattern: Pattern = "dense"
+
+    @property
+    def text(self) -> str:
+        """As people read it.
+
+        >>> Zeros().text, Zeros(0.5, "2:4").text
+        ('none', '50% 2:4')
+        """
+        return f"{self.share:.0%} {self.pattern}" if self.share else "none"
+
+
+DENSE = Zeros()
 
 
 def kept_count(rows: int, columns: int, sparsity: float, pattern: str) -> int:

@@ -36,12 +36,13 @@ from paredown.spaces.graph.graph import (
 )
 from paredown.spaces.graph.layers_of_steps import RECURRENT, RecurrentError, Unrolled, unroll
 from paredown.spaces.graph.operators import CONVERT, COPY, OPERATORS, SLICE, TRACED_AS
+from paredown.spaces.system.errors import ParedownError
 
 _ZEROS = ("aten.zeros.default", "aten.new_zeros.default", "aten.zeros_like.default")
 _IDENTITIES = frozenset(op for op, facts in OPERATORS.items() if facts.is_identity)
 
 
-class CaptureError(ValueError):
+class CaptureError(ParedownError):
     """The module cannot be traced into a graph of known operators."""
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from paredown.spaces.graph.facts import OperatorFacts, Result
 from paredown.spaces.graph.operators import OPERATORS
+from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 
-class GraphError(ValueError):
+class GraphError(ParedownError):
     """A graph cannot be read, or names something that may not be run."""
 
 
@@ -37,8 +39,7 @@ class Batch:
 
 
 Arg = Any
-"""An argument as a graph holds it: Ref, Batch, int, float, bool, str, None, torch.dtype or a tuple of
-these."""
+"""An argument: Ref, Batch, int, float, bool, str, None, torch.dtype or a tuple of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +63,13 @@ class Node:
 
     @property
     def facts(self) -> OperatorFacts:
-        """What is known about its operator.
-
-        Raises:
-            GraphError: The operator is not in the table.
-        """
+        """What is known about its operator; a GraphError where that is nothing."""
         try:
             return OPERATORS[self.op]
         except KeyError:
             raise GraphError(
-                f"graph: operator {self.op!r} of node {self.name!r} must be one of OPERATORS; add an "
-                "entry to spaces/graph/operators.py"
+                f"graph: operator {self.op!r} of node {self.name!r} has no entry in OPERATORS; "
+                "add one to spaces/graph/operators.py"
             ) from None
 
     def ref(self, position: int) -> str:
@@ -169,7 +166,7 @@ def run(
         values[node.name] = after(node, arguments, output) if after else output
         for name in last_use.get(position, ()):
             values.pop(name, None)
-    return tuple(values[name] for name in graph.outputs)
+    return tuple(cast("Tensor", values[name]) for name in graph.outputs)
 
 
 def call(node: Node, arguments: Arguments) -> Result:
@@ -197,7 +194,7 @@ def rename_value(arg: Arg, old: str, new: str) -> Arg:
     return arg
 
 
-def to_json(graph: Graph) -> dict[str, Any]:
+def to_json(graph: Graph) -> dict[str, Json]:
     """A JSON-ready description; `from_json` gives an equal graph back."""
     return {
         "nodes": [
@@ -215,11 +212,7 @@ def to_json(graph: Graph) -> dict[str, Any]:
 
 
 def from_json(data: Mapping[str, Any]) -> Graph:
-    """The graph that `to_json` described.
-
-    Raises:
-        GraphError: A node names an operator outside `OPERATORS`; nothing else can be run.
-    """
+    """The graph that `to_json` described; a GraphError where an operator is not in the table."""
     nodes = tuple(
         Node(
             name=n["name"],
@@ -253,7 +246,7 @@ def _refs(arg: Arg) -> Iterator[str]:
 
 def _resolve(
     arg: Arg, values: Mapping[str, Result], tensors: Mapping[str, Tensor], batch: int
-) -> Any:
+) -> Arg:
     if isinstance(arg, Ref):
         return values[arg.name] if arg.name in values else tensors[arg.name]
     if isinstance(arg, Batch):
@@ -276,7 +269,7 @@ def _last_uses(graph: Graph) -> dict[int, list[str]]:
     return freed
 
 
-def _encode(arg: Arg) -> Any:
+def _encode(arg: Arg) -> Json:
     if isinstance(arg, Ref):
         return {"ref": arg.name}
     if isinstance(arg, Batch):
@@ -287,10 +280,10 @@ def _encode(arg: Arg) -> Any:
         return [_encode(item) for item in arg]
     if isinstance(arg, float) and arg in (float("inf"), float("-inf")):
         return {"float": str(arg)}
-    return arg
+    return cast("Json", arg)
 
 
-def _decode(arg: Any) -> Arg:
+def _decode(arg: Json) -> Arg:
     if isinstance(arg, dict):
         ((kind, value),) = arg.items()
         if kind == "dtype":

@@ -69,11 +69,11 @@ def without_groups(model_map: ModelMap, reasons: Mapping[str, str]) -> ModelMap:
     if not reasons:
         return model_map
 
-    def freeze(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    def _freeze(parts: tuple[Part, ...]) -> tuple[Part, ...]:
         return tuple(Part(None, p.channels * p.repeat) if p.group in reasons else p for p in parts)
 
-    tensor_parts = {key: freeze(parts) for key, parts in model_map.tensor_parts.items()}
-    value_parts = {v: (dim, freeze(parts)) for v, (dim, parts) in model_map.value_parts.items()}
+    tensor_parts = {key: _freeze(parts) for key, parts in model_map.tensor_parts.items()}
+    value_parts = {v: (dim, _freeze(parts)) for v, (dim, parts) in model_map.value_parts.items()}
     dropped = tuple(g for g in model_map.groups if g.name in reasons)
     return replace(
         model_map,

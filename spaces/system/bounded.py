@@ -12,9 +12,12 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import yaml
+
+from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 JSON_BYTES = 2**26
 """At most so much JSON: the graph of a thousand layers takes about a megabyte."""
@@ -29,7 +32,7 @@ _MISFITS = (ValueError, LookupError, AttributeError, TypeError)
 """What PyYAML raises of values that do not fit their tag, such as `!!bool perhaps` or 2001-99-99."""
 
 
-class UnreadableText(ValueError):
+class UnreadableTextError(ParedownError):
     """A text is too large, or is not the JSON or YAML that it should be."""
 
 
@@ -37,31 +40,31 @@ def read_text(path: Path, at_most_bytes: int) -> str:
     """The text of a file in UTF-8, of which no more than `at_most_bytes` are taken into memory.
 
     Raises:
-        UnreadableText: It is longer, or not UTF-8.
+        UnreadableTextError: It is longer, or not UTF-8.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
         # Not the size that the file system gives: a device or a pipe has none.
         data = file.read(at_most_bytes + 1)
     if len(data) > at_most_bytes:
-        raise UnreadableText(f"it must have at most {at_most_bytes:,} bytes, got more")
+        raise UnreadableTextError(f"it must have at most {at_most_bytes:,} bytes, got more")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UnreadableText(f"it must be text in UTF-8, got other bytes: {error}") from None
+        raise UnreadableTextError(f"it must be text in UTF-8, got other bytes: {error}") from None
 
 
-def read_json(path: Path, at_most_bytes: int = JSON_BYTES) -> Any:
+def read_json(path: Path, at_most_bytes: int = JSON_BYTES) -> Json:
     """The value in a JSON file, see `parse_json`.
 
     Raises:
-        UnreadableText: As `read_text` and `parse_json`.
+        UnreadableTextError: As `read_text` and `parse_json`.
         OSError: It cannot be read.
     """
     return parse_json(read_text(path, at_most_bytes))
 
 
-def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+def parse_json(text: str | bytes, *, finite: bool = True) -> Json:
     """The value of a JSON text: at most 64 levels, integers of 64 bits, no key twice.
 
     Args:
@@ -69,7 +72,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
             refused.
 
     Raises:
-        UnreadableText: It is something else.
+        UnreadableTextError: It is something else.
 
     >>> parse_json('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -79,24 +82,46 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
         value = json.loads(
             text, parse_int=_integer, parse_constant=refuse, object_pairs_hook=_with_single_keys
         )
-    except UnreadableText:
+    except UnreadableTextError:
         raise
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
-        raise UnreadableText(f"it must be JSON, got {error}") from None
+        raise UnreadableTextError(f"it must be JSON, got {error}") from None
     _check(value, finite)
     return value
 
 
-def parse_yaml(text: str) -> Any:
+def as_mapping(value: Json) -> dict[str, Json]:
+    """`value`, which must be a mapping.
+
+    Raises:
+        UnreadableTextError: It is something else.
+    """
+    if not isinstance(value, dict):
+        raise UnreadableTextError(f"it must hold a mapping, got {type(value).__name__}")
+    return value
+
+
+def as_list(value: Json) -> list[Json]:
+    """`value`, which must be a list.
+
+    Raises:
+        UnreadableTextError: It is something else.
+    """
+    if not isinstance(value, list):
+        raise UnreadableTextError(f"it must hold a list, got {type(value).__name__}")
+    return value
+
+
+def parse_yaml(text: str) -> Json:
     """The value of a YAML text, None for an empty one.
 
     At most 64 levels and 100,000 values, aliases counted as what they stand for, and numbers of at
     most 40 characters.
 
     Raises:
-        UnreadableText: It is something else.
+        UnreadableTextError: It is something else.
 
     >>> parse_yaml("a: [1, 2.5]")
     {'a': [1, 2.5]}
@@ -106,11 +131,11 @@ def parse_yaml(text: str) -> Any:
         return None if node is None else loader.construct_document(node)
 
 
-def compose_yaml(text: str) -> tuple[yaml.Node | None, Any]:
+def compose_yaml(text: str) -> tuple[yaml.Node | None, Json]:
     """The nodes of a YAML text, which know their lines, and its value; see `parse_yaml`.
 
     Raises:
-        UnreadableText: As `parse_yaml`.
+        UnreadableTextError: As `parse_yaml`.
     """
     with _refusals():
         _, node = _compose(text)
@@ -120,7 +145,7 @@ def compose_yaml(text: str) -> tuple[yaml.Node | None, Any]:
 
 def _compose(text: str) -> tuple[yaml.SafeLoader, yaml.Node | None]:
     if len(text.encode("utf-8", "surrogatepass")) > YAML_BYTES:
-        raise UnreadableText(f"YAML must have at most {YAML_BYTES:,} bytes, got more")
+        raise UnreadableTextError(f"YAML must have at most {YAML_BYTES:,} bytes, got more")
     loader = yaml.SafeLoader(text)
     node = loader.get_single_node()
     if node is not None:
@@ -133,14 +158,14 @@ def _refusals() -> Iterator[None]:
     """Whatever PyYAML raises, as one error."""
     try:
         yield
-    except UnreadableText:
+    except UnreadableTextError:
         raise
     except RecursionError:
         raise _too_deep() from None
     except yaml.YAMLError as error:
-        raise UnreadableText(str(error)) from None
+        raise UnreadableTextError(str(error)) from None
     except _MISFITS as error:
-        raise UnreadableText(f"a value does not fit what it is marked as: {error}") from None
+        raise UnreadableTextError(f"a value does not fit what it is marked as: {error}") from None
 
 
 def _measure(node: yaml.Node, known: dict[int, tuple[int, int]], depth: int) -> tuple[int, int]:
@@ -159,7 +184,7 @@ def _measure(node: yaml.Node, known: dict[int, tuple[int, int]], depth: int) -> 
         raise _too_deep()
     if values > _YAML_VALUES:
         line = node.start_mark.line + 1
-        raise UnreadableText(
+        raise UnreadableTextError(
             f"at most {_YAML_VALUES:,} values may be in it, got more from line {line} on, aliases "
             "counted as what they stand for; write less"
         )
@@ -174,25 +199,27 @@ def _inside(node: yaml.Node) -> Iterable[yaml.Node]:
         return node.value
     if node.tag in _NUMBERS and len(node.value) > _NUMBER_CHARACTERS:
         line = node.start_mark.line + 1
-        raise UnreadableText(
+        raise UnreadableTextError(
             f"a number has at most {_NUMBER_CHARACTERS} characters, got one of {len(node.value):,} "
             f"in line {line}; put it in quotes if it is text"
         )
     return ()
 
 
-def _check(value: Any, finite: bool) -> None:
+def _check(value: Json, finite: bool) -> None:
     """Level by level: what is deep must not be walked by calls."""
     level = [value]
     for _ in range(_DEPTH):
-        inner: list[Any] = []
+        inner: list[Json] = []
         for each in level:
             if isinstance(each, dict):
                 inner += each.values()
             elif isinstance(each, list):
                 inner += each
             elif finite and isinstance(each, float) and not math.isfinite(each):
-                raise UnreadableText("its numbers must be finite, got one beyond 64-bit floats")
+                raise UnreadableTextError(
+                    "its numbers must be finite, got one beyond 64-bit floats"
+                )
         if not inner:
             return
         level = inner
@@ -205,21 +232,21 @@ def _integer(digits: str) -> int:
         value = int(digits)
         if -(2**63) <= value < 2**64:
             return value
-    raise UnreadableText(f"its integers must fit 64 bits, got one of {len(digits):,} digits")
+    raise UnreadableTextError(f"its integers must fit 64 bits, got one of {len(digits):,} digits")
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise UnreadableText(f"its numbers must be finite, got {name}")
+    raise UnreadableTextError(f"its numbers must be finite, got {name}")
 
 
-def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _with_single_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found: dict[str, Json] = {}
     for key, value in pairs:
         if key in found:
-            raise UnreadableText(f"a key may be there once, got {key[:80]!r} twice")
+            raise UnreadableTextError(f"a key may be there once, got {key[:80]!r} twice")
         found[key] = value
     return found
 
 
-def _too_deep() -> UnreadableText:
-    return UnreadableText(f"at most {_DEPTH} levels may be nested, got more")
+def _too_deep() -> UnreadableTextError:
+    return UnreadableTextError(f"at most {_DEPTH} levels may be nested, got more")

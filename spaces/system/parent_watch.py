@@ -6,7 +6,7 @@ works alike on every system. A child runs in a process group of its own and ends
 it has started itself (a server's workers, a metric's data loaders) would live on otherwise.
 
 Run as a program, this file is the parent of a command, so that it is watched before it has imported
-anything; or it ends all processes that keep certain files open, which nothing else tells apart. It
+anything; or it ends all processes that keep certain files open, which nothing else distinguishes. It
 needs the standard library alone, to start at once.
 """
 

@@ -10,9 +10,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from paredown.spaces.system.bounded import JSON_BYTES, UnreadableText, read_json
+from paredown.spaces.system.bounded import JSON_BYTES, UnreadableTextError, as_mapping, read_json
+from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 from paredown.spaces.system.whole_file import write_text_whole
 
 _KEY = "digest"
@@ -21,34 +22,34 @@ SEAL = rb'"blake2b-[0-9a-f]{32}"'
 """The digest as it stands in JSON text: the last value of what `seal` gives."""
 
 
-class DamagedFile(ValueError):
+class DamagedFileError(ParedownError):
     """A file does not hold what was once written to it."""
 
 
-def seal(data: Mapping[str, Any]) -> dict[str, Any]:
+def seal(data: Mapping[str, Json]) -> dict[str, Json]:
     """The data with their digest, in place of one that they carry."""
     plain = {key: value for key, value in data.items() if key != _KEY}
     return plain | {_KEY: _digest(plain)}
 
 
-def unseal(data: Mapping[str, Any], *, needs_digest: bool = False) -> dict[str, Any]:
+def unseal(data: Mapping[str, Json], *, needs_digest: bool = False) -> dict[str, Json]:
     """The data without their digest.
 
     Args:
         needs_digest: Whether data without one, which earlier versions wrote, are damaged too.
 
     Raises:
-        DamagedFile: They are not what was sealed.
+        DamagedFileError: They are not what was sealed.
     """
     plain = {key: value for key, value in data.items() if key != _KEY}
     if _KEY in data:
         if data[_KEY] != _digest(plain):
-            raise DamagedFile("its content does not match its digest")
+            raise DamagedFileError("its content does not match its digest")
     # One flipped bit can hide the key of the digest from us, but not the mark of its value too.
     elif any(isinstance(v, str) and v.startswith(_MARK) for v in data.values()):
-        raise DamagedFile("the name of its digest is damaged")
+        raise DamagedFileError("the name of its digest is damaged")
     elif needs_digest:
-        raise DamagedFile("it has no digest")
+        raise DamagedFileError("it has no digest")
     return plain
 
 
@@ -58,33 +59,31 @@ def carries_seal(text: bytes) -> bool:
     return f'"{_KEY}":'.encode() in end or _MARK.encode() in end
 
 
-def write_sealed(path: Path, data: Mapping[str, Any], indent: int | None = 1) -> None:
+def write_sealed(path: Path, data: Mapping[str, Json], indent: int | None = 1) -> None:
     """Writes the data with their digest to a JSON file, whole or not at all."""
     write_text_whole(path, json.dumps(seal(data), indent=indent, allow_nan=False) + "\n")
 
 
 def read_sealed(
     path: Path, *, needs_digest: bool = False, at_most_bytes: int = JSON_BYTES
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """What `write_sealed` wrote; without its digest.
 
     Args:
         needs_digest: As of `unseal`.
 
     Raises:
-        DamagedFile: The file holds something else.
+        DamagedFileError: The file holds something else.
         OSError: It cannot be read.
     """
     try:
-        data = read_json(path, at_most_bytes)
-    except UnreadableText as error:
-        raise DamagedFile(str(error)) from None
-    if not isinstance(data, dict):
-        raise DamagedFile(f"it must hold a mapping, got {type(data).__name__}")
+        data = as_mapping(read_json(path, at_most_bytes))
+    except UnreadableTextError as error:
+        raise DamagedFileError(str(error)) from None
     return unseal(data, needs_digest=needs_digest)
 
 
-def _digest(plain: Mapping[str, Any]) -> str:
+def _digest(plain: Mapping[str, Json]) -> str:
     # Through JSON first: tuples become lists and keys text, as they are when read again.
     written = json.loads(json.dumps(plain))
     text = json.dumps(written, sort_keys=True, separators=(",", ":"))

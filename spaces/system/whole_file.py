@@ -1,4 +1,4 @@
-"""Text files that appear whole or not at all, whoever else reads or writes them."""
+"""Text files that appear whole or not at all, whatever else reads or writes them."""
 
 from __future__ import annotations
 

@@ -17,12 +17,14 @@ from click.testing import Result
 from torch import nn
 from typer.testing import CliRunner
 
+from paredown.compressors.training.kept import TrainedModels
 from paredown.search.bundles.exporting import export
 from paredown.search.bundles.task import TaskSource
-from paredown.search.bundles.verification import Verification, Verifier
+from paredown.search.bundles.verification import Verifier
 from paredown.search.cli.commands import app
 from paredown.search.config.reading import ConfigError, dump_config, load_config
 from paredown.search.evaluating.workbench import Workbench, prepare
+from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.search.study.journal import Journal
 from paredown.search.study.run_record import JOURNAL
@@ -168,7 +170,7 @@ def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 def bundles(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Bundles of the uncompressed model, one of 4-bit weights and one in integers."""
     folder = tmp_path_factory.mktemp("bundles")
-    base = workbench.evaluate_uncompressed(rung=1)
+    base = workbench.evaluate_uncompressed(workbench.rungs[-1])
     model_map = workbench.space.model_map(base.candidate)
     names = [layer.name for layer in model_map.layers]
     segments = sorted(set(model_map.segment_of_node.values()))
@@ -178,7 +180,9 @@ def bundles(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> d
         segments={n: SegmentChoice(activation_bits=8) for n in segments},
     )
     made = {
-        name: export(workbench, _evaluated(workbench, candidate), folder, base)
+        name: export(
+            workbench, _evaluated(workbench, candidate), folder, base, TrainedModels(folder)
+        )
         for name, candidate in {"weights": four, "integers": eight}.items()
     }
     return made | {"uncompressed": folder / base.key}
@@ -267,7 +271,7 @@ def clean_imports() -> Iterator[None]:
 
 
 @pytest.fixture
-def verify() -> Callable[..., Verification]:
+def verify() -> Callable[..., BundleCheck]:
     """(bundle's folder, rows of the test split or None) -> what verifying it in this process found."""
     return lambda folder, rows=None: Verifier(TaskSource(), rows).verify(folder)
 

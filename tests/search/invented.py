@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from paredown.search.study.evaluation import Evaluation
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 
 LAYER_WEIGHTS = {
     "conv1": 432,
@@ -17,6 +19,9 @@ LAYER_WEIGHTS = {
 }
 SEGMENTS = ("stem", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1")
 WIDTHS = {"layer2.0.conv1": 32, "layer3.0.conv1": 64}
+
+
+FAILURE = Failure.of_text(FailureKind.RAISED, "FloatingPointError: the loss of batch 3 is NaN")
 
 
 def invent(count: int, seed: int = 0) -> tuple[Evaluation, ...]:
@@ -44,9 +49,8 @@ def _draw(rng: random.Random) -> Candidate:
     layers = {
         name: LayerChoice(
             weight_bits=rng.choice(nearby),
-            sparsity=rng.choice((0.0, 0.0, 0.5)),
-            pattern="element",
-            rank_fraction=rng.choice((1.0, 1.0, 0.5)) if name == "linear" else 1.0,
+            zeros=Zeros(rng.choice((0.0, 0.0, 0.5)), "element"),
+            rank=Rank(rng.choice((1.0, 1.0, 0.5)) if name == "linear" else 1.0),
         )
         for name in LAYER_WEIGHTS
     }
@@ -66,7 +70,7 @@ def _evaluate(number: int, candidate: Candidate, rng: random.Random) -> Evaluati
     for name, count in LAYER_WEIGHTS.items():
         choice = candidate.layer(name)
         damage += 2.0 ** (-1.6 * choice.weight_bits) * (0.6 + 3 * count / total)
-        damage += 0.002 * choice.sparsity
+        damage += 0.002 * choice.zeros.share
         size += count * choice.weight_bits / 8
     for name, kept in candidate.widths:
         damage += 0.015 * (1 - kept / WIDTHS[name])
@@ -86,6 +90,6 @@ def _evaluate(number: int, candidate: Candidate, rng: random.Random) -> Evaluati
         key=candidate.key,
         candidate=candidate,
         metrics={} if failed else metrics,
-        error="FloatingPointError: the loss of batch 3 is NaN" if failed else None,
+        failure=FAILURE if failed else None,
         duration_s=0.9 + 0.2 * rng.random(),
     )

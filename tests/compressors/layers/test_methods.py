@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from paredown.compressors.layers.methods import METHODS, Compressed, Problem, compress
 from paredown.compressors.matrix.algebra import SolverError, row_errors
-from paredown.spaces.candidates.candidate import LayerChoice, Method, Pattern
-from paredown.spaces.candidates.zeros import BLOCK, kept_count
+from paredown.compressors.rounding.target import Target
+from paredown.spaces.candidates.candidate import LayerChoice, Method
+from paredown.spaces.candidates.zeros import BLOCK, Pattern, Zeros, kept_count
 
 ZEROS = [
     (0.0, "dense"),
@@ -38,16 +39,16 @@ def _is_inside(found: Compressed, choice: LayerChoice, shape: tuple[int, int]) -
         assert int(found.values.abs().max()) <= 2 ** (choice.weight_bits - 1) - 1
         assert found.scale.dtype == torch.float32
         assert (found.scale > 0).all()
-    if choice.pattern == "dense":
+    if choice.zeros.pattern == "dense":
         assert found.mask is None
         return
-    assert int(found.mask.sum()) == kept_count(*shape, choice.sparsity, choice.pattern)
+    assert int(found.mask.sum()) == kept_count(*shape, choice.zeros.share, choice.zeros.pattern)
     assert not found.values[~found.mask].any()
-    if choice.pattern == "2:4":
+    if choice.zeros.pattern == "2:4":
         whole = shape[1] // 4 * 4
         fours = found.mask[:, :whole].reshape(shape[0], -1, 4)
         assert (fours.sum(dim=2) == 2).all()
-    elif choice.pattern == "block":
+    elif choice.zeros.pattern == "block":
         whole = shape[1] // BLOCK * BLOCK
         blocks = found.mask[:, :whole].reshape(shape[0], -1, BLOCK)
         assert torch.equal(blocks.any(dim=2), blocks.all(dim=2))
@@ -82,8 +83,8 @@ def test_every_solution_is_in_its_set_and_no_worse_than_rounding_and_magnitude(
 ) -> None:
     weight, gram = make_problem(seed, rows, columns, samples)
     curvature = torch.arange(rows).double() if weighted else None
-    problem = Problem(matrix=weight, gram=gram, row_curvature=curvature)
-    choice = LayerChoice(weight_bits=bits, sparsity=zeros[0], pattern=zeros[1], method=method)
+    problem = Problem(target=Target.of(weight, gram), row_curvature=curvature)
+    choice = LayerChoice(weight_bits=bits, zeros=Zeros(zeros[0], zeros[1]), method=method)
     before = weight.clone()
     found = compress(problem, choice)
     baseline = METHODS["rtn"](problem, choice)
@@ -92,7 +93,7 @@ def test_every_solution_is_in_its_set_and_no_worse_than_rounding_and_magnitude(
     assert problem.error(found) <= problem.error(baseline)
     again = compress(problem, choice)
     assert torch.equal(again.values, found.values)
-    mirror = replace(problem, matrix=-weight)
+    mirror = replace(problem, target=Target.of(-weight, gram))
     mirrored = compress(mirror, choice)
     if method != "adaround":  # whose learning counts from below, so that last digits differ
         assert torch.equal(mirrored.values, -found.values)
@@ -114,9 +115,9 @@ def test_every_method_takes_every_form_of_gram(
     else:
         gram[3], gram[:, 3] = 0.0, 0.0
         weight[1] = 0.0
-    problem = Problem(matrix=weight, gram=gram)
+    problem = Problem(target=Target.of(weight, gram))
     for zeros in ZEROS:
-        choice = LayerChoice(weight_bits=3, sparsity=zeros[0], pattern=zeros[1], method=method)
+        choice = LayerChoice(weight_bits=3, zeros=Zeros(zeros[0], zeros[1]), method=method)
         found = compress(problem, choice)
         _is_inside(found, choice, (4, 12))
         assert problem.error(found) <= problem.error(METHODS["rtn"](problem, choice))
@@ -130,10 +131,10 @@ def test_no_unit_is_too_large_or_too_small(
     make_problem: Callable[..., Any], method: Method, weights: float, inputs: float
 ) -> None:
     weight, gram = make_problem(6, 3, 13, 60)
-    plain = Problem(matrix=weight, gram=gram)
-    other = Problem(matrix=weight * weights, gram=gram * inputs**2)
+    plain = Problem(target=Target.of(weight, gram))
+    other = Problem(target=Target.of(weight * weights, gram * inputs**2))
     for zeros in (ZEROS[1], ZEROS[3], ZEROS[5]):
-        choice = LayerChoice(weight_bits=3, sparsity=zeros[0], pattern=zeros[1], method=method)
+        choice = LayerChoice(weight_bits=3, zeros=Zeros(zeros[0], zeros[1]), method=method)
         found = compress(other, choice)
         _is_inside(found, choice, (3, 13))
         error = float(other.error(found)) / weights**2 / inputs**2
@@ -148,12 +149,12 @@ def test_what_is_not_finite_is_refused(
     weight, gram = make_problem(6, 3, 9, 60)
     for broken in (weight.clone(), gram.clone()):
         broken[1, 1] = value
-        problem = Problem(
-            matrix=broken if len(broken) == 3 else weight,
-            gram=broken if len(broken) == 9 else gram,
+        target = Target.of(
+            broken if len(broken) == 3 else weight, broken if len(broken) == 9 else gram
         )
+        problem = Problem(target=target)
         for zeros in (ZEROS[0], ZEROS[1]):
-            choice = LayerChoice(weight_bits=3, sparsity=zeros[0], pattern=zeros[1], method=method)
+            choice = LayerChoice(weight_bits=3, zeros=Zeros(zeros[0], zeros[1]), method=method)
             with pytest.raises(SolverError, match="must be finite"):
                 compress(problem, choice)
 
@@ -162,7 +163,7 @@ def test_a_method_that_went_wrong_yields_to_the_baseline(
     make_problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weight, gram = make_problem(0, 3, 8, 40)
-    problem = Problem(matrix=weight, gram=gram)
+    problem = Problem(target=Target.of(weight, gram))
     choice = LayerChoice(weight_bits=4, method="gptq")
     broken = Compressed(values=torch.full((3, 8), torch.nan), scale=None, mask=None)
     monkeypatch.setattr(
@@ -178,8 +179,8 @@ def test_rows_that_matter_to_the_loss_keep_more_weights(make_problem: Callable[.
     patterns: tuple[Pattern, ...] = ("element", "block")
     methods: tuple[Method, ...] = ("laq", "gptq", "adaround", "obq", "descent", "joint")
     for pattern, method in itertools.product(patterns, methods):
-        choice = LayerChoice(weight_bits=4, sparsity=0.5, pattern=pattern, method=method)
-        found = compress(Problem(matrix=weight, gram=gram, row_curvature=curvature), choice)
+        choice = LayerChoice(weight_bits=4, zeros=Zeros(0.5, pattern), method=method)
+        found = compress(Problem(target=Target.of(weight, gram), row_curvature=curvature), choice)
         assert found.mask[0].sum() > found.mask[1].sum()
 
 
@@ -190,8 +191,8 @@ def test_rows_that_seem_free_keep_their_share_all_the_same(
     weight[1] = weight[0]
     curvature = torch.tensor([1.0, 0.0])
     for method in ("laq", "gptq", "obq"):
-        choice = LayerChoice(sparsity=0.5, pattern="element", method=method)
-        found = compress(Problem(matrix=weight, gram=gram, row_curvature=curvature), choice)
+        choice = LayerChoice(zeros=Zeros(0.5, "element"), method=method)
+        found = compress(Problem(target=Target.of(weight, gram), row_curvature=curvature), choice)
         assert found.mask[1].sum() > 0.25 * found.mask[0].sum()
 
 
@@ -207,9 +208,9 @@ def test_better_methods_are_better_in_the_sum(make_problem: Callable[..., Any]) 
             weight, gram = make_problem(seed, 16, 48, 300)
             for method in METHODS:
                 choice = LayerChoice(
-                    weight_bits=bits, sparsity=zeros[0], pattern=zeros[1], method=method
+                    weight_bits=bits, zeros=Zeros(zeros[0], zeros[1]), method=method
                 )
-                found = compress(Problem(matrix=weight, gram=gram), choice)
+                found = compress(Problem(target=Target.of(weight, gram)), choice)
                 sums[method] += float(row_errors(found.dense() - weight, gram).sum())
         assert sums["joint"] <= sums["descent"] < sums["gptq"] < sums["laq"] < sums["rtn"]
         assert sums["obq"] < sums["gptq"]

@@ -1,6 +1,6 @@
 """On every layer of a real network, under its own statistics: the better solver has the lower error.
 
-The built-in digits network; `benchmarks/compressors_resnet20.py --orderings` does the same on
+The built-in digits network; `benchmarks/compressors/methods.py --orderings` does the same on
 ResNet-20. Rows are solved alone, so the first four of each layer are enough.
 """
 
@@ -15,7 +15,9 @@ from torch import Tensor
 from paredown.compressors.layers.methods import Problem, compress
 from paredown.compressors.low_rank.factorizing import whitened_svd
 from paredown.compressors.matrix.algebra import row_errors, to_matrix
+from paredown.compressors.pruning.paths import Paths
 from paredown.compressors.pruning.sparsify import exact_obs, magnitude, sparse_gpt
+from paredown.compressors.rounding.target import Target
 from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.search.config.reading import load_config
 from paredown.search.tasks.task import load_task
@@ -69,8 +71,8 @@ def test_exact_obs_is_no_worse_than_sparse_gpt_and_that_than_magnitude(problems)
         errors = [
             _error(pruned, weight, gram)
             for pruned, _ in (
-                exact_obs(weight, gram, 0.6),
-                sparse_gpt(weight, gram, 0.6),
+                exact_obs(Target.of(weight, gram), 0.6, "element", Paths()),
+                sparse_gpt(Target.of(weight, gram), 0.6),
                 magnitude(weight, 0.6),
             )
         ]
@@ -94,5 +96,5 @@ def test_obq_and_descent_are_no_worse_than_gptq_and_that_than_rounding(bits, pro
 
 
 def _dense(weight: Tensor, gram: Tensor, bits: int, method: Method) -> Tensor:
-    problem = Problem(matrix=weight, gram=gram)
+    problem = Problem(target=Target.of(weight, gram))
     return compress(problem, LayerChoice(weight_bits=bits, method=method)).dense()

@@ -7,25 +7,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.layers.repair import RepairError, reestimate, repair_rows
-from paredown.compressors.matrix.algebra import from_matrix, to_matrix
+from paredown.compressors.layers.repair import (
+    Moments,
+    RepairError,
+    output_moments,
+    reestimate,
+    repair_rows,
+)
+from paredown.compressors.matrix.algebra import centred_gram, from_matrix, to_matrix
 from paredown.compressors.rounding.quantize import round_to_nearest
-from paredown.compressors.statistics.layer_statistics import LayerStatistics, collect_statistics
+from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Blueprint, Operator, Storage
 
 
-def _statistics(inputs: Tensor) -> LayerStatistics:
-    zeros = torch.zeros(1).double()
-    return LayerStatistics(
-        gram=inputs.t() @ inputs / len(inputs),
-        input_mean=inputs.mean(0),
-        output_mean=zeros,
-        output_std=zeros,
-        gradient_gram=None,
-        positions=len(inputs),
-    )
+def _moments(weight: Tensor, inputs: Tensor) -> Moments:
+    mean = inputs.mean(0)
+    return output_moments(weight, mean, centred_gram(inputs.t() @ inputs / len(inputs), mean))
 
 
 def test_rows_get_the_dense_mean_and_deviation_back(make_problem: Callable[..., Any]) -> None:
@@ -34,7 +33,8 @@ def test_rows_get_the_dense_mean_and_deviation_back(make_problem: Callable[..., 
     dense = torch.randn(6, 12, generator=generator)
     bias = torch.randn(6, generator=generator)
     weight = round_to_nearest(dense, 2).dense()
-    factor, repaired_bias = repair_rows(dense, weight, bias, _statistics(inputs))
+    moments = (_moments(matrix, inputs) for matrix in (dense, weight))
+    factor, repaired_bias = repair_rows(*moments, bias)
     before = inputs @ dense.double().t() + bias
     after = inputs @ (factor.unsqueeze(1) * weight).double().t() + repaired_bias
     assert torch.allclose(after.mean(0), before.mean(0), atol=1e-5)
@@ -46,7 +46,7 @@ def test_factors_are_limited_and_dead_rows_keep_their_scale() -> None:
     inputs[:, 3] = 2.0
     dense = torch.eye(4)
     weight = torch.diag(torch.tensor([0.01, 100.0, 0.0, 0.5]))
-    factor, bias = repair_rows(dense, weight, None, _statistics(inputs))
+    factor, bias = repair_rows(_moments(dense, inputs), _moments(weight, inputs), None)
     assert factor.tolist() == [4.0, 0.25, 1.0, 1.0]
     # A constant input is all mean: the bias takes what the weight lost.
     assert float(bias[3]) == pytest.approx(1.0)

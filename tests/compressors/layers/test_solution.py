@@ -14,9 +14,12 @@ from paredown.compressors.layers.methods import Problem, compress
 from paredown.compressors.low_rank.factorizing import compose, factorize
 from paredown.compressors.matrix.algebra import centred_gram, row_errors, to_matrix
 from paredown.compressors.pruning import joint
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.candidate import IDENTITY_CHOICE, LayerChoice
 from paredown.spaces.candidates.drafting import kept_count
 from paredown.spaces.candidates.factors import factor_chain
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 
 CODES = LayerChoice(weight_bits=3)
 NAMES = ("lenet", "mobilenet_v2", "unet", "words")
@@ -32,7 +35,7 @@ def test_masks_keep_exactly_what_is_counted(
     monkeypatch.setattr(joint, "_SWEEPS", 2)
     known = database(name)
     fresh = Database(mapped(name), known.tensors, known.statistics, known.ranges)
-    choice = LayerChoice(weight_bits=4, sparsity=sparsity, pattern=pattern, method=method)
+    choice = LayerChoice(weight_bits=4, zeros=Zeros(sparsity, pattern), method=method)
     for layer in mapped(name).layers:
         (factor,) = fresh.solution(layer, choice, {}).factors
         assert int(factor.mask.sum()) == kept_count(layer, choice, layer.weight_shape)
@@ -53,9 +56,12 @@ def test_two_factors_multiply_to_the_matrix_and_lose_less_at_higher_rank(mapped,
     dense = to_matrix(base.tensors[layer.weight], layer)
     errors = []
     for fraction in (0.1, 0.3, 0.45):
-        solution = base.solution(layer, LayerChoice(rank_fraction=fraction), {})
+        solution = base.solution(layer, LayerChoice(rank=Rank(fraction)), {})
         first, second = (factor.values for factor in solution.factors)
-        assert first.shape == factor_chain(layer, layer.weight_shape, fraction, "channel")[0].shape
+        assert (
+            first.shape
+            == factor_chain(layer, layer.weight_shape, Rank(fraction, "channel"))[0].shape
+        )
         assert torch.allclose(second @ first, solution.matrix, atol=1e-5)
         errors.append(float(row_errors(solution.matrix - dense, gram).sum()))
     assert errors == sorted(errors, reverse=True)
@@ -68,12 +74,10 @@ def test_a_chain_of_factors_runs_as_the_convolution_of_its_matrix(
 ) -> None:
     layer = mapped("lenet").layer_by_name["conv2"]
     base = database("lenet")
-    choice = LayerChoice(
-        weight_bits=bits, sparsity=0.3, pattern="element", rank_fraction=0.3, decomposition=form,
-        method="gptq",
-    )  # fmt: skip
+    zeros, rank = Zeros(0.3, "element"), Rank(0.3, form)
+    choice = LayerChoice(weight_bits=bits, zeros=zeros, rank=rank, method="gptq")
     solution = base.solution(layer, choice, {})
-    chain = factor_chain(layer, layer.weight_shape, 0.3, form)
+    chain = factor_chain(layer, layer.weight_shape, Rank(0.3, form))
     assert [f.values.shape for f in solution.factors] == [link.shape for link in chain]
     assert len(solution.inner) == len(chain) - 1
     x = torch.randn(3, layer.weight_shape[1], 11, 12)
@@ -93,13 +97,15 @@ def test_what_follows_makes_up_for_the_codes_of_a_factor(form, mapped, database)
     statistics = base.statistics["conv2"]
     gram = centred_gram(statistics.gram, statistics.input_mean)
     dense = to_matrix(base.tensors[layer.weight], layer)
-    chain = factor_chain(layer, layer.weight_shape, 0.3, form)
+    chain = factor_chain(layer, layer.weight_shape, Rank(0.3, form))
     floats = factorize(dense, gram, chain)
     coded = [
-        compress(Problem(matrix=factor, gram=torch.ones(factor.shape[1]).double()), CODES).dense()
+        compress(
+            Problem(target=Target.of(factor, torch.ones(factor.shape[1]).double())), CODES
+        ).dense()
         for factor in floats
     ]
-    choice = replace(CODES, rank_fraction=0.3, decomposition=form)
+    choice = replace(CODES, rank=Rank(0.3, form))
     found = base.solution(layer, choice, {}).matrix
 
     def lost(matrix: Tensor) -> float:
@@ -114,7 +120,7 @@ def test_what_follows_makes_up_for_the_codes_of_a_factor(form, mapped, database)
 
 def test_a_form_that_a_layer_does_not_have_is_its_pair(mapped, database) -> None:
     layer = mapped("lenet").layer_by_name["fc1"]
-    choices = [LayerChoice(rank_fraction=0.2, decomposition=f) for f in ("channel", "tucker")]
+    choices = [LayerChoice(rank=Rank(0.2, f)) for f in ("channel", "tucker")]
     pair, other = (database("lenet").solution(layer, choice, {}) for choice in choices)
     assert pair.inner == other.inner
     assert torch.equal(pair.matrix, other.matrix)

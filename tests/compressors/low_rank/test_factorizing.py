@@ -22,8 +22,8 @@ from paredown.compressors.low_rank.factorizing import (
 )
 from paredown.compressors.matrix.algebra import SolverError, row_errors
 from paredown.compressors.statistics.layer_statistics import LayerStatistics
-from paredown.spaces.candidates.candidate import Decomposition
 from paredown.spaces.candidates.factors import Chain, Link, factor_chain
+from paredown.spaces.candidates.ranks import Decomposition, Rank
 from paredown.spaces.structure.model_map import Layer
 
 Problem = tuple[Tensor, Tensor]
@@ -130,7 +130,7 @@ def test_factors_lose_no_more_than_plain_ones_and_less_at_higher_ranks(
     identity = torch.eye(len(gram), dtype=gram.dtype)
     before = float("inf")
     for fraction in (0.1, 0.2, 0.3, 0.4):
-        chain = factor_chain(LAYER, LAYER.weight_shape, fraction, form)
+        chain = factor_chain(LAYER, LAYER.weight_shape, Rank(fraction, form))
         found, plain = (lost(factorize(weight, g, chain), patches) for g in (gram, identity))
         assert len(chain) > 1
         assert found <= plain * (1 + 1e-9)
@@ -173,7 +173,9 @@ def test_no_small_change_of_a_refitted_factor_loses_less(
     form: Decomposition, patches: Problem
 ) -> None:
     weight, gram = patches
-    first, *others = factorize(weight, gram, factor_chain(LAYER, LAYER.weight_shape, 0.3, form))
+    first, *others = factorize(
+        weight, gram, factor_chain(LAYER, LAYER.weight_shape, Rank(0.3, form))
+    )
     # Codes of the first factor: what follows is refitted to what is left of it.
     through = spread((first * 4).round() / 4, weight.shape[1])
     rest = refit(weight, gram, through).requires_grad_()
@@ -194,7 +196,7 @@ def test_a_first_factor_nears_the_least_squares_one_and_no_round_loses_more(
     form: Decomposition, patches: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weight, gram = patches
-    chain = factor_chain(LAYER, LAYER.weight_shape, 0.3, form)
+    chain = factor_chain(LAYER, LAYER.weight_shape, Rank(0.3, form))
     errors = []
     for rounds in range(4):
         monkeypatch.setattr(low_rank, "_ROUNDS", rounds)

@@ -22,8 +22,8 @@ from paredown.compressors.low_rank.factorizing import (
 )
 from paredown.compressors.low_rank.rank_by_error import thinnest_ranks
 from paredown.compressors.matrix.algebra import row_errors
-from paredown.spaces.candidates.candidate import Decomposition
 from paredown.spaces.candidates.factors import chain_at, full_ranks, weight_count
+from paredown.spaces.candidates.ranks import Decomposition
 
 ERRORS = (0.02, 0.05, 0.1, 0.2, 0.4)
 SHAPE = (8, 6, 3, 3)

@@ -112,17 +112,3 @@ def test_damage_is_the_whole_trace_however_it_is_cut(
     assert damage(delta, gram, gradient_gram) == pytest.approx(whole, rel=1e-12)
     moved = wide @ gram
     assert damage(delta, gram, gradient_gram, moved) == pytest.approx(whole, rel=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(6,), (6, 6), (2, 6, 6)])
-def test_a_scaled_matrix_has_the_scaled_product(shape: tuple[int, ...]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    gram = torch.rand(*shape, generator=generator, dtype=torch.float64)
-    codes = torch.randint(-7, 8, (4, 6), generator=generator, dtype=torch.int8)
-    scale = torch.rand(4, generator=generator)
-    dense = module.scaled_rows(codes, scale, gram)
-    assert torch.equal(dense, codes * scale.unsqueeze(1))
-    product = module.remembered_times_gram(dense, gram)
-    assert torch.allclose(product, module.times_gram(dense.double(), gram), rtol=1e-6, atol=1e-6)
-    codes[0] = 7
-    assert not torch.equal(module.remembered_times_gram(codes, gram)[0], product[0])

@@ -11,6 +11,8 @@ from paredown.compressors.models.assembling import assemble, needs_refit, settle
 from paredown.compressors.models.codes import fit_biases
 from paredown.compressors.models.refit import DenseOutputs
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 
 
 @pytest.mark.parametrize("name", ["lenet", "resnet_a", "densenet", "unet", "words"])
@@ -52,8 +54,8 @@ def test_only_harsh_changes_ask_for_a_refit() -> None:
 
     assert not needs(weight_bits=4)
     assert needs(weight_bits=2)
-    assert needs(rank_fraction=0.5)
-    assert needs(sparsity=0.5, pattern="element")
+    assert needs(rank=Rank(0.5))
+    assert needs(zeros=Zeros(0.5, "element"))
     assert needs_refit(Candidate.of(widths={"a": 3}))
     assert needs_refit(Candidate.of(dropped=("a",)))
 

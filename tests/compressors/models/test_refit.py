@@ -10,6 +10,8 @@ from paredown.compressors.models.assembling import assemble
 from paredown.compressors.models.refit import DenseOutputs, refit
 from paredown.compressors.pruning import joint
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 from paredown.spaces.graph.graph import run
 
 
@@ -69,7 +71,7 @@ def test_the_last_factor_of_a_chain_is_solved_for_what_the_others_give(
     decomposition, mapped, database, calibration, plenty
 ):
     model_map, base, inputs = mapped("vgg"), database("vgg"), calibration("vgg")
-    choice = LayerChoice(weight_bits=4, rank_fraction=0.25, decomposition=decomposition)
+    choice = LayerChoice(weight_bits=4, rank=Rank(0.25, decomposition))
     candidate = Candidate.of(layers={layer.name: choice for layer in model_map.layers})
     model = assemble(candidate, base)
     last = {operator.layer: operator for operator in model.blueprint.operators}
@@ -99,7 +101,7 @@ def test_codes_and_zeros_stay_within_the_choice(
     monkeypatch.setattr(joint, "_SWEEPS", 2)
     model_map, known = mapped("lenet"), database("lenet")
     base = Database(model_map, known.tensors, known.statistics, known.ranges)
-    choice = LayerChoice(weight_bits=3, sparsity=0.5, pattern="element", method=method)
+    choice = LayerChoice(weight_bits=3, zeros=Zeros(0.5, "element"), method=method)
     candidate = Candidate.of(
         layers={layer.name: choice for layer in model_map.layers},
         segments={s.name: SegmentChoice(activation_bits=8) for s in model_map.segments},
@@ -143,8 +145,7 @@ def test_scales_of_groups_are_fitted_again(
     base = Database(model_map, known.tensors, known.statistics, known.ranges)
     choice = LayerChoice(
         weight_bits=3,
-        sparsity=sparsity,
-        pattern="element" if sparsity else "dense",
+        zeros=Zeros(sparsity, "element" if sparsity else "dense"),
         method=method,
         group_size=32,
     )

@@ -14,9 +14,10 @@ from paredown.compressors.onnx.kernel_checks import fallbacks, integer_kernels, 
 from paredown.compressors.onnx.lowering import lower
 from paredown.compressors.onnx.sizes import onnx_file_bytes
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.graph.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
@@ -60,7 +61,7 @@ def compressed(name: str, bits: int, rank: float = 1.0) -> CompressedModel:
     build, shape = NETWORKS[name]
     torch.manual_seed(0)
     model_map = read_model_map(capture(build(), torch.randn(shape)))
-    choice = LayerChoice(weight_bits=bits, rank_fraction=rank)
+    choice = LayerChoice(weight_bits=bits, rank=Rank(rank))
     candidate = Candidate.of(
         layers={layer.name: choice for layer in model_map.layers},
         segments={segment.name: DYNAMIC for segment in model_map.segments},

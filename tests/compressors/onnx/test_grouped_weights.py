@@ -20,7 +20,7 @@ from paredown.compressors.storage.packing import PackingError, read_packed, writ
 from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.work.alignment import held_bits
 from paredown.hardware_models.work.workload import read_work
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft

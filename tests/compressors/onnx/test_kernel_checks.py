@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,7 +12,6 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from paredown.compressors.models.assembling import assemble
-from paredown.compressors.models.codes import arrange
 from paredown.compressors.onnx.kernel_checks import (
     fallbacks,
     integer_kernels,
@@ -26,10 +24,9 @@ from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.work.alignment import held_bits
 from paredown.hardware_models.work.workload import read_work
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.functions import QDQ
 
 
 class Zoo(nn.Module):
@@ -169,21 +166,6 @@ def test_a_lost_output_quantisation_is_seen(resnet_model, with_weights, with_cod
     relu = next(node for node in proto.graph.node if node.op_type == "Relu")
     relu.op_type = "Elu"  # no integer kernel ends in it
     assert not integer_kernels(proto.SerializeToString()) >= promised
-
-
-def test_quantisation_moves_above_layouts_without_changing_a_bit(
-    resnet_model, with_weights, with_codes
-) -> None:
-    x = torch.randn(2, 3, 32, 32)
-    model = with_codes(with_weights(resnet_model, 8, "int8"), x)
-    arranged = replace(
-        model, blueprint=replace(model.blueprint, graph=arrange(model.blueprint.graph))
-    )
-    assert torch.equal(arranged([x])[0], model([x])[0])
-    follows = {n.args[0].name for n in arranged.blueprint.graph.nodes if n.op == QDQ}
-    assert "view" in {n.args[0].name for n in model.blueprint.graph.nodes if n.op == QDQ}
-    assert "view" not in follows
-    assert "avg_pool2d" in follows
 
 
 @pytest.fixture(scope="module")

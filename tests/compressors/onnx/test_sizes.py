@@ -19,6 +19,8 @@ from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Blueprint, Storage
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 from paredown.spaces.graph.graph import Graph
 
 EMPTY = Graph(nodes=(), inputs=(), input_shapes=(), input_dtypes=(), outputs=(), output_keys=())
@@ -59,9 +61,7 @@ def test_packed_size_is_that_of_the_file(seed: int, tmp_path: Path) -> None:
 def test_sparse_layers_of_every_kind_take_the_bytes_that_are_predicted(
     name, sparsity, pattern, index, rank_fraction, mapped, database, tmp_path
 ) -> None:
-    choice = LayerChoice(
-        weight_bits=4, sparsity=sparsity, pattern=pattern, rank_fraction=rank_fraction
-    )
+    choice = LayerChoice(weight_bits=4, zeros=Zeros(sparsity, pattern), rank=Rank(rank_fraction))
     model_map = mapped(name)
     candidate = Candidate.of(layers={layer.name: choice for layer in model_map.layers})
     blueprint = draft(model_map, candidate)

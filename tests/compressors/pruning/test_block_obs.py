@@ -13,7 +13,9 @@ from torch import Tensor
 from paredown.compressors.matrix.algebra import row_errors
 from paredown.compressors.pruning import obs
 from paredown.compressors.pruning.block_obs import block_path, corners, removal_costs
+from paredown.compressors.pruning.paths import Paths
 from paredown.compressors.pruning.sparsify import exact_obs, magnitude
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.zeros import BLOCK
 
 DAMPING = 0.01
@@ -55,7 +57,7 @@ def test_the_path_is_greedy_and_its_costs_add_up_to_least_squares(
     make_problem: Callable[..., Any],
 ) -> None:
     weight, gram = make_problem(1, 4, 18, 90)
-    path = block_path(weight, gram)
+    path = block_path(Target.of(weight, gram))
     assert path.order.shape == (4, 4)
     for row in range(4):
         gone: list[int] = []
@@ -76,7 +78,7 @@ def test_small_rows_come_near_the_best_choice_of_blocks(make_problem: Callable[.
     excess = []
     for seed in range(12):
         weight, gram = make_problem(seed, 1, 24, 120)
-        _, mask = exact_obs(weight, gram, 0.5, "block")
+        _, mask = exact_obs(Target.of(weight, gram), 0.5, "block", Paths())
         kept = [block for block in range(6) if mask[0, block * BLOCK]]
         gone = [block for block in range(6) if block not in kept]
         best = min(
@@ -92,9 +94,9 @@ def test_one_path_serves_every_sparsity_and_supports_are_nested(
     make_problem: Callable[..., Any],
 ) -> None:
     weight, gram = make_problem(3, 6, 27, 150)
-    path = block_path(weight, gram)
-    assert block_path(weight.clone(), gram.clone()) is path
-    masks = [exact_obs(weight, gram, share, "block")[1] for share in (0.0, 0.25, 0.5, 0.75, 0.9)]
+    target, paths = Target.of(weight, gram), Paths()
+    shares = (0.0, 0.25, 0.5, 0.75, 0.9)
+    masks = [exact_obs(target, share, "block", paths)[1] for share in shares]
     assert [int((~mask).sum()) for mask in masks] == [4 * n for n in (0, 9, 18, 27, 32)]
     for more, fewer in pairwise(masks):
         assert not (fewer & ~more).any()
@@ -107,10 +109,9 @@ def test_columns_forgotten_on_the_way_change_nothing(
     make_problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     weight, gram = make_problem(4, 5, 50, 300)
-    whole = block_path(weight, gram)
+    whole = block_path(Target.of(weight, gram))
     monkeypatch.setattr(obs, "_STEPS", steps)
-    obs._paths.clear()
-    often = block_path(weight, gram)
+    often = block_path(Target.of(weight, gram))
     assert torch.equal(often.order, whole.order)
     assert torch.allclose(often.cost, whole.cost, rtol=1e-3, atol=1e-5)
 
@@ -120,8 +121,8 @@ def test_groups_are_solved_as_if_they_were_layers_of_their_own(
 ) -> None:
     first, gram_a = make_problem(5, 4, 9, 60)
     second, gram_b = make_problem(6, 4, 9, 60)
-    path = block_path(torch.cat([first, second]), torch.stack([gram_a, gram_b]))
-    assert torch.equal(path.order[4:], block_path(second, gram_b).order)
+    path = block_path(Target.of(torch.cat([first, second]), torch.stack([gram_a, gram_b])))
+    assert torch.equal(path.order[4:], block_path(Target.of(second, gram_b)).order)
 
 
 def test_singular_grams_stay_finite_and_dead_blocks_go_first(
@@ -130,7 +131,7 @@ def test_singular_grams_stay_finite_and_dead_blocks_go_first(
     weight, gram = make_problem(8, 4, 30, 5)
     gram[4:8], gram[:, 4:8] = 0.0, 0.0
     weight[:, 4:8] = 100.0
-    pruned, mask = exact_obs(weight, gram, 0.2, "block")
+    pruned, mask = exact_obs(Target.of(weight, gram), 0.2, "block", Paths())
     assert torch.isfinite(pruned).all()
     assert not mask[:, 4:8].any()
     plain = magnitude(weight, 0.2, "block")[0]

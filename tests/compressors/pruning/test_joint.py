@@ -13,9 +13,12 @@ from torch import Tensor
 from paredown.compressors.layers.methods import METHODS, Compressed, Problem
 from paredown.compressors.matrix.algebra import row_errors
 from paredown.compressors.pruning.joint import improve_jointly, zeros_among
+from paredown.compressors.pruning.paths import Paths
 from paredown.compressors.pruning.sparsify import magnitude, sparse_gpt
 from paredown.compressors.rounding.descent import descend
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.candidate import LayerChoice
+from paredown.spaces.candidates.zeros import Zeros
 
 
 @pytest.mark.parametrize(("bits", "sparsity"), [(2, 0.5), (2, 0.8), (3, 0.6), (4, 0.8)])
@@ -23,9 +26,9 @@ def test_it_improves_on_pruning_then_rounding_at_the_same_count(
     make_problem: Callable[..., Any], bits: int, sparsity: float
 ) -> None:
     weight, gram = make_problem(0, 16, 48, 300)
-    _, mask = sparse_gpt(weight, gram, sparsity)
-    start = descend(weight, gram, bits, mask)
-    found, kept = improve_jointly(weight, gram, bits, [(start, mask)])
+    _, mask = sparse_gpt(Target.of(weight, gram), sparsity)
+    start = descend(Target.of(weight, gram), bits, mask)
+    found, kept = improve_jointly(Target.of(weight, gram), bits, [(start, mask)])
     assert int(kept.sum()) == int(mask.sum())
     assert not found.codes[~kept].any()
     assert int(found.codes.abs().max()) <= 2 ** (bits - 1) - 1
@@ -38,11 +41,12 @@ def test_the_method_is_no_worse_than_either_order(
     make_problem: Callable[..., Any], bits: int, sparsity: float
 ) -> None:
     weight, gram = make_problem(1, 12, 40, 300)
-    problem = Problem(matrix=weight, gram=gram)
-    choice = LayerChoice(weight_bits=bits, sparsity=sparsity, pattern="element", method="joint")
+    problem = Problem(target=Target.of(weight, gram))
+    choice = LayerChoice(weight_bits=bits, zeros=Zeros(sparsity, "element"), method="joint")
     jointly = METHODS["joint"](problem, choice)
     kept = int(jointly.mask.sum())
-    codes, mask = zeros_among(weight, gram, bits, descend(weight, gram, bits), kept)
+    target = Target.of(weight, gram)
+    codes, mask = zeros_among(target, bits, descend(target, bits), kept, Paths())
     assert int(mask.sum()) == kept
     assert not codes.codes[~mask].any()
     other = Compressed(values=codes.codes, scale=codes.scale, mask=mask)
@@ -56,8 +60,8 @@ def test_small_instances_come_near_the_best_of_all_codes(make_problem: Callable[
     for seed in range(10):
         weight, gram = make_problem(seed, 1, 6, 60)
         _, mask = magnitude(weight, 0.5)
-        start = descend(weight, gram, 2, mask)
-        found, _ = improve_jointly(weight, gram, 2, [(start, mask)])
+        start = descend(Target.of(weight, gram), 2, mask)
+        found, _ = improve_jointly(Target.of(weight, gram), 2, [(start, mask)])
         error = float(row_errors(found.dense() - weight, gram))
         best = _brute_force(weight[0].double(), gram, 3)
         assert error >= best - 1e-6

@@ -13,7 +13,9 @@ from torch import Tensor
 from paredown.compressors.matrix.algebra import row_errors
 from paredown.compressors.pruning import obs
 from paredown.compressors.pruning.obs import Path, obq, refit_support, removal_path
+from paredown.compressors.pruning.paths import Paths
 from paredown.compressors.pruning.sparsify import exact_obs, magnitude, sparse_gpt
+from paredown.compressors.rounding.target import Target
 
 DAMPING = 0.01
 
@@ -39,7 +41,7 @@ def _greedy_path(row: Tensor, gram: Tensor) -> tuple[list[int], list[float]]:
 
 def test_the_path_is_that_of_the_definition(make_problem: Callable[..., Any]) -> None:
     weight, gram = make_problem(0, 3, 14, 80)
-    path = removal_path(weight, gram)
+    path = removal_path(Target.of(weight, gram))
     for row in range(3):
         order, costs = _greedy_path(weight[row], _damped(gram))
         assert path.order[row].tolist() == order
@@ -51,20 +53,19 @@ def test_columns_forgotten_on_the_way_change_nothing(
     make_problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, keep: int, of: int
 ) -> None:
     weight, gram = make_problem(4, 5, 50, 300)
-    whole, codes = removal_path(weight, gram, keep, of), obq(weight, gram, 3)
+    whole, codes = removal_path(Target.of(weight, gram), keep, of), obq(Target.of(weight, gram), 3)
     monkeypatch.setattr(obs, "_STEPS", 7)
-    obs._paths.clear()
-    often = removal_path(weight, gram, keep, of)
+    often = removal_path(Target.of(weight, gram), keep, of)
     assert torch.equal(often.order, whole.order)
     assert torch.allclose(often.cost, whole.cost, rtol=1e-3, atol=1e-6)
-    assert torch.equal(obq(weight, gram, 3).codes, codes.codes)
+    assert torch.equal(obq(Target.of(weight, gram), 3).codes, codes.codes)
 
 
 def test_costs_along_the_path_add_up_to_the_error_of_the_refitted_support(
     make_problem: Callable[..., Any],
 ) -> None:
     weight, gram = make_problem(1, 4, 20, 200)
-    path = removal_path(weight, gram)
+    path = removal_path(Target.of(weight, gram))
     mask = torch.ones_like(weight, dtype=torch.bool).scatter_(1, path.order[:, :12], False)
     damped = _damped(gram)
     delta = refit_support(weight, gram, mask).double() - weight.double()
@@ -88,8 +89,7 @@ def test_one_path_serves_every_sparsity_and_supports_are_nested(
     make_problem: Callable[..., Any],
 ) -> None:
     weight, gram = make_problem(3, 6, 24, 150)
-    path = removal_path(weight, gram)
-    assert removal_path(weight.clone(), gram.clone()) is path
+    path = removal_path(Target.of(weight, gram))
     masks = [path.mask(removed, 24) for removed in (0, 30, 72, 110, 144)]
     assert [int(mask.sum()) for mask in masks] == [144, 114, 72, 34, 0]
     for more, fewer in pairwise(masks):
@@ -113,12 +113,13 @@ def test_n_of_m_keeps_n_of_every_m(make_problem: Callable[..., Any]) -> None:
     weight, gram = make_problem(4, 5, 27, 150)
     for keep, of in ((2, 4), (1, 4), (4, 8)):
         pattern = f"{keep}:{of}"
-        pruned, mask = exact_obs(weight, gram, 0.5, pattern)
+        pruned, mask = exact_obs(Target.of(weight, gram), 0.5, pattern, Paths())
         whole = 27 // of * of
         assert (mask[:, :whole].view(5, -1, of).sum(dim=2) == keep).all()
         assert mask[:, whole:].all()
         error = row_errors(pruned - weight, gram).sum()
-        assert error <= row_errors(sparse_gpt(weight, gram, 0.5, pattern)[0] - weight, gram).sum()
+        swept, _ = sparse_gpt(Target.of(weight, gram), 0.5, pattern)
+        assert error <= row_errors(swept - weight, gram).sum()
 
 
 def test_groups_are_solved_as_if_they_were_layers_of_their_own(
@@ -127,10 +128,10 @@ def test_groups_are_solved_as_if_they_were_layers_of_their_own(
     first, gram_a = make_problem(5, 4, 9, 60)
     second, gram_b = make_problem(6, 4, 9, 60)
     both, grams = torch.cat([first, second]), torch.stack([gram_a, gram_b])
-    path = removal_path(both, grams)
-    assert torch.equal(path.order[4:], removal_path(second, gram_b).order)
-    codes = obq(both, grams, 3)
-    assert torch.equal(codes.codes[:4], obq(first, gram_a, 3).codes)
+    path = removal_path(Target.of(both, grams))
+    assert torch.equal(path.order[4:], removal_path(Target.of(second, gram_b)).order)
+    codes = obq(Target.of(both, grams), 3)
+    assert torch.equal(codes.codes[:4], obq(Target.of(first, gram_a), 3).codes)
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.6, 0.9])
@@ -141,8 +142,8 @@ def test_exact_obs_beats_sparse_gpt_beats_magnitude(
     errors = [
         float(row_errors(pruned - weight, gram).sum())
         for pruned, _ in (
-            exact_obs(weight, gram, sparsity),
-            sparse_gpt(weight, gram, sparsity),
+            exact_obs(Target.of(weight, gram), sparsity, "element", Paths()),
+            sparse_gpt(Target.of(weight, gram), sparsity),
             magnitude(weight, sparsity),
         )
     ]
@@ -152,24 +153,7 @@ def test_exact_obs_beats_sparse_gpt_beats_magnitude(
 def test_singular_grams_and_dead_inputs_stay_finite(make_problem: Callable[..., Any]) -> None:
     weight, gram = make_problem(8, 4, 30, 5)
     gram[3], gram[:, 3] = 0.0, 0.0
-    pruned, mask = exact_obs(weight, gram, 0.2)
+    pruned, mask = exact_obs(Target.of(weight, gram), 0.2, "element", Paths())
     assert torch.isfinite(pruned).all()
     assert not mask[:, 3].any()
-    assert torch.isfinite(obq(weight, gram, 3, mask).dense()).all()
-
-
-def test_paths_are_remembered_within_their_bytes(
-    make_problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    weight, gram = make_problem(0, 3, 20, 60)
-    obs._paths.clear()
-    first = removal_path(weight, gram)
-    assert removal_path(weight, gram) is first
-    monkeypatch.setattr(obs, "_PATHS_BYTES", 2 * first.nbytes)
-    for factor in (2, 3):
-        removal_path(factor * weight, gram)
-    assert len(obs._paths) == 2
-    assert removal_path(weight, gram) is not first
-    monkeypatch.setattr(obs, "_PATHS_BYTES", 0)
-    last = removal_path(4 * weight, gram)
-    assert list(obs._paths.values()) == [last]
+    assert torch.isfinite(obq(Target.of(weight, gram), 3, mask).dense()).all()

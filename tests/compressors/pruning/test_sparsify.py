@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paredown.compressors.matrix.algebra import SolverError, row_errors
+from paredown.compressors.pruning.paths import Paths
 from paredown.compressors.pruning.sparsify import exact_obs, magnitude, saliency, sparse_gpt
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.zeros import BLOCK, kept_count
 
 
@@ -33,7 +35,7 @@ def test_both_methods_keep_the_exact_count_and_sparse_gpt_is_no_worse(
 ) -> None:
     weight, gram = make_problem(seed, rows, columns, samples)
     plain, plain_mask = magnitude(weight, sparsity, pattern)
-    found, mask = sparse_gpt(weight, gram, sparsity, pattern)
+    found, mask = sparse_gpt(Target.of(weight, gram), sparsity, pattern)
     for result, kept in ((plain, plain_mask), (found, mask)):
         assert int(kept.sum()) == kept_count(rows, columns, sparsity, pattern)
         assert not result[~kept].any()
@@ -55,7 +57,7 @@ def test_correlated_inputs_let_compensation_win_clearly(
     make_problem: Callable[..., Any], pattern: Any
 ) -> None:
     weight, gram = make_problem(0, 32, 128, 1024)
-    found = row_errors(sparse_gpt(weight, gram, 0.6, pattern)[0] - weight, gram).sum()
+    found = row_errors(sparse_gpt(Target.of(weight, gram), 0.6, pattern)[0] - weight, gram).sum()
     plain = row_errors(magnitude(weight, 0.6, pattern)[0] - weight, gram).sum()
     assert found < 0.8 * plain
 
@@ -68,8 +70,8 @@ def test_blocks_by_exact_obs_beat_sparse_gpt_and_that_beats_magnitude(
     errors = [
         float(row_errors(pruned - weight, gram).sum())
         for pruned, _ in (
-            exact_obs(weight, gram, sparsity, "block"),
-            sparse_gpt(weight, gram, sparsity, "block"),
+            exact_obs(Target.of(weight, gram), sparsity, "block", Paths()),
+            sparse_gpt(Target.of(weight, gram), sparsity, "block"),
             magnitude(weight, sparsity, "block"),
         )
     ]
@@ -90,7 +92,7 @@ def test_the_first_block_that_sparse_gpt_removes_is_the_cheapest_of_all(
             moved = torch.linalg.solve(damped[kept][:, kept], cross)
             own = weight[0, gone].double()
             errors.append(float(own @ damped[gone, gone] @ own - cross @ moved))
-        _, mask = exact_obs(weight, gram, 0.5, "block")
+        _, mask = exact_obs(Target.of(weight, gram), 0.5, "block", Paths())
         assert mask[0, ::4].tolist() == [errors[0] > errors[1], errors[1] >= errors[0]]
 
 
@@ -106,7 +108,7 @@ def test_equal_magnitudes_go_by_position() -> None:
 def test_one_column_pruned_matches_the_closed_form_of_optimal_brain_surgeon() -> None:
     weight = torch.tensor([[0.1, 1.0]])
     gram = torch.tensor([[1.0, 0.8], [0.8, 1.0]]).double()
-    found, mask = sparse_gpt(weight, gram, 0.5)
+    found, mask = sparse_gpt(Target.of(weight, gram), 0.5)
     assert mask.tolist() == [[False, True]]
     # Least squares on the column left, damped by 1 %: 1.0 + 0.1 * 0.8 / 1.01.
     assert float(found[0, 1]) == pytest.approx(1.0 + 0.08 / 1.01, rel=1e-5)
@@ -116,13 +118,14 @@ def test_dead_inputs_are_pruned_first(make_problem: Callable[..., Any]) -> None:
     weight, gram = make_problem(2, 4, 10, 100)
     weight[:, 3] = 10.0
     gram[3], gram[:, 3] = 0.0, 0.0
-    found, mask = sparse_gpt(weight, gram, 0.25)
+    found, mask = sparse_gpt(Target.of(weight, gram), 0.25)
     assert torch.isfinite(found).all()
     assert not mask[:, 3].any()
 
 
 def test_one_hot_inputs_prune_what_is_seen_least() -> None:
-    found, mask = sparse_gpt(torch.ones(2, 4), torch.tensor([0.4, 0.1, 0.3, 0.2]).double(), 0.5)
+    frequencies = torch.tensor([0.4, 0.1, 0.3, 0.2]).double()
+    found, mask = sparse_gpt(Target.of(torch.ones(2, 4), frequencies), 0.5)
     assert mask.tolist() == [[True, False, True, False]] * 2
     assert torch.equal(found, mask.float())
 
@@ -131,9 +134,9 @@ def test_rows_shorter_than_a_block_lose_nothing() -> None:
     weight, gram = torch.ones(5, 3), torch.eye(3).double()
     for pruned, mask in (
         magnitude(weight, 0.9, "block"),
-        saliency(weight, gram, 0.9, "block"),
-        sparse_gpt(weight, gram, 0.9, "block"),
-        exact_obs(weight, gram, 0.9, "block"),
+        saliency(Target.of(weight, gram), 0.9, "block"),
+        sparse_gpt(Target.of(weight, gram), 0.9, "block"),
+        exact_obs(Target.of(weight, gram), 0.9, "block", Paths()),
     ):
         assert mask.all()
         assert torch.equal(pruned, weight)
@@ -156,6 +159,6 @@ def test_columns_behind_the_last_run_that_fill_no_block_stay(columns: int) -> No
     torch.manual_seed(columns)
     weight = torch.randn(6, columns)
     gram = torch.eye(columns, dtype=torch.float64)
-    _, mask = sparse_gpt(weight, gram, 0.5, "block")
+    _, mask = sparse_gpt(Target.of(weight, gram), 0.5, "block")
     assert int(mask.sum()) == kept_count(6, columns, 0.5, "block")
     assert mask[:, columns // 4 * 4 :].all()

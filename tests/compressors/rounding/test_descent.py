@@ -11,6 +11,7 @@ from torch import Tensor
 from paredown.compressors.matrix.algebra import row_errors
 from paredown.compressors.rounding.compensated import gptq
 from paredown.compressors.rounding.descent import descend, descend_codes
+from paredown.compressors.rounding.target import Target
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
@@ -18,8 +19,8 @@ def test_no_row_is_worse_than_gptq_and_the_sum_is_clearly_better(
     make_problem: Callable[..., Any], bits: int
 ) -> None:
     weight, gram = make_problem(0, 24, 60, 400)
-    found = row_errors(descend(weight, gram, bits).dense() - weight, gram)
-    swept = row_errors(gptq(weight, gram, bits).dense() - weight, gram)
+    found = row_errors(descend(Target.of(weight, gram), bits).dense() - weight, gram)
+    swept = row_errors(gptq(Target.of(weight, gram), bits).dense() - weight, gram)
     assert (found <= swept * (1 + 1e-5)).all()
     assert found.sum() < 0.95 * swept.sum()
 
@@ -56,7 +57,7 @@ def test_no_sweep_raises_the_error(make_problem: Callable[..., Any]) -> None:
 def test_pruned_weights_stay_zero(make_problem: Callable[..., Any]) -> None:
     weight, gram = make_problem(3, 6, 30, 100)
     mask = weight.abs() > weight.abs().median()
-    assert not descend(weight, gram, 3, mask).codes[~mask].any()
+    assert not descend(Target.of(weight, gram), 3, mask).codes[~mask].any()
 
 
 def _errors(codes: Tensor, scale: Tensor, weight: Tensor, gram: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ from paredown.compressors.rounding.groupwise import (
     round_groups,
 )
 from paredown.compressors.rounding.quantize import Codes, by_column, round_to_nearest, top_code
+from paredown.compressors.rounding.target import Target
 from paredown.spaces.candidates.candidate import GROUPED_METHODS, LayerChoice
+from paredown.spaces.candidates.zeros import Zeros
 
 
 def heavy_tailed(rows: int, columns: int, seed: int = 0) -> Tensor:
@@ -99,7 +101,7 @@ def test_groups_of_zeros_and_dead_inputs_keep_a_scale() -> None:
     weight[:, :32] = 0
     gram[40:50], gram[:, 40:50] = 0, 0
     for find in GROUPED.values():
-        found = find(weight, gram, 3, None, 32)
+        found = find(Target.of(weight, gram), 3, None, 32)
         assert torch.isfinite(found.scale).all()
         assert (found.scale > 0).all()
 
@@ -125,12 +127,12 @@ def test_gptq_and_descent_never_lose_to_what_they_start_from(
     bits: int, columns: int, size: int
 ) -> None:
     weight, gram = heavy_tailed(24, columns), correlated(columns)
-    rounded = errors(loss_aware_groups(weight, gram, bits, None, size), weight, gram)
-    swept = errors(gptq_groups(weight, gram, bits, None, size), weight, gram)
-    settled = errors(descend_groups(weight, gram, bits, None, size), weight, gram)
-    one_scale = errors(gptq(weight, gram, bits), weight, gram)
+    rounded = errors(loss_aware_groups(Target.of(weight, gram), bits, None, size), weight, gram)
+    swept = errors(gptq_groups(Target.of(weight, gram), bits, None, size), weight, gram)
+    settled = errors(descend_groups(Target.of(weight, gram), bits, None, size), weight, gram)
+    one_scale = errors(gptq(Target.of(weight, gram), bits), weight, gram)
     assert (swept <= one_scale * (1 + 1e-9)).all()
-    one_scale = errors(descend(weight, gram, bits), weight, gram)
+    one_scale = errors(descend(Target.of(weight, gram), bits), weight, gram)
     assert (settled <= one_scale * (1 + 1e-9)).all()
     assert (swept <= rounded * (1 + 1e-9)).all()
     assert (settled <= swept * (1 + 1e-9)).all()
@@ -147,9 +149,9 @@ def test_every_method_stays_inside_the_choice(
 ) -> None:
     weight, gram = heavy_tailed(16, 90), correlated(90)
     choice = LayerChoice(
-        weight_bits=bits, sparsity=sparsity, pattern=pattern, method=method, group_size=32
+        weight_bits=bits, zeros=Zeros(sparsity, pattern), method=method, group_size=32
     )
-    problem = Problem(matrix=weight, gram=gram)
+    problem = Problem(target=Target.of(weight, gram))
     found = compress(problem, choice)
     assert found.scale is not None
     assert found.scale.shape == (16, 3)
@@ -163,7 +165,7 @@ def test_every_method_stays_inside_the_choice(
 
 
 def test_a_group_as_long_as_the_row_is_one_scale() -> None:
-    problem = Problem(matrix=heavy_tailed(4, 64), gram=correlated(64))
+    problem = Problem(target=Target.of(heavy_tailed(4, 64), correlated(64)))
     grouped = compress(problem, LayerChoice(weight_bits=4, method="gptq", group_size=64))
     plain = compress(problem, LayerChoice(weight_bits=4, method="gptq"))
     assert grouped.scale is not None
@@ -186,7 +188,7 @@ def test_scales_by_column_repeat_to_the_end_of_a_short_group() -> None:
 
 @pytest.mark.parametrize("method", ["adaround", "obq", "joint"])
 def test_a_method_of_one_scale_a_row_is_refused(method: str) -> None:
-    problem = Problem(matrix=heavy_tailed(4, 64), gram=correlated(64))
+    problem = Problem(target=Target.of(heavy_tailed(4, 64), correlated(64)))
     with pytest.raises(SolverError, match=f"group_size 32, got {method}"):
         compress(problem, LayerChoice(weight_bits=4, method=method, group_size=32))
 
@@ -194,4 +196,4 @@ def test_a_method_of_one_scale_a_row_is_refused(method: str) -> None:
 def test_a_gram_of_several_groups_of_channels_is_refused() -> None:
     gram = torch.stack([correlated(64)] * 2)
     with pytest.raises(SolverError, match="one Gram matrix"):
-        gptq_groups(heavy_tailed(4, 64), gram, 4, None, 32)
+        gptq_groups(Target.of(heavy_tailed(4, 64), gram), 4, None, 32)

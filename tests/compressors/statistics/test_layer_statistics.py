@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.layers.repair import output_moments
+from paredown.compressors.layers.narrowed import Inputs
 from paredown.compressors.matrix.algebra import to_matrix
 from paredown.compressors.statistics.layer_statistics import (
     LayerStatistics,
@@ -73,7 +73,7 @@ def test_input_moments_predict_the_output_moments_of_every_kind_of_layer(
     axis = 1 if layer.kind.startswith("conv") else -1
     flat = outputs.double().movedim(axis, 0).flatten(1)
     weight, bias = (captured.tensors[n] for n in (layer.weight, layer.bias))
-    mean, variance = output_moments(to_matrix(weight, layer), found)
+    mean, variance = Inputs(statistics=found, has_bias=True).moments(to_matrix(weight, layer))
     assert layer.name == f"each.{index}"
     assert found.positions == flat.shape[1]
     assert torch.allclose(found.output_mean, flat.mean(1), atol=1e-6)
@@ -113,7 +113,8 @@ def test_an_embedding_keeps_token_frequencies(capture_layers: Callable[..., Any]
     tokens = torch.tensor([[0, 1], [1, 4]])
     found = collect_statistics(captured.graph, captured.tensors, [layer], [[tokens]])[layer.name]
     assert found.gram.tolist() == [0.25, 0.5, 0.0, 0.0, 0.25]
-    mean, variance = output_moments(to_matrix(captured.tensors[layer.weight], layer), found)
+    weight = to_matrix(captured.tensors[layer.weight], layer)
+    mean, variance = Inputs(statistics=found, has_bias=False).moments(weight)
     seen = module(tokens).detach().double().flatten(0, 1)
     assert torch.allclose(mean, seen.mean(0), atol=1e-6)
     assert torch.allclose(variance, seen.var(0, correction=0), atol=1e-6)

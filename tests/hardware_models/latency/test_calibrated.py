@@ -15,7 +15,7 @@ from paredown.hardware_models.latency.calibrated import (
     fit,
     fit_factors,
 )
-from paredown.hardware_models.work.features import PARTS, latency_parts_s
+from paredown.hardware_models.work.features import PARTS, Preset
 from paredown.hardware_models.work.workload import OperatorWork, Work
 
 X86 = load_device("x86-avx512-vnni-ort")
@@ -66,7 +66,7 @@ def networks(count: int, seed: int = 0) -> list[Work]:
 def truth_s(work: Work, noise: float = 0.0) -> float:
     """A machine whose parts take other multiples of the preset than one."""
     factors = {"conv_macs": 1.6, "int8_conv_macs": 2.4, "quantize_calls": 0.4}
-    parts = latency_parts_s(work, X86)
+    parts = Preset(X86).total_s(work)
     return sum(factors.get(name, 1.2) * value for name, value in parts.items()) * (1 + noise)
 
 

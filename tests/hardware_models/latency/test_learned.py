@@ -7,7 +7,7 @@ from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.latency.calibrated import CalibratedLatency
 from paredown.hardware_models.latency.learned import LearnedLatency, fit_best
 from paredown.hardware_models.latency.models import parts_matrix_s
-from paredown.hardware_models.work.features import PARTS
+from paredown.hardware_models.work.features import PARTS, Preset
 from paredown.hardware_models.work.workload import OperatorWork, Work
 
 X86 = load_device("x86-avx512-vnni-ort")
@@ -32,7 +32,7 @@ def works_of(count: int, seed: int) -> list[Work]:
 
 
 def times_of(works, bend: float, seed: int = 3) -> list[float]:
-    parts = parts_matrix_s(works, X86, 1)
+    parts = parts_matrix_s(works, Preset(X86))
     total = parts.sum(1)
     noise = np.random.default_rng(seed).normal(1, 0.01, len(works))
     return list(

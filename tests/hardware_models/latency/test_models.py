@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from paredown.hardware_models.devices.device import list_devices, load_device
-from paredown.hardware_models.latency.anchored import anchor
 from paredown.hardware_models.latency.models import LatencyError, RooflineLatency
-from paredown.hardware_models.work.features import PARTS, latency_parts_s
+from paredown.hardware_models.work.features import PARTS, Preset
 from paredown.hardware_models.work.workload import OperatorWork, Work, read_work
 
 X86 = load_device("x86-avx512-vnni-ort")
@@ -131,7 +130,7 @@ def test_the_parts_are_named_and_sum_to_the_latency(captured, blueprint_of):
     work = read_work(blueprint_of(captured))
     for name in list_devices():
         device = load_device(name)
-        parts = latency_parts_s(work, device)
+        parts = Preset(device).total_s(work)
         assert tuple(parts) == PARTS
         assert all(value >= 0 for value in parts.values())
         estimate = RooflineLatency(device).predict(work)
@@ -156,29 +155,6 @@ def test_more_threads_are_never_slower(captured, blueprint_of):
 def test_threads_the_device_lacks_are_refused():
     with pytest.raises(LatencyError, match=r"1\.\.4, got 5"):
         RooflineLatency(load_device("rpi4-a72-ort"), 5)
-
-
-def test_an_anchored_preset_gives_back_what_was_measured(captured, blueprint_of):
-    work = read_work(blueprint_of(captured))
-    preset = RooflineLatency(X86)
-    guess = preset.predict(work)
-    model = anchor(preset, [work], [3 * guess.value_s], "test")
-    estimate = model.predict(work)
-    assert estimate.value_s == pytest.approx(3 * guess.value_s)
-    assert estimate.high_s / estimate.low_s < guess.high_s / guess.low_s
-
-
-def test_anchoring_to_two_networks_takes_the_geometric_mean():
-    works = [Work(operators=(convolution(c),)) for c in (16, 64)]
-    preset = RooflineLatency(X86)
-    times = [f * preset.predict(w).value_s for f, w in zip((2.0, 8.0), works, strict=True)]
-    assert anchor(preset, works, times, "test").factor == pytest.approx(4.0)
-
-
-@pytest.mark.parametrize("times", [[], [0.0], [1.0, 1.0]])
-def test_a_preset_is_not_anchored_to_nothing(times):
-    with pytest.raises(LatencyError, match="above zero per network"):
-        anchor(RooflineLatency(X86), [Work(operators=(convolution(16),))], times, "test")
 
 
 def test_narrow_weights_of_a_linear_layer_are_read_faster():

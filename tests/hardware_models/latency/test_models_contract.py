@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 from paredown.hardware_models.devices.device import load_device
-from paredown.hardware_models.latency.anchored import anchor
 from paredown.hardware_models.latency.calibrated import CalibrationError, fit
 from paredown.hardware_models.latency.calibration_file import (
     check_target,
@@ -23,7 +21,7 @@ from paredown.hardware_models.latency.calibration_file import (
     write_calibration,
 )
 from paredown.hardware_models.latency.learned import fit_learned
-from paredown.hardware_models.latency.measured import MeasuredLatency, start_measuring
+from paredown.hardware_models.latency.measured import start_measuring
 from paredown.hardware_models.latency.models import LatencyModel, RooflineLatency
 from paredown.hardware_models.latency.table import (
     PRODUCTS,
@@ -33,11 +31,11 @@ from paredown.hardware_models.latency.table import (
     signature,
 )
 from paredown.hardware_models.timing.measure import Measured
-from paredown.hardware_models.work.features import latency_parts_s
+from paredown.hardware_models.work.features import Preset
 from paredown.hardware_models.work.workload import OperatorWork, Work
 
 X86 = load_device("x86-avx512-vnni-ort")
-KINDS = ("roofline", "anchored", "calibrated", "calibrated-few", "learned", "table", "measured")
+KINDS = ("roofline", "calibrated", "calibrated-few", "learned", "table", "measured")
 STORED = tuple(kind for kind in KINDS if kind != "measured")
 
 
@@ -81,7 +79,7 @@ def works_of(count: int, seed: int = 0) -> list[Work]:
 def truth_s(work: Work) -> float:
     """A machine of its own: other factors than the preset, and a bend that no sum has."""
     factors = {"conv_macs": 1.6, "int8_conv_macs": 2.4, "quantize_calls": 0.4}
-    parts = latency_parts_s(work, X86)
+    parts = Preset(X86).total_s(work)
     total = sum(factors.get(name, 1.2) * value for name, value in parts.items())
     share = parts["int8_conv_macs"] / sum(parts.values())
     return total * (1 + 0.3 * math.sin(4 * share))
@@ -126,8 +124,6 @@ def fitted(works):
     def build(kind: str) -> LatencyModel:
         if kind == "roofline":
             return preset
-        if kind == "anchored":
-            return anchor(preset, works[:3], times[:3], "test")
         if kind == "calibrated-few":
             return fit(works[:8], times[:8], X86, fingerprint="test")
         if kind == "table":
@@ -170,7 +166,7 @@ def test_an_estimate_lies_in_its_interval_and_names_its_source(kind, make, fresh
         estimate = model.predict(work)
         assert 0 <= estimate.low_s < estimate.value_s < estimate.high_s < math.inf
         assert estimate.source == model.source
-        assert (estimate.held_out_mape is None) == (kind in ("roofline", "anchored"))
+        assert (estimate.held_out_mape is None) == (kind == "roofline")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,7 +188,7 @@ def test_a_network_has_one_price(kind, make, fresh):
     assert model.predict(fresh[0]) == model.predict(fresh[0])
 
 
-@pytest.mark.parametrize("kind", ["roofline", "anchored", "calibrated", "table"])
+@pytest.mark.parametrize("kind", ["roofline", "calibrated", "table"])
 def test_additive_models_are_the_sum_of_their_operators(kind, make, fresh):
     model = make(kind)
     for work in fresh:
@@ -242,45 +238,6 @@ def test_a_learned_model_needs_a_hundred_networks(works):
     base = fit(works[:99], times[:99], X86, fingerprint="test")
     with pytest.raises(CalibrationError, match="at least 100"):
         fit_learned(works[:99], times[:99], base)
-
-
-def test_measuring_is_not_moved_by_drift_and_remembers(make, fresh, works, tmp_path):
-    model = make("measured")
-    assert isinstance(model, MeasuredLatency)
-    first = model.predict_many(fresh[:5]).value_s
-    # Settled while the machine was 1.2 and 1.4 times as slow as `truth_s`.
-    assert first == pytest.approx([1.3 * truth_s(w) for w in fresh[:5]])
-    assert model.predict(fresh[7]).value_s == pytest.approx(1.3 * truth_s(fresh[7]))
-    calls = model.timer.calls
-    assert model.predict_many(fresh[:5]).value_s.tolist() == first.tolist()
-    assert model.timer.calls == calls
-    stored = json.loads(json.dumps(model.to_json()))
-    timer = Clock([*works, *fresh])
-    again = MeasuredLatency.from_json(stored, export=export, reference=works[0], timer=timer)
-    assert again.predict(fresh[0]).value_s == first[0]
-    assert timer.calls == 0
-
-
-def test_a_measurement_that_cannot_be_read_is_made_again(make, fresh):
-    model = make("measured")
-    first = model.predict(fresh[0]).value_s
-    (kept,) = model.folder.iterdir()
-    for text in ("", '{"rat', '{"ratio": null}', "[]"):
-        kept.write_text(text)
-        assert model.predict(fresh[0]).value_s == pytest.approx(first)
-        assert json.loads(kept.read_text())["ratio"] > 0
-    assert list(model.folder.iterdir()) == [kept]
-
-
-def test_what_was_measured_on_another_machine_is_refused(make, works):
-    stored = {**make("measured").to_json(), "fingerprint": "another"}
-    with pytest.raises(ValueError, match="hold for one machine"):
-        MeasuredLatency.from_json(stored, export=export, reference=works[0])
-
-
-def test_a_work_made_by_hand_cannot_be_measured(make):
-    with pytest.raises(ValueError, match="made by hand"):
-        make("measured").predict(Work(operators=()))
 
 
 def test_a_calibration_of_another_target_is_refused(make):

@@ -9,7 +9,7 @@ from torch import nn
 from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.memory import measured_memory
 from paredown.hardware_models.memory.measured_memory import CounterError, measure_memory
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.graph.capturing import capture
 
 

@@ -13,7 +13,7 @@ from paredown.hardware_models.devices.device import DeviceError, host_device
 from paredown.hardware_models.memory.lifetimes import live_bytes
 from paredown.hardware_models.memory.measured_memory import measure_memory
 from paredown.hardware_models.memory.ort_buffers import ort_lifetimes
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.graph.capturing import capture

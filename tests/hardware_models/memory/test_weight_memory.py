@@ -11,7 +11,7 @@ from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.memory.measured_memory import measure_memory
 from paredown.hardware_models.memory.weight_memory import weight_memory_bytes
 from paredown.hardware_models.work.workload import OperatorWork, Work, read_work
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft

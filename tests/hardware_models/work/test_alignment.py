@@ -22,7 +22,7 @@ from paredown.hardware_models.work.alignment import (
     runs_alone,
 )
 from paredown.hardware_models.work.workload import OperatorWork, Work, read_work
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft

@@ -10,9 +10,10 @@ import pytest
 from paredown.compressors.onnx.kernel_checks import integer_kernels, promised_kernels
 from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.work.workload import read_work
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.structure.reading import read_model_map
 
 # The kinds of work whose integer kernels the exporter counts.
@@ -46,8 +47,10 @@ def candidates(model_map, count):
             layers={
                 layer.name: LayerChoice(
                     weight_bits=chooser.choice((2, 4, 8, 32)),
-                    rank_fraction=chooser.choice((1.0, 0.4)),
-                    decomposition=chooser.choice(("channel", "spatial", "tucker")),
+                    rank=Rank(
+                        chooser.choice((1.0, 0.4)),
+                        chooser.choice(("channel", "spatial", "tucker")),
+                    ),
                 )
                 for layer in model_map.layers
             },

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from paredown.hardware_models.devices.device import load_device
-from paredown.hardware_models.work.features import latency_parts_s, operator_parts_s
+from paredown.hardware_models.work.features import Preset
 from paredown.hardware_models.work.workload import OperatorWork, Work, read_work
 from paredown.spaces.graph.capturing import capture
 
@@ -41,9 +41,9 @@ def test_parts_of_operators_seen_before_are_those_of_the_device_asked():
     slower = X86.model_copy(update={"float32": float32})
     for _ in range(2):
         for device, factor in ((X86, 1), (slower, 2)):
-            first, again, other = operator_parts_s(work, device)
+            first, again, other = Preset(device).operators_s(work)
             assert first == again
-            expected = factor * latency_parts_s(Work(operators=(ops[0],)), X86)["conv_macs"]
+            expected = factor * Preset(X86).total_s(Work(operators=(ops[0],)))["conv_macs"]
             assert first["conv_macs"] == pytest.approx(expected)
             assert other["conv_macs"] < first["conv_macs"]
 
@@ -53,7 +53,7 @@ def test_sequences_pay_for_the_two_dimensions_of_a_gemm():
     tokens = replace(row, out_spatial=8)
     codes = replace(tokens, integer=True, activation_bits=8, onnx_type="int8")
     networks = [Work(operators=(op,)) for op in (row, tokens, codes)]
-    parts = [latency_parts_s(work, X86)["sequence_calls"] for work in networks]
+    parts = [Preset(X86).total_s(work)["sequence_calls"] for work in networks]
     assert parts[0] == 0.0
     assert parts[1] == parts[2] > 0
 
@@ -64,7 +64,7 @@ def test_weights_from_afar_are_a_part_of_their_own_however_much_is_computed():
         name="l", kind="linear", macs=macs, in_channels=1024, out_channels=1024,
         weight_count=2**20, out_spatial=64,
     )  # fmt: skip
-    near, far = (operator_parts_s(Work(operators=(layer,)), X86, 1, at)[0] for at in (0, 1))
+    near, far = (Preset(X86).operators_s(Work(operators=(layer,)), at)[0] for at in (0, 1))
     assert far["linear_macs"] == near["linear_macs"]
     rate = X86.memory.levels[1].bytes_per_s.value
     assert far["hidden_weight_traffic"] == pytest.approx(4 * 2**20 / rate)
@@ -75,7 +75,7 @@ def test_an_attention_costs_calls_by_the_head():
     one, four = (
         OperatorWork(name="a", kind="attention", in_channels=heads, batch=2) for heads in (1, 4)
     )
-    parts = [latency_parts_s(Work(operators=(op,)), X86) for op in (one, four)]
+    parts = [Preset(X86).total_s(Work(operators=(op,))) for op in (one, four)]
     assert parts[1]["attention_heads"] == pytest.approx(4 * parts[0]["attention_heads"])
     assert parts[1]["attention_calls"] == parts[0]["attention_calls"]
 
@@ -88,5 +88,5 @@ def test_an_attention_pays_for_every_score(blueprint_of):
     query, other = torch.randn(1, 3, 6, 8), torch.randn(1, 3, 10, 8)
     captured = capture(Attention(), (query, other, other))
     (op,) = [o for o in read_work(blueprint_of(captured)).operators if o.macs]
-    found = latency_parts_s(Work(operators=(op,)), X86)["attention_softmax"]
+    found = Preset(X86).total_s(Work(operators=(op,)))["attention_softmax"]
     assert found == pytest.approx(3 * 6 * 10 * X86.elements.softmax_s.value)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from paredown.compressors.onnx.kernel_checks import kernels
 from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.work.workload import Work, read_work
-from paredown.search.calibrating.latency_source import imagine
+from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.graph.capturing import capture

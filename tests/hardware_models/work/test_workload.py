@@ -93,7 +93,7 @@ def test_an_operator_that_is_not_in_the_table_is_refused(captured, blueprint_of)
     blueprint = blueprint_of(captured)
     first, *rest = blueprint.graph.nodes
     graph = replace(blueprint.graph, nodes=(replace(first, op="aten.det.default"), *rest))
-    with pytest.raises(GraphError, match=r"aten\.det\.default.*add an entry"):
+    with pytest.raises(GraphError, match=r"aten\.det\.default.*add one to"):
         read_work(replace(blueprint, graph=graph))
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from paredown.search.bundles.card import VerificationError, read_card
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, write_sealed
+from paredown.search.bundles.card import VERSION, VerificationError, read_card
+from paredown.search.study.bundle_check import BundleCheck
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 Edit = Callable[[dict[str, Any]], Any]
 
@@ -24,13 +25,54 @@ def folder(bundles: dict[str, Path], tmp_path: Path) -> Path:
 def test_a_card_as_written_is_read_without_its_digest(folder: Path) -> None:
     written = json.loads((folder / "card.json").read_text())
     assert written.pop("digest")
-    assert read_card(folder) == written
+    read_card(folder).write(folder)
+    assert read_sealed(folder / "card.json") == written
 
 
 def test_a_card_of_an_earlier_version_has_no_digest(folder: Path) -> None:
-    card = read_card(folder)
+    card = read_sealed(folder / "card.json")
+    del card["version"]
     (folder / "card.json").write_text(json.dumps(card))
-    assert read_card(folder) == card
+    assert read_card(folder).files == card["files"]
+    read_card(folder).write(folder)
+    assert read_sealed(folder / "card.json") == card
+
+
+def test_a_card_of_a_later_version_is_refused(folder: Path) -> None:
+    card = read_sealed(folder / "card.json")
+    write_sealed(folder / "card.json", card | {"version": VERSION + 1, "key": 3})
+    with pytest.raises(VerificationError, match=r"version 1 at most, got 2; .*install"):
+        read_card(folder)
+
+
+def test_what_was_measured_is_added_and_nothing_else_changes(folder: Path) -> None:
+    before = read_sealed(folder / "card.json")
+    check = BundleCheck(
+        key=before["key"],
+        folder=folder,
+        predicted={},
+        measured={"test_accuracy": 0.5},
+        warnings=("latency: slow",),
+        kernels={"QGemm": 1},
+    )
+    read_card(folder).with_measured(check).write(folder)
+    after = read_sealed(folder / "card.json")
+    assert after.pop("measured") == {
+        "verdict": "verified",
+        "metrics": {"test_accuracy": 0.5},
+        "kernels": {"QGemm": 1},
+        "warnings": ["latency: slow"],
+        "mismatches": [],
+        "unchecked": [],
+    }
+    assert after == before
+
+
+def test_what_another_program_wrote_beside_it_is_kept(folder: Path) -> None:
+    card = read_sealed(folder / "card.json") | {"note": {"by": "hand"}}
+    write_sealed(folder / "card.json", card)
+    read_card(folder).write(folder)
+    assert read_sealed(folder / "card.json") == card
 
 
 @pytest.mark.parametrize(
@@ -53,7 +95,7 @@ def test_a_card_of_an_earlier_version_has_no_digest(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_on_a_card_is_named(folder: Path, edit: Edit, where: str) -> None:
-    card = read_card(folder)
+    card = read_sealed(folder / "card.json")
     edit(card)
     write_sealed(folder / "card.json", card)
     with pytest.raises(VerificationError, match=rf"must be complete, .*{where}"):
@@ -71,7 +113,7 @@ def test_what_is_no_card_is_refused(folder: Path, text: str) -> None:
 
 
 def test_nan_on_a_card_is_refused(folder: Path) -> None:
-    card = read_card(folder)
+    card = read_sealed(folder / "card.json")
     card["predicted"]["accuracy"] = float("nan")
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(VerificationError, match="finite"):
@@ -90,5 +132,5 @@ def test_no_flipped_bit_of_a_card_is_believed(folder: Path) -> None:
         try:
             assert read_card(folder) == card
         except VerificationError:
-            with pytest.raises(DamagedFile):
+            with pytest.raises(DamagedFileError):
                 read_sealed(path)

@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 
 from paredown.compressors.bundle.loading import BundleError, digest_of
+from paredown.compressors.training.kept import TrainedModels
 from paredown.hardware_models.devices.device import DeviceError
 from paredown.search.bundles import exporting
 from paredown.search.bundles.exporting import BUNDLE_FILES, export, is_written, take_written
 from paredown.search.config.reading import card_config, dump_config, load_config
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.study.evaluation import Evaluation
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 
 CARD = "card.json"
+NONE_TRAINED = TrainedModels(Path("trained"))
 EditCard = Callable[[Path, Callable[[dict[str, Any]], None]], None]
 
 
@@ -54,8 +57,8 @@ def of_bits(workbench: Workbench, bits: int) -> Evaluation:
 @pytest.fixture(scope="module")
 def written(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("written")
-    base, four = workbench.evaluate_uncompressed(rows=20), of_bits(workbench, 4)
-    assert export(workbench, four, folder, base) == folder / four.key
+    base, four = workbench.evaluate_uncompressed(Rung(rows=20)), of_bits(workbench, 4)
+    assert export(workbench, four, folder, base, NONE_TRAINED) == folder / four.key
     text = card_config(workbench.config)
     return Exported(folder=folder, base=base, four=four, config_yaml=text)
 
@@ -108,7 +111,7 @@ def test_the_uncompressed_model_is_written_once(exported: Exported, workbench: W
     beside = exported.folder / exported.base.key
     before = {path: path.stat().st_ino for path in beside.iterdir()}
     eight = of_bits(workbench, 8)
-    export(workbench, eight, exported.folder, exported.base)
+    export(workbench, eight, exported.folder, exported.base, NONE_TRAINED)
     assert names(exported.folder) == {exported.base.key, exported.four.key, eight.key}
     assert {path: path.stat().st_ino for path in beside.iterdir()} == before
 
@@ -119,15 +122,15 @@ def test_an_uncompressed_model_that_is_damaged_is_written_again(
     beside = exported.folder / exported.base.key
     before = contents(beside)
     (beside / "model.onnx").write_bytes(b"half")
-    export(workbench, exported.four, exported.folder, exported.base)
+    export(workbench, exported.four, exported.folder, exported.base, NONE_TRAINED)
     assert contents(beside) == before
 
 
 def test_the_uncompressed_model_alone_is_one_bundle_scored_on_the_whole_search_split(
     workbench: Workbench, tmp_path: Path
 ) -> None:
-    base = workbench.evaluate_uncompressed(rung=1)
-    export(workbench, base, tmp_path)
+    base = workbench.evaluate_uncompressed(workbench.rungs[-1])
+    export(workbench, base, tmp_path, base, NONE_TRAINED)
     assert names(tmp_path) == {base.key}
     card = json.loads((tmp_path / base.key / CARD).read_text())
     assert card["uncompressed"]["accuracy"] == base.metrics["accuracy"]
@@ -143,7 +146,7 @@ def test_a_card_names_the_machine_only_where_it_is_the_device(
         raise DeviceError("no shipped device describes this machine")
 
     monkeypatch.setattr(exporting, "host_device", host)
-    export(workbench, exported.four, exported.folder, exported.base)
+    export(workbench, exported.four, exported.folder, exported.base, NONE_TRAINED)
     hardware = exported.card(exported.four)["hardware"]
     assert (hardware["machine"] is not None) is is_here
     assert hardware["device"] == workbench.device.name
@@ -265,5 +268,5 @@ def test_a_folder_that_holds_something_else_is_left_alone(
     with pytest.raises(BundleError, match="holds no bundle"):
         exported.taken(tmp_path / "out")
     with pytest.raises(BundleError, match="holds no bundle"):
-        export(workbench, exported.four, tmp_path / "out", exported.base)
+        export(workbench, exported.four, tmp_path / "out", exported.base, NONE_TRAINED)
     assert names(place) == {"thesis.tex"}

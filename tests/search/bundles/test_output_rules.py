@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from paredown.search.bundles.card import Card
 from paredown.search.bundles.output_rules import (
     OutputGap,
     check_agreement,
@@ -19,12 +20,14 @@ from paredown.search.bundles.output_rules import (
     noise_effect,
 )
 from paredown.search.bundles.rules import Findings
+from paredown.search.config.qualities import Quality
 from paredown.search.tasks.metrics import Tally, metric_named
 from paredown.search.tasks.user_metrics import whole_split_metric
 
 
 def fresh() -> Findings:
-    return Findings(folder=Path(), card={}, predicted={})
+    card = Card.model_construct()  # rules on outputs read nothing of it
+    return Findings(folder=Path(), card=card, predicted={})
 
 
 def rules_broken(found: Findings) -> list[str]:
@@ -172,7 +175,7 @@ def test_noise_flips_as_many_rows_as_its_distribution_says() -> None:
 def test_noise_in_classes_puts_other_rows_in_their_place(
     count_right: Callable[[Tensor, Tensor], float],
 ) -> None:
-    metric = whole_split_metric("right", "maximize", count_right)
+    metric = whole_split_metric(Quality(name="right", direction="maximize"), count_right)
     outputs = torch.arange(4000) % 100
     effect = noise_effect(metric, batches(outputs, outputs), [0.1])
     assert effect == pytest.approx(0.1, rel=0.15)

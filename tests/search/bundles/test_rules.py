@@ -10,6 +10,7 @@ import pytest
 
 from paredown.hardware_models.timing.measure import Measured, MeasuredRatio
 from paredown.search.bundles import rules as bundle_rules
+from paredown.search.bundles.card import Card
 from paredown.search.bundles.rules import (
     Findings,
     Patience,
@@ -22,8 +23,8 @@ def warned_of(found: Findings) -> list[str]:
     return [warning.split(":")[0] for warning in found.warnings]
 
 
-PRICED = {"uncompressed": {"latency_s": 1.0, "latency_low_s": 0.9, "latency_high_s": 1.1}}
-"""What a card says of an uncompressed model that takes a second."""
+def findings(card: Card) -> Findings:
+    return Findings(folder=Path(), card=card, predicted=card.predicted.figures)
 
 
 @pytest.mark.parametrize(
@@ -37,10 +38,9 @@ PRICED = {"uncompressed": {"latency_s": 1.0, "latency_low_s": 0.9, "latency_high
     ],
 )
 def test_a_latency_is_warned_of_where_its_mean_is_outside_the_interval(
-    low: float, ratio: float, high: float, is_found: bool
+    low: float, ratio: float, high: float, is_found: bool, made_up_card: Card
 ) -> None:
-    predicted = {"latency_ratio_low": 0.3, "latency_ratio_high": 0.7}
-    found = Findings(folder=Path(), card=PRICED, predicted=predicted)
+    found = findings(made_up_card)
     one = Measured(mean_s=1.0, min_s=1.0, max_s=1.0, instances=5)
 
     check_ratio(MeasuredRatio(ratio=ratio, low=low, high=high, candidate=one, baseline=one), found)
@@ -52,21 +52,20 @@ def test_a_latency_is_warned_of_where_its_mean_is_outside_the_interval(
 
 
 @pytest.mark.parametrize(
-    ("baseline_s", "ratio", "is_told"),
+    ("baseline_s", "ratio", "is_reported"),
     [(1.5, 0.8, True), (0.5, 0.2, True), (1.1, 0.8, False), (0.9, 0.2, False)],
 )
-def test_a_missed_latency_is_told_with_a_machine_that_is_not_as_it_was(
-    baseline_s: float, ratio: float, is_told: bool
+def test_a_missed_latency_is_reported_with_a_machine_that_is_not_as_it_was(
+    baseline_s: float, ratio: float, is_reported: bool, made_up_card: Card
 ) -> None:
-    predicted = {"latency_ratio_low": 0.3, "latency_ratio_high": 0.7}
-    found = Findings(folder=Path(), card=PRICED, predicted=predicted)
+    found = findings(made_up_card)
     one = Measured(mean_s=baseline_s, min_s=baseline_s, max_s=baseline_s, instances=5)
 
     measured = MeasuredRatio(ratio=ratio, low=ratio, high=ratio, candidate=one, baseline=one)
     check_ratio(measured, found)
 
     assert warned_of(found) == ["latency"]
-    assert ("verify again" in found.warnings[0]) == is_told
+    assert ("verify again" in found.warnings[0]) == is_reported
 
 
 @pytest.mark.parametrize(
@@ -85,6 +84,7 @@ def test_a_latency_is_measured_again_until_the_machine_is_as_it_was(
     left_s: float,
     baselines_s: list[float],
     measured_times: int,
+    made_up_card: Card,
 ) -> None:
     waiting = list(baselines_s)
 
@@ -100,10 +100,8 @@ def test_a_latency_is_measured_again_until_the_machine_is_as_it_was(
         "time",
         SimpleNamespace(monotonic=lambda: next(passed_s), sleep=lambda _: None),
     )
-    hardware = {"threads": 1, "machine": "here", "device": "here", "is_timed": is_timed}
-    card = {"hardware": hardware, "uncompressed": {**PRICED["uncompressed"], "bundle": "../base"}}
-    predicted = {"latency_ratio_low": 0.3, "latency_ratio_high": 0.7}
-    found = Findings(folder=Path(), card=card, predicted=predicted)
+    hardware = made_up_card.hardware.model_copy(update={"is_timed": is_timed})
+    found = findings(made_up_card.model_copy(update={"hardware": hardware}))
 
     check_latency(found, Patience(left_s))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from paredown.search.bundles.task import NoTask, TaskSource
+from paredown.search.bundles.task import NoTaskError, TaskSource
 from paredown.search.config.reading import card_config, load_config
 from paredown.search.tasks.splits import DataError
 
@@ -26,10 +26,10 @@ def test_code_that_a_card_alone_names_runs_only_on_the_users_word(
     bundle.mkdir(parents=True)
     ran = tmp_path / "code" / "received.ran"
 
-    with pytest.raises(NoTask, match=r"--config FILE, or --trust"):
+    with pytest.raises(NoTaskError, match=r"--config FILE, or --trust"):
         TaskSource().load(bundle, card)
     (tmp_path / "run" / "config.yaml").write_text(DIGITS)
-    with pytest.raises(NoTask, match=r"received:data"):
+    with pytest.raises(NoTaskError, match=r"received:data"):
         TaskSource().load(bundle, card)
     assert not ran.exists()
     TaskSource(trusts_cards=True).load(bundle, card)
@@ -53,10 +53,10 @@ def test_a_card_alone_sends_nobody_to_a_hub(
         "goals: [{metric: accuracy}, {metric: onnx_bytes}]\n"
     )
 
-    with pytest.raises(NoTask, match=r"hub \(someone/sends-it-home\).* --trust"):
+    with pytest.raises(NoTaskError, match=r"hub \(someone/sends-it-home\).* --trust"):
         TaskSource().load(tmp_path / "bundle", card)
     assert asked == []
-    with pytest.raises(NoTask, match="no such data set"):
+    with pytest.raises(NoTaskError, match="no such data set"):
         TaskSource(trusts_cards=True).load(tmp_path / "bundle", card)
     assert asked == ["someone/sends-it-home"]
 
@@ -75,7 +75,7 @@ def test_a_card_alone_sends_nobody_to_a_hub(
 def test_a_config_on_a_card_that_would_not_end_is_no_task(
     tmp_path: Path, config_yaml: str
 ) -> None:
-    with pytest.raises(NoTask, match="cannot be loaded here"):
+    with pytest.raises(NoTaskError, match="cannot be loaded here"):
         TaskSource().load(tmp_path / "bundle", config_yaml)
 
 
@@ -117,7 +117,7 @@ def test_a_card_that_this_machine_cannot_follow_is_told_with_the_remedy(
 ) -> None:
     card = f"task: {task}\ngoals: [{{metric: accuracy}}, {{metric: onnx_bytes}}]\n"
 
-    with pytest.raises(NoTask, match=r"cannot be loaded here .*--config FILE") as refusal:
+    with pytest.raises(NoTaskError, match=r"cannot be loaded here .*--config FILE") as refusal:
         TaskSource().load(tmp_path, card)
 
     # No variable of this machine is filled in.
@@ -143,5 +143,5 @@ def test_a_secret_among_the_arguments_reaches_vouched_code_and_stands_on_no_card
 
     assert code.with_suffix(".token").read_text() == "hunter2"
     monkeypatch.delenv("PAREDOWN_SECRET")
-    with pytest.raises(NoTask, match=r"variable PAREDOWN_SECRET, which is not set"):
+    with pytest.raises(NoTaskError, match=r"variable PAREDOWN_SECRET, which is not set"):
         TaskSource().load(bundle, card)

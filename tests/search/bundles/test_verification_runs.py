@@ -13,10 +13,10 @@ import pytest
 from onnx import numpy_helper
 
 from paredown.compressors.bundle.loading import digest_of
-from paredown.search.bundles.verification import Verification
+from paredown.search.study.bundle_check import BundleCheck
 from paredown.spaces.system.sealed import write_sealed
 
-Verify = Callable[..., Verification]
+Verify = Callable[..., BundleCheck]
 
 
 def _edit_card(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
@@ -61,7 +61,7 @@ def _writer(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
     return next(node for node in model.graph.node if name in node.output)
 
 
-def _rules(verification: Verification) -> set[str]:
+def _rules(verification: BundleCheck) -> set[str]:
     return {mismatch.split(":")[0] for mismatch in verification.mismatches}
 
 

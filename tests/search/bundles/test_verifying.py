@@ -10,8 +10,8 @@ import pytest
 
 from paredown.search.bundles import verifying
 from paredown.search.bundles.task import TaskSource
-from paredown.search.bundles.verification import Verification
 from paredown.search.bundles.verifying import verify_each
+from paredown.search.study.bundle_check import BundleCheck
 
 TRUSTING = TaskSource(trusts_cards=True)
 
@@ -19,7 +19,7 @@ TRUSTING = TaskSource(trusts_cards=True)
 def test_a_fresh_process_finds_what_this_one_does(
     bundles: dict[str, Path],
     planted: Callable[[str], Path],
-    verify: Callable[..., Verification],
+    verify: Callable[..., BundleCheck],
 ) -> None:
     broken = planted("weights")
     (broken / "model.onnx").write_bytes(b"")
@@ -53,7 +53,7 @@ def test_a_process_that_dies_is_told_of_its_bundle_alone(
 
 def test_what_nobody_foresaw_is_a_mismatch_of_one_bundle(tmp_path: Path) -> None:
     class Gone:
-        def verify(self, folder: Path) -> Verification:
+        def verify(self, folder: Path) -> BundleCheck:
             raise OSError("gone")
 
     (raised,) = verifying._verify(Gone(), tmp_path).mismatches  # type: ignore[arg-type]

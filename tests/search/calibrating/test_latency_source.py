@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from paredown.hardware_models.devices.device import load_device
@@ -12,7 +11,7 @@ from paredown.hardware_models.latency.learned import FEWEST_NETWORKS, LearnedLat
 from paredown.hardware_models.latency.models import LatencyError
 from paredown.hardware_models.timing.measure import Measured
 from paredown.hardware_models.work.features import PARTS
-from paredown.search.calibrating import latency_source
+from paredown.search.calibrating import drawing, fitting, latency_source
 from paredown.search.calibrating.latency_source import kept_latency_model, latency_model
 
 X86 = load_device("x86-avx512-vnni-ort")
@@ -33,7 +32,7 @@ def here(monkeypatch):
         return tuple(Measured(mean_s=t, min_s=t, max_s=t, instances=1) for t in times)
 
     monkeypatch.setattr(latency_source, "host_device", lambda: X86)
-    monkeypatch.setattr(latency_source, "measure_latencies", timed)
+    monkeypatch.setattr(fitting, "measure_latencies", timed)
     monkeypatch.setattr(latency_source, "_NETWORKS", 8)
 
 
@@ -64,14 +63,14 @@ def test_a_fit_is_kept_for_the_run_and_comes_back_equal(
 ):
     file = tmp_path / "latency.json"
     monkeypatch.setattr(latency_source, "_NETWORKS", networks)
-    monkeypatch.setattr(latency_source, "fit_best", fitted)
+    monkeypatch.setattr(fitting, "fit_best", fitted)
     first = kept_latency_model("calibrated", X86, 1, space, file)
     assert isinstance(first, kind)
 
     def again(*_, **__):
         raise AssertionError("measured a second time")
 
-    monkeypatch.setattr(latency_source, "measure_latencies", again)
+    monkeypatch.setattr(fitting, "measure_latencies", again)
     kept = kept_latency_model("calibrated", X86, 1, space, file)
     assert kept.to_json() == first.to_json()
     assert list(tmp_path.iterdir()) == [file]
@@ -124,13 +123,13 @@ def test_another_calibration_under_the_same_name_is_refused(space, tmp_path):
 
 @pytest.mark.usefixtures("here")
 def test_networks_that_the_runtime_refuses_are_not_timed(space, monkeypatch):
-    export, asked, measured = latency_source.export, [], []
+    export, asked, measured = drawing._exported, [], []
 
-    def every_third_is_broken(work):
-        asked.append(work)
-        return b"no model" if len(asked) % 3 == 0 else export(work)
+    def every_third_is_broken(blueprint, seed):
+        asked.append(seed)
+        return b"no model" if len(asked) % 3 == 0 else export(blueprint, seed)
 
-    monkeypatch.setattr(latency_source, "export", every_third_is_broken)
+    monkeypatch.setattr(drawing, "_exported", every_third_is_broken)
     model, _ = latency_model("calibrated", X86, 1, space, None)
     assert len(asked) == 8
     assert model.networks == 6
@@ -144,24 +143,3 @@ def test_networks_that_the_runtime_refuses_are_not_timed(space, monkeypatch):
     latency_model("measured", X86, 1, space, None)
     assert len(asked) == 24
     assert len(measured) == 16
-
-
-def test_every_network_gets_its_own_time_and_the_reference_the_mean_of_eight(monkeypatch):
-    """The machine grows slower from one to the next: only what is spread over the run sees all of it."""
-    models = [bytes([i]) for i in range(20)]
-    seen = []
-
-    def timed(given, **_):
-        seen.extend(given)
-        times = [1.0 + model[0] + 0.01 * place for place, model in enumerate(given)]
-        return tuple(Measured(mean_s=t, min_s=t, max_s=t, instances=1) for t in times)
-
-    monkeypatch.setattr(latency_source, "measure_latencies", timed)
-    found = latency_source._seconds(models, 1)
-    for i in range(1, 20):
-        (place,) = (at for at, model in enumerate(seen) if model == models[i])
-        assert found[i] == 1.0 + i + 0.01 * place
-    places = [at for at, model in enumerate(seen) if model == models[0]]
-    assert found[0] == pytest.approx(np.mean([1.0 + 0.01 * place for place in places]))
-    assert max(np.diff(places)) <= 4
-    assert len(places) == 1 + 7

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from paredown.search.cli.live import Display, clock_text
 from paredown.search.running.timetable import SEARCH, STATISTICS, VERIFICATION, Timetable
+from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.pareto import Front
 
 
@@ -109,7 +110,12 @@ def test_a_failure_is_told_by_the_sentence_it_begins_with(goals, make_evaluation
     console = Console(file=io.StringIO(), width=200)
     failed = next(e for e in make_evaluations(40) if e.is_failed)
     said = "UserCodeError: task.metric: own, given 300 rows, raised ValueError: no; correct it"
-    failed = replace(failed, error=f"{said}:\n  /home/me/own.py:7, in own: raise ValueError('no')")
+    failed = replace(
+        failed,
+        failure=Failure.of_text(
+            FailureKind.RAISED, f"{said}:\n  /home/me/own.py:7, in own: raise ValueError('no')"
+        ),
+    )
     with Display(console) as display:
         display.started(1)
         _tell_all(display, [failed], goals)

@@ -5,15 +5,16 @@ from dataclasses import replace
 import pytest
 
 from paredown.hardware_models.timing.measure import MeasureError
-from paredown.search.calibrating.latency_source import uniform
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.evaluating.bounds import refused_by
 from paredown.search.study.evaluation import Goal
 from paredown.search.study.pareto import front_of, is_within_bounds
+from paredown.search.study.rung import Rung
 
 
 @pytest.fixture
 def priced(workbench):
-    evaluation = workbench.evaluate_uncompressed(rows=32)
+    evaluation = workbench.evaluate_uncompressed(Rung(rows=32))
     return evaluation, evaluation.metrics
 
 

@@ -17,10 +17,11 @@ from paredown.search.evaluating.holding import check_files, check_metric
 from paredown.search.tasks.metrics import MetricError, metric_named
 from paredown.search.tasks.splits import Split, Splits
 from paredown.search.tasks.task import LOSSES, Task
-from paredown.spaces.candidates.space import Architecture, Space
 from paredown.spaces.graph.capturing import capture
 from paredown.spaces.graph.facts import OnnxRename
 from paredown.spaces.graph.operators import OPERATORS
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.reading import read_model_map
 
 MODELS = """\
@@ -101,7 +102,7 @@ def test_masks_and_indices_of_the_users_model_score_as_the_model(config_of: Any)
 
     workbench = prepare(load_config(config_of("Attending")))
     # The targets are what the module itself answers.
-    base = workbench.evaluate_uncompressed()
+    base = workbench.evaluate_uncompressed(workbench.rungs[-1])
     assert base.metrics["accuracy"] == 1.0
     check_metric(workbench.task, base.metrics["accuracy"], 1.0, len(workbench.task.splits.search))
     stored = workbench.assemble(workbench.uncompressed()).tensors

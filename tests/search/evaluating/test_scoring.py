@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from paredown.compressors.models.assembling import assemble, settle
 from paredown.compressors.models.refit import DenseOutputs
-from paredown.search.evaluating.scoring import Evaluator, NotFinite
+from paredown.search.evaluating.scoring import Evaluator, NotFiniteError
+from paredown.search.study.rung import Rung
 from paredown.search.tasks.metrics import loss_named, metric_named
 from paredown.search.tasks.splits import Split
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
@@ -55,7 +56,7 @@ def test_outputs_that_are_no_numbers_are_told(evaluator):
     broken = replace(
         model, stored={**model.stored, name: replace(model.stored[name], values=values)}
     )
-    with pytest.raises(NotFinite, match="finite"):
+    with pytest.raises(NotFiniteError, match="finite"):
         evaluator.score(broken)
 
 
@@ -77,5 +78,5 @@ def test_only_harsh_candidates_are_settled(evaluator, mapped, database, calibrat
 def test_a_worker_that_got_the_evaluator_as_bytes_scores_the_same(evaluator, mapped):
     first = mapped("lenet").layers[0].name
     candidate = Candidate.of(layers={first: LayerChoice(weight_bits=2)})
-    here = evaluator.evaluate(candidate)
-    assert pickle.loads(pickle.dumps(evaluator)).evaluate(candidate) == here
+    here = evaluator.evaluate(candidate, Rung())
+    assert pickle.loads(pickle.dumps(evaluator)).evaluate(candidate, Rung()) == here

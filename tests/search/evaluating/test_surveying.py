@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from paredown.compressors.training.kept import TrainedModels
 from paredown.hardware_models.devices.device import DEVICES, DeviceError
 from paredown.search.bundles.exporting import BUNDLE_FILES, export
-from paredown.search.calibrating.latency_source import uniform
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.reading import Config, load_config
 from paredown.search.evaluating import surveying
 from paredown.search.evaluating.surveying import survey, survey_part
 from paredown.search.evaluating.workbench import Workbench, prepare, prepare_part
 from paredown.search.study.evaluation import Evaluation
+from paredown.search.study.rung import Rung
 from paredown.spaces.graph.capturing import Captured
 from paredown.spaces.structure.model_map import ModelMap
 from paredown.spaces.structure.reading import read_model_map
@@ -65,14 +67,14 @@ def test_a_part_reads_the_reference_and_what_is_asked_for_alone(
 
 def test_what_a_part_exports_is_what_the_whole_exports(config: Config, tmp_path: Path) -> None:
     whole = prepare(config)
-    base = whole.evaluate_uncompressed(rows=20)
+    base = whole.evaluate_uncompressed(Rung(rows=20))
     candidate = uniform(whole.space, "small", 4)
     chosen = Evaluation(number=1, key=candidate.key, candidate=candidate, metrics={"loss": 1.0})
     part = prepare_part(config, tmp_path / "latency.json", {"small", "large"})
     assert set(prepare_part(config, tmp_path / "latency.json", {"small"}).databases) == {"small"}
 
     def exported(workbench: Workbench, name: str) -> Callable[[str], bytes]:
-        folder = export(workbench, chosen, tmp_path / name, base)
+        folder = export(workbench, chosen, tmp_path / name, base, TrainedModels(tmp_path))
         return lambda file: (folder / file).read_bytes()
 
     first, second = exported(whole, "whole"), exported(part, "part")

@@ -14,6 +14,7 @@ from paredown.search.config.reading import ConfigError, load_config
 from paredown.search.evaluating.bounds import absolute_goals
 from paredown.search.evaluating.surveying import survey
 from paredown.search.evaluating.workbench import Workbench, prepare
+from paredown.spaces.knobs.width import WidthKnob
 
 CONFIG = """
 task: {name: digits}
@@ -63,9 +64,7 @@ def test_presets_that_were_not_measured_are_told(workbench: Workbench) -> None:
 def test_the_space_follows_both_devices(workbench: Workbench, tmp_path: Path) -> None:
     surveyed = survey(load_config(written(tmp_path, CONFIG)))
     assert surveyed.offered.width_step == 8
-    widths = {
-        w for k in surveyed.space.architectures[0].knobs if k.kind == "width" for w in k.domain
-    }
+    widths = {w for k in surveyed.space.architectures[0].knobs_of(WidthKnob) for w in k.domain}
     assert 24 in widths
 
 

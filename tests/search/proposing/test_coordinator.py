@@ -8,11 +8,12 @@ import pytest
 
 from paredown.search.proposing import coordinator as coordinating
 from paredown.search.proposing.coordinator import Coordinator, Job, Outcome
-from paredown.search.proposing.proposer import Proposal, SpaceExhausted
+from paredown.search.proposing.proposer import SpaceExhausted
 from paredown.search.study.evaluation import Evaluation, Score
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
-DONE = Outcome(score=Score(metric=0.5, loss=1.0, images=10), error=None, duration_s=0.1)
+DONE = Outcome(score=Score(metric=0.5, loss=1.0, images=10), failure=None, duration_s=0.1)
 
 
 def candidate(number):
@@ -20,7 +21,7 @@ def candidate(number):
 
 
 class Counting:
-    """A proposer of `size` candidates that keeps what it is told."""
+    """A proposer of `size` candidates that records what it is notified of."""
 
     def __init__(self, size=1000):
         self.asked = 0
@@ -31,12 +32,12 @@ class Counting:
         if self.asked == self.size:
             raise SpaceExhausted("the space is exhausted")
         self.asked += 1
-        return Proposal(candidate=candidate(self.asked), parameters={})
+        return candidate(self.asked)
 
     def expect(self, keys):
         self.expected = list(keys)
 
-    def tell(self, evaluation):
+    def learn(self, evaluation):
         self.heard.append(evaluation.key)
 
 
@@ -45,7 +46,8 @@ class Kept(list):
 
     def __call__(self, job, outcome):
         self.append(job)
-        return Evaluation(number=len(self) - 1, key=job.candidate.key, candidate=job.candidate)
+        key = job.candidate.key
+        return Evaluation(number=len(self) - 1, key=key, candidate=job.candidate, rung=job.rung)
 
     @property
     def widths(self):
@@ -53,7 +55,7 @@ class Kept(list):
 
 
 def coordinate(proposer, tell, **changed):
-    settings = {"first": [], "evaluations": 12, "batch": 4, "rows": 7, **changed}
+    settings = {"first": [], "evaluations": 12, "batch": 4, "rung": Rung(rows=7), **changed}
     return Coordinator(proposer=proposer, tell=tell, **settings)
 
 
@@ -140,7 +142,7 @@ def test_given_jobs_are_all_carried_out_and_nothing_beyond_the_total_is_proposed
 def test_proposals_carry_the_rows_of_the_rung_and_the_last_batch_is_cut_short():
     proposer, told = Counting(), Kept()
     carry_out(coordinate(proposer, told, evaluations=6), workers=1)
-    assert {job.rows for job in told} == {7}
+    assert {job.rung for job in told} == {Rung(rows=7)}
     assert proposer.asked == 6
 
 
@@ -204,7 +206,7 @@ def test_a_stop_between_any_two_bytecodes_tells_once_and_in_order_what_was_start
         at += 1
         told, started = Kept(), []
         proposer = Counting(size)
-        given = [Job(candidate=candidate(100), kind="reference")]
+        given = [Job(candidate=candidate(100), kind="reference", rung=Rung(rows=7))]
         coordinator = coordinate(proposer, told, first=given, evaluations=4, batch=2, ahead=1)
         interrupting = Interrupting(at, lambda c=coordinator: c.stop("interrupted"))
         sys.settrace(interrupting)
@@ -291,7 +293,7 @@ def test_asking_ahead_of_an_exhausted_space_loses_no_job():
 
 def test_without_a_proposer_the_given_jobs_are_all():
     told = Kept()
-    given = [Job(candidate=candidate(i), rung=1) for i in range(3)]
+    given = [Job(candidate=candidate(i), rung=Rung(number=1)) for i in range(3)]
     carry_out(coordinate(None, told, first=list(given), evaluations=3), workers=2)
     assert told == given
     assert coordinate(None, Kept(), evaluations=0).is_done

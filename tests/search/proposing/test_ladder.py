@@ -11,7 +11,15 @@ from paredown.search.proposing.ladder import draw_ladders, warm_start
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.candidates.space import Architecture, Knob
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.block_drop import DropKnob
+from paredown.spaces.knobs.low_rank import RankKnob
+from paredown.spaces.knobs.segment_precision import SegmentKnob
+from paredown.spaces.knobs.sparsity import SparsityKnob
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
+from paredown.spaces.knobs.width import WidthKnob
 
 BITS = (32, 8, 4, 2)
 SHORT, LONG = SegmentChoice(activation_bits=8, container="fast"), SegmentChoice()
@@ -27,19 +35,16 @@ def architecture(mapped):
     model_map = mapped("resnet_a")
     layers = [layer.name for layer in model_map.layers[1:4]]
     group, block = model_map.groups[-1], model_map.blocks[-1]
-    knobs = [
-        Knob(name=f"{n}:weight_bits", kind="weight_bits", targets=(n,), domain=BITS)
-        for n in layers
-    ]
+    knobs = [WeightBitsKnob(name=f"{n}:weight_bits", targets=(n,), domain=BITS) for n in layers]
     knobs.append(
-        Knob(
+        WidthKnob(
             name="width",
-            kind="width",
             targets=(group.name,),
             domain=(group.channels, group.channels // 2),
+            channels=group.channels,
         )
     )
-    knobs.append(Knob(name="drop", kind="drop", targets=(block.name,), domain=(False, True)))
+    knobs.append(DropKnob(name="drop", targets=(block.name,), domain=(False, True)))
     return Architecture(name="", model_map=model_map, knobs=tuple(knobs))
 
 
@@ -106,7 +111,7 @@ def test_learned_factors_move_the_choice(architecture, terms):
 
 def test_a_ladder_for_every_uniform_setting_of_the_segments(architecture, mapped, terms):
     knobs = [
-        Knob(name=f"{s.name}:s", kind="segment", targets=(s.name,), domain=(LONG, SHORT))
+        SegmentKnob(name=f"{s.name}:s", targets=(s.name,), domain=(LONG, SHORT))
         for s in mapped("resnet_a").segments
     ]
     wider = Architecture(
@@ -129,17 +134,17 @@ def test_low_rank_forms_are_options_of_one_decision(architecture, terms):
     model_map = architecture.model_map
     name = "layer3.1.conv2"
     domain = (
-        (1.0, "channel", None), (0.4, "channel", None), (0.2, "spatial", None),
-        (0.3, "tucker", None), (0.3, "tucker", 0.5),
+        Rank(1.0), Rank(0.4), Rank(0.2, "spatial"),
+        Rank(0.3, "tucker"), Rank(0.3, "tucker", 0.5),
     )  # fmt: skip
-    knob = Knob(name="r", kind="rank_fraction", targets=(name,), domain=domain)
+    knob = RankKnob(name="r", targets=(name,), domain=domain)
 
     def price(candidate):
         held = packed_file_bytes(draft(model_map, candidate))
         return np.array([float(held)])
 
     (ladder,) = draw_ladders([replace(architecture, knobs=(knob,))], terms, price)
-    candidates = [Candidate.of(layers={name: LayerChoice(**knob.settings(v))}) for v in domain]
+    candidates = [Candidate.of(layers={name: LayerChoice(rank=v)}) for v in domain]
     origin = price(candidates[0])[0]
     damages = [sum(v for k, v in terms.of(c).items() if "layer:" in k) for c in candidates]
     for weight in np.geomspace(1e-5, 1e3, 25):
@@ -149,3 +154,30 @@ def test_low_rank_forms_are_options_of_one_decision(architecture, terms):
         ]
         found, _ = ladder.at(np.array([weight]))
         assert totals[candidates.index(found)] == min(totals)
+
+
+def test_what_no_damage_is_known_of_stays_as_it_is(architecture):
+    class Silent:
+        def of(self, candidate):
+            return {"architecture:": 1.0}
+
+    (ladder,) = draw_ladders([architecture], Silent(), stored_weights(architecture))
+    assert ladder.decisions == ()
+    assert ladder.at(np.array([1e9])) == (Candidate(), 0.0)
+
+
+def test_knobs_of_a_layer_tied_apart_are_all_applied(architecture, terms):
+    first, second = (layer.name for layer in architecture.model_map.layers[1:3])
+    bits = WeightBitsKnob(name="rule0:weight_bits", targets=(first, second), domain=(32, 4))
+    zeros = SparsityKnob(name="z", targets=(first,), domain=(Zeros(), Zeros(0.5, "element")))
+    knobs = replace(architecture, knobs=(bits, zeros))
+
+    def price(candidate):
+        kept = [1 - candidate.layer(n).zeros.share / 2 for n in (first, second)]
+        wide = [candidate.layer(n).weight_bits for n in (first, second)]
+        return np.array([float(np.dot(kept, wide))])
+
+    (ladder,) = draw_ladders([knobs], terms, price)
+    found, _ = ladder.at(np.array([1e9]))
+    assert found.layer(first).weight_bits == found.layer(second).weight_bits == 4
+    assert found.layer(first).zeros == Zeros(0.5, "element")

@@ -10,7 +10,8 @@ from paredown.search.proposing.ladder import Ladder, _Decision
 from paredown.search.proposing.rivals import least_harmful, rivals_among, unbeaten
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.candidates.space import Architecture
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
 
 GOALS = (
     Goal(metric="accuracy", direction="maximize", at_least=0.5),
@@ -68,6 +69,13 @@ def test_where_only_costs_are_goals_there_is_nothing_to_rank_by():
     assert rivals_among([BASE], values_of([BASE])[:, 1:], goals, NARROW, 3) == []
 
 
+BITS = (32, 4, 2)
+
+
+def bits_of(name):
+    return WeightBitsKnob(name=f"{name}:weight_bits", targets=(name,), domain=BITS)
+
+
 class Toy:
     """A ladder of eight decisions with three options each: all costs add up exactly."""
 
@@ -75,12 +83,11 @@ class Toy:
         generator = np.random.default_rng(seed)
         model_map = mapped("resnet_a")
         names = [x.name for x in model_map.layers][:8]
-        self.bits = (32, 4, 2)
         self.damages = {n: np.append(0, np.sort(generator.uniform(0, 0.1, 2))) for n in names}
         self.savings = {n: np.append(0, np.sort(generator.uniform(0, 0.12, 2))) for n in names}
         decisions = tuple(
             _Decision(
-                changes=tuple({"layers": {n: {"weight_bits": b}}} for b in self.bits),
+                options=tuple(((bits_of(n), i),) for i in range(len(BITS))),
                 columns=(f"layer:/{n}",),
                 damages=self.damages[n][:, None],
                 costs=-self.savings[n][:, None],
@@ -91,7 +98,7 @@ class Toy:
         self.ladder = Ladder(architecture=architecture, base=Candidate(), decisions=decisions)
 
     def options(self, candidate):
-        return [self.bits.index(candidate.layer(n).weight_bits) for n in self.damages]
+        return [BITS.index(candidate.layer(n).weight_bits) for n in self.damages]
 
     def price(self, candidate):
         chosen = zip(self.savings.values(), self.options(candidate), strict=True)

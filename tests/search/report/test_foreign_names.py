@@ -14,6 +14,7 @@ from paredown.search.report.pictures import decision_png
 from paredown.search.report.plots import front_panels, progress_figure
 from paredown.search.report.style import Picture
 from paredown.search.study.display import Outline
+from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.pareto import Front, front_of
 from paredown.search.tracking.mlflow_text import child_note, parent_note
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
@@ -33,7 +34,13 @@ def hostile(make_evaluations, goals):
     evaluations = (
         replace(good, label=name, candidate=candidate),
         replace(other, candidate=candidate),
-        replace(failed, key=name, label="", metrics={}, error=f"E: {name}\n```\n# out"),
+        replace(
+            failed,
+            key=name,
+            label="",
+            metrics={},
+            failure=Failure.of_text(FailureKind.RAISED, f"E: {name}\n```\n# out"),
+        ),
     )
     outline = Outline(layer_weights={name: 10}, widths={}, blocks={})
     return Picture(

@@ -10,11 +10,12 @@ from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.devices.offered import capabilities
 from paredown.search.config.schema_space import LayerRule, SpaceSection
 from paredown.search.evaluating.baseline import Baseline
-from paredown.search.report.inspecting import domain_text, inspection, inspection_json
+from paredown.search.report.inspecting import inspection, inspection_json
 from paredown.search.space.found_ranks import Question
 from paredown.search.space.space_rules import build_space
-from paredown.spaces.candidates.knobs import Knob
+from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.graph.capturing import capture
+from paredown.spaces.knobs.low_rank import RankKnob
 from paredown.spaces.structure.reading import read_model_map
 
 DEVICE = "x86-avx512-vnni-ort"
@@ -49,8 +50,8 @@ def test_ranks_are_shown_with_their_forms(mapped):
     _, shown = shown_of(mapped("resnet_a"), section=SpaceSection(rules=(rule,)))
     assert "whole, 25% spatial, 25% tucker" in shown
     assert "whole, 25% channel" in shown
-    knob = Knob(name="r", kind="rank_fraction", targets=("a",), domain=((0.25, "tucker", 0.5),))
-    assert domain_text(knob) == "25% × 50% tucker"
+    knob = RankKnob(name="r", targets=("a",), domain=(Rank(0.25, "tucker", 0.5),))
+    assert knob.domain_text == "25% × 50% tucker"
 
 
 def test_ranks_found_by_error_are_shown_where_there_are_any(mapped):

@@ -10,8 +10,8 @@ from rich.console import Console, Group
 from paredown.compressors.low_rank.rank_by_error import Found
 from paredown.search.report.rank_tables import plain_ranks, rank_tables
 from paredown.search.space.found_ranks import Question
-from paredown.spaces.candidates.knobs import Architecture
-from paredown.spaces.candidates.space import Space
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
 
 NAME = "layer3.1.conv2"
 

@@ -1,11 +1,8 @@
 """What a page says above its pictures."""
 
-from dataclasses import replace
-
 import pytest
 
 from paredown.search.report.decisions import decision_figure
-from paredown.search.report.hovers import hovers
 from paredown.search.report.sections import HYPERVOLUME, front_section, progress_section
 from paredown.search.report.style import Picture
 from paredown.search.study.display import Outline
@@ -39,7 +36,3 @@ def test_names_of_parts_are_text(picture):
     figure = decision_figure(picture)
     assert "&lt;b&gt;" in figure.data[0].y
     assert "<b>" not in figure.data[0].y
-    named = replace(picture.evaluations[0], label="<i>mine</i>")
-    texts = hovers(replace(picture, evaluations=(named,)))
-    assert "&lt;i&gt;mine&lt;/i&gt;" in texts[named.number]
-    assert "<i>" not in texts[named.number]

@@ -10,9 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from paredown.search.cli.live import Display
-from paredown.search.cli.summary import summary
 from paredown.search.report.terminal import Terminal, plain_text, styled
-from paredown.search.running.whole_search import RunResult
+from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.pareto import front_of
 
 SEARCH = Path(__file__).resolve().parents[3] / "search"
@@ -48,7 +47,14 @@ def test_a_failure_whose_message_looks_like_markup_ends_no_search(
     goals, make_evaluations, is_terminal
 ):
     first, *_ = make_evaluations(1)
-    failed = replace(first, number=1, label="", kind="search", metrics={}, error=f"E: {HOSTILE}")
+    failed = replace(
+        first,
+        number=1,
+        label="",
+        kind="search",
+        metrics={},
+        failure=Failure.of_text(FailureKind.RAISED, f"E: {HOSTILE}"),
+    )
     terminal = Terminal(
         file=io.StringIO(), width=250, force_terminal=is_terminal, color_system=None
     )
@@ -62,18 +68,6 @@ def test_a_failure_whose_message_looks_like_markup_ends_no_search(
     assert "cannot open [/data/x.bin]" in panel
     if not is_terminal:
         assert f"failed: E: {PLAIN}" in terminal.file.getvalue()
-
-
-def test_the_summary_prints_a_folder_by_its_name(goals, make_evaluations, tmp_path):
-    evaluations = make_evaluations(5)
-    result = RunResult(
-        folder=tmp_path / "[red]run",
-        evaluations=evaluations,
-        front=front_of(evaluations, goals),
-        bundles=(),
-        interrupted=False,
-    )
-    assert "[red]run/report.html" in plain_text(summary(result, 1.0))
 
 
 def test_nothing_of_ours_prints_past_the_terminal():

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from paredown.compressors.training.kept import TrainedModels
 from paredown.search.bundles.exporting import BUNDLE_FILES, export
 from paredown.search.config.reading import Config, dump_config
 from paredown.search.evaluating.workbench import Workbench
@@ -18,13 +19,14 @@ from paredown.search.running.delivering import deliver
 from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.pareto import Front
 from paredown.search.study.run_record import CONFIG, RunRecord
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 
 
 @pytest.fixture
 def record(workbench: Workbench, tmp_path: Path) -> RunRecord:
     """A run of three evaluations: uncompressed, 8 bits and 4 bits, none exported yet."""
-    base = workbench.evaluate_uncompressed(rows=20)
+    base = workbench.evaluate_uncompressed(Rung(rows=20))
     names = [layer.name for layer in workbench.space.model_map(base.candidate).layers]
     found = [base]
     for bits in (8, 4):
@@ -61,7 +63,9 @@ def prepared(monkeypatch: pytest.MonkeyPatch, workbench: Workbench) -> list[set[
 @pytest.fixture
 def searched(record: RunRecord, workbench: Workbench) -> RunRecord:
     """The same run after its search exported the 8-bit model."""
-    export(workbench, record.evaluations[1], record.folder / "bundles", record.evaluations[0])
+    kept = TrainedModels(record.folder / "trained")
+    bundles = record.folder / "bundles"
+    export(workbench, record.evaluations[1], bundles, record.evaluations[0], kept)
     return record
 
 
@@ -111,7 +115,7 @@ def test_a_bundle_of_an_earlier_rung_is_written_again_once(
     searched: RunRecord, prepared: list[set[str]]
 ) -> None:
     first, second, *_ = searched.evaluations
-    again = replace(second, rung=1, metrics={**second.metrics, "accuracy": 0.91})
+    again = replace(second, rung=Rung(number=1), metrics={**second.metrics, "accuracy": 0.91})
     rescored = replace(searched, evaluations=(first, again))
     give(rescored, searched.folder / "bundles", 1)
     assert prepared == [{""}]

@@ -10,13 +10,13 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from paredown.search.calibrating.latency_source import uniform
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.schema import SearchSection
 from paredown.search.proposing.coordinator import Coordinator
-from paredown.search.proposing.jobs import Job
-from paredown.search.running.engine_local import MOST_ENDED, ProcessesEnded, local_engine
-from paredown.search.running.time_limit import GRACE_S
-from paredown.search.study.evaluation import Evaluation
+from paredown.search.proposing.jobs import GRACE_S, Job
+from paredown.search.running.engine_local import MOST_ENDED, ProcessesEndedError, local_engine
+from paredown.search.study.evaluation import Evaluation, FailureKind
+from paredown.search.study.rung import Rung
 
 ROWS = {"exits": 1, "hangs": 2, "leaves": 3, "crashes": 4, "hangs deaf": 5, "leaves a child": 6}
 LIMIT_S = 4.0
@@ -73,7 +73,7 @@ def carry_out(workbench, tmp_path):
                 key=job.candidate.key,
                 candidate=job.candidate,
                 metrics=metrics,
-                error=outcome.error,
+                failure=outcome.failure,
                 duration_s=outcome.duration_s,
             )
             found.append(made)
@@ -85,7 +85,7 @@ def carry_out(workbench, tmp_path):
             first=list(jobs),
             evaluations=len(jobs),
             batch=1,
-            rows=None,
+            rung=Rung(),
             tell=tell,
             longest_s=lambda: limit_s,
         )
@@ -99,7 +99,9 @@ def carry_out(workbench, tmp_path):
 @pytest.fixture
 def job(workbench):
     """(bits, rows) -> a job."""
-    return lambda bits, rows=96: Job(candidate=uniform(workbench.space, "", bits), rows=rows)
+    return lambda bits, rows=96: Job(
+        candidate=uniform(workbench.space, "", bits), rung=Rung(rows=rows)
+    )
 
 
 def processes(folder):
@@ -118,22 +120,49 @@ def test_processes_score_what_this_one_scores_in_asking_order(carry_out, job, wo
     jobs, found = [job(bits) for bits in (8, 6, 5, 4, 3)], []
     carry_out(jobs, found, workers=2)
     for each, told in zip(jobs, found, strict=True):
-        here = workbench.evaluator.evaluate(each.candidate, each.rows)
+        here = workbench.evaluator.evaluate(each.candidate, each.rung)
         assert told.key == each.candidate.key
         assert told.metrics == {"accuracy": here.metric, "loss": here.loss}
     assert 1 <= len(processes(tmp_path)) <= 2, "they live as long as the search"
     assert not any(is_alive(pid) for pid in processes(tmp_path))
 
 
+@dataclass(frozen=True)
+class Meeting:
+    """A loss that waits until a second process computes it as well."""
+
+    inner: object
+    folder: str
+
+    def __call__(self, outputs, targets):
+        folder = Path(self.folder)
+        (folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 120
+        while len(list(folder.iterdir())) < 2:
+            if time.monotonic() > deadline:
+                raise TimeoutError("only one process works")
+            time.sleep(0.02)
+        return self.inner(outputs, targets)
+
+
+def test_workers_work_at_the_same_time(carry_out, job, workbench, tmp_path):
+    meeting = replace(workbench.evaluator, loss=Meeting(workbench.evaluator.loss, str(tmp_path)))
+    found = []
+    carry_out([job(bits) for bits in (8, 4)], found, workers=2, evaluator=meeting)
+    assert [each.failure for each in found] == [None, None]
+    assert len(processes(tmp_path)) == 2
+
+
 def test_what_a_metric_raises_or_hangs_in_costs_no_process(carry_out, job, tmp_path):
     found = []
     carry_out([job(8, ROWS["exits"]), job(6, ROWS["hangs"]), job(4)], found, limit_s=LIMIT_S)
     exits, hangs, good = found
-    assert exits.error.startswith("SystemExit: 3\n")
-    assert hangs.error.startswith("EvaluationTimeout: an evaluation must take at most 4 s")
-    assert "time.sleep(600)" in hangs.error
+    assert (exits.failure.kind, exits.failure.sentence) == (FailureKind.RAISED, "SystemExit: 3")
+    assert hangs.failure.kind is FailureKind.TIMED_OUT
+    assert hangs.failure.sentence.startswith("an evaluation must take at most 4 s")
+    assert "time.sleep(600)" in hangs.failure.where
     assert LIMIT_S <= hangs.duration_s < LIMIT_S + GRACE_S
-    assert good.error is None
+    assert good.failure is None
     assert len(processes(tmp_path)) == 1
 
 
@@ -144,16 +173,15 @@ def test_a_process_that_ends_is_one_failure_and_is_replaced_until_too_many_do(
     fatal = ("crashes", "leaves a child", "leaves")
     jobs = [job(8, ROWS["leaves"]), job(7)]
     jobs += [job(bits, ROWS[name]) for bits, name in zip((6, 5, 4), fatal, strict=True)]
-    with pytest.raises(ProcessesEnded, match=rf"got {MOST_ENDED} in a row (.*\n)*.*--resume"):
+    with pytest.raises(ProcessesEndedError, match=rf"got {MOST_ENDED} in a row (.*\n)*.*--resume"):
         carry_out([*jobs, job(3)], found)
     leaves, good, crashes, child, _ = found
-    assert (
-        leaves.error == "ProcessEnded: the evaluation ended its process (exit code 7)\nout of here"
-    )
-    assert good.error is None
-    assert "(SIGSEGV)" in crashes.error
-    assert "in __call__" in crashes.error, "where it crashed is said"
-    assert "(exit code 9)" in child.error
+    assert leaves.failure.text == "the evaluation ended its process (exit code 7)\nout of here"
+    assert good.failure is None
+    assert "(SIGSEGV)" in crashes.failure.sentence
+    assert crashes.failure.kind is FailureKind.ENDED_PROCESS
+    assert "in __call__" in crashes.failure.where, "where it crashed is said"
+    assert "(exit code 9)" in child.failure.sentence
     assert len(processes(tmp_path)) == 4
 
 
@@ -161,8 +189,9 @@ def test_a_metric_that_never_lets_python_run_is_ended_all_the_same(carry_out, jo
     found = []
     carry_out([job(8, ROWS["hangs deaf"])], found, limit_s=LIMIT_S)
     (deaf,) = found
-    assert deaf.error.startswith("EvaluationTimeout: an evaluation must take at most 4 s")
-    assert "in __call__" in deaf.error
+    assert deaf.failure.kind is FailureKind.TIMED_OUT
+    assert deaf.failure.sentence.startswith("an evaluation must take at most 4 s")
+    assert "in __call__" in deaf.failure.where
 
 
 @dataclass(frozen=True)
@@ -174,5 +203,5 @@ class Unloadable:
 
 
 def test_a_process_that_cannot_begin_ends_the_search_with_its_words(carry_out, job):
-    with pytest.raises(ProcessesEnded, match=r"must begin, got exit code 1\nno such library"):
+    with pytest.raises(ProcessesEndedError, match=r"must begin, got exit code 1\nno such library"):
         carry_out([job(8)], [], evaluator=Unloadable())

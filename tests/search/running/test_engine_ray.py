@@ -1,4 +1,7 @@
-"""The same jobs on real Ray workers: same scores, same order, and a death that stops nothing."""
+"""The same jobs on real Ray workers: same scores, same order, and a death that stops nothing.
+
+All on one cluster of our own, as the rungs of a search are.
+"""
 
 import os
 import sys
@@ -8,24 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from paredown.search.calibrating.latency_source import uniform
-from paredown.search.config.reading import load_config
-from paredown.search.evaluating.workbench import prepare
+from paredown.search.calibrating import uniform
+from paredown.search.config import SearchSection
 from paredown.search.proposing.coordinator import Coordinator, Job
-from paredown.search.proposing.proposer import Proposer, make_sampler
-from paredown.search.running.engine_local import local_engine
-from paredown.search.running.engine_ray import MOST_LOST, RayFailed, ray_cluster, run_ray
-from paredown.search.study.evaluation import LOST, Evaluation, Goal
-from paredown.spaces.candidates.space import Space
+from paredown.search.proposing.proposer import Proposer
+from paredown.search.proposing.sampler import OptunaSampler
+from paredown.search.proposing.samplers import BUILT_IN
+from paredown.search.running.engine_ray import RayEngine, ray_cluster
+from paredown.search.running.ray_resources import ClusterError
+from paredown.search.running.ray_trials import MOST_LOST
+from paredown.search.study import Evaluation, FailureKind, Rung, Score
+from paredown.spaces.knobs import Space, WeightBitsKnob
 
 pytestmark = pytest.mark.cluster
 
-CONFIG = """\
-task: {name: digits}
-goals: [{metric: accuracy}, {metric: onnx_bytes}]
-hardware: {latency: roofline}
-search: {engine: ray, workers: 2}
-"""
 FATAL_ROWS = 13
 
 
@@ -42,73 +41,33 @@ class Deadly:
 
 
 @dataclass(frozen=True)
-class Signing:
-    """A loss that signs with its Ray node's name and waits until two nodes have signed."""
+class Fatal:
+    """An evaluator that ends its process on every candidate."""
 
-    inner: object
-    folder: str
-
-    def __call__(self, outputs, targets):
-        import ray
-
-        folder = Path(self.folder)
-        (folder / ray.get_runtime_context().get_node_id()).touch()
-        deadline = time.monotonic() + 180
-        while len(list(folder.iterdir())) < 2:
-            if time.monotonic() > deadline:
-                raise TimeoutError("only one node works")
-            time.sleep(0.05)
-        return self.inner(outputs, targets)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _sent_by_value():
-    """Workers cannot import this file, so its classes travel with the evaluator."""
-    from ray import cloudpickle
-
-    module = sys.modules[__name__]
-    cloudpickle.register_pickle_by_value(module)
-    yield
-    cloudpickle.unregister_pickle_by_value(module)
-
-
-@pytest.fixture(scope="module")
-def workbench(tmp_path_factory):
-    path = tmp_path_factory.mktemp("config") / "digits.yaml"
-    path.write_text(CONFIG)
-    return prepare(load_config(path))
-
-
-@pytest.fixture(scope="module")
-def jobs(workbench):
-    return [
-        Job(candidate=uniform(workbench.space, "", bits), rows=96, label=f"{bits} bits")
-        for bits in (8, 6, 4, 3)
-    ]
+    def evaluate(self, candidate, rung):
+        os._exit(1)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A loss that leaves the address of its Ray node."""
+    """An evaluator that leaves the address of its Ray node."""
 
-    inner: object
     folder: str
 
-    def __call__(self, outputs, targets):
+    def evaluate(self, candidate, rung):
         import ray
 
         (Path(self.folder) / ray.util.get_node_ip_address()).touch()
-        return self.inner(outputs, targets)
+        return Score(metric=0.5, loss=1.0, images=1)
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """A loss that leaves the number of its process, then waits for a second one; equally long for all."""
+    """An evaluator that leaves the number of its process, then waits for a second one."""
 
-    inner: object
     folder: str
 
-    def __call__(self, outputs, targets):
+    def evaluate(self, candidate, rung):
         folder = Path(self.folder)
         (folder / str(os.getpid())).touch()
         deadline = time.monotonic() + 180
@@ -117,148 +76,119 @@ class Numbered:
                 raise TimeoutError("only one worker works")
             time.sleep(0.05)
         time.sleep(0.3)
-        return self.inner(outputs, targets)
-
-
-def carry_out(coordinator, evaluator, section):
-    with ray_cluster(section):
-        run_ray(coordinator, evaluator, section)
-
-
-def coordinate(jobs):
-    """A coordinator of these jobs alone, and the list of (job, outcome) that it tells."""
-    told = []
-
-    def tell(job, outcome):
-        told.append((job, outcome))
-        return Evaluation(number=len(told), key=job.candidate.key, candidate=job.candidate)
-
-    coordinator = Coordinator(
-        proposer=None, first=list(jobs), evaluations=len(jobs), batch=1, rows=None, tell=tell
-    )
-    return coordinator, told
+        return Score(metric=0.5, loss=1.0, images=1)
 
 
 @pytest.fixture(scope="module")
-def local_scores(workbench, jobs):
-    coordinator, told = coordinate(jobs)
-    with local_engine(workbench.evaluator, workbench.config.search) as engine:
-        engine.run(coordinator)
-    assert [job for job, _ in told] == jobs
-    return {job.name: outcome.score for job, outcome in told}
+def section(sent_by_value):
+    """The section of a config whose cluster runs meanwhile."""
+    sent_by_value(sys.modules[__name__])
+    section = SearchSection(engine="ray", workers=2)
+    with ray_cluster(section):
+        yield section
+
+
+def drawing(space):
+    """Draws at random from the space."""
+    return OptunaSampler(space, {"accuracy": "maximize"}, BUILT_IN["random"].make(0, 8))
+
+
+def record_into(keys):
+    """What a coordinator records evaluations with; their candidates' keys come into the list."""
+
+    def record(job, outcome):
+        keys.append(job.candidate.key)
+        metrics = {"accuracy": outcome.score.metric}
+        return Evaluation(
+            number=len(keys), key=keys[-1], candidate=job.candidate, rung=job.rung, metrics=metrics
+        )
+
+    return record
 
 
 def test_workers_score_as_this_process_does_and_a_death_is_one_failure(
-    workbench, jobs, local_scores
+    section, workbench, jobs, local_scores, coordinate
 ):
-    dying = Job(candidate=uniform(workbench.space, "", 5), rows=FATAL_ROWS)
+    dying = Job(candidate=uniform(workbench.space, "", 5), rung=Rung(rows=FATAL_ROWS))
     asked = [*jobs[:2], dying, *jobs[2:]]
-    coordinator, told = coordinate(asked)
+    coordinator, recorded = coordinate(asked)
     evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
-    carry_out(coordinator, evaluator, workbench.config.search)
-    assert [job for job, _ in told] == asked
-    outcomes = {job.name: outcome for job, outcome in told}
+    RayEngine(evaluator, section).run(coordinator)
+    assert [job for job, _ in recorded] == asked
+    outcomes = {job.name: outcome for job, outcome in recorded}
     lost = outcomes.pop(dying.name)
     assert lost.score is None
-    assert lost.error.startswith(LOST)
+    assert lost.failure.kind is FailureKind.WORKER_LOST
     # Ray's own words, whatever the reason.
-    assert "actor" in lost.error.lower()
+    assert "actor" in lost.failure.where.lower()
     for name, outcome in outcomes.items():
-        assert outcome.error is None
+        assert outcome.failure is None
         assert outcome.score.metric == local_scores[name].metric
         assert outcome.score.loss == pytest.approx(local_scores[name].loss, rel=1e-5)
     assert coordinator.is_done
 
 
-def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(workbench):
-    asked = [Job(candidate=uniform(workbench.space, "", b), rows=FATAL_ROWS) for b in range(2, 9)]
-    coordinator, told = coordinate(asked)
-    evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
-    with pytest.raises(RayFailed, match="in a row") as raised:
-        carry_out(coordinator, evaluator, workbench.config.search)
+def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(
+    section, workbench, coordinate
+):
+    asked = [
+        Job(candidate=uniform(workbench.space, "", b), rung=Rung(rows=96)) for b in range(2, 9)
+    ]
+    coordinator, recorded = coordinate(asked)
+    with pytest.raises(ClusterError, match="in a row") as raised:
+        RayEngine(Fatal(), section).run(coordinator)
     assert "actor" in str(raised.value).lower()
-    assert MOST_LOST <= len(told) < len(asked)
-    assert all(outcome.error.startswith(LOST) for _, outcome in told)
+    assert MOST_LOST <= len(recorded) < len(asked)
+    assert {outcome.failure.kind for _, outcome in recorded} == {FailureKind.WORKER_LOST}
 
 
 def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_machine(
-    workbench, tmp_path
+    section, workbench, tmp_path
 ):
     space = workbench.space
     architecture = replace(
         space.architectures[0],
-        knobs=tuple(k for k in space.architectures[0].knobs if k.kind == "weight_bits")[:2],
+        knobs=space.architectures[0].knobs_of(WeightBitsKnob)[:2],
     )
     small = Space(architectures=(architecture,))
-    goals = (Goal(metric="accuracy", direction="maximize"),)
-    proposer = Proposer(small, goals, make_sampler("random", 0, 8), None, lambda c: None)
+    proposer = Proposer(small, (drawing(small),), lambda c: None)
     first = [
-        Job(candidate=small.decode(dict.fromkeys(small.dimensions(), i)), rows=32) for i in (0, 1)
+        Job(candidate=small.decode(dict.fromkeys(small.dimensions(), i)), rung=Rung(rows=32))
+        for i in (0, 1)
     ]
-    told = []
-
-    def tell(job, outcome):
-        told.append(job.candidate.key)
-        metrics = {"accuracy": outcome.score.metric}
-        candidate = job.candidate
-        return Evaluation(
-            number=len(told), key=candidate.key, candidate=candidate, metrics=metrics
-        )
-
+    keys = []
     coordinator = Coordinator(
-        proposer=proposer, first=first, evaluations=12, batch=4, rows=32, tell=tell
+        proposer=proposer,
+        first=first,
+        evaluations=12,
+        batch=4,
+        rung=Rung(rows=32),
+        tell=record_into(keys),
     )
-    evaluator = replace(workbench.evaluator, loss=Placed(workbench.evaluator.loss, str(tmp_path)))
-    carry_out(coordinator, evaluator, workbench.config.search)
-    assert len(told) == len(set(told)) == 12
-    assert told[:2] == [job.candidate.key for job in first]
+    RayEngine(Placed(str(tmp_path)), section).run(coordinator)
+    assert len(keys) == len(set(keys)) == 12
+    assert keys[:2] == [job.candidate.key for job in first]
     assert [path.name for path in tmp_path.iterdir()] == ["127.0.0.1"]
 
 
 def test_workers_are_kept_while_they_end_together_and_proposing_takes_its_time(
-    workbench, tmp_path
+    section, workbench, tmp_path
 ):
     class Slow(Proposer):
         def ask(self):
             time.sleep(0.2)
             return super().ask()
 
-    goals = (Goal(metric="accuracy", direction="maximize"),)
-    proposer = Slow(workbench.space, goals, make_sampler("random", 0, 8), None, lambda c: None)
-
-    def tell(job, outcome):
-        candidate = job.candidate
-        metrics = {"accuracy": outcome.score.metric}
-        return Evaluation(number=0, key=candidate.key, candidate=candidate, metrics=metrics)
-
-    section = workbench.config.search
+    proposer = Slow(workbench.space, (drawing(workbench.space),), lambda c: None)
+    keys = []
     coordinator = Coordinator(
-        proposer=proposer, first=[], evaluations=20, batch=4, rows=32, tell=tell
+        proposer=proposer,
+        first=[],
+        evaluations=20,
+        batch=4,
+        rung=Rung(rows=32),
+        tell=record_into(keys),
     )
-    evaluator = replace(
-        workbench.evaluator, loss=Numbered(workbench.evaluator.loss, str(tmp_path))
-    )
-    carry_out(coordinator, evaluator, section)
-    assert coordinator.told == 20
+    RayEngine(Numbered(str(tmp_path)), section).run(coordinator)
+    assert len(keys) == 20
     assert len(list(tmp_path.iterdir())) == section.workers
-
-
-def test_a_cluster_of_two_nodes_shares_the_work(workbench, jobs, local_scores, tmp_path):
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        cluster.add_node(num_cpus=1)
-        coordinator, told = coordinate(jobs)
-        evaluator = replace(
-            workbench.evaluator, loss=Signing(workbench.evaluator.loss, str(tmp_path))
-        )
-        section = workbench.config.search.model_copy(update={"ray_address": cluster.address})
-        carry_out(coordinator, evaluator, section)
-    finally:
-        cluster.shutdown()
-    assert [job for job, _ in told] == jobs
-    for job, outcome in told:
-        assert outcome.error is None
-        assert outcome.score.metric == local_scores[job.name].metric
-    assert len(list(tmp_path.iterdir())) == 2

@@ -6,16 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from paredown.search.bundles.verification import Verification
 from paredown.search.running import finish
 from paredown.search.running.finish import export_front
+from paredown.search.study.bundle_check import BundleCheck
+from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.pareto import front_of
 
 NO_LOWERING = ZeroDivisionError("no lowering")
 
 
 def made_up(folder):
-    return Verification(folder=folder, key=folder.name, predicted={}, measured={}, mismatches=())
+    return BundleCheck(folder=folder, key=folder.name, predicted={}, measured={}, mismatches=())
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def test_a_full_disk_ends_the_export(exported, goals, make_evaluations):
         exported(evaluations, fails={victim}, error=OSError(errno.ENOSPC, "no room"))
 
 
-def test_a_member_that_cannot_be_exported_is_told_and_the_others_are_verified(
-    exported, goals, make_evaluations
+def test_a_member_that_cannot_be_exported_is_reported_and_the_others_are_verified(
+    exported, goals, make_evaluations, tmp_path
 ):
     evaluations = make_evaluations(30)
     victim = front_of(evaluations, goals).members[1].key
@@ -68,7 +69,7 @@ def test_a_member_that_cannot_be_exported_is_told_and_the_others_are_verified(
     assert {check.key for check in checks} == front.keys
     (broken,) = [check for check in checks if check.mismatches]
     assert broken.key == victim
-    assert broken.folder == f"bundles/{victim}"
+    assert broken.folder == tmp_path / "bundles" / victim
     assert broken.mismatches == ("error: exporting it failed, ZeroDivisionError: no lowering",)
     assert {bundle.key for bundle in logged if bundle.holds} == front.keys - {victim}
     (lost,) = [bundle for bundle in logged if not bundle.holds]
@@ -83,6 +84,11 @@ def test_a_member_that_cannot_be_exported_is_told_and_the_others_are_verified(
 
 def test_the_uncompressed_model_of_the_cards_is_one_that_was_scored(exported, make_evaluations):
     evaluations = make_evaluations(10)
-    failed = replace(evaluations[0], number=10, metrics={}, error="lost")
+    failed = replace(
+        evaluations[0],
+        number=10,
+        metrics={},
+        failure=Failure.of_text(FailureKind.RAISED, "lost"),
+    )
     *_, bases = exported((*evaluations, failed))
     assert set(map(id, bases)) == {id(evaluations[0])}

@@ -3,7 +3,7 @@
 import pytest
 
 from paredown.search.config.schema import SearchSection
-from paredown.search.running.ray_resources import RayFailed, check_resources, cpus_per_worker
+from paredown.search.running.ray_resources import ClusterError, check_resources, cpus_per_worker
 
 NODES = [{"CPU": 4.0, "memory": 1e9}, {"CPU": 2.0, "GPU": 1.0}]
 
@@ -31,17 +31,17 @@ def test_what_no_node_has_is_told_and_not_waited_for(asked, says):
     if says is None:
         check_resources(section, NODES)
     else:
-        with pytest.raises(RayFailed, match=says):
+        with pytest.raises(ClusterError, match=says):
             check_resources(section, NODES)
 
 
 def test_gpus_that_this_machine_lacks_are_told():
-    with pytest.raises(RayFailed, match=r"0 GPUs of this machine.*scoring runs on the CPU"):
+    with pytest.raises(ClusterError, match=r"0 GPUs of this machine.*scoring runs on the CPU"):
         check_resources(SearchSection(gpus_per_worker=0.5), [{"CPU": 2.0}])
 
 
 def test_a_cluster_without_a_living_node_is_told():
-    with pytest.raises(RayFailed, match="the 0 CPUs"):
+    with pytest.raises(ClusterError, match="the 0 CPUs"):
         check_resources(SearchSection(ray_address="auto"), [])
 
 

@@ -19,6 +19,7 @@ from paredown.search.tasks.collecting import Collected
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.candidates.factors import factor_chain, full_ranks
+from paredown.spaces.knobs.low_rank import RankKnob
 
 CONFIG = """
 task: {name: digits, calibration_images: 64}
@@ -49,7 +50,7 @@ def surveyed(config: Config) -> Surveyed:
 
 def rank_domains(surveyed: Surveyed) -> dict[str, tuple[object, ...]]:
     (architecture,) = surveyed.space.architectures
-    return {k.name: k.domain for k in architecture.knobs if k.kind == "rank_fraction"}
+    return {k.name: k.domain for k in architecture.knobs if isinstance(k, RankKnob)}
 
 
 def test_every_rank_found_is_a_value_that_gives_it_and_keeps_its_error(surveyed: Surveyed) -> None:
@@ -62,17 +63,17 @@ def test_every_rank_found_is_a_value_that_gives_it_and_keeps_its_error(surveyed:
         assert found is not None
         layer = architecture.model_map.layer_by_name[question.layer]
         chains = {
-            value: factor_chain(layer, layer.weight_shape, *value)
+            value: factor_chain(layer, layer.weight_shape, value)
             for value in architecture.ranks[layer.name]
         }
         giving = [
             value
             for value, chain in chains.items()
             if [link.shape[0] for link in chain[:-1]] == list(found.ranks)
-            and value[1] == question.form
+            and value.form == question.form
         ]
         (value,) = giving
-        two += value[2] is not None
+        two += value.written_share is not None
         own = statistics[layer.name]
         matrix = to_matrix(surveyed.captured[""].tensors[layer.weight], layer)
         assert layer.bias is not None
@@ -82,8 +83,7 @@ def test_every_rank_found_is_a_value_that_gives_it_and_keeps_its_error(surveyed:
         assert lost == pytest.approx(found.lost, rel=1e-6)
         assert lost <= question.error
         # What is priced and exported has these very ranks.
-        share, form, written = value
-        choice = LayerChoice(rank_fraction=share, decomposition=form, written_fraction=written)
+        choice = LayerChoice(rank=value)
         blueprint = draft(architecture.model_map, Candidate.of(layers={layer.name: choice}))
         parts = [each for each in blueprint.operators if each.layer == layer.name]
         shapes = [blueprint.storage[each.weight].shape for each in parts]
@@ -108,11 +108,11 @@ def test_settings_decode_and_encode_to_themselves_and_narrow_layers_take_the_sam
         blueprint = draft(architecture.model_map, candidate)
         for name, choice in candidate.layers:
             parts = [each for each in blueprint.operators if each.layer == name]
-            if choice.rank_fraction == 1 or choice.decomposition != "tucker":
+            if choice.rank.share == 1 or choice.rank.form != "tucker":
                 continue
             read, kernel, last = (blueprint.storage[each.weight].shape for each in parts)
             fulls = full_ranks("tucker", (last[0], read[1], *kernel[2:]))
-            shares = (choice.rank_fraction, choice.written_fraction or choice.rank_fraction)
+            shares = (choice.rank.share, choice.rank.written_share or choice.rank.share)
             wanted = [max(1, round(s * f)) for s, f in zip(shares, fulls, strict=True)]
             assert [read[0], kernel[0]] == wanted
             layer = architecture.model_map.layer_by_name[name]

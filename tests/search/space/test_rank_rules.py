@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from paredown.compressors.low_rank.rank_by_error import Found
-from paredown.search.space.rank_rules import WHOLE, rank_domain
+from paredown.search.space.rank_rules import rank_domain
 from paredown.spaces.candidates.factors import factor_chain, weight_count
+from paredown.spaces.candidates.ranks import WHOLE, Rank
 from paredown.spaces.structure.model_map import Layer
 
 FORMS = ("channel", "spatial", "tucker")
@@ -27,7 +28,7 @@ def test_values_come_by_falling_weights_and_every_one_is_smaller(shape) -> None:
     layer = layer_of(*shape)
     found = rank_domain(layer, (0.1, 1.0, 0.5, 0.3), FORMS, 1, lambda *_: None)
     assert found[0] == WHOLE
-    sizes = [weight_count(factor_chain(layer, shape, *value)) for value in found]
+    sizes = [weight_count(factor_chain(layer, shape, value)) for value in found]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(found)) == len(found)
     assert all(size < sizes[0] for size in sizes[1:])
@@ -35,7 +36,7 @@ def test_values_come_by_falling_weights_and_every_one_is_smaller(shape) -> None:
 
 def test_a_linear_layer_has_one_form_whatever_is_asked() -> None:
     found = rank_domain(layer_of(40, 40), (0.25,), ("spatial", "tucker"), 1, lambda *_: None)
-    assert found == ((0.25, "channel", None),)
+    assert found == (Rank(0.25),)
 
 
 def test_a_layer_that_no_rank_makes_smaller_stays_whole_and_it_is_said() -> None:
@@ -55,7 +56,7 @@ def test_every_rank_of_a_chain_is_a_multiple_of_the_step() -> None:
     layer = layer_of(64, 24, 3, 3)
     found = rank_domain(layer, (1.0, 0.25), FORMS, 16, lambda what, _: told.append(what))
     # 16 of 64; 18 of 72; 6 of 24 and 16 of 64.
-    assert found == (WHOLE, (0.25, "channel", None))
+    assert found == (WHOLE, Rank(0.25))
     assert told == ["rank 18 of it", "rank 6 of it"]
 
 
@@ -76,8 +77,8 @@ def test_ranks_by_error_join_those_by_share_and_equal_chains_are_one_value() -> 
     )  # fmt: skip
     # Rank 8 of "channel" is there as the share that was offered.
     assert values == (
-        WHOLE, (0.51, "channel", None), (8 / 16, "tucker", 12 / 16), (0.51, "tucker", None),
-        (3 / 16, "channel", None), (4 / 16, "tucker", None),
+        WHOLE, Rank(0.51), Rank(8 / 16, "tucker", 12 / 16), Rank(0.51, "tucker"),
+        Rank(3 / 16), Rank(4 / 16, "tucker"),
     )  # fmt: skip
     (item,) = told
     assert item[0] == "decomposition channel of it"
@@ -96,9 +97,9 @@ def test_an_error_that_no_form_keeps_is_kept_by_the_whole_layer() -> None:
         )
 
     assert domain(never, never) == (WHOLE,)
-    assert domain(found_by_one, never) == (WHOLE, (3 / 16, "channel", None))
+    assert domain(found_by_one, never) == (WHOLE, Rank(3 / 16))
     assert domain({0.02: found(8), 0.1: found(3)}, never) == (
-        (8 / 16, "channel", None), (3 / 16, "channel", None),
+        Rank(8 / 16), Rank(3 / 16),
     )  # fmt: skip
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from paredown.search.config.schema_space import LayerRule
 from paredown.search.space.scale_rules import ScaleRuleError, group_sizes
 from paredown.spaces.candidates.candidate import GROUPED_METHODS, SegmentChoice
 from paredown.spaces.structure.model_map import Layer
 
 FLOAT, EIGHT = SegmentChoice(), SegmentChoice(activation_bits=8)
+
+
+def rule(**fields: tuple[int | str, ...]) -> LayerRule:
+    return LayerRule.model_validate({"layers": ("*",), **fields})
 
 
 def layer(columns: int, kind: str = "linear") -> Layer:
@@ -30,27 +35,27 @@ def layer(columns: int, kind: str = "linear") -> Layer:
     ],
 )
 def test_the_smallest_groups_come_first_and_whole_rows_last(columns, asked, sizes) -> None:
-    found, gone = group_sizes(layer(columns), {"group_size": asked}, (FLOAT, EIGHT))
+    found, gone = group_sizes(layer(columns), rule(group_size=asked), (FLOAT, EIGHT))
     assert found == sizes
     assert len(gone) == sum(size >= columns for size in asked)
     assert all(str(columns) in item.reason for item in gone)
 
 
 def test_nothing_is_offered_where_no_kernel_reads_it() -> None:
-    asked = {"group_size": (32,)}
+    asked = rule(group_size=(32,))
     for kind, segments in (("conv2d", (FLOAT,)), ("embedding", (FLOAT,)), ("linear", (EIGHT,))):
         found, (item,) = group_sizes(layer(100, kind), asked, segments)
         assert found == ()
         assert item.reason
-    assert group_sizes(layer(100), {}, (FLOAT,)) == ((), ())
+    assert group_sizes(layer(100), rule(), (FLOAT,)) == ((), ())
 
 
 def test_methods_of_one_scale_a_row_are_refused_with_what_to_change() -> None:
-    values = {"group_size": (0, 32), "method": ("gptq", "joint")}
+    asked = rule(group_size=(0, 32), method=("gptq", "joint"))
     with pytest.raises(
         ScaleRuleError, match=r"'fc' .* rtn, laq, .*group_size 32, got joint; take"
     ):
-        group_sizes(layer(100), values, (FLOAT,))
-    assert group_sizes(layer(20), values, (FLOAT,))[0] == ()
-    fine = {**values, "method": GROUPED_METHODS}
+        group_sizes(layer(100), asked, (FLOAT,))
+    assert group_sizes(layer(20), asked, (FLOAT,))[0] == ()
+    fine = rule(group_size=(0, 32), method=GROUPED_METHODS)
     assert group_sizes(layer(100), fine, (FLOAT,))[0] == (32, 0)

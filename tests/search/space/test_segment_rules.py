@@ -9,7 +9,8 @@ from torch import nn
 from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.devices.offered import capabilities
 from paredown.search.config.schema_space import SegmentRule
-from paredown.search.space.segment_rules import segment_choices, segment_tie
+from paredown.search.space.scope import tie_of
+from paredown.search.space.segment_rules import segment_choices
 from paredown.search.space.tied_knobs import SpaceError
 from paredown.spaces.candidates.candidate import SegmentChoice
 from paredown.spaces.graph.capturing import capture
@@ -77,9 +78,9 @@ def test_a_tied_knob_keeps_what_one_of_its_segments_reads(choose, model_map):
     found, told = choose(tied)
     assert found == [(FLOAT, DYNAMIC, STATIC)] * 2
     assert told == []
-    assert {segment_tie(s, [tied]) for s in model_map.segments} == {0}
+    assert {tie_of([tied], s.name, SegmentRule) for s in model_map.segments} == {0}
     free = SegmentRule(segments="*", tie=False)
-    assert {segment_tie(s, [tied, free]) for s in model_map.segments} == {None}
+    assert {tie_of([tied, free], s.name, SegmentRule) for s in model_map.segments} == {None}
 
 
 def test_a_device_without_such_kernels_lists_or_refuses_them(choose):

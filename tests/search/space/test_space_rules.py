@@ -16,6 +16,8 @@ from paredown.search.space.rule_names import RuleNameError
 from paredown.search.space.scale_rules import ScaleRuleError
 from paredown.search.space.space_rules import SpaceError, build_space
 from paredown.spaces.candidates.candidate import SegmentChoice
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 
 PACKED = ("accuracy", "packed_bytes")
 SHIPPED = ("accuracy", "onnx_bytes")
@@ -137,15 +139,15 @@ def test_sparsity_is_left_out_unless_packed_bytes_are_a_goal(build):
         LayerRule(layers=("*",), sparsity=(0.0, 0.5), pattern=("block", "element", "2:4")),
     )
     closed = build(*rules, network="mlp", goals=SHIPPED)
-    assert domains(closed)["layers.1:sparsity"] == ((0.0, "dense"),)
+    assert domains(closed)["layers.1:sparsity"] == (Zeros(),)
     assert "packed_bytes" in reasons(closed, "sparsity (element)")[0]
     assert reasons(closed, "sparsity (2:4)")
     opened = domains(build(*rules, network="mlp", goals=PACKED))["layers.1:sparsity"]
     assert opened == (
-        (0.0, "dense"),
-        (0.5, "element"),
-        (0.5, "2:4"),
-        (0.5, "block"),
+        Zeros(),
+        Zeros(0.5, "element"),
+        Zeros(0.5, "2:4"),
+        Zeros(0.5, "block"),
     )
 
 
@@ -178,7 +180,7 @@ def test_segments_and_blocks_follow_their_last_rule(build):
 
 
 def channel(*shares):
-    return tuple((share, "channel", None) for share in shares)
+    return tuple(Rank(share) for share in shares)
 
 
 def test_a_low_rank_that_saves_nothing_is_no_choice(build):
@@ -197,8 +199,8 @@ def test_forms_are_offered_where_they_save_weights_most_weights_first(build):
     space = build(rules)
     # Of 9,216 weights 5,120 are left, then 4,608, 3,328, 2,560 and 1,088.
     assert domains(space)["layer3.1.conv2:rank_fraction"] == (
-        (1.0, "channel", None), (0.5, "channel", None), (0.25, "spatial", None),
-        (0.5, "tucker", None), (0.25, "channel", None), (0.25, "tucker", None),
+        Rank(1.0), Rank(0.5), Rank(0.25, "spatial"),
+        Rank(0.5, "tucker"), Rank(0.25), Rank(0.25, "tucker"),
     )  # fmt: skip
     assert domains(space)["linear:rank_fraction"] == channel(1.0, 0.5, 0.25)
     alone = build(LayerRule(layers=("*",), rank_fraction=(1.0, 0.5), decomposition=("spatial",)))
@@ -244,10 +246,10 @@ def test_ranks_by_error_are_asked_for_in_the_forms_and_steps_of_the_rules(build)
         ("", "linear", (0.3,), 2, "channel"),
     ]
     assert found[f"{name}:rank_fraction"] == (
-        (4 / 96, "spatial", None),
-        (4 / 32, "tucker", 8 / 32),
+        Rank(4 / 96, "spatial"),
+        Rank(4 / 32, "tucker", 8 / 32),
     )
-    assert found["linear:rank_fraction"] == ((1.0, "channel", None), (4 / 10, "channel", None))
+    assert found["linear:rank_fraction"] == (Rank(1.0), Rank(4 / 10))
     asked.clear()
     build(rules[0], WIDTHS, goals=("accuracy", "latency_s"), find_ranks=find)
     assert {each[3] for each in asked} == {16}

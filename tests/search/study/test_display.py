@@ -4,7 +4,10 @@ import pytest
 
 from paredown.search.study.display import Outline, describe, show, summarize, title_of, unit_of
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.candidates.space import Architecture, Space
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
 
 OUTLINE = Outline(layer_weights={"a": 100, "b": 300}, segments=("s", "t"), widths={"g": 32})
 
@@ -26,15 +29,12 @@ def test_a_value_is_shown_in_the_unit_that_reads_best(metric, value, text):
 
 
 def test_low_rank_forms_are_counted_where_one_is_not_the_default():
-    lower = {"rank_fraction": 0.5}
-    channel = LayerChoice(**lower)
+    channel = LayerChoice(rank=Rank(0.5))
     assert describe(Candidate.of(layers={"a": channel}), OUTLINE).endswith("; rank 88%")
-    spatial = Candidate.of(
-        layers={"a": channel, "b": LayerChoice(**lower, decomposition="spatial")}
-    )
+    spatial = Candidate.of(layers={"a": channel, "b": LayerChoice(rank=Rank(0.5, "spatial"))})
     assert describe(spatial, OUTLINE).endswith("; rank 50% (channel × 1, spatial × 1)")
     # Of tucker's two ranks the mean of their shares, in a quarter of the weights.
-    two = LayerChoice(**lower, decomposition="tucker", written_fraction=0.9)
+    two = LayerChoice(rank=Rank(0.5, "tucker", 0.9))
     assert describe(Candidate.of(layers={"a": two}), OUTLINE).endswith("; rank 92% (tucker × 1)")
 
 
@@ -45,7 +45,10 @@ def test_titles_carry_their_unit():
 
 def test_a_summary_weighs_layers_by_their_weights():
     candidate = Candidate.of(
-        layers={"a": LayerChoice(weight_bits=8), "b": LayerChoice(weight_bits=4, sparsity=0.5)},
+        layers={
+            "a": LayerChoice(weight_bits=8),
+            "b": LayerChoice(weight_bits=4, zeros=Zeros(0.5)),
+        },
         segments={"s": SegmentChoice(activation_bits=8)},
         widths={"g": 16},
         dropped=("block",),

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from paredown.search.bundles.measured import (
-    first_choice,
-    latencies_outside,
-    logged_bundles,
-    measured_json,
-    member_json,
-)
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.search.study.front_measured import MeasuredFront, measured_front
-from paredown.search.study.pareto import Front
 
 GOALS = (
     Goal(metric="accuracy", direction="maximize"),
@@ -43,7 +36,7 @@ def checks(members: list[Evaluation]) -> list[BundleCheck]:
     return [
         BundleCheck(
             key=member.key,
-            folder=f"bundles/{member.key}",
+            folder=Path("bundles") / member.key,
             predicted={"latency_ratio": 0.5},
             measured={
                 "test_accuracy": accuracy,
@@ -91,51 +84,3 @@ def test_where_no_latency_is_measured_the_predicted_ones_are_compared(
     assert [found.holds(member.key) for member in members] == [True, True, True]
     assert found.values[members[1].key]["latency_s"] == 10e-6
     assert measured_front(GOALS, members, []) == MeasuredFront()
-
-
-def test_a_member_of_the_file_has_what_was_measured_beside_what_was_predicted(
-    members: list[Evaluation], checks: list[BundleCheck]
-) -> None:
-    front = measured_front(GOALS, members, checks)
-    written = member_json(members[1], checks[1], front)
-    assert written["metrics"] == members[1].metrics
-    assert written["measured"]["metrics"]["test_accuracy"] == 0.95
-    assert written["measured"]["kernels"] == {"QLinearConv": 4, "QGemm": 1}
-    assert written["measured"]["verdict"] == "verified"
-    assert written["measured"]["on_front"] is False
-    assert member_json(members[1], None, front)["measured"] is None
-    assert "on_front" not in measured_json(checks[1])
-
-
-def test_mlflow_is_given_figures_as_metrics_and_words_as_tags(
-    members: list[Evaluation], checks: list[BundleCheck], tmp_path
-) -> None:
-    warned = replace(checks[1], warnings=("latency: 0.6 was measured",))
-    broken = replace(checks[0], mismatches=("content: model.onnx",))
-    front = Front(GOALS, members=tuple(members))
-    bundles = {
-        bundle.key: bundle
-        for bundle in logged_bundles(front, [broken, warned, checks[2]], tmp_path, "toy")
-    }
-    first, second, third = (bundles[member.key] for member in members)
-    assert [each.holds for each in (first, second, third)] == [False, True, True]
-    assert [each.is_picked for each in (first, second, third)] == [False, True, False]
-    assert second.metrics["measured/test_accuracy"] == 0.95
-    assert second.metrics["latency_ratio"] == 0.5
-    assert second.tags["measured.verdict"] == "verified"
-    assert second.tags["measured.kernels"] == "1 QGemm, 4 QLinearConv"
-    assert second.tags["measured.warnings"] == "latency: 0.6 was measured"
-    assert first.tags["measured.mismatches"] == "content: model.onnx"
-    assert second.folder == tmp_path / "bundles" / members[1].key
-    said = latencies_outside([broken, warned, checks[2]])
-    assert f"1 of 3 models lies outside its predicted 95 % interval ({members[1].key})" in said
-    assert latencies_outside(checks) == ""
-
-
-def test_the_first_choice_is_the_best_in_the_first_goal_and_then_the_next(
-    members: list[Evaluation],
-) -> None:
-    even = replace(members[1], metrics={**members[1].metrics, "accuracy": 0.98})
-    assert first_choice(members, GOALS) is members[0]
-    assert first_choice([members[0], even, members[2]], GOALS) is even
-    assert first_choice([], GOALS) is None

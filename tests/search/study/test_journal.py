@@ -12,9 +12,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from paredown.search.study.evaluation import Goal
+from paredown.search.study.evaluation import Failure, FailureKind, Goal
 from paredown.search.study.journal import Journal, JournalError, _storage, read_journal
-from paredown.search.study.torn_tail import cut_torn_tail
+from paredown.search.study.record_file import cut_torn_tail
 
 DISTRIBUTIONS = {
     "bits:conv1": CategoricalDistribution([2, 3, 4, 8, 32]),
@@ -60,7 +60,11 @@ def test_failures_are_failed_trials_and_the_rest_carry_their_goals(
     journal = Journal.open(tmp_path / "study.journal", goals, resume=False)
     good = make_evaluations(1)[0]
     journal.append(good, PARAMS, DISTRIBUTIONS)
-    journal.append(replace(good, metrics={}, error="out of memory"), {}, {})
+    journal.append(
+        replace(good, metrics={}, failure=Failure.of_text(FailureKind.RAISED, "out of memory")),
+        {},
+        {},
+    )
     trials = journal._study.get_trials()
     journal.close()
     assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL]

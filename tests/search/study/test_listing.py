@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from paredown.search.study.evaluation import Evaluation, Goal
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal
 from paredown.search.study.journal import Journal, hold
 from paredown.search.study.listing import known_runs
 from paredown.search.study.run_record import END, JOURNAL
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
 GOALS = (
@@ -29,9 +30,9 @@ def write_run(folder: Path, end: str | None) -> None:
             candidate=Candidate(dropped=(str(number),)),
             kind="search",
             label="",
-            rung=0,
+            rung=Rung(),
             metrics=metrics,
-            error=error,
+            failure=error and Failure.of_text(FailureKind.RAISED, error),
             duration_s=1.0,
         )
         journal.append(evaluation, {}, {})

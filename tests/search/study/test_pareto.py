@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study._multi_objective import _fast_non_domination_rank
 
-from paredown.search.study.evaluation import Evaluation, Goal, MissingMetric
+from paredown.search.study.evaluation import (
+    Evaluation,
+    Failure,
+    FailureKind,
+    Goal,
+    MissingMetricError,
+)
 from paredown.search.study.pareto import (
     Front,
     front_of,
@@ -23,6 +29,7 @@ from paredown.search.study.pareto import (
     reference_point,
     volume_axes,
 )
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
 GOALS = (
@@ -103,8 +110,13 @@ def test_an_evaluation_that_changes_nothing_returns_the_same_front(make_evaluati
     front = front_of(evaluations, GOALS)
     worse = {"accuracy": 0.0, "latency_s": 9.0, "onnx_bytes": 9e9}
     assert front.add(replace(evaluations[0], metrics=worse)) is front
-    assert front.add(replace(evaluations[0], error="out of memory")) is front
-    assert front.add(replace(evaluations[0], rung=1)) is front
+    assert (
+        front.add(
+            replace(evaluations[0], failure=Failure.of_text(FailureKind.RAISED, "out of memory"))
+        )
+        is front
+    )
+    assert front.add(replace(evaluations[0], rung=Rung(number=1))) is front
 
 
 def test_an_evaluation_outside_a_bound_never_enters(make_evaluations):
@@ -117,7 +129,7 @@ def test_an_evaluation_outside_a_bound_never_enters(make_evaluations):
 @pytest.mark.parametrize("value", [{}, {"accuracy": math.nan}])
 def test_a_missing_or_nan_goal_is_refused_with_its_name(value):
     evaluation = Evaluation(number=0, key="k", candidate=Candidate(), metrics=value)
-    with pytest.raises(MissingMetric, match="accuracy"):
+    with pytest.raises(MissingMetricError, match="accuracy"):
         losses(evaluation, GOALS[:1])
 
 

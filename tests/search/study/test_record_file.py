@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.search.study.journal import Journal, JournalError, Record, read_journal
+from paredown.search.study.record_file import cut_torn_tail
 
 MakeEvaluations = Callable[[int], tuple[Evaluation, ...]]
 
@@ -82,7 +83,7 @@ def test_without_its_line_the_other_evaluations_go_on(
     path: Path, goals: tuple[Goal, ...], make_evaluations: MakeEvaluations
 ) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:5] + lines[6:]))
+    path.write_bytes(b"".join(lines[:6] + lines[7:]))
     journal = Journal.open(path, goals, resume=True)
     journal.append(make_evaluations(6)[5], {}, {})
     journal.close()
@@ -114,7 +115,7 @@ def test_an_old_journal_that_cannot_be_read_names_the_line_too(path: Path) -> No
         _read(path)  # anything but a JournalError fails here
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines).replace(b'"candidate"', b'"candidatf"'))
-    with pytest.raises(JournalError, match=r"line 4 .*candidat"):
+    with pytest.raises(JournalError, match=r"line 5 .*candidat"):
         read_journal(path)
 
 
@@ -140,3 +141,28 @@ def test_a_folder_that_may_only_be_read_is_read(path: Path, monkeypatch: Any) ->
 
     monkeypatch.setattr(Path, "touch", refuse)
     assert len(read_journal(path).entries) == 5
+
+
+LINES = [json.dumps({"number": n, "text": "a\\nb"}).encode() + b"\n" for n in range(3)]
+
+
+@pytest.mark.parametrize("cut", range(len(b"".join(LINES)) + 1))
+def test_whole_lines_stay_and_the_rest_goes(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"".join(LINES)[:cut])
+    whole = b"".join(LINES[: cut // len(LINES[0])])
+    assert cut_torn_tail(path) == cut - len(whole)
+    assert path.read_bytes() == whole
+    assert cut_torn_tail(path) == 0
+
+
+def test_a_last_line_that_is_no_json_goes_with_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(LINES[0] + b'{"half": \n')
+    assert cut_torn_tail(path) == len(b'{"half": \n')
+    assert path.read_bytes() == LINES[0]
+
+
+def test_a_file_that_is_not_there_has_no_tail(tmp_path: Path) -> None:
+    assert cut_torn_tail(tmp_path / "none") == 0
+    assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ def front(goals, make_evaluations):
 
 def test_rows_are_references_then_members_from_the_best_down(front, goals):
     evaluations, found = front
-    references = references_of(evaluations, 0)
+    references = references_of(evaluations, found.rung)
     rows = front_rows(found.members, goals, references).rows
     assert [row.evaluation.label for row in rows[:2]] == ["uncompressed", "uniform 8-bit"]
     accuracies = [row.evaluation.metrics["accuracy"] for row in rows[2:]]
@@ -30,7 +30,7 @@ def test_rows_are_references_then_members_from_the_best_down(front, goals):
 
 def test_a_column_has_one_unit(front, goals):
     evaluations, found = front
-    rows = front_rows(found.members, goals, references_of(evaluations, 0))
+    rows = front_rows(found.members, goals, references_of(evaluations, found.rung))
     for place, goal in enumerate(goals):
         factor = rows.units[goal.metric].factor
         for row in rows.rows:
@@ -63,7 +63,7 @@ def test_terminal_and_mlflow_show_the_same_models_values_and_ratios(front, goals
     """One order, one unit a column and one notation of a ratio: the report's table is tested itself."""
     evaluations, found = front
     console = Console(file=io.StringIO(), width=200)
-    console.print(front_table(found.members, goals, references_of(evaluations, 0)))
+    console.print(front_table(found.members, goals, references_of(evaluations, found.rung)))
     _, *terminal = console.file.getvalue().splitlines()
     lines = parent_note(found, evaluations, {}, "1").splitlines()
     table = [line.strip("| ").replace("|", " ") for line in lines if line.startswith("| ")][1:]

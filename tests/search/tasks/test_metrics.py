@@ -7,14 +7,12 @@ import torch
 from sklearn.metrics import jaccard_score
 from torch.nn import functional as F
 
+from paredown.search.config.qualities import QUALITIES
 from paredown.search.tasks.metrics import (
     MetricError,
     loss_named,
     metric_named,
-    usual_loss,
 )
-from paredown.search.tasks.output_form import OutputForm, Rows
-from paredown.search.tasks.user_metrics import whole_split_metric
 
 
 def in_batches(metric, outputs, targets, size):
@@ -84,35 +82,6 @@ def test_perplexity_weights_tokens_not_batches():
         assert value == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_metric_of_the_users_own_sees_the_whole_split():
-    def spread(outputs, targets):
-        return (outputs - targets).max() - (outputs - targets).min()
-
-    metric = whole_split_metric("spread", "minimize", spread)
-    outputs, targets = torch.arange(10.0), torch.zeros(10)
-    assert in_batches(metric, outputs, targets, 3).value() == 9.0
-    assert in_batches(metric, outputs, targets, 3).per_sample() is None
-
-
-def test_a_metric_of_the_users_own_gets_all_outputs_and_targets_of_a_model_with_two():
-    metric = whole_split_metric(
-        "both",
-        "maximize",
-        lambda o, t: (o[0] == t[0]).float().sum() + len(o),
-        OutputForm((Rows(0), Rows(1))),
-    )
-    tally = metric.tally()
-    for _ in range(2):
-        tally.add((torch.ones(3), torch.zeros(3)), (torch.ones(3), torch.zeros(3)))
-    assert tally.value() == 8.0
-
-
-def test_a_metric_that_returns_no_number_is_named():
-    metric = whole_split_metric("odd", "maximize", lambda outputs, targets: "x")
-    with pytest.raises(MetricError, match=r"task\.metric: odd must return one number"):
-        in_batches(metric, torch.ones(2), torch.ones(2), 2).value()
-
-
 def test_nothing_added_is_nan():
     assert math.isnan(metric_named("accuracy").tally().value())
 
@@ -123,7 +92,7 @@ def test_every_metric_has_a_usual_loss_that_gives_a_scalar_with_a_gradient(metri
     targets = torch.randn(4, 3, 5) if metric == "mse" else torch.zeros(4, 5).long()
     if metric == "perplexity":
         targets = torch.zeros(4, 3).long()
-    loss = loss_named(usual_loss(metric))((outputs,), targets)
+    loss = loss_named(QUALITIES[metric].usual_loss)((outputs,), targets)
     loss.backward()
     assert loss.shape == ()
     assert outputs.grad.abs().sum() > 0

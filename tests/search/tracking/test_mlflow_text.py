@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from paredown.search.study.display import Outline
+from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.pareto import Front, front_of
 from paredown.search.tracking.mlflow_text import child_note, child_params, parent_note
 
@@ -33,7 +34,11 @@ def test_costs_stand_beside_their_ratio_to_the_uncompressed_model(goals, make_ev
 
 
 def test_a_failure_tells_its_reason_and_nothing_to_copy(make_evaluations, outline):
-    failed = replace(make_evaluations(1)[0], error="out of memory" * 1000, metrics={})
+    failed = replace(
+        make_evaluations(1)[0],
+        failure=Failure.of_text(FailureKind.RAISED, "out of memory" * 1000),
+        metrics={},
+    )
     note = child_note(failed, outline, "abc")
     assert "out of memory" in note
     assert "paredown export" not in note

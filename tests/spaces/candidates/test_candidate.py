@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from paredown.spaces.candidates.candidate import (
@@ -10,7 +12,10 @@ from paredown.spaces.candidates.candidate import (
     Candidate,
     LayerChoice,
     SegmentChoice,
+    Setting,
 )
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 
 FOUR = LayerChoice(weight_bits=4, method="gptq")
 
@@ -32,8 +37,8 @@ def test_every_field_changes_the_key() -> None:
         Candidate.of(layers={"a": FOUR}),
         Candidate.of(layers={"b": FOUR}),
         Candidate.of(layers={"a": LayerChoice(weight_bits=4)}),
-        Candidate.of(layers={"a": LayerChoice(sparsity=0.5, pattern="element")}),
-        Candidate.of(layers={"a": LayerChoice(sparsity=0.5, pattern="2:4")}),
+        Candidate.of(layers={"a": LayerChoice(zeros=Zeros(0.5, "element"))}),
+        Candidate.of(layers={"a": LayerChoice(zeros=Zeros(0.5, "2:4"))}),
         Candidate.of(segments={"a": SegmentChoice(activation_bits=8)}),
         Candidate.of(segments={"a": SegmentChoice(container="fast")}),
         Candidate.of(widths={"a": 3}),
@@ -71,3 +76,50 @@ def test_json_holds_only_what_differs() -> None:
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(TypeError, match="colour"):
         Candidate.from_json({"layers": {"a": {"colour": 3}}})
+
+
+WRITTEN = {
+    "architecture": "small",
+    "layers": {
+        "conv1": {"weight_bits": 4, "sparsity": 0.5, "pattern": "2:4", "method": "gptq"},
+        "fc": {
+            "weight_bits": 3,
+            "rank_fraction": 0.25,
+            "decomposition": "tucker",
+            "written_fraction": 0.5,
+            "group_size": 32,
+        },
+    },
+    "segments": {"conv1": {"activation_bits": 8, "container": "fast", "ranges": "dynamic"}},
+    "widths": {"conv1": 12},
+    "dropped": ["block2"],
+}
+"""As version 0.1.0 wrote it into journals, cards and bundles."""
+
+
+def test_what_earlier_versions_wrote_is_read_and_written_alike() -> None:
+    candidate = Candidate.from_json(WRITTEN)
+    assert candidate == Candidate.of(
+        architecture="small",
+        layers={
+            "conv1": LayerChoice(weight_bits=4, zeros=Zeros(0.5, "2:4"), method="gptq"),
+            "fc": LayerChoice(weight_bits=3, rank=Rank(0.25, "tucker", 0.5), group_size=32),
+        },
+        segments={"conv1": SegmentChoice(activation_bits=8, container="fast", ranges="dynamic")},
+        widths={"conv1": 12},
+        dropped=("block2",),
+    )
+    assert json.dumps(candidate.to_json()) == json.dumps(WRITTEN)
+    assert candidate.key == "9dcf063c37a8"
+    half = Candidate.of(layers={"fc": LayerChoice(rank=Rank(0.5))})
+    assert half.to_json()["layers"] == {"fc": {"rank_fraction": 0.5}}
+    assert half.key == "08c878e35956"
+
+
+def test_a_setting_gives_back_the_candidate_that_it_began_with() -> None:
+    candidate = Candidate.from_json(WRITTEN)
+    setting = Setting.of(candidate)
+    assert setting.candidate() == candidate
+    setting.layers["conv1"] = IDENTITY_CHOICE
+    assert candidate.layer("conv1").weight_bits == 4
+    assert "conv1" not in dict(setting.candidate().layers)

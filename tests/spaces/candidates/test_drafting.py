@@ -8,6 +8,8 @@ import torch
 from paredown.compressors.onnx.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import run
 
@@ -64,7 +66,7 @@ def test_an_index_is_written_only_where_it_pays(mapped) -> None:
     model_map = mapped("lenet")
 
     def storage(sparsity):
-        choice = LayerChoice(weight_bits=4, sparsity=sparsity, pattern="element")
+        choice = LayerChoice(weight_bits=4, zeros=Zeros(sparsity, "element"))
         return draft(model_map, Candidate.of(layers={"fc1": choice})).storage["fc1.weight"]
 
     # a bit a weight for the bitmap: at 4 bits it pays from a quarter of zeros on
@@ -77,7 +79,7 @@ def test_the_index_follows_from_pattern_and_share(mapped) -> None:
     model_map = mapped("lenet")
 
     def storage(sparsity, pattern):
-        choice = LayerChoice(weight_bits=4, sparsity=sparsity, pattern=pattern)
+        choice = LayerChoice(weight_bits=4, zeros=Zeros(sparsity, pattern))
         return draft(model_map, Candidate.of(layers={"fc1": choice})).storage["fc1.weight"]
 
     assert storage(0.5, "element").index == "bitmap"
@@ -133,7 +135,7 @@ def test_scales_of_groups_are_counted_with_their_short_last_group(read) -> None:
 def test_each_factor_has_groups_of_its_own_inputs(read) -> None:
     model_map = read(torch.nn.Linear(200, 160), torch.randn(1, 200))
     (layer,) = model_map.layers
-    choice = LayerChoice(weight_bits=4, rank_fraction=0.25, group_size=64)
+    choice = LayerChoice(weight_bits=4, rank=Rank(0.25), group_size=64)
     blueprint = draft(model_map, Candidate.of(layers={layer.name: choice}))
     shapes = [blueprint.storage[op.weight].scale_shape for op in blueprint.operators]
     assert shapes == [(40, 4), (160,)]

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paredown.compressors.low_rank.factorizing import compose
-from paredown.spaces.candidates.candidate import Candidate, Decomposition, LayerChoice
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.candidates.factors import (
     chain_at,
-    choice_chain,
     factor_chain,
     form_of,
     full_ranks,
@@ -27,6 +26,7 @@ from paredown.spaces.candidates.factors import (
     weight_count,
     weights_at,
 )
+from paredown.spaces.candidates.ranks import Decomposition, Rank
 from paredown.spaces.graph.graph import run
 from paredown.spaces.structure.model_map import Layer
 
@@ -41,7 +41,7 @@ def layer_of(shape: tuple[int, ...], kind: str = "conv2d", groups: int = 1) -> L
 
 
 def shapes(shape: tuple[int, ...], fraction: float, form: Decomposition) -> list[tuple[int, ...]]:
-    return [link.shape for link in factor_chain(layer_of(shape), shape, fraction, form)]
+    return [link.shape for link in factor_chain(layer_of(shape), shape, Rank(fraction, form))]
 
 
 def test_shapes_of_each_form() -> None:
@@ -55,17 +55,17 @@ def test_shapes_of_each_form() -> None:
 def test_the_second_rank_has_a_share_of_its_own_where_there_are_two() -> None:
     shape = (64, 32, 3, 5)
     layer = layer_of(shape)
-    tucker = factor_chain(layer, shape, 0.25, "tucker", 0.5)
+    tucker = factor_chain(layer, shape, Rank(0.25, "tucker", 0.5))
     assert [link.shape for link in tucker] == [(8, 32, 1, 1), (32, 8, 3, 5), (64, 32, 1, 1)]
-    assert factor_chain(layer, shape, 0.25, "tucker", 0.25) == factor_chain(
-        layer, shape, 0.25, "tucker"
+    assert factor_chain(layer, shape, Rank(0.25, "tucker", 0.25)) == factor_chain(
+        layer, shape, Rank(0.25, "tucker")
     )
     for form in ("channel", "spatial"):
-        assert factor_chain(layer, shape, 0.25, form, 0.5) == factor_chain(
-            layer, shape, 0.25, form
+        assert factor_chain(layer, shape, Rank(0.25, form, 0.5)) == factor_chain(
+            layer, shape, Rank(0.25, form)
         )
-    choice = LayerChoice(rank_fraction=0.25, decomposition="tucker", written_fraction=0.5)
-    assert choice_chain(layer, shape, choice) == tucker
+    choice = LayerChoice(rank=Rank(0.25, "tucker", 0.5))
+    assert factor_chain(layer, shape, choice.rank) == tucker
 
 
 @given(
@@ -77,7 +77,7 @@ def test_shares_of_full_ranks_give_those_ranks_back(shape, form, data) -> None:
     fulls = full_ranks(form, shape)
     ranks = [data.draw(st.integers(1, full)) for full in fulls]
     shares = [rank / full for rank, full in zip(ranks, fulls, strict=True)]
-    chain = factor_chain(layer_of(shape), shape, shares[0], form, shares[-1])
+    chain = factor_chain(layer_of(shape), shape, Rank(shares[0], form, shares[-1]))
     asked = chain_at(form, shape, ranks)
     if shares[0] < 1 and weight_count(asked) < math.prod(shape):
         assert chain == asked
@@ -103,10 +103,10 @@ def test_layers_stay_whole_where_factors_would_not_be_smaller(form: Decompositio
     depthwise = layer_of((16, 1, 3, 3), groups=16)
     transposed = layer_of(shape, kind="conv_transpose2d")
     for layer, fraction in ((depthwise, 0.1), (transposed, 0.1), (layer_of(shape), 1.0)):
-        (only,) = factor_chain(layer, layer.weight_shape, fraction, form)
+        (only,) = factor_chain(layer, layer.weight_shape, Rank(fraction, form))
         assert only.shape == layer.weight_shape
     linear = layer_of((10, 10), kind="linear")
-    ranks = [factor_chain(linear, (10, 10), f, form)[0].shape[0] for f in (0.5, 0.4, 0.01)]
+    ranks = [factor_chain(linear, (10, 10), Rank(f, form))[0].shape[0] for f in (0.5, 0.4, 0.01)]
     assert ranks == [10, 4, 1]
 
 
@@ -117,7 +117,7 @@ def test_layers_stay_whole_where_factors_would_not_be_smaller(form: Decompositio
     form=st.sampled_from(FORMS),
 )
 def test_chains_fit_together_and_hold_fewer_weights(shape, fraction, form) -> None:
-    chain = factor_chain(layer_of(shape), shape, fraction, form)
+    chain = factor_chain(layer_of(shape), shape, Rank(fraction, form))
     assert chain[0].shape[1] == shape[1]
     assert chain[-1].shape[0] == shape[0]
     for link, following in pairwise(chain):
@@ -165,7 +165,7 @@ def test_the_operators_of_a_chain_are_the_convolution_that_they_compose_to(
     x = torch.randn(2, 5, 13, 17)
     model_map = read(module, x[:1])
     (layer,) = model_map.layers
-    choice = LayerChoice(rank_fraction=0.3, decomposition=form)
+    choice = LayerChoice(rank=Rank(0.3, form))
     blueprint = draft(model_map, Candidate.of(layers={"conv": choice}))
     weights = {
         op.weight: torch.randn(blueprint.storage[op.weight].shape) for op in blueprint.operators

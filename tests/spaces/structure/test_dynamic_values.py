@@ -1,4 +1,4 @@
-"""Rounding by a value's own range, as ONNX defines it, and where it stands in a graph."""
+"""Where rounding by a value's own range stands in a graph, and where the batch lies."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from paredown.spaces.system.bounded import (
     JSON_BYTES,
     YAML_BYTES,
-    UnreadableText,
+    UnreadableTextError,
+    as_list,
+    as_mapping,
     compose_yaml,
     parse_json,
     parse_yaml,
@@ -91,7 +93,7 @@ def test_what_yaml_writes_is_read_as_it_was(value: object) -> None:
 )
 def test_yaml_that_would_not_end_or_fit_is_refused_at_once(text: str, reason: str) -> None:
     started_s = time.monotonic()
-    with pytest.raises(UnreadableText, match=rf"(?s){reason}"):
+    with pytest.raises(UnreadableTextError, match=rf"(?s){reason}"):
         parse_yaml(text)
     assert time.monotonic() - started_s < 10
 
@@ -126,7 +128,7 @@ def test_an_empty_text_is_none() -> None:
     ],
 )
 def test_json_beyond_its_bounds_is_refused(text: str | bytes, reason: str) -> None:
-    with pytest.raises(UnreadableText, match=reason):
+    with pytest.raises(UnreadableTextError, match=reason):
         parse_json(text)
 
 
@@ -141,17 +143,26 @@ def test_no_more_is_read_than_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     with path.open("wb") as file:
         file.truncate(JSON_BYTES + 1)  # a file of zeros that takes no room
-    with pytest.raises(UnreadableText, match=f"{JSON_BYTES:,} bytes"):
+    with pytest.raises(UnreadableTextError, match=f"{JSON_BYTES:,} bytes"):
         read_json(path)
 
 
 def test_a_device_without_an_end_is_refused() -> None:
-    with pytest.raises(UnreadableText, match="at most 1,000 bytes"):
+    with pytest.raises(UnreadableTextError, match="at most 1,000 bytes"):
         read_text(Path("/dev/zero"), 1000)
 
 
 def test_other_bytes_than_utf_8_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes("größe: 3".encode("latin-1"))
-    with pytest.raises(UnreadableText, match="UTF-8"):
+    with pytest.raises(UnreadableTextError, match="UTF-8"):
         read_text(path, 1000)
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "right", "wrong"), [(as_mapping, {"a": 1}, [1]), (as_list, [1], {"a": 1})]
+)
+def test_a_value_of_another_kind_is_refused(narrowed, right, wrong):
+    assert narrowed(right) is right
+    with pytest.raises(UnreadableTextError, match=type(wrong).__name__):
+        narrowed(wrong)

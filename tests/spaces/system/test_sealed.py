@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paredown.spaces.system.sealed import DamagedFile, read_sealed, seal, unseal, write_sealed
+from paredown.spaces.system.sealed import DamagedFileError, read_sealed, seal, unseal, write_sealed
 
 DATA = {
     "name": "größe",
@@ -63,7 +63,7 @@ def test_every_flipped_bit_is_noticed_or_changes_nothing(
             path.write_bytes(damaged)
             try:
                 assert read_sealed(path) == DATA
-            except DamagedFile:
+            except DamagedFileError:
                 noticed += 1
     # What is left are spaces between values, and zeros behind a point.
     assert noticed > 0.95 * 8 * len(whole.replace(b" ", b"").replace(b"\n", b""))
@@ -73,7 +73,7 @@ def test_a_file_of_an_earlier_version_is_read_unless_a_digest_is_needed(tmp_path
     path = tmp_path / "old.json"
     path.write_text(json.dumps(DATA))
     assert read_sealed(path) == DATA
-    with pytest.raises(DamagedFile, match="has no digest"):
+    with pytest.raises(DamagedFileError, match="has no digest"):
         read_sealed(path, needs_digest=True)
 
 
@@ -81,7 +81,7 @@ def test_a_file_of_an_earlier_version_is_read_unless_a_digest_is_needed(tmp_path
 def test_what_is_no_mapping_is_damaged(text: str, tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text(text)
-    with pytest.raises(DamagedFile):
+    with pytest.raises(DamagedFileError):
         read_sealed(path)
 
 

@@ -12,11 +12,21 @@ import pytest
 
 from paredown.search.proposing.coordinator import Job, Outcome
 from paredown.search.running.ledger import Ledger
-from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, Score
+from paredown.search.study.evaluation import (
+    UNCOMPRESSED,
+    Evaluation,
+    Failure,
+    FailureKind,
+    Goal,
+    Score,
+)
 from paredown.search.study.journal import Journal, read_journal
 from paredown.search.study.pareto import Front
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
-from paredown.spaces.candidates.space import Architecture, Knob, Space
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
 from paredown.spaces.structure.model_map import ModelMap
 
 GOALS = (
@@ -31,7 +41,7 @@ LAYERS = ("layers.1", "layers.4")
 class Heard:
     """Stands for tracking and for the listener: keeps what it is told, in order."""
 
-    keys: list[tuple[str, int]] = field(default_factory=list)
+    keys: list[tuple[str, Rung]] = field(default_factory=list)
     fronts: list[Front] = field(default_factory=list)
     volumes: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
@@ -63,8 +73,7 @@ def goals() -> tuple[Goal, ...]:
 def workbench(mapped: Callable[[str], ModelMap]) -> Any:
     """Prices by bits, over a space of two layers."""
     knobs = tuple(
-        Knob(name=f"{n}:weight_bits", kind="weight_bits", targets=(n,), domain=BITS)
-        for n in LAYERS
+        WeightBitsKnob(name=f"{n}:weight_bits", targets=(n,), domain=BITS) for n in LAYERS
     )
     architecture = Architecture(name="", model_map=mapped("mlp"), knobs=knobs)
 
@@ -88,7 +97,11 @@ def opened(workbench: Any, tmp_path: Path) -> Iterator[Callable[..., tuple[Ledge
             journal.close()
         journals.append(Journal.open(tmp_path / "study.journal", GOALS, resume=resume))
         tracking, listener = Heard(), Heard()
-        return Ledger(workbench, GOALS, journals[-1], tracking, listener), tracking, listener
+        return (
+            Ledger(workbench, GOALS, journals[-1], tracking, listener, Rung()),
+            tracking,
+            listener,
+        )
 
     yield open_ledger
     journals[-1].close()
@@ -130,11 +143,15 @@ def scored() -> Callable[..., Outcome]:
 
     def make(accuracy: float, loss: float = 1.0) -> Outcome:
         score = Score(metric=accuracy, loss=loss, images=8)
-        return Outcome(score=score, error=None, duration_s=0.5)
+        return Outcome(score=score, failure=None, duration_s=0.5)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def broken() -> Outcome:
-    return Outcome(score=None, error="RuntimeError: lost", duration_s=0.1)
+    return Outcome(
+        score=None,
+        failure=Failure.of_text(FailureKind.RAISED, "RuntimeError: lost"),
+        duration_s=0.1,
+    )

@@ -8,8 +8,11 @@ from paredown.search.proposing.coordinator import Job
 from paredown.search.study.evaluation import UNCOMPRESSED
 from paredown.search.study.journal import Journal, read_journal
 from paredown.search.study.run_record import RUNG
+from paredown.search.study.rung import Rung
 
 BITS = (32, 8, 6, 4, 3, 2)
+
+LAST = Rung(number=1)
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def best_by_hand(evaluations, rung):
     points = {
         e.key: (e.metrics["accuracy"], -e.metrics["onnx_bytes"])
         for e in evaluations
-        if e.rung == rung and e.error is None
+        if e.rung == rung and e.failure is None
     }
     return {
         key
@@ -80,7 +83,7 @@ def test_an_evaluation_holds_its_price_its_score_and_what_the_job_says(
     found = ledger.tell(asked, scored(0.7, loss=0.9))
     assert found.metrics == {"onnx_bytes": 12.0, "accuracy": 0.7, "loss": 0.9}
     assert (found.key, found.candidate) == (asked.candidate.key, asked.candidate)
-    assert (found.kind, found.label, found.rung) == ("reference", "odd", 0)
+    assert (found.kind, found.label, found.rung) == ("reference", "odd", Rung())
     assert found.duration_s == 0.5
     assert not found.is_failed
 
@@ -92,7 +95,7 @@ def test_after_every_outcome_the_front_is_what_no_other_beats(
     ledger.start(uncompressed)
     for each, outcome in random_outcomes(20, seed=2):
         ledger.tell(each, outcome)
-        assert ledger.front.keys == best_by_hand(ledger.evaluations, 0)
+        assert ledger.front.keys == best_by_hand(ledger.evaluations, Rung())
         assert tracking.fronts[-1] == ledger.front
     assert ledger.hypervolumes == tracking.volumes
     assert ledger.hypervolumes == sorted(ledger.hypervolumes), "a front only grows"
@@ -110,16 +113,16 @@ def test_a_second_rung_is_kept_beside_the_first_until_it_is_put_to_use(
     promoted = [e for e in ledger.evaluations if not e.is_failed][:6]
     draw = random.Random(5)
     for e in promoted:
-        again = Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=1)
-        assert ledger.tell(again, scored(draw.uniform(0.1, 0.9))).rung == 1
+        again = Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=LAST)
+        assert ledger.tell(again, scored(draw.uniform(0.1, 0.9))).rung == LAST
     assert ledger.front == first
     assert ledger.hypervolumes[-6:] == [ledger.hypervolumes[-7]] * 6
     assert RUNG not in read_journal(tmp_path / "study.journal").attributes
     heard = len(tracking.keys)
 
-    ledger.use_rung(1)
-    assert ledger.front.rung == 1
-    assert ledger.front.keys == best_by_hand(ledger.evaluations, 1)
+    ledger.use_rung(LAST)
+    assert ledger.front.rung == LAST
+    assert ledger.front.keys == best_by_hand(ledger.evaluations, LAST)
     assert read_journal(tmp_path / "study.journal").attributes[RUNG] == 1
     assert {key for key, _ in tracking.keys[heard:]} == ledger.front.keys, "marked anew"
     assert len(on_disk()) == len(ledger.evaluations) == 13 + 6

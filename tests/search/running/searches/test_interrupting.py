@@ -60,7 +60,7 @@ def test_an_interrupted_resumption_shows_the_front_the_journal_has(search, tmp_p
         unwritten.setattr(running, "write_pages", lambda *_: None)
         unwritten.setattr(running, "log_pages", lambda *_: None)
         whole = search(tmp_path, place)
-    assert whole.front.rung == 1
+    assert whole.front.rung.number == 1
     monkeypatch.setattr(running, "explore", interrupt)
     again = search(tmp_path, place, resume=True)
     assert again.interrupted

@@ -15,7 +15,7 @@ from paredown.search.running import trial
 from paredown.search.running import whole_search as running
 from paredown.search.running.whole_search import run
 from paredown.search.space import found_ranks
-from paredown.search.study.evaluation import LOST, UNIFORM_8_BIT
+from paredown.search.study.evaluation import UNIFORM_8_BIT, Failure, FailureKind
 from paredown.search.study.journal import JournalError, read_journal
 from paredown.search.study.run_record import read_run
 from paredown.spaces.system.sealed import read_sealed
@@ -72,7 +72,7 @@ def test_the_same_seed_searches_the_same_and_resuming_a_finished_run_evaluates_n
     monkeypatch.setattr(
         Evaluator,
         "evaluate",
-        lambda self, c, rows=None: calls.append(c) or evaluate(self, c, rows),
+        lambda self, c, rung: calls.append(c) or evaluate(self, c, rung),
     )
     resumed = search(tmp_path, resume=True)
     assert resumed.evaluations == again.evaluations
@@ -124,9 +124,9 @@ def test_a_killed_search_goes_on_where_it_was(config_file, search, tmp_path, par
     assert list(resumed.evaluations[: len(left)]) == left
     tried = [(e.key, e.rung) for e in resumed.evaluations]
     assert len(set(tried)) == len(tried)
-    assert sum(e.rung == 0 for e in resumed.evaluations) == TOTAL
-    assert any(e.rung == 1 for e in resumed.evaluations)
-    assert all(m.rung == 1 for m in resumed.front.members)
+    assert sum(e.rung.number == 0 for e in resumed.evaluations) == TOTAL
+    assert any(e.rung.number == 1 for e in resumed.evaluations)
+    assert all(m.rung.number == 1 for m in resumed.front.members)
     assert not any(e.is_failed for e in resumed.evaluations)
 
     assert parent_status(tmp_path / "toy") == "FINISHED"
@@ -166,9 +166,10 @@ def test_what_a_lost_worker_left_is_asked_again_and_a_failed_candidate_is_not(
     carry_out = trial.carry_out
 
     def dying(evaluator, job):
-        reason = {lost: f"{LOST}: out of memory", failing: "ZeroDivisionError: x"}
-        if job.candidate.key in reason:
-            return Outcome(score=None, error=reason[job.candidate.key], duration_s=0.0)
+        kinds = {lost: FailureKind.WORKER_LOST, failing: FailureKind.RAISED}
+        if job.candidate.key in kinds:
+            failure = Failure(kind=kinds[job.candidate.key], sentence="no memory")
+            return Outcome(score=None, failure=failure, duration_s=0.0)
         return carry_out(evaluator, job)
 
     monkeypatch.setattr(trial, "carry_out", dying)
@@ -188,8 +189,8 @@ def test_a_resumed_search_keeps_the_ranks_it_began_with(search, tmp_path, monkey
         "rank_error: [0.02, 0.05, 0.2], decomposition: [tucker, spatial]}]"
     )
     begun = search(tmp_path, rules)
-    low = [c for e in begun.evaluations for _, c in e.candidate.layers if c.rank_fraction < 1]
-    assert any(choice.written_fraction is not None for choice in low)
+    low = [c for e in begun.evaluations for _, c in e.candidate.layers if c.rank.share < 1]
+    assert any(choice.rank.written_share is not None for choice in low)
     file = begun.folder / "ranks.json"
     before = file.read_text()
     kept = read_sealed(file)["ranks"]

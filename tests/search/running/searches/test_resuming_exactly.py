@@ -4,7 +4,16 @@ import shutil
 
 import pytest
 
-SAMPLERS = ["ladder", "nsga2", "nsga3", "tpe", "gp", "random"]
+SAMPLERS = ["ladder", "nsga2", "nsga3", "tpe", "gp", "random", "drawing:make"]
+OWN = """\
+import optuna
+
+
+def make(distributions, directions, seed):
+    assert list(directions) == ["accuracy", "onnx_bytes"]
+    assert all(each.low == 0 for each in distributions.values())
+    return optuna.samplers.NSGAIISampler(population_size=5, seed=seed)
+"""
 EVALUATIONS = 23
 """The uncompressed model, two references, five batches of four: beyond eight the ladder learns."""
 SETTINGS = (
@@ -39,12 +48,15 @@ def told(result):
 @pytest.mark.usefixtures("unwritten")
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_search_killed_at_any_record_goes_on_as_if_it_had_not_been(
-    search, tmp_path, sampler, cut_journal
+    search, tmp_path, sampler, cut_journal, monkeypatch
 ):
+    (tmp_path / "drawing.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     settings = (*SETTINGS, f"search.sampler={sampler}")
     whole = search(tmp_path / "whole", *settings)
-    assert sum(e.rung == 0 for e in whole.evaluations) == EVALUATIONS
-    assert whole.front.rung == 1
+    assert sum(e.rung.number == 0 for e in whole.evaluations) == EVALUATIONS
+    assert whole.front.rung.number == 1
     # Before anything is told, in a batch, at its end, with the last record torn, while rescoring.
     for count in (1, 5, 8, 13, len(whole.evaluations) - 1):
         place = tmp_path / f"cut{count}"
@@ -62,5 +74,5 @@ def test_a_run_of_other_settings_is_resumed_with_all_that_is_known(search, tmp_p
     cut_journal(begun.folder / "study.journal", 13, torn=False)
     resumed = search(tmp_path, *SETTINGS, "search.sampler=tpe", resume=True)
     assert resumed.evaluations[:13] == begun.evaluations[:13]
-    keys = [e.key for e in resumed.evaluations if e.rung == 0]
+    keys = [e.key for e in resumed.evaluations if e.rung.number == 0]
     assert len(set(keys)) == len(keys) == EVALUATIONS

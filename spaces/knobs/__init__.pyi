@@ -1,0 +1,15 @@
+from .architecture import Architecture as Architecture
+from .architecture_choice import ARCHITECTURE as ARCHITECTURE
+from .architecture_choice import ArchitectureKnob as ArchitectureKnob
+from .block_drop import DropKnob as DropKnob
+from .canonical_form import canonical as canonical
+from .knob import Knob as Knob
+from .knob import LayerKnob as LayerKnob
+from .low_rank import RankKnob as RankKnob
+from .method import MethodKnob as MethodKnob
+from .scale_group import GroupSizeKnob as GroupSizeKnob
+from .segment_precision import SegmentKnob as SegmentKnob
+from .space import Space as Space
+from .sparsity import SparsityKnob as SparsityKnob
+from .weight_bits import WeightBitsKnob as WeightBitsKnob
+from .width import WidthKnob as WidthKnob

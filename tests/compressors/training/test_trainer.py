@@ -1,0 +1,82 @@
+"""What a trainer may change is checked: values and scales, and nothing else."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from paredown.compressors.storage.compressed import CompressedModel
+from paredown.compressors.storage.stored import StoredTensor
+from paredown.compressors.training.trainer import Budget, TrainingError, trained
+from paredown.spaces.candidates.blueprint import Storage
+
+BUDGET = Budget(steps=1, rows=4)
+
+
+@pytest.fixture
+def model():
+    """Two tensors, one of them codes; the blueprint is never looked into."""
+    codes = torch.tensor([[1, -2], [3, 0]], dtype=torch.int8)
+    storage = Storage(shape=(2, 2), kept=4, bits=4)
+    stored = {
+        "w": StoredTensor(storage=storage, values=codes, scale=torch.tensor([0.5, 0.25])),
+        "b": StoredTensor.unchanged(torch.tensor([1.0, 2.0])),
+    }
+    return CompressedModel(blueprint=("a blueprint",), stored=stored)
+
+
+@dataclass(frozen=True)
+class Does:
+    """A trainer that changes one tensor."""
+
+    name: str
+    tensor: str
+    changes: dict
+
+    def __call__(self, model, data, budget, seed):
+        changed = replace(model.stored[self.tensor], **self.changes)
+        return replace(model, stored={**model.stored, self.tensor: changed})
+
+
+def test_other_codes_scales_and_floats_are_taken(model):
+    for tensor, changes in (
+        ("w", {"scale": torch.tensor([1.0, 2.0])}),
+        ("w", {"values": torch.zeros(2, 2, dtype=torch.int8)}),
+        ("b", {"values": torch.tensor([3.0, 4.0])}),
+    ):
+        found = trained(Does("fine 1", tensor, changes), model, None, BUDGET, 0)
+        for name, value in changes.items():
+            assert torch.equal(getattr(found.stored[tensor], name), value)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "changes", "says"),
+    [
+        ("b", {"values": torch.zeros(3)}, "how each tensor is stored.* in b"),
+        ("b", {"values": torch.zeros(2, dtype=torch.float64)}, "how each tensor is stored"),
+        ("w", {"scale": None}, "how each tensor is stored.* in w"),
+        ("w", {"scale": torch.tensor([1.0, -1.0])}, "bad 1 must return values.*above zero"),
+        ("b", {"values": torch.tensor([float("nan"), 0.0])}, "bad 1 must return values"),
+    ],
+)
+def test_another_form_or_what_is_no_number_is_refused(model, tensor, changes, says):
+    with pytest.raises(TrainingError, match=says):
+        trained(Does("bad 1", tensor, changes), model, None, BUDGET, 0)
+
+
+def test_another_blueprint_or_tensor_is_refused(model):
+    class Adds:
+        name = "adds 1"
+
+        def __call__(self, model, data, budget, seed):
+            return replace(model, stored={**model.stored, "c": model.stored["b"]})
+
+    class Redraws:
+        name = "redraws 1"
+
+        def __call__(self, model, data, budget, seed):
+            return replace(model, blueprint=("another",))
+
+    for trainer in (Adds(), Redraws()):
+        with pytest.raises(TrainingError, match=f"{trainer.name} changed them"):
+            trained(trainer, model, None, BUDGET, 0)

@@ -1,0 +1,81 @@
+"""Tasks: built-in ones and the user's own, with files that exist and names that can be imported."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from paredown.search.config.schema_task import (
+    Cifar10Task,
+    CustomTask,
+    DigitsTask,
+    ParquetFiles,
+    TaskSection,
+)
+
+OWN = {"name": "custom", "model": "mine:model", "data": "mine.data:splits"}
+
+
+@pytest.fixture
+def task(tmp_path):
+    """The task section of a config in `tmp_path`."""
+    for name in ("w.safetensors", "train.parquet", "test.parquet"):
+        (tmp_path / name).touch()
+    (tmp_path / "copy").mkdir()
+    adapter = TypeAdapter(TaskSection)
+    return lambda **keys: adapter.validate_python(keys, context={"folder": tmp_path})
+
+
+def cifar10(task, dataset):
+    return task(name="cifar10", weights="w.safetensors", dataset=dataset).dataset
+
+
+def test_the_name_decides_the_task(task, tmp_path):
+    assert isinstance(task(name="digits"), DigitsTask)
+    own = task(**OWN)
+    assert isinstance(own, CustomTask)
+    assert own.code_folder == tmp_path
+    found = task(name="cifar10", weights="w.safetensors")
+    assert isinstance(found, Cifar10Task)
+    assert found.weights == tmp_path / "w.safetensors"
+
+
+def test_a_data_set_is_a_hub_id_a_folder_or_two_files(task, tmp_path):
+    assert cifar10(task, "uoft-cs/cifar10") == "uoft-cs/cifar10"
+    # Without a dot in front, what looks like the folder is an id.
+    assert cifar10(task, "copy") == "copy"
+    assert cifar10(task, "./copy") == tmp_path / "copy"
+    assert cifar10(task, str(tmp_path / "copy")) == tmp_path / "copy"
+    files = cifar10(task, {"train": "train.parquet", "test": "test.parquet"})
+    assert files == ParquetFiles.model_construct(
+        train=tmp_path / "train.parquet", test=tmp_path / "test.parquet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [("mean_iou", "mean_iou"), ("mine.metrics:f_score", "f_score"), ("accuracy", "accuracy")],
+)
+def test_a_metric_of_ones_own_is_a_goal_by_the_name_of_its_function(task, metric, name):
+    assert task(**OWN, metric=metric, loss="mse").metric_name == name
+    assert task(name="digits").metric_name == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"name": "mnist"}, "digits"),
+        ({"name": "cifar10"}, "weights"),
+        ({"name": "cifar10", "weights": "none.safetensors"}, "none at .*none.safetensors"),
+        ({**OWN, "code_folder": "none"}, "must be a folder that exists"),
+        ({**OWN, "model": "mine"}, "package.module:name"),
+        ({**OWN, "model": "mine:a.b"}, "package.module:name"),
+        ({**OWN, "model": "2mine:model"}, "package.module:name"),
+        ({**OWN, "metric": "acuracy"}, "accuracy, mean_iou, mse, perplexity or your"),
+        ({**OWN, "loss": "hinge"}, "cross_entropy, sequence_cross_entropy, mse or your"),
+        ({**OWN, "metric": "mine:f"}, "has no usual loss; set task.loss"),
+        ({"name": "digits", "seed": -1}, "greater than or equal to 0"),
+        ({"name": "digits", "calibration_images": 899}, "less than or equal to 898"),
+    ],
+)
+def test_what_is_not_there_or_cannot_be_imported_is_refused(task, keys, says):
+    with pytest.raises(ValidationError, match=says):
+        task(**keys)

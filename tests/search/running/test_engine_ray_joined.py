@@ -1,0 +1,158 @@
+"""On a cluster that was there before: nodes share the work, a GPU is shared, and too much is refused."""
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from paredown.search.config import SearchSection
+from paredown.search.proposing.jobs import Job
+from paredown.search.running import whole_search as running
+from paredown.search.running.engine_ray import RayEngine, ray_cluster
+from paredown.search.running.ray_resources import ClusterError
+from paredown.search.study import Score
+from paredown.spaces.candidates import Candidate
+
+pytestmark = pytest.mark.cluster
+
+CONFIG = """\
+task: {name: digits}
+goals: [{metric: accuracy}, {metric: onnx_bytes}]
+search: {workers: 2}
+"""
+
+
+def sign_and_meet(folder, name):
+    """Leaves a file of this name and waits until there are two."""
+    (Path(folder) / name).touch()
+    deadline = time.monotonic() + 180
+    while len(list(Path(folder).iterdir())) < 2:
+        if time.monotonic() > deadline:
+            raise TimeoutError("only one works")
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Signing:
+    """A loss that signs with its Ray node's name and waits until two nodes have signed."""
+
+    inner: object
+    folder: str
+
+    def __call__(self, outputs, targets):
+        import ray
+
+        sign_and_meet(self.folder, ray.get_runtime_context().get_node_id())
+        return self.inner(outputs, targets)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """An evaluator that signs with its worker's name and share of a GPU, and waits for a second one."""
+
+    folder: str
+
+    def evaluate(self, candidate, rung):
+        import ray
+
+        worker = ray.get_runtime_context()
+        (gpu,) = ray.get_gpu_ids()
+        share = worker.get_assigned_resources()["GPU"]
+        sign_and_meet(self.folder, f"{worker.get_actor_id()} has {share} of GPU {gpu}")
+        return Score(metric=0.5, loss=1.0, images=1)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """An evaluator that fails where another one is at work."""
+
+    folder: str
+
+    def evaluate(self, candidate, rung):
+        mark = Path(self.folder) / "at work"
+        mark.touch(exist_ok=False)
+        time.sleep(0.3)
+        mark.unlink()
+        return Score(metric=0.5, loss=1.0, images=1)
+
+
+@pytest.fixture(scope="module")
+def address(sent_by_value):
+    """A cluster of two nodes with a CPU each, one of which only believes to have a GPU."""
+    from ray.cluster_utils import Cluster
+
+    sent_by_value(sys.modules[__name__])
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def carry_out(coordinator, evaluator, section):
+    with ray_cluster(section):
+        RayEngine(evaluator, section).run(coordinator)
+
+
+def numbered(count):
+    return [Job(candidate=Candidate.of(widths={"group": n})) for n in range(1, count + 1)]
+
+
+def test_two_nodes_share_the_work(address, workbench, jobs, local_scores, coordinate, tmp_path):
+    coordinator, recorded = coordinate(jobs)
+    evaluator = replace(workbench.evaluator, loss=Signing(workbench.evaluator.loss, str(tmp_path)))
+    carry_out(coordinator, evaluator, SearchSection(ray_address=address, workers=2))
+    assert [job for job, _ in recorded] == jobs
+    for job, outcome in recorded:
+        assert outcome.failure is None
+        assert outcome.score.metric == local_scores[job.name].metric
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_two_workers_share_a_gpu_at_the_same_time(address, coordinate, tmp_path):
+    coordinator, recorded = coordinate(numbered(4))
+    section = SearchSection(
+        ray_address=address, workers=2, cpus_per_worker=0.5, gpus_per_worker=0.5
+    )
+    carry_out(coordinator, Meeting(str(tmp_path)), section)
+    assert [outcome.failure for _, outcome in recorded] == [None] * 4
+    signed = [path.name.split(" has ")[1] for path in tmp_path.iterdir()]
+    assert signed == ["0.5 of GPU 0"] * 2
+
+
+@pytest.mark.parametrize("key", ["gpus_per_worker", "cpus_per_worker"])
+def test_more_than_a_node_has_is_refused_and_nothing_is_carried_out(
+    address, coordinate, tmp_path, key
+):
+    section = SearchSection(ray_address=address, **{key: 1.5})
+    coordinator, recorded = coordinate(numbered(1))
+    with pytest.raises(ClusterError, match=rf"search\.{key} must be at most the 1 "):
+        carry_out(coordinator, Meeting(str(tmp_path)), section)
+    assert recorded == []
+
+
+def test_a_search_that_asks_for_too_much_is_refused_before_its_model_is_read(
+    address, tmp_path, monkeypatch
+):
+    def loaded(*_):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(running, "survey", loaded)
+    path = tmp_path / "digits.yaml"
+    path.write_text(CONFIG)
+    asked = [f"output.folder={tmp_path}", f"search.ray_address={address}"]
+    with pytest.raises(ClusterError, match="got 2; set it to 0"):
+        running.run(path, overrides=[*asked, "search.gpus_per_worker=2"])
+    with pytest.raises(AssertionError, match="the model was loaded"):
+        running.run(path, overrides=[*asked, "search.gpus_per_worker=0.5"])
+
+
+def test_half_a_cpu_for_one_worker_leaves_it_one_worker(coordinate, tmp_path, sent_by_value):
+    """On a cluster of its own, which has as many CPUs as its workers need."""
+    sent_by_value(sys.modules[__name__])
+    coordinator, recorded = coordinate(numbered(4))
+    carry_out(coordinator, Alone(str(tmp_path)), SearchSection(workers=1, cpus_per_worker=0.5))
+    assert [outcome.failure for _, outcome in recorded] == [None] * 4

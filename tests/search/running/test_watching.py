@@ -1,0 +1,85 @@
+"""A search timed as it goes: all is passed on, and what the phases took is known at the end."""
+
+import math
+
+import pytest
+
+from paredown.search.running.timetable import Timetable
+from paredown.search.running.watching import Timed
+
+
+class Listener:
+    """Keeps the calls that reach it."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@pytest.fixture
+def timed():
+    listener, clock = Listener(), Clock()
+    return Timed(listener, clock), listener, clock
+
+
+def test_everything_is_passed_on_as_it_came(timed):
+    watch, listener, _ = timed
+    table = Timetable(expected_s={}, models=1, is_rough=True)
+    sent = [
+        ("stage", "reading"),
+        ("notice", "odd"),
+        ("planned", table),
+        ("started", 9),
+        ("told", "evaluation", "front", 0.5, 2),
+        ("verifying", 2),
+        ("verified", "check", 1, 2),
+    ]
+    for name, *arguments in sent:
+        getattr(watch, name)(*arguments)
+    assert listener.calls == sent
+
+
+def test_the_pace_is_what_each_phase_took(timed):
+    watch, _, clock = timed
+    clock.now_s = 20.0  # statistics
+    watch.started(9)
+    assert watch.pace is None
+    for done in range(1, 10):
+        clock.now_s += 3.0
+        watch.told(None, None, 0.0, done)
+    # Rescoring is at a pace of its own.
+    watch.started(11)
+    for done in (10, 11):
+        clock.now_s += 7.0
+        watch.told(None, None, 0.0, done)
+    watch.verifying(2)
+    assert watch.pace is None
+    for done in (1, 2):
+        clock.now_s += 5.0
+        watch.verified(None, done, 2)
+    pace = watch.pace
+    assert (pace.statistics_s, pace.evaluation_s) == (20.0, 3.0)
+    assert (pace.rescoring_s, pace.model_s) == (7.0, 5.0)
+    assert pace.models == pytest.approx(2 / math.sqrt(9))
+
+
+def test_a_resumed_search_has_no_pace(timed):
+    watch, _, clock = timed
+    for done in (1, 2, 3):
+        watch.told(None, None, 0.0, done)
+    watch.started(5)
+    for done in (4, 5):
+        clock.now_s += 3.0
+        watch.told(None, None, 0.0, done)
+    watch.verifying(1)
+    watch.verified(None, 1, 1)
+    assert watch.pace is None

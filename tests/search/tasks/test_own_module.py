@@ -1,0 +1,101 @@
+"""The user's module without its wrappers, in float32 and with numbers for weights."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from paredown.search.config.reading import load_config
+from paredown.search.tasks.own_module import (
+    ModuleError,
+    check_values,
+    fit_module,
+    without_wrappers,
+)
+from paredown.search.tasks.task import load_task
+
+
+def test_a_factory_that_returns_no_module_is_named(tmp_path, clean_imports):
+    (tmp_path / "mine.py").write_text(
+        "import torch\ndef model(): return 3\n"
+        "def data():\n    pair = torch.ones(4, 1), torch.ones(4)\n"
+        "    return {'train': pair, 'search': pair, 'test': pair}\n"
+    )
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "task: {name: custom, model: 'mine:model', data: 'mine:data'}\n"
+        "goals: [{metric: accuracy}, {metric: macs}]\n"
+    )
+    with pytest.raises(ModuleError, match=r"must return an nn\.Module, got int"):
+        load_task(load_config(path))
+
+
+class Compiled(nn.Module):
+    """As torch.compile leaves a module; the compiler itself takes seconds to load."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self._orig_mod = inner
+
+
+def test_the_network_inside_its_wrappers_is_taken():
+    plain = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
+    wrapped = nn.DataParallel(Compiled(nn.DataParallel(plain)))
+    module, notices = fit_module(wrapped, "task.model: mine:model")
+    assert module is plain
+    assert not module.training
+    (notice,) = notices
+    assert "DataParallel and torch.compile and DataParallel" in notice
+    assert fit_module(plain, "task.model: mine:model") == (plain, [])
+
+
+def test_half_precision_is_taken_as_float32_with_a_notice():
+    weight = torch.randn(3, 4)
+    net = nn.Linear(4, 3).half()
+    net.weight.data = weight.half()
+    module, notices = fit_module(net, "m")
+    assert module.weight.dtype == torch.float32
+    assert torch.equal(module.weight, weight.half().float())
+    assert notices == ["m: tensors of float16 are taken as float32"]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (None, "got None; return the network itself"),
+        (nn.Linear, "got the class Linear"),
+        (torch.jit.script(nn.Linear(2, 2)), "got a TorchScript one"),
+        (nn.LazyLinear(2), "got the lazy weight"),
+        (nn.Linear(2, 2, device="meta"), "got weight on the meta device"),
+    ],
+    ids=["none", "class", "script", "lazy", "meta"],
+)
+def test_what_is_no_network_with_values_is_refused_with_a_remedy(made, said):
+    with pytest.raises(ModuleError, match=said):
+        fit_module(made, "m")
+
+
+def test_weights_must_be_numbers_but_a_mask_of_infinities_is_one():
+    net = nn.Linear(2, 2)
+    net.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    check_values(net, "m")
+    net.mask[0] = math.nan
+    with pytest.raises(ModuleError, match="got 1 of 2 in mask"):
+        check_values(net, "m")
+    net.mask[0] = 0.0
+    net.weight.data[0] = math.inf
+    with pytest.raises(ModuleError, match="got 2 of 4 in weight"):
+        check_values(net, "m")
+
+
+def test_names_of_a_wrapped_file_find_their_tensors_and_others_stay():
+    tensors = {
+        name: torch.full((1,), i)
+        for i, name in enumerate(("module._orig_mod.a", "module.b", "module.c", "d"))
+    }
+    # "module.b" is what the network itself calls it; "c" it does not have.
+    found = without_wrappers(tensors, {"a", "module.b", "d"})
+    assert {name: int(t) for name, t in found.items()} == {
+        "a": 0, "module.b": 1, "module.c": 2, "d": 3
+    }  # fmt: skip
