@@ -104,11 +104,11 @@ class _Collector:
         layer = self.layers.get(node.name)
         if layer is None:
             return output
-        assert isinstance(output, Tensor)
         sums = self.sums.setdefault(layer.name, LayerSums(layer=layer))
         if layer.kind == "recurrent":
             self._add_steps(sums, node, arguments, output)
             return output
+        assert isinstance(output, Tensor)
         with torch.no_grad():
             if self.inputs_of(layer) == layer.name:
                 sums.add_inputs(arguments)
@@ -125,7 +125,7 @@ class _Collector:
         return output
 
     def _add_steps(
-        self, sums: LayerSums, node: Node, arguments: tuple[Any, ...], output: Any
+        self, sums: LayerSums, node: Node, arguments: Arguments, output: Result
     ) -> None:
         with torch.no_grad():
             product = state_product(node, arguments, output)
