@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 
 from paired import Bench, Outcome, open_bench
 from torch import Tensor
@@ -26,13 +27,13 @@ from torch import Tensor
 from paredown.compressors.layers import Compressed, Problem, Solver, methods
 from paredown.compressors.models import assemble
 from paredown.compressors.onnx import packed_file_bytes
-from paredown.compressors.pruning import exact_obs, obs, zeros_among
-from paredown.compressors.rounding import Codes, descend, gptq
-from paredown.spaces.candidates import Candidate, LayerChoice, kept_count
+from paredown.compressors.pruning import Paths, exact_obs, zeros_among
+from paredown.compressors.rounding import Codes, Target, descend, gptq
+from paredown.spaces.candidates import Candidate, LayerChoice, Zeros, kept_count
 
 BUDGETS = ((2, 0.5), (2, 0.6), (2, 0.7), (3, 0.6), (3, 0.7))
 IMAGES = 2500
-PATHS_KEPT = 200
+PATHS = Paths()
 """Pruning paths that the orders of one budget share: of every layer, dense and in each one's codes."""
 
 Quantize = Callable[[Target, int, Tensor | None], Codes]
@@ -82,7 +83,11 @@ def solved(bench: Bench, choice: LayerChoice, solver: Solver) -> tuple[Outcome, 
 
     The solver stands in for "joint"; a database of its own keeps solutions under one name apart.
     """
-    methods.METHODS = {**methods.METHODS, "joint": solver}
+
+    def _sharing_paths(problem: Problem, choice: LayerChoice) -> Compressed:
+        return solver(replace(problem, paths=PATHS), choice)
+
+    methods.METHODS = {**methods.METHODS, "joint": _sharing_paths}
     shared = bench.database
     database = type(shared)(shared.model_map, shared.tensors, shared.statistics, {})
     model = assemble(bench.candidate(choice), database)
@@ -114,7 +119,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("budgets", nargs="*", type=int, default=range(len(BUDGETS)))
     budgets = parser.parse_args().budgets
-    obs._PATHS_KEPT = PATHS_KEPT
     bench = open_bench()
     dense = bench.outcome(bench.assemble(Candidate.of()), bench.search, IMAGES)
     print(f"uncompressed, {IMAGES} images of the search split {dense.text(dense)}", flush=True)

@@ -28,12 +28,14 @@ from torch import Tensor
 from paredown.compressors.low_rank import Found, compose, factorize, thinnest_ranks
 from paredown.compressors.matrix import centred_gram, row_errors, to_matrix
 from paredown.compressors.onnx import packed_file_bytes
-from paredown.search.space import WHOLE, value_of
+from paredown.search.space import value_of
 from paredown.spaces.candidates import (
+    WHOLE,
     Candidate,
     Chain,
     Decomposition,
     LayerChoice,
+    Rank,
     factor_chain,
     form_of,
     weight_count,
@@ -117,7 +119,7 @@ def errors_against_shares(bench: Bench, dense: Outcome, rows: int | None) -> Non
                 if held <= share * total:
                     break
             fractions = (step / STEPS for step in range(1, STEPS))
-            alike = ({each.name: (f, form, None) for each in layers} for f in fractions)
+            alike = ({each.name: Rank(f, form) for each in layers} for f in fractions)
             same = next(each for each in alike if _total(layers, each) >= held)
             for bits in (32, 4):
                 for label, each in ((f"error {error:.4f}", values), ("one share", same)):

@@ -18,7 +18,8 @@ from paired import Bench, open_bench
 from paredown.compressors.layers import METHODS, Problem, compress
 from paredown.compressors.matrix import row_errors, to_matrix
 from paredown.compressors.onnx import packed_file_bytes
-from paredown.spaces.candidates import Candidate, LayerChoice, Method
+from paredown.compressors.rounding import Target
+from paredown.spaces.candidates import Candidate, LayerChoice, Method, Zeros
 
 SETTINGS = {
     "4 bits": LayerChoice(weight_bits=4),

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from paredown.compressors.layers import Database, Problem, compress, reestimate, row_curvature
 from paredown.compressors.matrix import centred_gram, from_matrix, to_matrix
+from paredown.compressors.rounding import Target
 from paredown.compressors.storage import CompressedModel, StoredTensor
 from paredown.search.config import load_config
 from paredown.search.evaluating import Workbench, channels_last, prepare

@@ -17,7 +17,14 @@ from paired import Bench, open_bench
 
 from paredown.compressors.low_rank import compose, factorize, rank_by_error, thinnest_ranks
 from paredown.compressors.matrix import centred_gram, row_errors, to_matrix
-from paredown.spaces.candidates import Chain, chain_at, factor_chain, full_ranks, weight_count
+from paredown.spaces.candidates import (
+    Chain,
+    Rank,
+    chain_at,
+    factor_chain,
+    full_ranks,
+    weight_count,
+)
 
 LAYERS = ("layer1.0.conv1", "layer1.2.conv2", "layer2.0.conv1", "layer3.0.conv1")
 ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)

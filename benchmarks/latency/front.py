@@ -29,6 +29,7 @@ from paredown.search.study import (
     CONFIG,
     Evaluation,
     Front,
+    Rung,
     front_of,
     hypervolume,
     is_within_bounds,
@@ -36,7 +37,8 @@ from paredown.search.study import (
     read_run,
     reference_point,
 )
-from paredown.spaces.candidates import Space, draft
+from paredown.spaces.candidates import draft
+from paredown.spaces.knobs import Space
 
 LATENCY = "latency_s"
 LARGEST_DIFFERENCE = 0.05
@@ -88,7 +90,7 @@ def main() -> int:
     volumes = {}
     for name, keys in fronts.items():
         members = tuple(e for e in again[1:] if e.key in keys)
-        volumes[name] = hypervolume(Front(goals, 0, members), reference)
+        volumes[name] = hypervolume(Front(goals, Rung(), members), reference)
         print(f"front by {name} latency: {len(members)} models, hypervolume {volumes[name]:.4f}")
     ratio = volumes["predicted"] / volumes["measured"]
     print(f"predicted over measured: {ratio:.3f}")

@@ -28,15 +28,9 @@ from paredown.compressors.onnx import lower, session
 from paredown.compressors.statistics import collect_ranges, collect_statistics
 from paredown.hardware_models.timing import fingerprint, measure_latencies
 from paredown.search.calibrating import imagine
-from paredown.spaces.candidates import (
-    Architecture,
-    Candidate,
-    LayerChoice,
-    SegmentChoice,
-    canonical,
-    draft,
-)
+from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice, draft
 from paredown.spaces.graph import capture
+from paredown.spaces.knobs import Architecture, canonical
 from paredown.spaces.structure import read_model_map
 
 STATIC = SegmentChoice(activation_bits=8)

@@ -36,6 +36,7 @@ from paredown.compressors.layers import Database, Problem, compress
 from paredown.compressors.matrix import centred_gram, row_errors, to_matrix
 from paredown.compressors.models import assemble
 from paredown.compressors.onnx import lower
+from paredown.compressors.rounding import Target
 from paredown.compressors.statistics import collect_statistics
 from paredown.compressors.storage import CompressedModel
 from paredown.hardware_models.timing import fingerprint, measure_latencies

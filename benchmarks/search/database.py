@@ -39,8 +39,9 @@ from paredown.compressors.statistics import CalibrationData, calibrate, summed_c
 from paredown.compressors.storage import Shelf
 from paredown.search.config import load_config
 from paredown.search.evaluating import Evaluator, channels_last
+from paredown.search.study import Rung
 from paredown.search.tasks import Task, load_task
-from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates import Candidate, LayerChoice, Rank, SegmentChoice, Zeros
 from paredown.spaces.graph import Captured, as_inputs, capture, run
 from paredown.spaces.structure import ModelMap, read_model_map
 

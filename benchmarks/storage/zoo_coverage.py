@@ -19,7 +19,7 @@ from math import prod
 import torch
 from networks import load_tests
 
-from paredown.spaces.candidates import factor_chain
+from paredown.spaces.candidates import Rank, factor_chain
 from paredown.spaces.graph import capture
 from paredown.spaces.structure import Layer, ModelMap, read_model_map
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ from paredown.spaces.system.sealed import read_sealed
 GRAPH_FILE = "graph.json"
 TENSORS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
+
+Inputs: TypeAlias = "Tensor | Sequence[Inputs] | Mapping[str, Inputs]"
+"""An argument as the model takes it: a tensor, or several nested as they were when it was captured."""
+Outputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 
 
 class BundleError(ParedownError):
@@ -43,7 +48,7 @@ class CompressedModule(nn.Module):
         for position, name in enumerate(self.tensor_names):
             self.register_buffer(f"tensor_{position}", model.tensors[name])
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Inputs, **kwargs: Tensor) -> Outputs:
         """The model's outputs; inputs by position, or by name as keyword arguments.
 
         Raises:
@@ -53,7 +58,7 @@ class CompressedModule(nn.Module):
         tensors = {n: self.get_buffer(f"tensor_{i}") for i, n in enumerate(self.tensor_names)}
         return _assemble(self.graph.output_keys, run(self.graph, tensors, inputs))
 
-    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    def _inputs(self, args: tuple[Inputs, ...], kwargs: Mapping[str, Tensor]) -> list[Tensor]:
         given = list(pytree.tree_leaves(args))
         names = self.graph.inputs
         rest = names[len(given) :]
@@ -129,7 +134,7 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _assemble(keys: tuple[str, ...], values: tuple[Tensor, ...]) -> Any:
+def _assemble(keys: tuple[str, ...], values: tuple[Tensor, ...]) -> Outputs:
     if keys == ("",):
         return values[0]
     if all(key.isdigit() for key in keys):

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from paredown.compressors.bundle.loading import CARD_FILE, GRAPH_FILE, TENSORS_FILE, BundleError
 from paredown.compressors.models.codes import fit_biases
@@ -25,6 +24,7 @@ from paredown.compressors.storage.packing import write_packed
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.graph.graph_json import to_json
 from paredown.spaces.system.foreign_text import as_code, as_code_block, as_markdown
+from paredown.spaces.system.json_values import Json
 from paredown.spaces.system.sealed import write_sealed
 from paredown.spaces.system.whole_file import write_text_whole
 
@@ -74,7 +74,7 @@ outputs = session.run(None, {{{feeds}}})"""
 
 
 def write_bundle(
-    folder: Path | str, model: CompressedModel, candidate: Candidate, card: Mapping[str, Any]
+    folder: Path | str, model: CompressedModel, candidate: Candidate, card: Mapping[str, Json]
 ) -> Path:
     """Writes all files of a bundle, or none: they appear under `folder` in one step.
 
@@ -106,7 +106,7 @@ def _staged(target: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+def write_card(folder: Path, card: Mapping[str, Json]) -> None:
     """Replaces the card of the bundle in `folder`, in one step, and the figures in its README."""
     write_sealed(folder / CARD_FILE, card, indent=2)
     readme = folder / README_FILE
@@ -130,13 +130,16 @@ def copy_bundle(source: Path, folder: Path) -> Path:
 
 
 def _write_files(
-    folder: Path, model: CompressedModel, candidate: Candidate, card: Mapping[str, Any]
+    folder: Path, model: CompressedModel, candidate: Candidate, card: Mapping[str, Json]
 ) -> None:
     proto = lower(model)
     (folder / ONNX_FILE).write_bytes(proto.SerializeToString())
     write_packed(folder / TENSORS_FILE, model.stored)
     operators = [asdict(operator) for operator in model.blueprint.operators]
-    graph = {"graph": to_json(model.blueprint.graph), "operators": operators}
+    graph: Mapping[str, Json] = {
+        "graph": to_json(model.blueprint.graph),
+        "operators": operators,
+    }
     _write_json(folder / GRAPH_FILE, graph, indent=None)
     _write_json(folder / CANDIDATE_FILE, candidate.to_json(), indent=2)
     write_card(folder, card)
@@ -158,7 +161,7 @@ def _readme(
     folder: Path,
     model: CompressedModel,
     candidate: Candidate,
-    card: Mapping[str, Any],
+    card: Mapping[str, Json],
     opset: int,
 ) -> str:
     graph = model.blueprint.graph
@@ -186,13 +189,13 @@ def _readme(
     )
 
 
-def _figures(card: Mapping[str, Any]) -> str:
+def _figures(card: Mapping[str, Json]) -> str:
     rows = [f"| {as_markdown(key)} | {_shown(value)} |" for key, value in _flat(card)]
     return "\n".join(("| figure | value |", "|---|---|", *rows)) if rows else "None were recorded."
 
 
-def _flat(card: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def _flat(card: Mapping[str, Json], prefix: str = "") -> list[tuple[str, Json]]:
+    found: list[tuple[str, Json]] = []
     for key, value in card.items():
         if isinstance(value, Mapping):
             found += _flat(value, f"{prefix}{key}.")
@@ -201,7 +204,7 @@ def _flat(card: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Json) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
@@ -209,7 +212,7 @@ def _shown(value: Any) -> str:
     return as_markdown(str(value))
 
 
-def _write_json(path: Path, data: Any, indent: int | None) -> None:
+def _write_json(path: Path, data: Json, indent: int | None) -> None:
     separators = (",", ":") if indent is None else None
     text = json.dumps(data, indent=indent, separators=separators, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")

@@ -149,15 +149,15 @@ class Database:
     def _narrowing(self, layer: Layer, widths: Mapping[str, int]) -> Narrowing:
         keep = self.keep(widths)
 
-        def positions(axis: int) -> Tensor | None:
+        def _positions(axis: int) -> Tensor | None:
             parts = self.model_map.tensor_parts.get((layer.weight, axis), ())
             if not any(part.group in keep for part in parts):
                 return None
             return kept_positions(parts, keep)
 
         return Narrowing(
-            rows=positions(layer.out_axis),
-            channels=positions(layer.in_axis) if layer.groups == 1 else None,
+            rows=_positions(layer.out_axis),
+            channels=_positions(layer.in_axis) if layer.groups == 1 else None,
         )
 
     def _entry(

@@ -182,7 +182,7 @@ Solver = Callable[[Problem, LayerChoice], Compressed]
 def _in_turn(prune: Prune, quantize: Quantize) -> Solver:
     """First the zeros, then the codes of what is left."""
 
-    def solve(problem: Problem, choice: LayerChoice) -> Compressed:
+    def _solve(problem: Problem, choice: LayerChoice) -> Compressed:
         target, mask = problem.target, None
         if _prunes(choice):
             target, mask = problem.pruned.get(
@@ -198,7 +198,7 @@ def _in_turn(prune: Prune, quantize: Quantize) -> Solver:
             codes = quantize(target, choice.weight_bits, mask)
         return Compressed.of(codes, mask)
 
-    return solve
+    return _solve
 
 
 def _pathless(prune: Callable[[Target, float, str], tuple[Tensor, Tensor]]) -> Prune:

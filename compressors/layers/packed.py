@@ -23,6 +23,7 @@ from paredown.compressors.storage.indices import pack_mask, unpack_mask
 from paredown.compressors.storage.packing import pack_codes, unpack_codes
 from paredown.compressors.storage.shelf import Record
 from paredown.spaces.structure.model_map import Layer
+from paredown.spaces.system.json_values import Json
 
 
 def pack(solution: Solution) -> Record:
@@ -60,8 +61,8 @@ def unpack(record: Record, layer: Layer, columns: Tensor | None, width: int) -> 
     )
 
 
-def _pack_factor(factor: Factor, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
+def _pack_factor(factor: Factor, name: str, tensors: dict[str, Tensor]) -> dict[str, Json]:
+    facts: dict[str, Json] = {}
     mask = factor.mask
     # Every field: one that a solver adds must never be lost on the way.
     for field in fields(factor):
@@ -70,9 +71,8 @@ def _pack_factor(factor: Factor, name: str, tensors: dict[str, Tensor]) -> dict[
             field.name == "values" and mask is not None and not value.masked_fill(mask, 0).any()
         )
         kept = value[mask] if is_masked else value
-        facts[field.name] = _pack_tensor(kept, f"{name}.{field.name}", tensors)
-        if is_masked:
-            facts[field.name]["is_masked"] = True
+        packed = _pack_tensor(kept, f"{name}.{field.name}", tensors)
+        facts[field.name] = {**packed, "is_masked": True} if packed and is_masked else packed
     return facts
 
 
@@ -88,7 +88,7 @@ def _unpack_factor(facts: Mapping[str, Any], name: str, tensors: Mapping[str, Te
 
 def _pack_tensor(
     value: Tensor | None, name: str, tensors: dict[str, Tensor]
-) -> dict[str, Any] | None:
+) -> dict[str, Json] | None:
     """Puts the packed values into `tensors`; what it returns says how to read them."""
     if value is None:
         return None

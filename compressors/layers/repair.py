@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,8 @@ from torch import Tensor
 from paredown.compressors.matrix.algebra import times_gram
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
-from paredown.spaces.graph.graph import Node
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Node
 from paredown.spaces.system.errors import ParedownError
 
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 0.25, 4.0
@@ -116,9 +116,10 @@ class MomentRestorer:
         self._operators = {operator.node: operator for operator in model.blueprint.operators}
         self._targets = targets
 
-    def __call__(self, node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+    def __call__(self, node: Node, arguments: Arguments, output: Result) -> Result:
         if node.name not in self._targets:
             return output
+        assert isinstance(output, Tensor)
         operator = self._operators[node.name]
         std, mean = (moment.double() for moment in self._targets[node.name])
         layer = node.facts.layer

@@ -163,15 +163,15 @@ def improved_first(matrix: Tensor, gram: Tensor, first: Tensor, rest: Tensor) ->
     rest = rest.double()
     by_position = rest.reshape(len(rest), len(first), -1)
 
-    def pulled_back(change: Tensor) -> Tensor:
+    def _pulled_back(change: Tensor) -> Tensor:
         seen = times_gram(change, gram).reshape(len(change), first.shape[1], -1)
         return torch.einsum("orp,onp->rn", by_position, seen)
 
     found = first.double()
-    residual = pulled_back(matrix.double() - compose((found, rest)))
+    residual = _pulled_back(matrix.double() - compose((found, rest)))
     direction, energy = residual, residual.square().sum()
     for _ in range(_STEPS):
-        image = pulled_back(compose((direction, rest)))
+        image = _pulled_back(compose((direction, rest)))
         curvature = (direction * image).sum()
         if not curvature > 0:
             break

@@ -3,7 +3,7 @@
 An error is the share of the output energy tr(W G W^T) that `factorize` loses, the alternating fits
 included. One eigendecomposition gives it exactly for "channel". For the other forms it is predicted,
 for "tucker" as the sum of what each of its two ranks alone would lose. Predictions put in order what
-could be tried, and few factorisations find where in that order the error is kept: each tells how far
+could be tried, and few factorisations find where in that order the error is kept: each shows how far
 the predictions are off.
 """
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -39,7 +39,8 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Operator
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
-from paredown.spaces.graph.graph import Node, call, run
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Node, call, run
 from paredown.spaces.structure.model_map import Layer
 
 _MOST_POSITIONS = 8_192
@@ -74,9 +75,10 @@ class DenseOutputs:
         model_map = self._database.model_map
         found: dict[str, Tensor] = {}
 
-        def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+        def _after(node: Node, _: Arguments, output: Result) -> Result:
             layer = model_map.layer_by_node.get(node.name)
-            if layer is not None and layer.kind != "embedding":
+            if layer is not None and layer.is_product:
+                assert isinstance(output, Tensor)
                 sampled = sampled_outputs(layer, output, _positions(layer)).clone()
                 fan_in = to_matrix(self._database.tensors[layer.weight], layer).shape[1]
                 if sampled.shape[1] >= _FEWEST_PER_COLUMN * fan_in:
@@ -84,7 +86,7 @@ class DenseOutputs:
             return output
 
         with torch.no_grad():
-            run(model_map.graph, self._database.tensors, self.inputs, after=after)
+            run(model_map.graph, self._database.tensors, self.inputs, after=_after)
         return found
 
 
@@ -99,8 +101,8 @@ def refit(
     """The model with every layer solved again in graph order, or its moments restored.
 
     Of a low-rank chain the last factor is solved, for what the others make of their inputs. Embeddings
-    and layers that `dense` has no outputs of keep their codes; their output moments are put back to the
-    dense model's.
+    and steps over time stay as they are. Layers that `dense` has no outputs of keep their codes; their
+    output moments are put back to the dense model's.
     """
     layers = database.model_map.layer_by_name
     widths = dict(candidate.widths)
@@ -113,11 +115,11 @@ def refit(
         if wanted is not None:
             rows = database.kept_rows(layer, widths)
             outputs[operator.node] = wanted if rows is None else wanted[rows]
-        elif layer.bias is not None and layer.kind != "embedding":
+        elif layer.bias is not None and layer.is_product:
             moments[operator.node] = database.output_moments(layer, widths)
     restorer = MomentRestorer(model, moments)
 
-    def compute(node: Node, arguments: tuple[Any, ...]) -> Any:
+    def _compute(node: Node, arguments: Arguments) -> Result:
         if node.name not in outputs:
             return call(node, arguments)
         operator = operators[node.name]
@@ -137,7 +139,7 @@ def refit(
         return _output(node, arguments, operator, restorer.stored)
 
     with torch.no_grad():
-        model(dense.inputs, after=restorer, compute=compute)
+        model(dense.inputs, after=restorer, compute=_compute)
     return CompressedModel(blueprint=model.blueprint, stored=restorer.stored)
 
 
@@ -157,7 +159,7 @@ class _Layer:
 
 
 def _solve(
-    stored: Mapping[str, StoredTensor], problem: _Layer, arguments: tuple[Any, ...]
+    stored: Mapping[str, StoredTensor], problem: _Layer, arguments: Arguments
 ) -> dict[str, StoredTensor]:
     """The layer's tensors after the fit, or before it where codes would be no nearer."""
     operator, layer = problem.operator, problem.layer
@@ -276,7 +278,7 @@ def _kept(before: StoredTensor, found: Compressed, layer: Layer) -> StoredTensor
 
 def _output(
     node: Node,
-    arguments: tuple[Any, ...],
+    arguments: Arguments,
     operator: Operator,
     stored: Mapping[str, StoredTensor],
 ) -> Tensor:

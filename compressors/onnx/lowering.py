@@ -28,6 +28,7 @@ from paredown.compressors.onnx.plan import (
     onnx_type,
 )
 from paredown.compressors.onnx.pools import POOLS
+from paredown.compressors.onnx.recurrent import RECURRENT
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.facts import LIBRARY, OnnxRename
@@ -35,7 +36,7 @@ from paredown.spaces.graph.graph import Graph, Ref
 from paredown.spaces.graph.operators import OPERATORS
 
 LOWERINGS: Mapping[str, Lowering] = (
-    ARITHMETIC | POOLS | LAYOUTS | LAYERS | LOGIC | {LIBRARY: by_library}
+    ARITHMETIC | POOLS | LAYOUTS | LAYERS | RECURRENT | LOGIC | {LIBRARY: by_library}
 )
 """Lowerings by the names that the table of operators gives them."""
 
@@ -127,6 +128,8 @@ def lower(model: CompressedModel) -> onnx.ModelProto:
     proto.opset_import.add().version = plan.opset
     for axis, size in plan.usual_sizes:
         proto.metadata_props.add(key=axis, value=str(size))
+    for domain in plan.domains:
+        proto.opset_import.add(domain=domain, version=1)
     proto.graph.name = "g"
     proto.graph.node.extend(_node(n) for n in plan.nodes)
     for initialiser in plan.initialisers:
@@ -166,11 +169,16 @@ def _renamed(node: OnnxNode, names: Mapping[str, str]) -> OnnxNode:
 
 def _node(node: OnnxNode) -> onnx.NodeProto:
     proto = onnx.NodeProto(op_type=node.op_type, input=node.inputs, output=node.outputs)
+    if node.domain:
+        proto.domain = node.domain
     proto.attribute.extend(_attribute(name, value) for name, value in node.attributes)
     return proto
 
 
 def _attribute(name: str, value: Attribute) -> onnx.AttributeProto:
+    if isinstance(value, tuple) and value and isinstance(value[0], str):
+        texts = [str(v).encode() for v in value]
+        return AttributeProto(name=name, type=AttributeProto.STRINGS, strings=texts)
     if isinstance(value, tuple):
         return AttributeProto(name=name, type=AttributeProto.INTS, ints=value)
     if isinstance(value, str):

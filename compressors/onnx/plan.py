@@ -22,7 +22,11 @@ from paredown.spaces.system.errors import ParedownError
 
 PRODUCER = "paredown"
 
-Attribute = int | float | str | tuple[int, ...]
+RUNTIME_DOMAIN = "com.microsoft"
+"""Domain of ONNX Runtime's own operators, all of version 1."""
+_RUNTIME_OPERATORS = frozenset({"DynamicQuantizeLSTM"})
+
+Attribute = int | float | str | tuple[int, ...] | tuple[str, ...]
 Payload = Callable[[Mapping[str, StoredTensor]], bytes]
 
 _BITS: dict[int, int] = {
@@ -73,6 +77,11 @@ class OnnxNode:
     outputs: tuple[str, ...]
     attributes: tuple[tuple[str, Attribute], ...] = ()
 
+    @property
+    def domain(self) -> str:
+        """Of the operator: "" for ONNX's own."""
+        return RUNTIME_DOMAIN if self.op_type in _RUNTIME_OPERATORS else ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Initialiser:
@@ -120,6 +129,11 @@ class Plan:
     def ir_version(self) -> int:
         """ONNX IR version of the file: 13 with 2-bit integers, otherwise 10."""
         return 13 if self._has_int2 else 10
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Domains of operators beside ONNX's own."""
+        return tuple(dict.fromkeys(node.domain for node in self.nodes if node.domain))
 
     @property
     def _has_int2(self) -> bool:

@@ -127,13 +127,13 @@ class _States:
         toll = by_row / (diagonal * self.scale.square().unsqueeze(1))
         toll = torch.where(diagonal > 0, toll, torch.inf)
 
-        def settle(index: int, best: Tensor) -> Tensor:
+        def _settle(index: int, best: Tensor) -> Tensor:
             size = best.abs()
             code = size.round().clamp_(1, self.top)
             saving = size.mul_(2).sub_(code).mul_(code)
             return code.copysign_(best).mul_(saving > toll[:, index])
 
-        sweep_columns_(codes, weight, self.gram, self.scale, settle)
+        sweep_columns_(codes, weight, self.gram, self.scale, _settle)
         self.scale = fitted_scale(weight, self.gram, codes, self.scale)
         self.codes = codes.transpose(1, 2).contiguous()
 

@@ -61,6 +61,7 @@ class _State:
 
     @classmethod
     def of(cls, weight: Tensor, gram: Tensor, columns: Tensor) -> _State:
+        """Of a weight (R, K) with the Gram (K, K) of its inputs; `columns` (C, n) are each channel's."""
         inverse = torch.cholesky_inverse(damped_cholesky(gram.double().unsqueeze(0)))[0]
         return cls(weight.double().clone(), inverse, columns)
 
@@ -71,6 +72,7 @@ class _State:
         return (parts * torch.linalg.solve(blocks, parts)).sum(dim=(1, 2))
 
     def remove_(self, channel: int) -> None:
+        """Removes the channel and makes up for it in the weights that are left."""
         own = self.columns[channel]
         rows = self.inverse[own]
         solved = torch.linalg.solve(rows[:, own], rows)

@@ -109,7 +109,7 @@ def _sweep(target: Target, sparsity: float, pattern: str) -> tuple[Tensor, Tenso
     whole = left.shape[1] // of * of
     pivots = root.diagonal(dim1=1, dim2=2).square().unsqueeze(2).masked_fill(dead, torch.inf)
 
-    def choose(start: int, stop: int) -> None:
+    def _choose(start: int, stop: int) -> None:
         if pattern in UNITS and stop - start >= unit:  # fewer columns at the end fill no block
             tip = corners(root[:, start:stop, start:stop], unit)
             own = left[:, start:stop].masked_fill(dead[:, start:stop], 0.0)
@@ -117,13 +117,13 @@ def _sweep(target: Target, sparsity: float, pattern: str) -> tuple[Tensor, Tenso
             chosen = _largest(score, score.numel() - counts[start // _AT_ONCE])
             mask[:, start:stop] = _spread(chosen, stop - start, unit).transpose(1, 2)
 
-    def settle(i: int, column: Tensor) -> Tensor:
+    def _settle(i: int, column: Tensor) -> Tensor:
         if keep and i % of == 0 and i < whole:
             score = (left[:, i : i + of].square() / pivots[:, i : i + of]).transpose(1, 2)
             mask[:, i : i + of] = _largest_of_each(score, keep, of).transpose(1, 2)
         return torch.where(mask[:, i], column, 0.0)
 
-    eliminate_(left, root, settle, choose)
+    eliminate_(left, root, _settle, _choose)
     pruned = (left * mask).transpose(1, 2).reshape(weight.shape).to(weight.dtype)
     return pruned.contiguous(), mask.transpose(1, 2).reshape(weight.shape).contiguous()
 

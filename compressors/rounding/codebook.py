@@ -52,7 +52,7 @@ def linear_levels(bits: int) -> tuple[float, ...]:
 
 
 def logarithmic_levels(bits: int) -> tuple[float, ...]:
-    """Zero and powers of two up to 1, as many as `bits` bits tell apart with a sign.
+    """Zero and powers of two up to 1, as many as `bits` bits distinguish with a sign.
 
     >>> logarithmic_levels(3)
     (0.0, 0.25, 0.5, 1.0)

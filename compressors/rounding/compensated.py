@@ -66,14 +66,14 @@ def sweep(
     else:
         steps = scale.transpose(1, 2).gather(1, by_column)
 
-    def settle(index: int, column: Tensor) -> Tensor:
+    def _settle(index: int, column: Tensor) -> Tensor:
         step = steps[:, index]
         code = torch.div(column, step, out=codes[:, index]).round_().clamp_(-top, top)
         if allowed is not None:
             code.mul_(allowed[:, index])
         return code * step
 
-    eliminate_(left, root, settle)
+    eliminate_(left, root, _settle)
     return torch.empty_like(codes).scatter_(1, by_column, codes).transpose(1, 2).contiguous()
 
 

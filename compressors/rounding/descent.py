@@ -141,8 +141,8 @@ def _sweep_once(
 ) -> None:
     """Every code set to the nearest one, given all others."""
 
-    def settle(index: int, best: Tensor) -> Tensor:
+    def _settle(index: int, best: Tensor) -> Tensor:
         code = best.round_().clamp_(-top, top)
         return code if allowed is None else code.mul_(allowed[:, index])
 
-    sweep_columns_(codes, weight, gram, scale, settle)
+    sweep_columns_(codes, weight, gram, scale, _settle)

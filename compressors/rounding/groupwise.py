@@ -109,7 +109,7 @@ def settle_groups(
     target = weight.double().t().unsqueeze(0).contiguous()
     allowed = None if mask is None else mask.t().unsqueeze(0).double().contiguous()
 
-    def settle(index: int, best: Tensor) -> Tensor:
+    def _settle(index: int, best: Tensor) -> Tensor:
         code = best.round_().clamp_(-top, top)
         return code if allowed is None else code.mul_(allowed[:, index])
 
@@ -117,7 +117,7 @@ def settle_groups(
     for _ in range(sweeps):
         codes = found.codes.double().t().unsqueeze(0).contiguous()
         steps = by_column(found.scale.double(), weight.shape[1]).t().unsqueeze(0).contiguous()
-        sweep_columns_(codes, target, gram.unsqueeze(0), steps, settle)
+        sweep_columns_(codes, target, gram.unsqueeze(0), steps, _settle)
         settled = codes[0].t().to(torch.int8).contiguous()
         if torch.equal(settled, found.codes):
             break
@@ -182,7 +182,7 @@ def _sweep(target: Target, bits: int, mask: Tensor | None, size: int) -> Codes:
     top = top_code(bits)
     codes, scales = weight.new_empty(columns, rows), weight.new_empty(groups, rows)
 
-    def settle(index: int, column: Tensor) -> Tensor:
+    def _settle(index: int, column: Tensor) -> Tensor:
         if index % size == 0:
             own = slice(index, index + size)
             entered = left[0, own] if allowed is None else left[0, own] * allowed[own]
@@ -195,7 +195,7 @@ def _sweep(target: Target, bits: int, mask: Tensor | None, size: int) -> Codes:
         codes[index] = code
         return code * scale
 
-    eliminate_(left, root, settle)
+    eliminate_(left, root, _settle)
     whole = torch.empty_like(codes)
     whole[order] = codes
     places = order[::size] // size

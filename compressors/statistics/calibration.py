@@ -12,6 +12,7 @@ from torch import Tensor
 from paredown.compressors.statistics.layer_statistics import (
     LayerStatistics,
     Loss,
+    Target,
     collect_statistics,
 )
 from paredown.compressors.statistics.ranges import Range, RangeCollector
@@ -40,7 +41,7 @@ class CalibrationData:
     """
 
     batches: Sequence[list[Tensor]]
-    targets: Sequence[Any] | None
+    targets: Sequence[Target] | None
     loss: Loss
     loss_digest: str
     seed: int
@@ -98,7 +99,7 @@ def _key(
     return digest(*parts, data.loss_digest, str(data.seed))
 
 
-def _parts(value: Any) -> Iterable[str | Tensor]:
+def _parts(value: Target | Sequence[Target]) -> Iterable[str | Tensor]:
     """The tensors of nested targets, and marks of how they are nested."""
     if isinstance(value, Tensor):
         yield value

@@ -6,12 +6,11 @@ needed: gradients at the layer's outputs and its inputs give all of them in one 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from paredown.compressors.statistics.patches import input_columns, items_per_sample
+from paredown.spaces.graph.graph import Arguments
 from paredown.spaces.structure.model_map import Layer
 
 _CHUNK_VALUES = 2**20
@@ -25,7 +24,7 @@ def channels_first(layer: Layer, value: Tensor) -> Tensor:
 
 
 def squared_gradients(
-    layer: Layer, arguments: tuple[Any, ...], gradient: Tensor, samples: int
+    layer: Layer, arguments: Arguments, gradient: Tensor, samples: int
 ) -> Tensor:
     """Sum over samples of the squared gradient of the weight, (out, K) like `to_matrix`, float64.
 

@@ -17,20 +17,23 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import repeat
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from paredown.compressors.statistics.layer_sums import LayerSums, gradient_shape
+from paredown.compressors.statistics.steps import state_product
 from paredown.compressors.storage.shelf import digest
-from paredown.spaces.graph.graph import Graph, Node, run
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Graph, Node, run
 from paredown.spaces.structure.model_map import Layer
 from paredown.spaces.system.errors import ParedownError
 
-Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
-Watch = Callable[[str, Any], None]
+Target = Tensor | tuple[Tensor, ...]
+"""What a loss is given beside the outputs, as the user's data holds it."""
+Loss = Callable[[tuple[Tensor, ...], Target], Tensor]
+Watch = Callable[[str, Result], None]
 
 
 class StatisticsError(ParedownError):
@@ -96,12 +99,16 @@ class _Collector:
             return layer.name
         return self.first_readers.setdefault(self.values_read[layer.node], layer.name)
 
-    def __call__(self, node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+    def __call__(self, node: Node, arguments: Arguments, output: Result) -> Result:
         self.watch(node.name, output)
         layer = self.layers.get(node.name)
         if layer is None:
             return output
         sums = self.sums.setdefault(layer.name, LayerSums(layer=layer))
+        if layer.kind == "recurrent":
+            self._add_steps(sums, node, arguments, output)
+            return output
+        assert isinstance(output, Tensor)
         with torch.no_grad():
             if self.inputs_of(layer) == layer.name:
                 sums.add_inputs(arguments)
@@ -117,6 +124,21 @@ class _Collector:
                 )
         return output
 
+    def _add_steps(
+        self, sums: LayerSums, node: Node, arguments: Arguments, output: Result
+    ) -> None:
+        with torch.no_grad():
+            product = state_product(node, arguments, output)
+            sums.add_inputs(product.arguments)
+            sums.add_outputs(product.output)
+        if self.with_gradients:
+            product.gates.register_hook(sums.add_gradients)
+            if self.with_curvature:
+                samples = self.samples
+                product.gates.register_hook(
+                    lambda gradient: sums.add_curvature(product.arguments, gradient, samples)
+                )
+
 
 def collect_statistics(
     graph: Graph,
@@ -124,7 +146,7 @@ def collect_statistics(
     layers: Sequence[Layer],
     batches: Iterable[list[Tensor]],
     loss: Loss | None = None,
-    targets: Iterable[Any] | None = None,
+    targets: Iterable[Target] | None = None,
     seed: int = 0,
     with_curvature: bool = False,
     watch: Watch = lambda name, value: None,
@@ -140,7 +162,7 @@ def collect_statistics(
             empirical one.
         with_curvature: Whether each weight's own squared gradient is wanted; it doubles the
             time of the backward passes.
-        watch: Told every value of the graph by name, inputs included, as the pass goes by.
+        watch: Called with every value of the graph by name, inputs included, as the pass goes by.
 
     Raises:
         StatisticsError, ValueError: There is no batch, or not one target for each.
@@ -160,14 +182,14 @@ def collect_statistics(
         with torch.enable_grad() if loss is not None else torch.no_grad():
             outputs = run(graph, tensors, inputs, after=collector)
             if loss is not None:
-                drawn = draw_labels(outputs, generator) if targets is None else target
+                drawn = draw_labels(outputs, generator) if target is None else target
                 loss(outputs, drawn).backward()
     if not samples:
         raise StatisticsError("calibration needs at least one batch, got none; check its split")
     return {layer.name: _finish(collector, layer, samples) for layer in layers}
 
 
-def draw_labels(outputs: tuple[Tensor, ...], generator: torch.Generator) -> Any:
+def draw_labels(outputs: tuple[Tensor, ...], generator: torch.Generator) -> Target:
     """Class numbers drawn from the softmax over dimension 1 of each output.
 
     A tensor (N, ...) for one output, a tuple of them for several.
@@ -177,7 +199,7 @@ def draw_labels(outputs: tuple[Tensor, ...], generator: torch.Generator) -> Any:
     return labels[0] if len(labels) == 1 else labels
 
 
-def summed_cross_entropy(outputs: tuple[Tensor, ...], labels: Any) -> Tensor:
+def summed_cross_entropy(outputs: tuple[Tensor, ...], labels: Target) -> Tensor:
     """Cross entropy summed over samples and outputs, for Fisher gradients of a mean over pixels.
 
     Classes are on dimension 1. With P labels per sample the loss of a sample is their mean, but

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from paredown.compressors.statistics.fisher import channels_first, squared_gradients
 from paredown.compressors.statistics.patches import input_columns
+from paredown.spaces.graph.graph import Arguments
 from paredown.spaces.structure.model_map import Layer
 
 _MOST_OUTPUTS = 2**13
@@ -33,7 +33,7 @@ class LayerSums:
     curvature: Tensor | None = None
     positions: int = 0
 
-    def add_inputs(self, arguments: tuple[Any, ...]) -> None:
+    def add_inputs(self, arguments: Arguments) -> None:
         """Adds what the layer's operator reads, its arguments as they are called."""
         if self.layer.kind == "embedding":
             tokens = arguments[1].flatten()
@@ -65,7 +65,7 @@ class LayerSums:
             part = _outer(flat.unsqueeze(0))[0]
         self.gradients = _plus(self.gradients, part)
 
-    def add_curvature(self, arguments: tuple[Any, ...], gradient: Tensor, samples: int) -> None:
+    def add_curvature(self, arguments: Arguments, gradient: Tensor, samples: int) -> None:
         """Adds each weight's squared gradient of each of so many samples."""
         squares = squared_gradients(self.layer, arguments, gradient, samples)
         self.curvature = _plus(self.curvature, squares)

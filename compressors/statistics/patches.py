@@ -6,19 +6,19 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from paredown.spaces.graph.graph import Arg, Arguments
 from paredown.spaces.structure.model_map import Layer
 
 _CHUNK_VALUES = 2**22
 """Values of one chunk of columns: 16 MiB of float32, whatever the batch."""
 
 
-def input_columns(layer: Layer, arguments: tuple[Any, ...], samples: int = 1) -> Iterator[Tensor]:
+def input_columns(layer: Layer, arguments: Arguments, samples: int = 1) -> Iterator[Tensor]:
     """Chunks (groups, K, positions): `to_matrix(weight) @ columns` is the output, bias aside.
 
     Args:
@@ -28,7 +28,7 @@ def input_columns(layer: Layer, arguments: tuple[Any, ...], samples: int = 1) ->
             end anywhere.
     """
     x = arguments[0].detach()
-    if layer.kind == "linear":
+    if layer.kind in ("linear", "recurrent"):
         columns = x.reshape(-1, x.shape[-1])
         for chunk in columns.split(_items_at_once(x.shape[-1], len(columns), samples)):
             yield chunk.t().unsqueeze(0)
@@ -44,12 +44,12 @@ def input_columns(layer: Layer, arguments: tuple[Any, ...], samples: int = 1) ->
         yield windows.reshape(layer.groups, -1, windows[0, 0, 0].numel())
 
 
-def sampled_columns(layer: Layer, arguments: tuple[Any, ...], count: int) -> Tensor:
+def sampled_columns(layer: Layer, arguments: Arguments, count: int) -> Tensor:
     """About `count` columns (groups, K, positions) on a grid over all samples, one or more of each.
 
     `sampled_outputs` takes the same positions of the layer's outputs.
     """
-    if layer.kind == "linear":
+    if layer.kind in ("linear", "recurrent"):
         rows = arguments[0].detach().reshape(-1, arguments[0].shape[-1])
         return rows[:: _step(len(rows), count)].t().unsqueeze(0)
     windows = _sampled_windows(_as_plain_convolution(layer, arguments), count)
@@ -60,7 +60,7 @@ def sampled_columns(layer: Layer, arguments: tuple[Any, ...], count: int) -> Ten
 
 def sampled_outputs(layer: Layer, output: Tensor, count: int) -> Tensor:
     """A layer's outputs (out, positions) where `sampled_columns` takes its inputs."""
-    if layer.kind == "linear":
+    if layer.kind in ("linear", "recurrent"):
         rows = output.reshape(-1, output.shape[-1])
         return rows[:: _step(len(rows), count)].t()
     image = output.unsqueeze(2) if output.ndim == 3 else output
@@ -83,7 +83,7 @@ def _steps(sizes: Sequence[int], count: int) -> tuple[int, int]:
 def items_per_sample(items: int, samples: int) -> int:
     """How many consecutive images (or rows of a linear layer) belong to one sample of a batch.
 
-    Tokens folded into the batch are told by the number alone; where that is no multiple of the
+    Tokens folded into the batch are recognised by the number alone; where that is no multiple of the
     samples, every item counts as a sample of its own.
     """
     return items // samples if items % samples == 0 else 1
@@ -114,6 +114,7 @@ class _Convolution:
         )
 
     def padded(self) -> Tensor:
+        """The image with its padding, as windows are read off it."""
         return F.pad(self.image, [side for pair in reversed(self.pads) for side in pair])
 
 
@@ -166,7 +167,7 @@ def _inside(plain: _Convolution, axis: int, at: int, step: int, size: int) -> tu
     return slice(read, read + (end - first) * jump, jump), slice(first, end)
 
 
-def _as_plain_convolution(layer: Layer, arguments: tuple[Any, ...]) -> _Convolution:
+def _as_plain_convolution(layer: Layer, arguments: Arguments) -> _Convolution:
     x = arguments[0].detach()
     dims = x.ndim - 2
     kernel = tuple(layer.weight_shape[2:])
@@ -186,7 +187,7 @@ def _as_plain_convolution(layer: Layer, arguments: tuple[Any, ...]) -> _Convolut
 
 
 def _pads(
-    padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]
+    padding: Arg, kernel: tuple[int, ...], dilation: tuple[int, ...]
 ) -> list[tuple[int, int]]:
     if padding == "valid":
         return [(0, 0)] * len(kernel)
@@ -197,7 +198,7 @@ def _pads(
     return [(p, p) for p in _sizes(padding, len(kernel))]
 
 
-def _sizes(value: Any, dims: int) -> tuple[int, ...]:
+def _sizes(value: Arg, dims: int) -> tuple[int, ...]:
     sizes = (value,) if isinstance(value, int) else tuple(value)
     return sizes * dims if len(sizes) == 1 else sizes
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from paredown.compressors.statistics.layer_statistics import StatisticsError
+from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.functions import quantize_dequantize
-from paredown.spaces.graph.graph import Graph, Node, run
+from paredown.spaces.graph.graph import Arguments, Graph, Node, run
 from paredown.spaces.structure.side_values import uncoded_values
 
 _CODES = 255
@@ -47,7 +47,7 @@ class Range:
 
 
 class RangeCollector:
-    """Ranges of every float value told to it, by name.
+    """Ranges of every float value given to it, by name.
 
     `minimum` and `maximum` are exact; the clipping range minimises the squared error of unsigned
     8-bit codes on an even subsample of each batch, in whose tails every value counts.
@@ -60,14 +60,13 @@ class RangeCollector:
         self._seen: dict[str, tuple[float, float]] = {}
         self._samples: dict[str, list[_Sample]] = {}
 
-    def note(self, name: str, value: Any) -> None:
+    def note(self, name: str, value: Result) -> None:
         """Counts a batch of one value in; anything but a float tensor is passed over.
 
         Raises:
             StatisticsError: The value is infinite or not a number.
         """
-        is_float = isinstance(value, Tensor) and value.is_floating_point()
-        if not is_float or not value.numel():
+        if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
             return
         value = value.detach()
         low, high = (float(v) for v in torch.aminmax(value))
@@ -100,7 +99,7 @@ def collect_ranges(
     """
     collector = RangeCollector(uncoded_values(graph, tensors))
 
-    def after(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+    def _after(node: Node, _: Arguments, output: Result) -> Result:
         collector.note(node.name, output)
         return output
 
@@ -108,7 +107,7 @@ def collect_ranges(
         for inputs in batches:
             for name, value in zip(graph.inputs, inputs, strict=True):
                 collector.note(name, value)
-            run(graph, tensors, inputs, after=after)
+            run(graph, tensors, inputs, after=_after)
     found = collector.found()
     if not found:
         raise StatisticsError("calibration needs at least one batch, got none; check its split")
@@ -125,6 +124,7 @@ class _Sample:
 
     @classmethod
     def of(cls, flat: Tensor) -> _Sample:
+        """Of all values of one batch, in a row."""
         step = -(-len(flat) // _SAMPLE)
         if step == 1:
             return cls(flat.clone(), 1.0, flat[:0])

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
@@ -21,10 +20,12 @@ from torch import Tensor
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Operator, Storage
+from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.functions import DYNAMIC_QDQ, QDQ
-from paredown.spaces.graph.graph import Graph, GraphError, Node, call, run
+from paredown.spaces.graph.graph import Arguments, Graph, GraphError, Node, call, run
 from paredown.spaces.system.bounded import parse_json
 from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 _PLAIN_BYTES = 2**30
 _PACKED = 64
@@ -83,7 +84,7 @@ def check_values(name: str, tensor: StoredTensor) -> None:
         raise CheckError(f"tensors must hold numbers, got NaN in {name!r}")
 
 
-def read_operators(data: Any) -> tuple[Operator, ...]:
+def read_operators(data: Json) -> tuple[Operator, ...]:
     """The layers of a bundle's graph.
 
     Raises:
@@ -185,7 +186,7 @@ def _check_quantiser(node: Node) -> None:
         raise GraphError(f"graph: node {node.name!r} must make 8-bit codes, got {node.args[1:]}")
 
 
-def _compute(node: Node, arguments: tuple[Any, ...]) -> Any:
+def _compute(node: Node, arguments: Arguments) -> Result:
     if node.facts.has_several_outputs and max(arguments[0].shape) > _PIECES:
         raise GraphError(f"graph: node {node.name!r} would make over {_PIECES:,} pieces")
     try:
@@ -197,7 +198,7 @@ def _compute(node: Node, arguments: tuple[Any, ...]) -> Any:
         ) from error
 
 
-def _check_output(node: Node, arguments: tuple[Any, ...], output: Any) -> Any:
+def _check_output(node: Node, arguments: Arguments, output: Result) -> Result:
     values = [output] if isinstance(output, Tensor) else list(output)
     if any(value.numel() > _VALUES for value in values):
         raise GraphError(f"graph: node {node.name!r} would make over {_VALUES:,} values")
@@ -217,7 +218,7 @@ def _dense_type(tensor: StoredTensor) -> torch.dtype:
     return torch.float32 if tensor.scale is not None else tensor.values.dtype
 
 
-def _storage(name: str, brief: Any) -> Storage:
+def _storage(name: str, brief: Json) -> Storage:
     try:
         storage = _STORAGE.validate_json(json.dumps(brief), strict=True)
     except ValidationError as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Blueprint
-from paredown.spaces.graph.graph import Node, run
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Node, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class CompressedModel:
     def __call__(
         self,
         inputs: Sequence[Tensor],
-        after: Callable[[Node, tuple[Any, ...], Any], Any] | None = None,
-        compute: Callable[[Node, tuple[Any, ...]], Any] | None = None,
+        after: Callable[[Node, Arguments, Result], Result] | None = None,
+        compute: Callable[[Node, Arguments], Result] | None = None,
     ) -> tuple[Tensor, ...]:
         """Outputs in the order of `blueprint.graph.outputs`; for the hooks see `run`."""
         return run(self.blueprint.graph, self.tensors, inputs, after, compute)

@@ -1,7 +1,7 @@
 """Files found again by what they were made from: whole or absent, checked, the oldest going first.
 
-A folder of safetensors files shared by all processes of a machine and by all runs. Whoever needs
-something asks by a digest of everything that it depends on, and makes it if nobody has yet.
+A folder of safetensors files shared by all processes of a machine and by all runs. A process
+asks by a digest of everything that a record depends on, and makes the record where none is kept.
 """
 
 from __future__ import annotations
@@ -57,11 +57,12 @@ def digest(*parts: str | bytes | Path | Tensor) -> str:
     for part in parts:
         if isinstance(part, Tensor):
             values = part.detach().cpu().contiguous()
-            data: Any = values.reshape(-1).view(torch.uint8).numpy().data
             total.update(f"{values.dtype}{tuple(values.shape)}".encode())
+            data: memoryview | bytes = values.reshape(-1).view(torch.uint8).numpy().data
+        elif isinstance(part, Path):
+            data = part.read_bytes()
         else:
-            data = part.read_bytes() if isinstance(part, Path) else part
-            data = data.encode() if isinstance(data, str) else data
+            data = part.encode() if isinstance(part, str) else part
         # The length keeps ("ab", "c") and ("a", "bc") apart.
         total.update(len(data).to_bytes(8, "little"))
         total.update(data)
@@ -87,7 +88,7 @@ def _sources(folder: Traversable) -> Iterator[Traversable]:
 
 
 def write_record(path: Path, key: str, record: Record) -> None:
-    """The record as a safetensors file that appears whole or not at all, whoever else is writing it.
+    """The record as a safetensors file that appears whole or not at all, even while others write it.
 
     Its metadata hold the facts, and a checksum of all of it and of `key`.
     """
@@ -140,7 +141,7 @@ class Shelf:
         self._unseen_bytes = capacity_bytes
 
     def get(self, key: str) -> Record | None:
-        """The record under `key`, or None; a damaged file is told in the log and deleted."""
+        """The record under `key`, or None; a damaged file is logged and deleted."""
         path = self.folder / f"{key}{_SUFFIX}"
         try:
             record = read_record(path, key)
@@ -159,7 +160,7 @@ class Shelf:
         return record
 
     def put(self, key: str, record: Record) -> None:
-        """Keeps the record; a folder that cannot be written is told in the log, not fatal."""
+        """Keeps the record; a folder that cannot be written is logged, not fatal."""
         path = self.folder / f"{key}{_SUFFIX}"
         try:
             write_record(path, key, record)

@@ -1,7 +1,7 @@
 """Tensors of trained models by their content, so that export finds the very ones that were scored.
 
-A folder of safetensors files, each named by the digest of the tensors in it. Whoever has the digest and
-the model before training gets the trained model back, bit by bit.
+A folder of safetensors files, each named by the digest of the tensors in it. With the digest and
+the model before training, the trained model comes back bit by bit.
 """
 
 from __future__ import annotations

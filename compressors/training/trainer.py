@@ -11,11 +11,12 @@ from torch import Tensor
 from paredown.compressors.storage.checking import CheckError, check_values
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
+from paredown.spaces.system.errors import ParedownError
 
 Targets = Tensor | tuple[Tensor, ...]
 
 
-class TrainingError(ValueError):
+class TrainingError(ParedownError):
     """A trainer returned something other than the model it was given, with other values."""
 
 

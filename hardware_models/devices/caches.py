@@ -1,4 +1,4 @@
-"""The sizes of this machine's caches, as Linux tells them.
+"""The sizes of this machine's caches, as Linux reports them.
 
 A preset is measured on one machine of its class; of another, the level of memory that a network's weights
 lie in depends on that machine's own caches.
@@ -14,7 +14,7 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
 def cache_bytes(folder: Path = _CPU) -> Mapping[str, int]:
-    """Bytes of each unified cache, "L2" and "L3"; empty where the system does not tell.
+    """Bytes of each unified cache, "L2" and "L3"; empty where the system does not report them.
 
     The first level is split into data and instructions, and no network fits into it.
     """

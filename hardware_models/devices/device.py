@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -20,6 +20,7 @@ from paredown.hardware_models.devices.figures import Confidence, Overhead, Rate,
 from paredown.hardware_models.devices.gains import WEIGHT_BITS, Energy, Gains, Kernel, Offers
 from paredown.spaces.system.bounded import YAML_BYTES, UnreadableTextError, parse_yaml, read_text
 from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 DEVICES = Path(__file__).parent
 HOST = "host"
@@ -254,7 +255,7 @@ def with_caches(device: Device, size_bytes: Mapping[str, int]) -> Device:
     )
 
 
-def _confidences(part: Any) -> Iterator[Confidence]:
+def _confidences(part: Json) -> Iterator[Confidence]:
     if isinstance(part, dict):
         if "confidence" in part:
             yield part["confidence"]

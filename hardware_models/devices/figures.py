@@ -18,7 +18,7 @@ class Record(BaseModel):
 
 
 class Rate(Record):
-    """A figure above zero in the unit its name tells, with its source."""
+    """A figure above zero in the unit its name gives, with its source."""
 
     value: Positive
     source: str = Field(min_length=3)
@@ -26,7 +26,7 @@ class Rate(Record):
 
 
 class Overhead(Record):
-    """A figure that may be zero, in the unit its name tells, with its source."""
+    """A figure that may be zero, in the unit its name gives, with its source."""
 
     value: NotNegative
     source: str = Field(min_length=3)

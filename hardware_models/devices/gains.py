@@ -37,7 +37,7 @@ class Gain(Record):
     """What one knob buys on the device.
 
     `speedup` is the range of factors of a layer over the same layer without the knob: above 1 is
-    faster; None where there is nothing to tell.
+    faster; None where there is nothing to report.
     """
 
     effect: Effect

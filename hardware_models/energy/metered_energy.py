@@ -1,7 +1,7 @@
 """Joules, from a meter: what is measured on a machine that has one, and a model fitted to it.
 
 A meter counts joules of everything it feeds, so a run is repeated for seconds and the idle power of
-the same machine is told beside it.
+the same machine is reported beside it.
 """
 
 from __future__ import annotations

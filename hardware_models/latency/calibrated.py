@@ -47,6 +47,7 @@ from paredown.hardware_models.latency.models import (
 )
 from paredown.hardware_models.work.features import PARTS, Preset
 from paredown.hardware_models.work.workload import Work
+from paredown.spaces.system.json_values import Json
 
 FEWEST_NETWORKS = 5
 REFERENCE_WEIGHT = 10.0
@@ -123,7 +124,7 @@ class CalibratedLatency:
         """Lower and upper ends of the 95 % intervals, by the bound of each network's mix."""
         return self.bounds.interval(value_s, mixes)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A JSON-ready description, the device included."""
         return {
             "kind": "calibrated",
@@ -141,19 +142,20 @@ class CalibratedLatency:
         """The model that `to_json` wrote.
 
         Raises:
-            CalibrationError: It was fitted to other parts than this version has.
+            CalibrationError: It was fitted to parts that this version does not have.
         """
-        if other := sorted(set(data["factors"]) ^ set(PARTS)):
+        if other := sorted(set(data["factors"]) - set(PARTS)):
             more = f" and {len(other) - 3} more" if len(other) > 3 else ""
             raise CalibrationError(
-                f"a calibration must have a factor for each of the {len(PARTS)} parts of this "
-                f"version, got {len(other)} that differ: {', '.join(other[:3])}{more}; calibrate "
-                "again, or use the version that wrote it"
+                f"a calibration must have factors of the {len(PARTS)} parts of this version, got "
+                f"{len(other)} others: {', '.join(other[:3])}{more}; calibrate again, or use the "
+                "version that wrote it"
             )
         return cls(
             device=Device.model_validate(data["device"]),
             threads=int(data["threads"]),
-            factors=tuple(float(data["factors"][name]) for name in PARTS),
+            # A part that came later was in no network that was measured: the preset's factor.
+            factors=tuple(float(data["factors"].get(name, 1.0)) for name in PARTS),
             bounds=ErrorBounds.from_json(data["bounds"]),
             held_out_mape=float(data["held_out_mape"]),
             networks=int(data["networks"]),
@@ -182,11 +184,11 @@ def fit(
     Args:
         works: Networks drawn at random from the space that will be searched, at least 5.
         measured_s: Their latencies, in the same order.
-        reference: The uncompressed network, one of `works`: what ratios are told against.
+        reference: The uncompressed network, one of `works`: what ratios are taken against.
         groups: Architecture of each network, at least 5 of them, held out whole: for a model that
             will be asked about new architectures.
         again_s: Their latencies at another time, in fresh sessions: the model is fitted to the mean of
-            both, and its bounds tell how a fit to the first alone predicts the second.
+            both, and its bounds say how a fit to the first alone predicts the second.
 
     Raises:
         CalibrationError: Fewer than 5 networks, unequal counts, or a latency that is not positive.
@@ -214,10 +216,10 @@ def fit(
 def best_ridge(parts_s: Array, measured_s: Array) -> float:
     """The weight of the ridge that predicts networks held out of these best."""
 
-    def error(ridge: float) -> float:
+    def _error(ridge: float) -> float:
         return float(np.mean(held_out_errors(parts_s, measured_s, _with_ridge(ridge)) ** 2))
 
-    return min(_RIDGES, key=error)
+    return min(_RIDGES, key=_error)
 
 
 def error_bounds(
@@ -260,18 +262,18 @@ def fit_factors(
 
 
 def _fit_and_predict(reference: Array | None) -> Predict:
-    def predict(parts: Array, times_s: Array, held: Array) -> Array:
+    def _predict(parts: Array, times_s: Array, held: Array) -> Array:
         ridge, weights = best_ridge(parts, times_s), weights_of(parts, reference)
         return np.asarray(held @ fit_factors(parts, times_s, ridge, weights))
 
-    return predict
+    return _predict
 
 
 def _with_ridge(ridge: float) -> Predict:
-    def predict(parts: Array, times_s: Array, held: Array) -> Array:
+    def _predict(parts: Array, times_s: Array, held: Array) -> Array:
         return np.asarray(held @ fit_factors(parts, times_s, ridge))
 
-    return predict
+    return _predict
 
 
 def weights_of(parts_s: Array, reference: Array | None) -> Array:
@@ -284,7 +286,7 @@ def weights_of(parts_s: Array, reference: Array | None) -> Array:
 
 
 def is_row(row: Array | None, rows: Array) -> NDArray[np.bool_]:
-    """Which of `rows` (networks, parts) the model cannot tell from `row`."""
+    """Which of `rows` (networks, parts) the model cannot distinguish from `row`."""
     if row is None:
         return np.zeros(len(rows), bool)
     return np.asarray((rows == row).all(axis=1))

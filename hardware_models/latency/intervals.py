@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from paredown.hardware_models.latency.estimate import Estimate
 from paredown.hardware_models.work.workload import OperatorWork, Work
+from paredown.spaces.system.json_values import Json
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -28,7 +29,7 @@ MIXES: tuple[Mix, ...] = get_args(Mix)
 COVERAGE = 0.95
 FEWEST_NETWORKS = 20
 """The reference and 19 others: with fewer a bound of 95 % has no finite width, ceil((n + 1) 0.95) > n."""
-LAYERS = frozenset({"conv", "depthwise_conv", "conv_transpose", "linear"})
+LAYERS = frozenset({"conv", "depthwise_conv", "conv_transpose", "linear", "gates", "recurrent"})
 """Kinds of operators with a weight that they multiply with."""
 FLOAT, INTEGER = 1, 2
 """Flags of the precisions that a network's layers have."""
@@ -114,7 +115,7 @@ class ErrorBounds:
         error = self.ratio[mix]
         return Ratio(value, max(0.0, value * (1 - error)), value * (1 + error))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Plain values, bounds by the name of the mix."""
         return {
             "seconds": dict(zip(MIXES, self.seconds, strict=True)),

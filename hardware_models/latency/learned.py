@@ -34,6 +34,7 @@ from paredown.hardware_models.latency.intervals import (
 from paredown.hardware_models.latency.measurements import both_times
 from paredown.hardware_models.latency.models import Array, parts_matrix_s
 from paredown.hardware_models.work.workload import Work
+from paredown.spaces.system.json_values import Json
 
 FEWEST_NETWORKS = 100
 # Chosen among by cross-validation: length in units of the root of the dimension, noise relative
@@ -113,7 +114,7 @@ class LearnedLatency:
     def _seconds(self, parts: Array) -> Array:
         return _corrected(parts, np.array(self.base.factors), self.process)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A JSON-ready description, the device included."""
         process = {
             name: value.tolist() if isinstance(value, np.ndarray) else value
@@ -217,13 +218,13 @@ def fit_learned(
 
 
 def _fit_and_predict(reference: Array | None) -> Predict:
-    def predict(parts: Array, times_s: Array, held: Array) -> Array:
+    def _predict(parts: Array, times_s: Array, held: Array) -> Array:
         weights = weights_of(parts, reference)
         factors = fit_factors(parts, times_s, _RIDGE, weights)
         process = _learn(parts, times_s, factors, *_best_setting(parts, times_s), weights)
         return _corrected(held, factors, process)
 
-    return predict
+    return _predict
 
 
 def _best_setting(parts: Array, times_s: Array) -> tuple[float, float]:

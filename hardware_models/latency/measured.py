@@ -21,6 +21,7 @@ from paredown.hardware_models.latency.intervals import Ratio, bound_95, symmetri
 from paredown.hardware_models.latency.models import Array, LatencyError
 from paredown.hardware_models.timing.measure import Measured, fingerprint, measure_latencies
 from paredown.hardware_models.work.workload import Work
+from paredown.spaces.system.json_values import Json
 from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 _log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class MeasuredLatency:
             base, *found = self.timer((self.reference, *missing.values()), self.threads)
             for path, measured in zip(missing, found, strict=True):
                 known[path] = measured.mean_s / base.mean_s
-                # Many processes share the folder; whoever writes last is as right as the first.
+                # Many processes share the folder; the last to write is as right as the first.
                 write_sealed(path, {"ratio": known[path]})
         return np.array([known[path] for path in paths], dtype=np.float64)
 
@@ -117,7 +118,7 @@ class MeasuredLatency:
         digest.update(fingerprint(self.threads).encode())
         return self.folder / f"{digest.hexdigest()}.json"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """What to keep: the settled seconds and errors; models are exported again."""
         return {
             "kind": "measured",

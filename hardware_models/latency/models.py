@@ -23,6 +23,7 @@ from paredown.hardware_models.latency.intervals import (
 from paredown.hardware_models.work.features import PARTS, Preset
 from paredown.hardware_models.work.workload import Work
 from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 Array = NDArray[np.float64]
 
@@ -47,7 +48,7 @@ class LatencyModel(Protocol):
     def predict_ratio(self, work: Work, baseline: Work) -> Ratio:
         """Latency of `work` over that of `baseline`: what two runs of one machine agree on."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A JSON-ready description: two models with one description give equal estimates."""
 
 
@@ -161,7 +162,7 @@ class RooflineLatency:
         low_s, high_s = symmetric(value_s, self.device.relative_error_95.value)
         return low_s / scale, high_s * scale
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A JSON-ready description, the device included."""
         return {
             "kind": "roofline",

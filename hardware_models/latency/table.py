@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.optimize import nnls
@@ -30,7 +30,10 @@ from paredown.hardware_models.latency.intervals import (
 from paredown.hardware_models.latency.measurements import check_measurements
 from paredown.hardware_models.latency.models import Array, RooflineLatency, estimates_of
 from paredown.hardware_models.work.workload import OperatorWork, Work
+from paredown.spaces.system.json_values import Json
 
+Key: TypeAlias = "tuple[bool | int | str | Key, ...]"
+"""What operators have in common, as plain values: the fields of a signature, or a part of them."""
 PRODUCTS = ("conv", "depthwise_conv", "conv_transpose", "linear")
 """Kinds of operators that tables hold: those that multiply with weights."""
 
@@ -51,7 +54,7 @@ class Signature:
     batch: int
 
     @property
-    def shape(self) -> tuple[Any, ...]:
+    def shape(self) -> Key:
         """Everything but the channels."""
         return (
             self.kind, self.integer, self.onnx_type, self.kernel_size, self.stride,
@@ -64,7 +67,7 @@ _FIELDS = attrgetter(*_NAMES)
 """The fields of a signature, from it or from the operator itself, in which they have the same names."""
 
 
-def signature(op: OperatorWork) -> Signature:
+def signature(op: OperatorWork | Signature) -> Signature:
     """The signature of an operator."""
     return Signature(**dict(zip(_NAMES, _FIELDS(op), strict=True)))
 
@@ -142,19 +145,17 @@ class TableLatency:
         table_s = [0.0] * len(rest_s)
         for index, op in enumerate(work.operators):
             if op.kind in PRODUCTS:
-                table_s[index] = self._look_up_s(_FIELDS(op), rest_s[index])
+                table_s[index] = self.look_up_s(op, rest_s[index])
                 rest_s[index] = 0.0
         return np.array(table_s), np.array(rest_s)
 
-    def look_up_s(self, wanted: Signature, preset_s: float) -> float:
+    def look_up_s(self, op: OperatorWork | Signature, preset_s: float) -> float:
         """Seconds of an operator: its own entry, between its neighbours, or the preset scaled."""
-        return self._look_up_s(_FIELDS(wanted), preset_s)
-
-    def _look_up_s(self, wanted: tuple[Any, ...], preset_s: float) -> float:
         # A plain tuple: making and hashing a record takes longer than the whole answer.
+        wanted: Key = _FIELDS(op)
         answers = self._answers
         if wanted not in answers:
-            answers[wanted] = self._answer(Signature(**dict(zip(_NAMES, wanted, strict=True))))
+            answers[wanted] = self._answer(signature(op))
         seconds, ratio = answers[wanted]
         return preset_s * ratio if seconds is None else seconds
 
@@ -170,7 +171,7 @@ class TableLatency:
         return math.exp(float(np.interp(size, sizes, logs))), 1.0
 
     @functools.cached_property
-    def _answers(self) -> dict[tuple[Any, ...], tuple[float | None, float]]:
+    def _answers(self) -> dict[Key, tuple[float | None, float]]:
         return {}
 
     @functools.cached_property
@@ -178,9 +179,9 @@ class TableLatency:
         return {entry.signature: entry.seconds for entry in self.entries}
 
     @functools.cached_property
-    def _by_step(self) -> Mapping[tuple[Any, ...], tuple[Array, Array]]:
+    def _by_step(self) -> Mapping[Key, tuple[Array, Array]]:
         """Sizes and logarithms of seconds of the entries of each alignment step."""
-        found: dict[tuple[Any, ...], list[tuple[int, float]]] = {}
+        found: dict[Key, list[tuple[int, float]]] = {}
         for entry in self.entries:
             size = entry.signature.in_channels * entry.signature.out_channels
             row = (size, math.log(entry.seconds))
@@ -190,7 +191,7 @@ class TableLatency:
             for key, rows in ((key, sorted(rows)) for key, rows in found.items())
         }
 
-    def _step(self, wanted: Signature) -> tuple[Any, ...]:
+    def _step(self, wanted: Signature) -> Key:
         alignment = self.device.alignment
         into = alignment.int8_in_block if wanted.integer else alignment.float_block
         out = alignment.int8_out_block if wanted.integer else alignment.float_block
@@ -212,7 +213,7 @@ class TableLatency:
             found.setdefault(alike, []).append(math.log(entry.seconds / entry.preset_s))
         return found
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A JSON-ready description, the device included."""
         return {
             "kind": "table",

@@ -10,7 +10,6 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -79,7 +78,7 @@ def measure_memory(model: Path | bytes) -> MeasuredMemory:
     return _read(kernels, sum(array.nbytes for array in inputs.values()))
 
 
-def _read(kernels: list[dict[str, Any]], input_bytes: int) -> MeasuredMemory:
+def _read(kernels: list[dict[str, str]], input_bytes: int) -> MeasuredMemory:
     first = kernels[0]
     before = int(first[_COUNTER]) - int(first["mem_requested_in_use_delta"])
     highest = max(int(kernel["mem_bytes_in_use"]) for kernel in kernels)

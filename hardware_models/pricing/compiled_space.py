@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -67,7 +66,7 @@ class CompiledSpace:
         self._unit_of = {
             node: index for index, segment in enumerate(segments) for node in segment.nodes
         }
-        self._states: dict[tuple[Any, ...], int] = {(): 0}
+        self._states: dict[tuple[tuple[bool, ...], ...], int] = {(): 0}
         for index, unit in enumerate(self._units):
             unit.remains = unit.drop is not None and self._leaves_nodes(index, unit.drop)
 

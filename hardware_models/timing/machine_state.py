@@ -13,7 +13,7 @@ _BUSY = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """The state of the machine; None where the system does not tell.
+    """The state of the machine; None where the system does not report it.
 
     `load` is the number of runnable processes over the last minute, `cores_per_sibling` how many
     logical cores share one physical core, `governor` the policy of the clock.

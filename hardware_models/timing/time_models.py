@@ -22,7 +22,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -70,7 +69,7 @@ class Runner:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        source: Any = str(model) if isinstance(model, Path) else model
+        source = str(model) if isinstance(model, Path) else model
         try:
             self.session = onnxruntime.InferenceSession(
                 source, options, providers=["CPUExecutionProvider"]
@@ -141,7 +140,7 @@ def why_not_timed(model: bytes | Path) -> str | None:
 
 def time_interleaved(
     models: Sequence[bytes | Path], threads: int, instances: int, blocks: int
-) -> np.ndarray[Any, Any]:
+) -> np.ndarray:
     """Seconds per run (models, instances, blocks), each model in `instances` fresh sessions."""
     runners = warm_runners(models, threads, instances)
     return time_blocks(runners, blocks).reshape(len(models), instances, blocks)
@@ -155,7 +154,7 @@ def warm_runners(models: Sequence[bytes | Path], threads: int, instances: int) -
     return runners
 
 
-def time_blocks(runners: Sequence[Runner], blocks: int) -> np.ndarray[Any, Any]:
+def time_blocks(runners: Sequence[Runner], blocks: int) -> np.ndarray:
     """Seconds per run (runners, blocks), timed in turns."""
     found = np.empty((len(runners), blocks))
     for block in range(blocks):
@@ -172,7 +171,7 @@ def machine(threads: int) -> str:
 
 
 def cpu_model() -> str:
-    """The processor's name as the system tells it."""
+    """The processor's name as the system reports it."""
     path = Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -210,7 +209,7 @@ def main() -> int:
 
 def _made_up(
     name: str, kind: str, shape: Sequence[int], random: np.random.Generator
-) -> np.ndarray[Any, Any]:
+) -> np.ndarray:
     if kind not in _NUMPY_TYPES:
         raise MeasureError(
             f"input {name!r} must be one of {', '.join(_NUMPY_TYPES)} to be timed, got {kind}; "

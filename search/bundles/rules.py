@@ -1,4 +1,4 @@
-"""The rules on a bundle's files, kernels and latency; each notes what it measured and how it was broken.
+"""The rules on a bundle's files, kernels and latency; each records what it measured and what broke it.
 
 Those on its outputs are in `paredown.search.bundles.output_rules`.
 """
@@ -47,7 +47,7 @@ class Findings:
     unchecked: list[str] = field(default_factory=list)
 
     def expect(self, holds: bool, mismatch: str) -> None:
-        """Notes the mismatch unless `holds`."""
+        """Records the mismatch unless `holds`."""
         if not holds:
             self.mismatches.append(mismatch)
 
@@ -183,7 +183,7 @@ def _is_as_it_was(measured: MeasuredRatio, found: Findings) -> bool:
 
 
 def check_ratio(measured: MeasuredRatio, found: Findings) -> None:
-    """Notes what was measured, with a warning where the interval does not hold it."""
+    """Records what was measured, with a warning where the interval does not hold it."""
     found.measured |= {
         "latency_s": measured.candidate.mean_s,
         "uncompressed_latency_s": measured.baseline.mean_s,

@@ -114,7 +114,7 @@ class Verifier:
         return through
 
     def _compare(self, tally: Tally, found: Findings) -> None:
-        """Notes how the candidate does against the uncompressed model, sample by sample."""
+        """Records how the candidate does against the uncompressed model, sample by sample."""
         value, theirs = self._baseline(found)
         found.note(f"uncompressed_test_{tally.metric.name}", value)
         ours = tally.per_sample()

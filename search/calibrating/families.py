@@ -51,6 +51,7 @@ class _Residual(nn.Module):
         self.shortcut = nn.Identity() if same else _conv(into, out, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
         return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
 
 
@@ -68,6 +69,7 @@ class _Inverted(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
         return x + self.body(x) if self.adds else self.body(x)
 
 
@@ -82,6 +84,7 @@ class _Encoder(nn.Module):
         self.wide, self.narrow = nn.Linear(width, expand * width), nn.Linear(expand * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
         batch, tokens, width = x.shape
         y = self.norms[0](x)
         q, k, v = (
@@ -104,6 +107,7 @@ class _Recurrent(nn.Module):
         self.head = nn.Linear(hidden, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
         gates = self.read(x)
         state = gates[:, 0, : self.hidden].tanh()
         cell = state
@@ -122,6 +126,7 @@ class _Pooled(nn.Module):
         self.dims = dims
 
     def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
         return x.mean(self.dims)
 
 

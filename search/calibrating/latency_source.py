@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from paredown.hardware_models.devices.device import Device, host_device
 from paredown.hardware_models.latency.calibrated import CalibratedLatency
@@ -21,6 +20,7 @@ from paredown.search.calibrating.drawing import export, reference_work, space_ne
 from paredown.search.calibrating.fitting import Request, calibrate_here, loadable
 from paredown.search.tasks.cache import cache_folder
 from paredown.spaces.knobs.space import Space
+from paredown.spaces.system.json_values import Json
 from paredown.spaces.system.sealed import DamagedFileError, read_sealed, write_sealed
 
 _log = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ def latency_model(
     device: Device,
     threads: int,
     space: Space,
-    stored: Mapping[str, Any] | None,
-) -> tuple[LatencyModel, dict[str, Any] | None]:
+    stored: Mapping[str, Json] | None,
+) -> tuple[LatencyModel, dict[str, Json] | None]:
     """The latency model of a search, and what to keep of it for a resumption (None for a roofline).
 
     Args:
@@ -84,7 +84,7 @@ def kept_latency_model(
     return model
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, Json]:
     try:
         return read_sealed(file)
     except DamagedFileError as error:
@@ -95,7 +95,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _kept(
-    kind: str, device: Device, threads: int, space: Space, stored: Mapping[str, Any]
+    kind: str, device: Device, threads: int, space: Space, stored: Mapping[str, Json]
 ) -> LatencyModel:
     try:
         if kind in _TIMED_HERE and stored.get("kind") not in _TIMED_HERE[kind]:

@@ -116,7 +116,7 @@ def read_request(folder: Path, device: Device, space: Space | None) -> tuple[Req
     times_s, machine = read_timings(folder, manifest)
     spaces: dict[str, Space] = {}
 
-    def rebuild(origin: str, candidate: Candidate, index: int) -> Network:
+    def _rebuild(origin: str, candidate: Candidate, index: int) -> Network:
         if space is not None:
             names = [architecture.name for architecture in space.architectures]
             group = names.index(candidate.architecture)
@@ -126,7 +126,7 @@ def read_request(folder: Path, device: Device, space: Space | None) -> tuple[Req
         return network_of(spaces[origin], candidate, index, origin, list(spaces).index(origin))
 
     asked = Request(
-        networks=tuple(read_networks(manifest, rebuild)),
+        networks=tuple(read_networks(manifest, _rebuild)),
         device=device,
         threads=int(manifest["threads"]),
         reference=None if space is None else reference_work(space),

@@ -15,6 +15,7 @@ from paredown.search.config.schema_hardware import HardwareSection
 from paredown.search.config.schema_section import Section, resolved
 from paredown.search.config.schema_space import SpaceSection
 from paredown.search.config.schema_task import (
+    IMPORT_PATH,
     Cifar10Task,
     CustomTask,
     DigitsTask,
@@ -23,6 +24,7 @@ from paredown.search.config.schema_task import (
 from paredown.spaces.system.foreign_text import without_passwords
 
 _RESNETS = ("resnet20", "resnet56")
+SAMPLERS = ("ladder", "nsga2", "nsga3", "tpe", "gp", "random")
 
 
 def _run_name(value: str) -> str:
@@ -43,6 +45,13 @@ def _registered_name(value: str) -> str:
     return value
 
 
+def _sampler_or_import_path(value: str) -> str:
+    if value not in SAMPLERS and not IMPORT_PATH.fullmatch(value):
+        names = ", ".join(map(repr, SAMPLERS))
+        raise ValueError(f"must be one of {names} or your package.module:factory")
+    return value
+
+
 class SearchSection(Section):
     """How candidates are proposed and evaluated."""
 
@@ -51,10 +60,12 @@ class SearchSection(Section):
         description="ray (Ray Tune, one machine or a cluster) or local (processes on this machine; "
         "the same seed gives the same search, also where it is killed and resumed).",
     )
-    sampler: Literal["ladder", "nsga2", "nsga3", "tpe", "gp", "random"] = Field(
+    sampler: Annotated[str, AfterValidator(_sampler_or_import_path)] = Field(
         "ladder",
         description="Who proposes: ladder starts from predicted damage and learns from every "
-        "evaluation; nsga2, nsga3, tpe, gp and random are Optuna's.",
+        "evaluation; nsga2, nsga3, tpe, gp and random are Optuna's; package.module:factory is your own, "
+        "called with (distributions, directions, seed), imported from task.code_folder (built-in "
+        "tasks: from the current folder).",
     )
     evaluations: int = Field(
         60,

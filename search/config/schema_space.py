@@ -11,6 +11,7 @@ from paredown.search.config.schema_section import Section
 from paredown.search.config.schema_task import ExistingFile
 from paredown.spaces.candidates.candidate import Container, GroupSize, Method, Ranges, WeightBits
 from paredown.spaces.candidates.ranks import Decomposition
+from paredown.spaces.system.json_values import Json
 
 ActivationBits = Literal[8, 32]
 SparsityPattern = Literal["element", "2:4", "block"]
@@ -157,7 +158,7 @@ _KEYS = {
 }
 
 
-def _rule_kind(value: Any) -> str | None:
+def _rule_kind(value: Section | Json) -> str | None:
     if isinstance(value, Section):
         return type(value).__name__
     if not isinstance(value, dict):

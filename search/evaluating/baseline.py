@@ -1,4 +1,4 @@
-"""What the uncompressed model costs, told before a search, so that no bound need be guessed."""
+"""What the uncompressed model costs, reported before a search, so that no bound need be guessed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
 
 _TIMED = ("calibrated", "measured")
-_TOLD = (
+_REPORTED = (
     "latency_s",
     "latency_low_s",
     "latency_high_s",
@@ -82,13 +82,13 @@ def baseline_of(surveyed: Surveyed) -> Baseline:
     is_preset = surveyed.config.hardware.latency in _TIMED
     try:
         check_files(surveyed.captured, surveyed.space, surveyed.task.splits.search)
-        told = costs.price(blueprint)
+        priced = costs.price(blueprint)
     except ExportError as error:
         return Baseline(
             costs={}, latency_source=model.source, is_preset=is_preset, problem=str(error)
         )
     return Baseline(
-        costs={name: told[name] for name in _TOLD if name in told},
+        costs={name: priced[name] for name in _REPORTED if name in priced},
         latency_source=model.source,
         is_preset=is_preset,
     )

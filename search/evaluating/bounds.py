@@ -31,16 +31,16 @@ def refuse_unreachable(surveyed: Surveyed) -> None:
         return
     models, space = preset_costs(surveyed), surveyed.space
 
-    def price(candidate: Candidate, names: Sequence[str]) -> Mapping[str, float] | None:
+    def _price(candidate: Candidate, names: Sequence[str]) -> Mapping[str, float] | None:
         try:
             return models.price(draft(space.model_map(candidate), candidate), names)
         except ExportError:
             return None
 
     metrics = [section.metric for section in sections]
-    base = price(Candidate(architecture=space.architectures[0].name), metrics)
+    base = _price(Candidate(architecture=space.architectures[0].name), metrics)
     if base is not None:
-        check_bounds(space, absolute_goals(sections, base), price, base)
+        check_bounds(space, absolute_goals(sections, base), _price, base)
 
 
 def refuse_too_slow(workbench: Workbench) -> None:
@@ -83,7 +83,7 @@ def _bounded_costs(config: Config, *, with_latency: bool) -> tuple[GoalSection, 
 def refused_by(workbench: Workbench, goals: Sequence[Goal], candidate: Candidate) -> str | None:
     """The cost whose hard bound the candidate breaks, by price alone; None where it breaks none.
 
-    A candidate without a price breaks none here: it fails with its reason when it is told.
+    A candidate without a price breaks none here: it fails with its reason when it is scored.
     """
     bounded = [goal for goal in goals if goal.is_cost and goal.has_bound]
     if not bounded:

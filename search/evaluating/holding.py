@@ -7,7 +7,6 @@ of the task's own data, and the first value that differs is named.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,12 +21,13 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.search.evaluating.runtime_outputs import both_ends, run_onnx
 from paredown.search.tasks.metrics import MetricError
-from paredown.search.tasks.splits import Split
+from paredown.search.tasks.splits import Inputs, Split
 from paredown.search.tasks.task import Task
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.graph.capturing import Captured, as_inputs
-from paredown.spaces.graph.graph import Node
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Node
 from paredown.spaces.graph.hold import disagreement
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap
@@ -43,7 +43,7 @@ _REFUSALS = (
 )
 
 
-def held_rows(task: Task) -> Any:
+def held_rows(task: Task) -> Inputs:
     """The rows that modules and graphs are held on: the first of the search split, prepared."""
     split = task.splits.search
     return split.rows(0, min(_ROWS, len(split)))[0]
@@ -121,7 +121,7 @@ def _first_other(model: CompressedModel, proto: onnx.ModelProto, inputs: Sequenc
     names = traced_names(model.blueprint, tuple(graph.by_name))
     other: list[Node] = []
 
-    def look(node: Node, _: tuple[Any, ...], output: Any) -> Any:
+    def _look(node: Node, _: Arguments, output: Result) -> Result:
         written = sorted(names[node.name] & theirs.keys())
         if isinstance(output, Tensor) and written and not other:
             found = torch.from_numpy(theirs[written[0]])
@@ -130,7 +130,7 @@ def _first_other(model: CompressedModel, proto: onnx.ModelProto, inputs: Sequenc
         return output
 
     with torch.no_grad():
-        model(inputs, after=look)
+        model(inputs, after=_look)
     if other:
         return f"value {other[0].name!r} ({other[0].op})"
     return f"the outputs {', '.join(graph.outputs)}"

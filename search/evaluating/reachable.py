@@ -73,7 +73,7 @@ def nearest(space: Space, goals: Sequence[Goal], price: Price) -> Nearest | None
     names = [goal.held_metric for goal in goals]
     known: dict[str, Nearest | None] = {}
 
-    def priced(candidate: Candidate) -> Nearest | None:
+    def _priced(candidate: Candidate) -> Nearest | None:
         if candidate.key not in known:
             values = price(candidate, names)
             known[candidate.key] = None if values is None else _nearest(candidate, values, goals)
@@ -81,7 +81,7 @@ def nearest(space: Space, goals: Sequence[Goal], price: Price) -> Nearest | None
 
     best: Nearest | None = None
     for start in _starts(space):
-        best = _descended(space, start, priced, best)
+        best = _descended(space, start, _priced, best)
         if best is not None and best.excess <= 1:
             break
     return best

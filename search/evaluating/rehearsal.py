@@ -26,13 +26,13 @@ def rehearse(config: Config, task: Task) -> Score:
     named = f"task.model: {config.task.model}" if isinstance(config.task, CustomTask) else "task"
     split = task.splits.search
 
-    def run(inputs: Inputs) -> Outputs:
+    def _run(inputs: Inputs) -> Outputs:
         return task.form.tensors(forward(task.module, inputs, named))
 
     if isinstance(task.loss, UserLoss):
         _check_gradient(task, named)
     rows = min(config.search.rung_images, len(split))
-    return score_outputs(run, split, task.metric, task.loss, rows)
+    return score_outputs(_run, split, task.metric, task.loss, rows)
 
 
 def _check_gradient(task: Task, named: str) -> None:

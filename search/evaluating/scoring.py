@@ -31,7 +31,7 @@ class NotFiniteError(ParedownError):
     """A model's score is no number."""
 
 
-class RecipeError(ValueError):
+class RecipeError(ParedownError):
     """A rung asks for another recipe than the search has."""
 
 
@@ -106,10 +106,10 @@ def score(
     """
     graph = model.blueprint.graph
 
-    def run(inputs: Inputs) -> Outputs:
+    def _run(inputs: Inputs) -> Outputs:
         return model([channels_last(x) for x in as_inputs(graph, inputs)])
 
-    return score_outputs(run, split, metric, loss, rows)
+    return score_outputs(_run, split, metric, loss, rows)
 
 
 def score_outputs(

@@ -62,11 +62,11 @@ def survey(config: Config, ranks_file: Path | None = None) -> Surveyed:
             What the config names cannot be used.
     """
 
-    def draw(maps: Mapping[str, ModelMap], offered: Capabilities, find: FindRanks) -> Space:
+    def _draw(maps: Mapping[str, ModelMap], offered: Capabilities, find: FindRanks) -> Space:
         goals = [goal.metric for goal in config.goals]
         return build_space(config.space, maps, offered, goals, find)
 
-    return _survey(config, None, draw, ranks_file)
+    return _survey(config, None, _draw, ranks_file)
 
 
 def survey_part(config: Config, architectures: Collection[str]) -> Surveyed:
@@ -76,11 +76,11 @@ def survey_part(config: Config, architectures: Collection[str]) -> Surveyed:
         TaskError, DataError, UserCodeError, CaptureError, DeviceError: As `survey`.
     """
 
-    def without_knobs(maps: Mapping[str, ModelMap], _: Capabilities, __: FindRanks) -> Space:
+    def _without_knobs(maps: Mapping[str, ModelMap], _: Capabilities, __: FindRanks) -> Space:
         parts = (Architecture(name=name, model_map=m, knobs=()) for name, m in maps.items())
         return Space(architectures=tuple(parts))
 
-    return _survey(config, architectures, without_knobs, None)
+    return _survey(config, architectures, _without_knobs, None)
 
 
 def _further_device(name_or_path: str) -> Device:

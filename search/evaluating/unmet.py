@@ -38,20 +38,20 @@ def why_none(evaluations: Sequence[Evaluation], front: Front) -> str:
     scored = [e for e in of_rung(evaluations, front.rung) if not e.is_failed]
     if not scored:
         return f"no model was scored: all {len(evaluations)} evaluations failed"
-    told = []
+    missed = []
     for goal in front.goals:
         if not any(goal.keeps_bounds(e.metrics) for e in scored):
             nearest_to = min(scored, key=lambda e, g=goal: g.loss(_held(g, e)))  # type: ignore[misc]
-            told.append(
+            missed.append(
                 f"{goal.metric} {_shown_bound(goal)}: the nearest, {name_of(nearest_to)}, has "
                 f"{show(goal.metric, _held(goal, nearest_to))}"
             )
-    if not told:
+    if not missed:
         return (
             f"none of {len(scored)} models meets all bounds together, though each is met by one; "
             "loosen a bound, or give the search more evaluations"
         )
-    listed = "; nor ".join(told)
+    listed = "; nor ".join(missed)
     return f"none of {len(scored)} models meets {listed}; loosen it, or open more of the space"
 
 

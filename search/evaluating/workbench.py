@@ -63,7 +63,7 @@ class Workbench:
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """What every report must say of presets whose seconds it tells."""
+        """What every report must say of presets whose seconds it gives."""
         presets = self.also
         if isinstance(self.cost_models.latency_model, RooflineLatency):
             presets = (self.device, *presets)

@@ -8,7 +8,8 @@ from .optuna_log import quiet_optuna as quiet_optuna
 from .prediction import DamageTerms as DamageTerms
 from .promotion import leading as leading
 from .proposer import Proposer as Proposer
-from .proposer import make_sampler as make_sampler
 from .refiner import Refiner as Refiner
 from .rivals import rivals_among as rivals_among
 from .rivals import unbeaten as unbeaten
+from .sampler import OptunaSampler as OptunaSampler
+from .sampler import Sampler as Sampler

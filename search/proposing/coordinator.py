@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from paredown.search.proposing.jobs import Job, Outcome
-from paredown.search.proposing.proposer import Proposal, Proposer, SpaceExhausted
+from paredown.search.proposing.proposer import Proposer, SpaceExhausted
 from paredown.search.study.evaluation import Evaluation, of_rung
 from paredown.search.study.rung import Rung
+from paredown.spaces.candidates.candidate import Candidate
 
 Tell = Callable[[Job, Outcome], Evaluation]
 """Records the outcome (journal, front, tracking) and gives the evaluation back."""
@@ -130,7 +131,7 @@ class Coordinator:
     def _settle(self, evaluation: Evaluation) -> None:
         self.told += 1
         if self.proposer is not None and of_rung([evaluation], self.rung):
-            self.proposer.tell(evaluation)
+            self.proposer.learn(evaluation)
 
     @property
     def _out(self) -> int:
@@ -156,7 +157,7 @@ class Coordinator:
 
     def _propose(self, count: int) -> list[Job]:
         assert self.proposer is not None
-        found: list[Proposal] = []
+        found: list[Candidate] = []
         try:
             for _ in range(count):
                 found.append(self.proposer.ask())
@@ -164,4 +165,4 @@ class Coordinator:
             self.evaluations = self.told + len(self._order) + len(found)
             # Named as the reason once everything that was found is told.
             self._exhausted = str(reason)
-        return [Job(candidate=p.candidate, rung=self.rung) for p in found]
+        return [Job(candidate=candidate, rung=self.rung) for candidate in found]

@@ -1,4 +1,4 @@
-"""The adviser of a search: starts from predicted damage, then goes where most gain is expected.
+"""The sampler "ladder": starts from predicted damage, then goes where most gain is expected.
 
 It knows costs exactly, learns from every evaluation how far damages are wrong, and suggests of many
 drawn candidates the one with the largest expected gain in hypervolume.
@@ -30,7 +30,7 @@ from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.knobs.space import Space
 
 _FEWEST = 8
-"""Evaluations below which factors are guesses and the sampler proposes."""
+"""Evaluations below which factors are guesses and another sampler proposes."""
 _WARM_SHARE = 4
 """Of so many evaluations one is spent on the warm start."""
 _DRAWN, _MUTATED = 96, 64
@@ -66,7 +66,7 @@ class Refiner:
     refused_by: Callable[[Candidate], str | None]
     reference: np.ndarray
     seed: int = 0
-    _told: list[Evaluation] = field(default_factory=list)
+    _learned: list[Evaluation] = field(default_factory=list)
     _known: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     _pool: list[_Draft] = field(default_factory=list)
     _pool_after: int = -1
@@ -106,16 +106,16 @@ class Refiner:
         )
 
     def suggest(self, known: Collection[str]) -> Candidate | None:
-        """A candidate whose key is not in `known`; None where the sampler should go on."""
+        """A candidate whose key is not in `known`; None where another sampler should go on."""
         while self.warm:
             candidate = self.warm.pop(0)
-            if candidate.key not in known:
+            if candidate.key not in known and self.space.contains(candidate):
                 return candidate
-        if not self.qualities or not self.ladders or len(self._told) < _FEWEST:
+        if not self.qualities or not self.ladders or len(self._learned) < _FEWEST:
             return None
-        if self._pool_after != len(self._told):
+        if self._pool_after != len(self._learned):
             self._pool = self._draw_pool()
-            self._pool_after = len(self._told)
+            self._pool_after = len(self._learned)
         self._suggested += 1
         chosen = None
         if self._suggested % _RIVAL_EVERY == 0:
@@ -126,12 +126,15 @@ class Refiner:
         self._pending[chosen.candidate.key] = chosen
         return chosen.candidate
 
-    def tell(self, evaluation: Evaluation) -> None:
-        """What came of a candidate, whoever proposed it."""
+    def expect(self, candidate: Candidate) -> None:
+        """Nothing to note: what is out counts from the moment it is suggested here."""
+
+    def learn(self, evaluation: Evaluation) -> None:
+        """Takes an evaluation into what damages and gains are predicted from."""
         self._pending.pop(evaluation.key, None)
         if evaluation.is_failed:
             return
-        self._told.append(evaluation)
+        self._learned.append(evaluation)
         if evaluation.kind == "reference":
             self._widen(evaluation)
 
@@ -150,7 +153,7 @@ class Refiner:
 
     def _rival(self, known: Collection[str]) -> _Draft | None:
         """Of each ladder's least harmful candidates within a reference's costs the best, as drawn."""
-        references = unbeaten(self._told, self.goals, self.base.key)
+        references = unbeaten(self._learned, self.goals, self.base.key)
         if not references or not self._models:
             return None
         turn = self._suggested // _RIVAL_EVERY
@@ -158,7 +161,7 @@ class Refiner:
         costs = [goal.metric for goal in self.goals if goal.is_cost]
         limits = np.array([reference.metrics[name] for name in costs])
         model = self._models[self.qualities[0].metric]
-        generator = np.random.default_rng((self.seed, len(self._told), self._suggested))
+        generator = np.random.default_rng((self.seed, len(self._learned), self._suggested))
         found = {}
         for ladder in self.ladders:
             factors = model.draw(generator)
@@ -177,15 +180,15 @@ class Refiner:
 
     def _draw_pool(self) -> list[_Draft]:
         """Candidates at random prices under drawn factors, and neighbours of the front."""
-        models = quality_models(self._told, self.goals, self.base, self.terms)
+        models = quality_models(self._learned, self.goals, self.base, self.terms)
         self._models = models if len(models) == len(self.qualities) else {}
         if not self._models:
             return []
-        values = believed_values(self._told, self.goals, self.base, self.terms, models)
+        values = believed_values(self._learned, self.goals, self.base, self.terms, models)
         leading = non_dominated(values, [goal.direction for goal in self.goals])
         self._known = volume_axes(values[leading], self.goals)
-        members = [e.candidate for e, leads in zip(self._told, leading, strict=True) if leads]
-        generator = np.random.default_rng((self.seed, len(self._told)))
+        members = [e.candidate for e, leads in zip(self._learned, leading, strict=True) if leads]
+        generator = np.random.default_rng((self.seed, len(self._learned)))
         drawn: dict[str, Candidate] = {}
         climbed = self._climb(models[self.qualities[0].metric], generator)
         for candidate in (*climbed, *self._mutate(members, generator)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from rich.console import Group
@@ -18,6 +17,7 @@ from paredown.search.study.pareto import Front, front_of, hypervolume, losses, r
 from paredown.search.study.rows import VOLUME_NOTE
 from paredown.search.study.run_record import RunRecord
 from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 
 class CompareError(ParedownError):
@@ -105,7 +105,7 @@ def comparison_view(found: Comparison, names: tuple[str, str]) -> Group:
     return Group(head, *notes, *(part for table in tables for part in ("", table)))
 
 
-def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
+def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Json]:
     """The comparison as plain values, metrics in SI units."""
     return {
         "goals": [{"metric": g.metric, "direction": g.direction} for g in found.goals],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -20,6 +19,7 @@ from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.knob import Knob
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import LeftOut, ModelMap
+from paredown.spaces.system.json_values import Json
 
 
 def inspection(
@@ -48,7 +48,7 @@ def inspection(
 
 def inspection_json(
     space: Space, offered: Capabilities, baseline: Baseline, ranks: Answers | None = None
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The same as plain values, in SI units; `uncompressed` by the names that goals have."""
     return {
         "device": offered.device,
@@ -62,7 +62,7 @@ def inspection_json(
     }
 
 
-def _plain(architecture: Architecture) -> dict[str, Any]:
+def _plain(architecture: Architecture) -> dict[str, Json]:
     model_map = architecture.model_map
     return {
         "name": architecture.name,

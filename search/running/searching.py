@@ -19,9 +19,10 @@ from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.jobs import Job
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.search.proposing.promotion import leading
-from paredown.search.proposing.proposer import Proposer, make_sampler
+from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.refiner import Refiner
 from paredown.search.proposing.rivals import rivals_among, unbeaten
+from paredown.search.proposing.samplers import make_samplers
 from paredown.search.running.engine_local import local_engine
 from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ledger import Ledger
@@ -140,7 +141,7 @@ class _FirstRung:
     def _coordinator(self, told: Collection[Evaluation], first: list[Job]) -> Coordinator:
         proposer = self._proposer()
         for evaluation in told:
-            proposer.tell(evaluation)
+            proposer.learn(evaluation)
         section = self.workbench.config.search
         return Coordinator(
             proposer=proposer,
@@ -155,18 +156,16 @@ class _FirstRung:
         )
 
     def _proposer(self) -> Proposer:
-        section, goals = self.workbench.config.search, self.ledger.goals
-        adviser = None
+        workbench, goals = self.workbench, self.ledger.goals
 
-        def refused(candidate: Candidate) -> str | None:
-            return refused_by(self.workbench, goals, candidate)
+        def _refused(candidate: Candidate) -> str | None:
+            return refused_by(workbench, goals, candidate)
 
-        if section.sampler == "ladder":
-            adviser = Refiner.of(self.workbench, goals, self.base, self.terms, refused)
-        population = max(8, min(50, section.evaluations // 4))
-        sampler = make_sampler(section.sampler, section.seed, population)
-        cheapest = cheapest_within(self.workbench, goals)
-        return Proposer(self.workbench.space, goals, sampler, adviser, refused, cheapest)
+        def _ladder() -> Refiner:
+            return Refiner.of(workbench, goals, self.base, self.terms, _refused)
+
+        samplers = make_samplers(workbench.config, workbench.space, _ladder)
+        return Proposer(workbench.space, samplers, _refused, cheapest_within(workbench, goals))
 
 
 def _reference_jobs(workbench: Workbench) -> list[Job]:

@@ -27,6 +27,7 @@ from paredown.search.evaluating.unmet import doubtful_bounds
 from paredown.search.evaluating.workbench import Workbench, equip
 from paredown.search.proposing.optuna_log import quiet_optuna
 from paredown.search.proposing.prediction import DamageTerms
+from paredown.search.proposing.samplers import check_sampler
 from paredown.search.report.page import RunSummary
 from paredown.search.running.engine_ray import check_cluster
 from paredown.search.running.finish import export_front, log_pages, write_figures, write_pages
@@ -135,6 +136,7 @@ class _Search:
         task = surveyed.task
         for notice in task.notices:
             watch.notice(notice)
+        check_sampler(config, surveyed.space)
         refuse_unreachable(surveyed)
         watch.stage("trying model, metric and loss on the search split")
         own = rehearse(config, task)

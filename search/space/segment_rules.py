@@ -61,17 +61,17 @@ def segment_choices(
     plain = IDENTITY_SEGMENT
     asked = merged(SegmentRule(segments=(segment.name,)), rules, segment.name)
 
-    def offered(key: str, values: Sequence[T] | None, known: Sequence[T], otherwise: T) -> list[T]:
+    def _values(key: str, values: Sequence[T] | None, known: Sequence[T], otherwise: T) -> list[T]:
         kept = _offered(segment, key, values or (), known, can.device, leave_out)
         return kept or [otherwise]
 
-    widths = offered(
+    widths = _values(
         "activation_bits", asked.activation_bits, can.activation_bits, plain.activation_bits
     )
-    containers = sorted(offered("container", asked.container, can.containers, plain.container))
-    ranges = offered("ranges", asked.ranges, can.ranges, plain.ranges)
+    containers = sorted(_values("container", asked.container, can.containers, plain.container))
+    ranges = _values("ranges", asked.ranges, can.ranges, plain.ranges)
     reached = [model_map.layer_by_name[name] for name in _reached(segment, model_map, rules)]
-    reads = any(layer.kind == "linear" and layer.name in with_codes for layer in reached)
+    reads = any(layer.finds_range and layer.name in with_codes for layer in reached)
     if "dynamic" in ranges and not reads:
         ranges.remove("dynamic")
         reason = "linear layers of integer weights read them, and there are none"

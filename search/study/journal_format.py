@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.rung import Rung
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.json_values import Json
 
 FORMAT = 2
@@ -24,7 +25,7 @@ _KINDS = {
 }
 
 
-class FormatError(ValueError):
+class FormatError(ParedownError):
     """A journal is of a later version than this program reads."""
 
 

@@ -104,7 +104,11 @@ def _import(module_name: str, named: str, folder: Path) -> ModuleType:
             raise
         missing = error.name or module_name
         is_own = module_name == missing or module_name.startswith(f"{missing}.")
-        remedy = f"put it into {folder} or set task.code_folder" if is_own else "install it"
+        remedy = (
+            f"put it into {folder} or set task.code_folder (of a custom task)"
+            if is_own
+            else "install it"
+        )
         raise UserCodeError(
             f"{named} must be importable, got no module named {missing!r}; {remedy}"
         ) from error

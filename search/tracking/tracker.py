@@ -35,7 +35,7 @@ _FINAL = (
 )
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
-_TOLD = 5
+_SHOWN = 5
 """Refusals that are reported in full; one cause often refuses everything."""
 
 
@@ -113,7 +113,7 @@ class Tracker:
                 f"{missing} records are not in MLflow at {self._shown_uri}; the study's journal has them "
                 "all: once MLflow can be written, run the search again with --resume"
             )
-            return (remedy, *refused[:_TOLD], *([] if away is None else [away]))
+            return (remedy, *refused[:_SHOWN], *([] if away is None else [away]))
         if waiting:
             return (f"{waiting} records were still on their way to MLflow at {self._shown_uri}",)
         return ()

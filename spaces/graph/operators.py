@@ -24,17 +24,24 @@ from paredown.spaces.graph.functions import (
     quantize_dequantize,
     quantize_dequantize_by_range,
 )
+from paredown.spaces.graph.recurrent import GATES, GRU, LSTM, RNN_RELU, RNN_TANH, STEPS, WEIGHT_ARG
 
 ADD = "aten.add.Tensor"
 BATCH_NORM = "aten.batch_norm.default"
+CAT = "aten.cat.default"
 CONV2D = "aten.conv2d.default"
 CONVERT = "aten.to.dtype"
 """Another type for the same values: (x, dtype)."""
 COPY = "aten._to_copy.default"
 """A copy, in another type where it is asked for one."""
+LINEAR = "aten.linear.default"
+LINEAR = "aten.linear.default"
 MEAN = "aten.mean.dim"
 RELU = "aten.relu.default"
+SELECT = "aten.select.int"
 SLICE = "aten.slice.Tensor"
+STACK = "aten.stack.default"
+TRANSPOSE = "aten.transpose.int"
 VIEW = "aten.view.default"
 
 TRACED_AS: Mapping[str, str] = {"aten._unsafe_view.default": VIEW}
@@ -243,9 +250,30 @@ _MOVES = (
 _OURS = {
     QDQ: OperatorFacts(quantize_dequantize, "quantise", None, _SAME),
     DYNAMIC_QDQ: OperatorFacts(quantize_dequantize_by_range, "find_range", None, _SAME),
-    GETITEM: OperatorFacts(operator.getitem, "pick", None, _SAME, moves_data=True),
+    GETITEM: OperatorFacts(operator.getitem, "pick", None, ChannelRule("pick"), moves_data=True),
     # Captures drop the copies that made strided tensors contiguous, which a true view would need.
     VIEW: _view(_aten.reshape.default, sizes=1),
+}
+
+_RECURRENT = {
+    GATES: OperatorFacts(
+        _aten.linear.default,
+        "gates",
+        "gates",
+        weight=1,
+        layer=LayerFacts("linear", channel_dim=-1),
+    )
+} | {
+    op: OperatorFacts(
+        STEPS[op],
+        lowering,
+        "recurrent",
+        ChannelRule("steps"),
+        weight=WEIGHT_ARG[op],
+        layer=LayerFacts("recurrent", bias=WEIGHT_ARG[op] + 1, channel_dim=-1),
+        has_several_outputs=op == LSTM,
+    )
+    for op, lowering in ((LSTM, "lstm"), (GRU, "gru"), (RNN_TANH, "rnn"), (RNN_RELU, "rnn"))
 }
 
 
@@ -264,6 +292,7 @@ class _Table(dict[str, OperatorFacts]):
 
 OPERATORS: Mapping[str, OperatorFacts] = _Table(
     _OURS
+    | _RECURRENT
     | {
         str(facts.function): replace(facts, function=function_of(facts.function))
         for facts in (*_ARITHMETIC, *_ACTIVATIONS, *_LAYERS, *_POOLS, *_MOVES)

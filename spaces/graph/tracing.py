@@ -8,20 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from paredown.spaces.graph.captured_outputs import read_outputs
 from paredown.spaces.graph.core import keywords_of, obstacle
 from paredown.spaces.graph.fold import NORM
 from paredown.spaces.graph.functions import GETITEM
 from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
+from paredown.spaces.graph.layers_of_steps import RECURRENT, RecurrentError, Unrolled, unroll
 from paredown.spaces.graph.operators import CONVERT, COPY, OPERATORS, TRACED_AS
 from paredown.spaces.graph.sizes import BATCH, TIME, Size, SizeError, read_size
 from paredown.spaces.system.errors import ParedownError
 
-WHOLE = frozenset(
-    ("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
-)
-"""Composite operators that runtimes have kernels for: they are not decomposed."""
+_ZEROS = ("aten.zeros.default", "aten.new_zeros.default", "aten.zeros_like.default")
 
 
 class CaptureError(ParedownError):
@@ -30,7 +29,7 @@ class CaptureError(ParedownError):
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The program in functional form, without operators that have neither entry nor core."""
-    known = {*OPERATORS, *WHOLE, *TRACED_AS, NORM}
+    known = {*OPERATORS, *RECURRENT, *TRACED_AS, NORM}
     targets = {str(n.target) for n in program.graph.nodes if n.op == "call_function"}
     if targets <= known:
         return program.run_decompositions({})
@@ -56,6 +55,7 @@ def read_program(
     tensors: dict[str, Tensor] = {}
     nodes: list[Node] = []
     inputs: list[str] = []
+    unrolled: dict[str, Unrolled] = {}
     axes = _axes(program)
     needed = _needed(program.graph)
     for fx_node in program.graph.nodes:
@@ -66,6 +66,13 @@ def read_program(
                 tensors[target] = state[target].detach().clone()
             else:
                 inputs.append(fx_node.name)
+        elif _starts_from_zero(fx_node):
+            continue
+        elif str(fx_node.target) in RECURRENT:
+            unrolled[fx_node.name] = _unroll(fx_node, names, axes)
+            nodes += unrolled[fx_node.name].nodes
+        elif fx_node.args and getattr(fx_node.args[0], "name", None) in unrolled:
+            names[fx_node.name] = unrolled[fx_node.args[0].name].results[fx_node.args[1]]
         elif fx_node in needed and isinstance(_value(fx_node), Tensor | tuple | list):
             names[fx_node.name] = fx_node.name
             nodes.append(_read_node(fx_node, names, axes))
@@ -183,6 +190,26 @@ def _arguments(fx_node: fx.Node, target: torch._ops.OpOverload) -> list[Any]:
     while keywords and keywords[-1] == defaults[keywords_of(target)[len(keywords) - 1]]:
         keywords.pop()
     return filled + keywords
+
+
+def _starts_from_zero(fx_node: fx.Node) -> bool:
+    """Whether it is zeros that recurrent layers alone read: their state before the first step."""
+    is_full = str(fx_node.target) == "aten.full.default" and fx_node.args[1] == 0
+    is_zero = is_full or str(fx_node.target) in _ZEROS
+    return is_zero and all(str(user.target) in RECURRENT for user in fx_node.users)
+
+
+def _unroll(fx_node: fx.Node, names: Mapping[str, str], axes: Mapping[Any, str]) -> Unrolled:
+    def _read_state(state: fx.Node) -> Arg:
+        return None if _starts_from_zero(state) else Ref(names[state.name])
+
+    x, states, *rest = fx_node.args
+    known = pytree.tree_map(_read_state, states)
+    args = (_read_arg(x, names, axes), known, *(_read_arg(v, names, axes) for v in rest))
+    try:
+        return unroll(fx_node.name, str(fx_node.target), args)
+    except RecurrentError as error:
+        raise CaptureError(str(error)) from None
 
 
 def _static_shape(fx_node: fx.Node) -> tuple[int, ...]:

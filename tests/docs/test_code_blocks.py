@@ -87,6 +87,7 @@ def _cost_models(mapped: Callable[[str], Any]) -> dict[str, Any]:
 
 GIVEN: dict[str, Callable[[Callable[[str], Any]], dict[str, Any]]] = {
     "docs/cost_models.md": _cost_models,
+    "docs/extending_knob.md": lambda mapped: {"model_map": mapped("resnet_projection")},
 }
 """What the text of a page says is there before its blocks."""
 

@@ -12,11 +12,10 @@ from torch.nn import functional as F
 
 from paredown.compressors.layers import solution
 from paredown.compressors.layers.database import Database
-from paredown.compressors.layers.repair import output_moments, repair_rows
+from paredown.compressors.layers.repair import Moments, repair_rows
 from paredown.compressors.models.assembling import assemble, needs_refit, settle
 from paredown.compressors.models.refit import DenseOutputs
 from paredown.compressors.statistics.layer_statistics import (
-    LayerStatistics,
     collect_statistics,
     summed_cross_entropy,
 )
@@ -137,18 +136,17 @@ def _bench(name: str) -> _Bench:
 
 
 def _unrepaired(
-    dense: Tensor, weight: Tensor, bias: Tensor | None, statistics: LayerStatistics
+    dense: Moments, found: Moments, bias: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    return torch.ones(len(weight)), bias
+    return torch.ones(len(found[0])), bias
 
 
 def _bias_alone(
-    dense: Tensor, weight: Tensor, bias: Tensor | None, statistics: LayerStatistics
+    dense: Moments, found: Moments, bias: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Bias correction: the mean of the output error, taken by the bias."""
     assert bias is not None
-    lost = output_moments(dense, statistics)[0] - output_moments(weight, statistics)[0]
-    return torch.ones(len(weight)), (bias + lost).float()
+    return torch.ones(len(found[0])), (bias + dense[0] - found[0]).float()
 
 
 HARSH = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from paredown.search.running import delivering
+from paredown.search.study.evaluation import Failure, FailureKind
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,11 @@ def test_verify_reports_every_bundle_and_fails_with_any(paredown, tmp_path, monk
 
 
 def test_an_export_of_an_empty_front_is_exit_code_1(paredown, make_run):
-    folder = make_run(change=lambda e: replace(e, metrics={}, error="lost"))
+    folder = make_run(
+        change=lambda e: replace(
+            e, metrics={}, failure=Failure(kind=FailureKind.RAISED, sentence="lost")
+        )
+    )
     done = paredown("export", folder, "--front")
     assert done.exit_code == 1
     assert "is on the front yet" in done.stderr

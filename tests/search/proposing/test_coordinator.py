@@ -8,7 +8,7 @@ import pytest
 
 from paredown.search.proposing import coordinator as coordinating
 from paredown.search.proposing.coordinator import Coordinator, Job, Outcome
-from paredown.search.proposing.proposer import Proposal, SpaceExhausted
+from paredown.search.proposing.proposer import SpaceExhausted
 from paredown.search.study.evaluation import Evaluation, Score
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
@@ -21,7 +21,7 @@ def candidate(number):
 
 
 class Counting:
-    """A proposer of `size` candidates that keeps what it is told."""
+    """A proposer of `size` candidates that records what it is notified of."""
 
     def __init__(self, size=1000):
         self.asked = 0
@@ -32,12 +32,12 @@ class Counting:
         if self.asked == self.size:
             raise SpaceExhausted("the space is exhausted")
         self.asked += 1
-        return Proposal(candidate=candidate(self.asked), parameters={})
+        return candidate(self.asked)
 
     def expect(self, keys):
         self.expected = list(keys)
 
-    def tell(self, evaluation):
+    def learn(self, evaluation):
         self.heard.append(evaluation.key)
 
 
@@ -46,7 +46,8 @@ class Kept(list):
 
     def __call__(self, job, outcome):
         self.append(job)
-        return Evaluation(number=len(self) - 1, key=job.candidate.key, candidate=job.candidate)
+        key = job.candidate.key
+        return Evaluation(number=len(self) - 1, key=key, candidate=job.candidate, rung=job.rung)
 
     @property
     def widths(self):
@@ -205,7 +206,7 @@ def test_a_stop_between_any_two_bytecodes_tells_once_and_in_order_what_was_start
         at += 1
         told, started = Kept(), []
         proposer = Counting(size)
-        given = [Job(candidate=candidate(100), kind="reference")]
+        given = [Job(candidate=candidate(100), kind="reference", rung=Rung(rows=7))]
         coordinator = coordinate(proposer, told, first=given, evaluations=4, batch=2, ahead=1)
         interrupting = Interrupting(at, lambda c=coordinator: c.stop("interrupted"))
         sys.settrace(interrupting)

@@ -6,17 +6,16 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from paredown.search.proposing import proposer as proposing
-from paredown.search.proposing.proposer import Proposer, SpaceExhausted, make_sampler
-from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal
+from paredown.search.proposing.proposer import Proposer, SpaceExhausted
+from paredown.search.proposing.sampler import OptunaSampler
+from paredown.search.proposing.samplers import BUILT_IN
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.method import MethodKnob
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.knobs.weight_bits import WeightBitsKnob
 
-GOALS = (
-    Goal(metric="accuracy", direction="maximize"),
-    Goal(metric="onnx_bytes", direction="minimize"),
-)
+DIRECTIONS = {"accuracy": "maximize", "onnx_bytes": "minimize"}
 BITS = (32, 8, 4, 2)
 SAMPLERS = ("ladder", "nsga2", "nsga3", "tpe", "random")
 
@@ -32,20 +31,27 @@ def space(mapped):
 
 
 class Listed:
-    """An adviser with a list of candidates; keeps what it is told."""
+    """A sampler with a list of candidates; records what it is notified of."""
 
     def __init__(self, candidates):
-        self.candidates, self.heard = list(candidates), []
+        self.candidates, self.heard, self.expected = list(candidates), [], []
 
     def suggest(self, known):
         return next((c for c in self.candidates if c.key not in known), None)
 
-    def tell(self, evaluation):
+    def expect(self, candidate):
+        self.expected.append(candidate.key)
+
+    def learn(self, evaluation):
         self.heard.append(evaluation.key)
 
 
 def propose(space, sampler="random", seed=0, advice=(), refused_by=lambda candidate: None):
-    return Proposer(space, GOALS, make_sampler(sampler, seed, 8), Listed(advice), refused_by)
+    return Proposer(space, (Listed(advice), drawing(space, sampler, seed)), refused_by)
+
+
+def drawing(space, sampler="random", seed=0):
+    return OptunaSampler(space, DIRECTIONS, BUILT_IN[sampler].make(seed, 8))
 
 
 def bits_of(candidate):
@@ -74,10 +80,10 @@ def test_every_candidate_is_proposed_exactly_once_until_none_is_left(space, samp
     proposer = propose(space, sampler)
     seen = []
     for number in range(16):
-        proposal = proposer.ask()
-        assert space.decode(proposal.parameters) == proposal.candidate
-        seen.append(bits_of(proposal.candidate))
-        proposer.tell(evaluated(proposal.candidate, number))
+        candidate = proposer.ask()
+        assert space.contains(candidate)
+        seen.append(bits_of(candidate))
+        proposer.learn(evaluated(candidate, number))
     assert sorted(seen) == sorted((a, b) for a in BITS for b in BITS)
     with pytest.raises(SpaceExhausted, match="all of it was evaluated, 16 models"):
         proposer.ask()
@@ -85,7 +91,7 @@ def test_every_candidate_is_proposed_exactly_once_until_none_is_left(space, samp
 
 def test_what_is_out_is_not_proposed_again(space):
     proposer = propose(space)
-    keys = [proposer.ask().candidate.key for _ in range(16)]
+    keys = [proposer.ask().key for _ in range(16)]
     assert len(set(keys)) == 16
 
 
@@ -94,8 +100,8 @@ def test_the_same_seed_proposes_the_same_and_another_does_not(space):
         proposer = propose(space, "nsga2", seed)
         keys = []
         for _ in range(10):
-            candidate = proposer.ask().candidate
-            proposer.tell(evaluated(candidate))
+            candidate = proposer.ask()
+            proposer.learn(evaluated(candidate))
             keys.append(candidate.key)
         return keys
 
@@ -103,15 +109,12 @@ def test_the_same_seed_proposes_the_same_and_another_does_not(space):
     assert draw(3) != draw(4)
 
 
-def test_advice_comes_first_without_what_is_known_or_outside(space):
+def test_the_first_sampler_is_heard_first_and_known_candidates_are_passed_over(space):
     first, second, third = widths(space, 3, 0), widths(space, 1, 2), widths(space, 2, 2)
-    outside = space.architectures[0].model_map.layers[2].name
-    foreign = type(first).of(layers={outside: first.layer("layers.1")})
-    assert not space.contains(foreign)
-    proposer = propose(space, "ladder", advice=[first, foreign, second, first, third])
-    proposer.tell(evaluated(second))
-    assert [proposer.ask().candidate for _ in range(2)] == [first, third]
-    assert proposer.ask().candidate not in (first, second, third)
+    proposer = propose(space, "ladder", advice=[first, second, first, third])
+    proposer.learn(evaluated(second))
+    assert [proposer.ask() for _ in range(2)] == [first, third]
+    assert proposer.ask() not in (first, second, third)
 
 
 def test_advice_over_a_bound_is_counted_once_and_passed_over(space):
@@ -121,27 +124,35 @@ def test_advice_over_a_bound_is_counted_once_and_passed_over(space):
         advice=[large, small],
         refused_by=lambda candidate: "onnx_bytes" if candidate == large else None,
     )
-    assert proposer.ask().candidate == small
+    assert proposer.ask() == small
     assert proposer.over_bound == {"onnx_bytes": 1}
 
 
-def test_the_adviser_hears_of_every_evaluation(space):
-    adviser = Listed([])
-    proposer = Proposer(
-        space, GOALS, make_sampler("random", 0, 8), adviser, lambda candidate: None
-    )
-    told = [evaluated(widths(space, 0, 1)), evaluated(proposer.ask().candidate, error="broken")]
-    for evaluation in told:
-        proposer.tell(evaluation)
-    assert adviser.heard == [evaluation.key for evaluation in told]
+def test_every_sampler_is_notified_of_every_proposal_and_evaluation(space):
+    samplers = Listed([widths(space, 3, 3)]), Listed([widths(space, 2, 2)])
+    proposer = Proposer(space, samplers, lambda candidate: None)
+    asked = [proposer.ask() for _ in range(3)]
+    assert asked[:2] == [widths(space, 3, 3), widths(space, 2, 2)]
+    done = [evaluated(widths(space, 0, 1)), evaluated(asked[0], error="broken")]
+    for evaluation in done:
+        proposer.learn(evaluation)
+    for sampler in samplers:
+        assert sampler.expected == [candidate.key for candidate in asked]
+        assert sampler.heard == [evaluation.key for evaluation in done]
 
 
-def test_candidates_told_from_elsewhere_are_never_proposed(space):
+def test_without_a_sampler_all_of_a_small_space_is_found(space):
+    proposer = Proposer(space, (), lambda candidate: None)
+    assert len({proposer.ask().key for _ in range(16)}) == 16
+    with pytest.raises(SpaceExhausted, match="16 models"):
+        proposer.ask()
+
+
+def test_candidates_evaluated_elsewhere_are_never_proposed(space):
     proposer = propose(space)
-    told = [widths(space, a, b) for a in range(4) for b in range(3)]
-    for candidate in told:
-        proposer.tell(evaluated(candidate))
-    asked = {bits_of(proposer.ask().candidate) for _ in range(4)}
+    for candidate in [widths(space, a, b) for a in range(4) for b in range(3)]:
+        proposer.learn(evaluated(candidate))
+    asked = {bits_of(proposer.ask()) for _ in range(4)}
     assert asked == {(bits, 2) for bits in BITS}
 
 
@@ -151,7 +162,7 @@ def test_draws_over_a_bound_are_counted_and_never_proposed(space):
 
     proposer = propose(space, refused_by=refused_by)
     within = {(a, b) for a in BITS for b in BITS if a + b <= 16}
-    assert {bits_of(proposer.ask().candidate) for _ in range(len(within))} == within
+    assert {bits_of(proposer.ask()) for _ in range(len(within))} == within
     assert set(proposer.over_bound) == {"onnx_bytes"}
     assert proposer.over_bound["onnx_bytes"] > 0
 
@@ -170,8 +181,10 @@ class Stuck(RandomSampler):
 
 def test_a_converged_sampler_hides_nothing_of_a_small_space_and_its_end_is_seen_at_once(space):
     sampler = Stuck()
-    proposer = Proposer(space, GOALS, sampler, None, lambda candidate: None)
-    found = {bits_of(proposer.ask().candidate) for _ in range(16)}
+    proposer = Proposer(
+        space, (OptunaSampler(space, DIRECTIONS, sampler),), lambda candidate: None
+    )
+    found = {bits_of(proposer.ask()) for _ in range(16)}
     assert found == {(a, b) for a in BITS for b in BITS}
     before = sampler.draws
     for _ in range(2):
@@ -190,7 +203,7 @@ def test_a_large_space_of_one_model_ends_too(mapped, monkeypatch):
     )
     architecture = Architecture(name="", model_map=mapped("resnet_a"), knobs=knobs)
     proposer = propose(Space(architectures=(architecture,)))
-    assert proposer.ask().candidate.layers == ()
+    assert proposer.ask().layers == ()
     with pytest.raises(SpaceExhausted, match="300 random draws found nothing new in the space"):
         proposer.ask()
 
@@ -198,7 +211,7 @@ def test_a_large_space_of_one_model_ends_too(mapped, monkeypatch):
 def test_a_space_without_an_open_knob_holds_one_model(mapped):
     architecture = Architecture(name="", model_map=mapped("mlp"), knobs=())
     proposer = propose(Space(architectures=(architecture,)))
-    assert proposer.ask().candidate.layers == ()
+    assert proposer.ask().layers == ()
     with pytest.raises(SpaceExhausted, match="all of it was evaluated, 1 model;"):
         proposer.ask()
 
@@ -216,18 +229,18 @@ def test_an_impossible_bound_exhausts_the_space_and_is_named(space):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_failure_can_be_told_and_the_search_goes_on(space, sampler):
+def test_a_failure_is_taken_and_the_search_goes_on(space, sampler):
     proposer = propose(space, sampler)
     keys = set()
     for number in range(12):
-        candidate = proposer.ask().candidate
+        candidate = proposer.ask()
         keys.add(candidate.key)
         error = "RuntimeError: broken" if number % 3 == 0 else None
-        proposer.tell(evaluated(candidate, number, error))
+        proposer.learn(evaluated(candidate, number, error))
     assert len(keys) == 12
 
 
-def test_nsga2_follows_what_it_is_told(mapped):
+def test_nsga2_follows_what_was_evaluated(mapped):
     """On a space too large to enumerate it finds more small settings than chance does."""
     names = [layer.name for layer in mapped("resnet_a").layers]
     knobs = tuple(
@@ -241,10 +254,10 @@ def test_nsga2_follows_what_it_is_told(mapped):
         proposer = propose(large, sampler)
         sizes = []
         for number in range(200):
-            candidate = proposer.ask().candidate
+            candidate = proposer.ask()
             size = math.fsum(candidate.layer(name).weight_bits for name in names)
             metrics = {"accuracy": 0.5, "onnx_bytes": size}
-            proposer.tell(
+            proposer.learn(
                 Evaluation(number=number, key=candidate.key, candidate=candidate, metrics=metrics)
             )
             sizes.append(size)
@@ -261,7 +274,7 @@ def test_what_is_evaluated_without_being_asked_for_is_never_proposed(space):
             expected = [space.decode(dict.fromkeys(space.dimensions(), 1)), space.decode({})]
             proposer = propose(space, sampler, seed, advice=expected)
             proposer.expect(candidate.key for candidate in expected)
-            keys = {proposer.ask().candidate.key for _ in range(14)}
+            keys = {proposer.ask().key for _ in range(14)}
             assert len(keys) == 14
             assert keys.isdisjoint(candidate.key for candidate in expected)
             with pytest.raises(SpaceExhausted):

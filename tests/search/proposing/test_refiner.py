@@ -8,11 +8,13 @@ import pytest
 
 from paredown.search.proposing.ladder import draw_ladders, warm_start
 from paredown.search.proposing.prediction import DamageTerms
-from paredown.search.proposing.proposer import Proposer, make_sampler
+from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.refiner import Refiner
+from paredown.search.proposing.sampler import OptunaSampler
+from paredown.search.proposing.samplers import BUILT_IN
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Failure, FailureKind, Goal
 from paredown.search.study.pareto import front_of, hypervolume, reference_point
-from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.knobs.weight_bits import WeightBitsKnob
@@ -119,17 +121,18 @@ class World:
             reference=reference_point(GOALS, self.base, self.base),
         )
 
-    def volume(self, sampler, adviser, evaluations):
-        proposer = Proposer(
-            self.space, GOALS, make_sampler(sampler, 0, 10), adviser, lambda candidate: None
-        )
-        proposer.tell(self.base)
+    def volume(self, sampler, refiner, evaluations):
+        directions = {goal.metric: goal.direction for goal in GOALS}
+        plain = OptunaSampler(self.space, directions, BUILT_IN[sampler].make(0, 10))
+        samplers = (plain,) if refiner is None else (refiner, plain)
+        proposer = Proposer(self.space, samplers, lambda candidate: None)
+        proposer.learn(self.base)
         told = [self.base]
         while len(told) < evaluations:
-            batch = [proposer.ask().candidate for _ in range(4)]
+            batch = [proposer.ask() for _ in range(4)]
             for candidate in batch:
                 told.append(self.evaluation(candidate, len(told)))
-                proposer.tell(told[-1])
+                proposer.learn(told[-1])
         assert len({e.key for e in told}) == len(told)
         reference = reference_point(GOALS, self.base, self.base)
         return hypervolume(front_of(told, GOALS), reference)
@@ -144,6 +147,14 @@ def test_it_dominates_more_than_the_samplers_with_as_many_evaluations(world):
     refined = world.volume("ladder", world.refiner(40), 40)
     assert refined > 1.1 * world.volume("random", None, 40)
     assert refined > 1.1 * world.volume("nsga2", None, 40)
+
+
+def test_a_warm_start_outside_the_space_is_passed_over(world):
+    refiner = world.refiner(40)
+    first, second = refiner.warm[:2]
+    foreign = Candidate.of(layers={"elsewhere": LayerChoice(weight_bits=2)})
+    refiner.warm[:] = [first, foreign, second]
+    assert [refiner.suggest(known) for known in ((), {first.key})] == [first, second]
 
 
 def test_it_gains_beyond_its_warm_start(world):
@@ -161,10 +172,10 @@ def test_what_is_out_is_not_suggested_again_and_the_same_is_said_twice(world):
         for number, candidate in enumerate(list(refiner.warm) or []):
             refiner.suggest(known)
             known.add(candidate.key)
-            refiner.tell(world.evaluation(candidate, number + 1))
+            refiner.learn(world.evaluation(candidate, number + 1))
         for number in range(8):
             candidate = world.space.decode(dict.fromkeys(world.space.dimensions(), number % 2))
-            refiner.tell(world.evaluation(candidate, 20 + number))
+            refiner.learn(world.evaluation(candidate, 20 + number))
         found = []
         for _ in range(6):
             candidate = refiner.suggest(known)
@@ -189,7 +200,7 @@ def test_failures_and_too_little_to_learn_from_leave_it_to_the_sampler(world):
             candidate=Candidate(),
             failure=Failure.of_text(FailureKind.RAISED, "out of memory"),
         )
-        refiner.tell(broken)
+        refiner.learn(broken)
     assert refiner.suggest(set()) is None
 
 
@@ -198,7 +209,7 @@ def test_what_a_bound_refuses_is_not_suggested(world):
         refiner = world.refiner(16, refused_by)
         refiner.warm.clear()
         for number, candidate in enumerate(world.refiner(48).warm):
-            refiner.tell(world.evaluation(candidate, number + 1))
+            refiner.learn(world.evaluation(candidate, number + 1))
         known = {}
         while len(known) < 6:
             candidate = refiner.suggest(known)
@@ -221,7 +232,7 @@ def test_what_has_no_price_is_never_suggested(world):
 
     refiner = world.refiner(24, costs=costs)
     assert refiner.warm
-    refiner.tell(world.base)
+    refiner.learn(world.base)
     known = {world.base.key}
     for number in range(1, 24):
         candidate = refiner.suggest(known)
@@ -232,7 +243,7 @@ def test_what_has_no_price_is_never_suggested(world):
         else:
             assert costs(candidate) is not None
         known.add(candidate.key)
-        refiner.tell(world.evaluation(candidate, number))
+        refiner.learn(world.evaluation(candidate, number))
 
 
 def test_where_nothing_has_a_price_the_sampler_goes_on(world):
@@ -245,7 +256,7 @@ def test_now_and_then_something_is_suggested_that_costs_no_more_than_a_reference
     refiner = world.refiner(48)
     known = set()
     for number, candidate in enumerate(list(refiner.warm)):
-        refiner.tell(world.evaluation(candidate, number + 1))
+        refiner.learn(world.evaluation(candidate, number + 1))
         known.add(candidate.key)
     refiner.warm.clear()
     uniform = world.space.decode({n: int(n.endswith("b")) for n in world.space.dimensions()})
@@ -255,7 +266,7 @@ def test_now_and_then_something_is_suggested_that_costs_no_more_than_a_reference
         label="uniform 4-bit",
         metrics=world.costs(uniform) | {"accuracy": 0.95},
     )
-    refiner.tell(lucky)
+    refiner.learn(lucky)
     rivals = 0
     for turn in range(1, 25):
         candidate = refiner.suggest(known)

@@ -10,6 +10,8 @@ from paredown.search.report.style import Picture
 from paredown.search.study.display import Outline
 from paredown.search.study.pareto import front_of
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
+from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.zeros import Zeros
 
 
 def test_the_decision_chart_has_a_cell_for_each_layer_and_model(picture, layer_weights):
@@ -25,10 +27,7 @@ def test_the_decision_chart_has_a_cell_for_each_layer_and_model(picture, layer_w
 
 
 def test_a_cell_tells_how_zeros_lie_and_which_form_a_lower_rank_takes(picture):
-    choice = LayerChoice(
-        weight_bits=4, zeros=Zeros(0.5, "block"), rank_fraction=0.4, decomposition="tucker",
-        written_fraction=0.6,
-    )  # fmt: skip
+    choice = LayerChoice(weight_bits=4, zeros=Zeros(0.5, "block"), rank=Rank(0.4, "tucker", 0.6))
     member = replace(picture.front.members[0], candidate=Candidate.of(layers={"conv1": choice}))
     bits = decision_figure(replace(picture, front=front_of([member], picture.goals))).data[0]
     said = {name: row[0] for name, row in zip(bits.y, bits.customdata, strict=True)}

@@ -9,7 +9,7 @@ from paredown.search.calibrating import uniform
 from paredown.search.proposing.coordinator import Coordinator
 from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.running.engine_local import local_engine
-from paredown.search.study import Evaluation
+from paredown.search.study import Evaluation, Rung
 
 
 def coordinate(jobs):
@@ -18,10 +18,12 @@ def coordinate(jobs):
 
     def record(job, outcome):
         recorded.append((job, outcome))
-        return Evaluation(number=len(recorded), key=job.candidate.key, candidate=job.candidate)
+        return Evaluation(
+            number=len(recorded), key=job.candidate.key, candidate=job.candidate, rung=job.rung
+        )
 
     coordinator = Coordinator(
-        proposer=None, first=list(jobs), evaluations=len(jobs), batch=1, rows=None, tell=record
+        proposer=None, first=list(jobs), evaluations=len(jobs), batch=1, rung=Rung(), tell=record
     )
     return coordinator, recorded
 
@@ -42,7 +44,7 @@ def sent_by_value() -> Callable[[ModuleType], None]:
 @pytest.fixture(scope="session")
 def jobs(workbench):
     return [
-        Job(candidate=uniform(workbench.space, "", bits), rows=96, label=f"{bits} bits")
+        Job(candidate=uniform(workbench.space, "", bits), rung=Rung(rows=96), label=f"{bits} bits")
         for bits in (8, 6, 4, 3)
     ]
 

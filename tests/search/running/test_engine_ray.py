@@ -14,15 +14,18 @@ import pytest
 from paredown.search.calibrating import uniform
 from paredown.search.config import SearchSection
 from paredown.search.proposing.coordinator import Coordinator, Job
-from paredown.search.proposing.proposer import Proposer, make_sampler
-from paredown.search.running.engine_ray import MOST_LOST, ClusterError, ray_cluster, run_ray
-from paredown.search.study import LOST, Evaluation, Goal, Score
-from paredown.spaces.candidates import Space
+from paredown.search.proposing.proposer import Proposer
+from paredown.search.proposing.sampler import OptunaSampler
+from paredown.search.proposing.samplers import BUILT_IN
+from paredown.search.running.engine_ray import RayEngine, ray_cluster
+from paredown.search.running.ray_resources import ClusterError
+from paredown.search.running.ray_trials import MOST_LOST
+from paredown.search.study import Evaluation, FailureKind, Rung, Score
+from paredown.spaces.knobs import Space, WeightBitsKnob
 
 pytestmark = pytest.mark.cluster
 
 FATAL_ROWS = 13
-ACCURACY = (Goal(metric="accuracy", direction="maximize"),)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Deadly:
 class Fatal:
     """An evaluator that ends its process on every candidate."""
 
-    def evaluate(self, candidate, rows=None):
+    def evaluate(self, candidate, rung):
         os._exit(1)
 
 
@@ -51,7 +54,7 @@ class Placed:
 
     folder: str
 
-    def evaluate(self, candidate, rows=None):
+    def evaluate(self, candidate, rung):
         import ray
 
         (Path(self.folder) / ray.util.get_node_ip_address()).touch()
@@ -64,7 +67,7 @@ class Numbered:
 
     folder: str
 
-    def evaluate(self, candidate, rows=None):
+    def evaluate(self, candidate, rung):
         folder = Path(self.folder)
         (folder / str(os.getpid())).touch()
         deadline = time.monotonic() + 180
@@ -85,13 +88,20 @@ def section(sent_by_value):
         yield section
 
 
+def drawing(space):
+    """Draws at random from the space."""
+    return OptunaSampler(space, {"accuracy": "maximize"}, BUILT_IN["random"].make(0, 8))
+
+
 def record_into(keys):
     """What a coordinator records evaluations with; their candidates' keys come into the list."""
 
     def record(job, outcome):
         keys.append(job.candidate.key)
         metrics = {"accuracy": outcome.score.metric}
-        return Evaluation(number=len(keys), key=keys[-1], candidate=job.candidate, metrics=metrics)
+        return Evaluation(
+            number=len(keys), key=keys[-1], candidate=job.candidate, rung=job.rung, metrics=metrics
+        )
 
     return record
 
@@ -103,7 +113,7 @@ def test_workers_score_as_this_process_does_and_a_death_is_one_failure(
     asked = [*jobs[:2], dying, *jobs[2:]]
     coordinator, recorded = coordinate(asked)
     evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
-    run_ray(coordinator, evaluator, section)
+    RayEngine(evaluator, section).run(coordinator)
     assert [job for job, _ in recorded] == asked
     outcomes = {job.name: outcome for job, outcome in recorded}
     lost = outcomes.pop(dying.name)
@@ -121,13 +131,15 @@ def test_workers_score_as_this_process_does_and_a_death_is_one_failure(
 def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(
     section, workbench, coordinate
 ):
-    asked = [Job(candidate=uniform(workbench.space, "", b), rows=96) for b in range(2, 9)]
+    asked = [
+        Job(candidate=uniform(workbench.space, "", b), rung=Rung(rows=96)) for b in range(2, 9)
+    ]
     coordinator, recorded = coordinate(asked)
     with pytest.raises(ClusterError, match="in a row") as raised:
-        run_ray(coordinator, Fatal(), section)
+        RayEngine(Fatal(), section).run(coordinator)
     assert "actor" in str(raised.value).lower()
     assert MOST_LOST <= len(recorded) < len(asked)
-    assert all(outcome.error.startswith(LOST) for _, outcome in recorded)
+    assert {outcome.failure.kind for _, outcome in recorded} == {FailureKind.WORKER_LOST}
 
 
 def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_machine(
@@ -139,16 +151,21 @@ def test_asking_ahead_proposes_no_reference_and_a_local_cluster_stays_on_this_ma
         knobs=space.architectures[0].knobs_of(WeightBitsKnob)[:2],
     )
     small = Space(architectures=(architecture,))
-    proposer = Proposer(small, ACCURACY, make_sampler("random", 0, 8), None, lambda c: None)
+    proposer = Proposer(small, (drawing(small),), lambda c: None)
     first = [
         Job(candidate=small.decode(dict.fromkeys(small.dimensions(), i)), rung=Rung(rows=32))
         for i in (0, 1)
     ]
     keys = []
     coordinator = Coordinator(
-        proposer=proposer, first=first, evaluations=12, batch=4, rows=32, tell=record_into(keys)
+        proposer=proposer,
+        first=first,
+        evaluations=12,
+        batch=4,
+        rung=Rung(rows=32),
+        tell=record_into(keys),
     )
-    run_ray(coordinator, Placed(str(tmp_path)), section)
+    RayEngine(Placed(str(tmp_path)), section).run(coordinator)
     assert len(keys) == len(set(keys)) == 12
     assert keys[:2] == [job.candidate.key for job in first]
     assert [path.name for path in tmp_path.iterdir()] == ["127.0.0.1"]
@@ -162,11 +179,16 @@ def test_workers_are_kept_while_they_end_together_and_proposing_takes_its_time(
             time.sleep(0.2)
             return super().ask()
 
-    proposer = Slow(workbench.space, ACCURACY, make_sampler("random", 0, 8), None, lambda c: None)
+    proposer = Slow(workbench.space, (drawing(workbench.space),), lambda c: None)
     keys = []
     coordinator = Coordinator(
-        proposer=proposer, first=[], evaluations=20, batch=4, rows=32, tell=record_into(keys)
+        proposer=proposer,
+        first=[],
+        evaluations=20,
+        batch=4,
+        rung=Rung(rows=32),
+        tell=record_into(keys),
     )
-    run_ray(coordinator, Numbered(str(tmp_path)), section)
+    RayEngine(Numbered(str(tmp_path)), section).run(coordinator)
     assert len(keys) == 20
     assert len(list(tmp_path.iterdir())) == section.workers

@@ -10,7 +10,7 @@ import pytest
 from paredown.search.config import SearchSection
 from paredown.search.proposing.jobs import Job
 from paredown.search.running import whole_search as running
-from paredown.search.running.engine_ray import ray_cluster, run_ray
+from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ray_resources import ClusterError
 from paredown.search.study import Score
 from paredown.spaces.candidates import Candidate
@@ -54,7 +54,7 @@ class Meeting:
 
     folder: str
 
-    def evaluate(self, candidate, rows=None):
+    def evaluate(self, candidate, rung):
         import ray
 
         worker = ray.get_runtime_context()
@@ -70,7 +70,7 @@ class Alone:
 
     folder: str
 
-    def evaluate(self, candidate, rows=None):
+    def evaluate(self, candidate, rung):
         mark = Path(self.folder) / "at work"
         mark.touch(exist_ok=False)
         time.sleep(0.3)
@@ -94,7 +94,7 @@ def address(sent_by_value):
 
 def carry_out(coordinator, evaluator, section):
     with ray_cluster(section):
-        run_ray(coordinator, evaluator, section)
+        RayEngine(evaluator, section).run(coordinator)
 
 
 def numbered(count):
@@ -107,7 +107,7 @@ def test_two_nodes_share_the_work(address, workbench, jobs, local_scores, coordi
     carry_out(coordinator, evaluator, SearchSection(ray_address=address, workers=2))
     assert [job for job, _ in recorded] == jobs
     for job, outcome in recorded:
-        assert outcome.error is None
+        assert outcome.failure is None
         assert outcome.score.metric == local_scores[job.name].metric
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -118,7 +118,7 @@ def test_two_workers_share_a_gpu_at_the_same_time(address, coordinate, tmp_path)
         ray_address=address, workers=2, cpus_per_worker=0.5, gpus_per_worker=0.5
     )
     carry_out(coordinator, Meeting(str(tmp_path)), section)
-    assert [outcome.error for _, outcome in recorded] == [None] * 4
+    assert [outcome.failure for _, outcome in recorded] == [None] * 4
     signed = [path.name.split(" has ")[1] for path in tmp_path.iterdir()]
     assert signed == ["0.5 of GPU 0"] * 2
 
@@ -155,4 +155,4 @@ def test_half_a_cpu_for_one_worker_leaves_it_one_worker(coordinate, tmp_path, se
     sent_by_value(sys.modules[__name__])
     coordinator, recorded = coordinate(numbered(4))
     carry_out(coordinator, Alone(str(tmp_path)), SearchSection(workers=1, cpus_per_worker=0.5))
-    assert [outcome.error for _, outcome in recorded] == [None] * 4
+    assert [outcome.failure for _, outcome in recorded] == [None] * 4

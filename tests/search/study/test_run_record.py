@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from paredown.search.study.evaluation import Failure, FailureKind
 from paredown.search.study.journal import JournalError
 from paredown.search.study.pareto import front_of
 from paredown.search.study.picking import PickError
@@ -23,7 +24,11 @@ def test_a_run_is_read_as_it_was_written(make_run, make_evaluations, goals):
 def seventh_fails(evaluation):
     if evaluation.number != 7:
         return evaluation
-    return replace(evaluation, metrics={}, error="ValueError: made to fail")
+    return replace(
+        evaluation,
+        metrics={},
+        failure=Failure(kind=FailureKind.RAISED, sentence="ValueError: made to fail"),
+    )
 
 
 def test_a_unique_beginning_of_a_key_names_a_model(make_run):

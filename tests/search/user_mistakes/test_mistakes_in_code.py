@@ -124,6 +124,22 @@ LOSSES = {
     "loss is NaN": (loss("return (outputs * torch.nan).mean()"), "got .* and nan on 48 rows"),
     "loss is None": (loss("pass"), "got NoneType"),
 }  # fmt: skip
+SAMPLERS = {
+    "sampler factory raises": ("def make(*_):\n    raise KeyError('x')\n", "raised KeyError: 'x'"),
+    "sampler factory takes nothing": ("def make():\n    pass\n", "raised TypeError: make"),
+    "no sampler": ("def make(*_):\n    return 3\n", "optuna.samplers.BaseSampler, got int"),
+    "the sampler's class": (
+        "import optuna\ndef make(*_):\n    return optuna.samplers.TPESampler\n",
+        "got TPESampler; return an instance",
+    ),
+    "no such sampler": ("", "nothing of that name"),
+    "it cannot draw": (
+        "import optuna\nclass S(optuna.samplers.RandomSampler):\n"
+        "    def sample_independent(self, *_):\n        return 1 / 0\n"
+        "def make(*_):\n    return S()\n",
+        "raised ZeroDivisionError.*mine.py",
+    ),
+}
 MODULES = {
     "a syntax error": ("def model(:\n", r"SyntaxError.*\n.*mine\.py:\d+: def model\(:"),
     "the module raises": ("raise ValueError('x')\n", r"importing mine raised ValueError: x"),
@@ -150,6 +166,15 @@ def test_a_mistake_in_a_metric_is_a_sentence(project, refused, case):
 def test_a_mistake_in_a_loss_is_a_sentence(project, refused, case):
     code, says = LOSSES[case]
     assert_says(refused(project(code), *LOSS), says)
+
+
+@pytest.mark.parametrize("case", SAMPLERS)
+def test_a_mistake_in_a_sampler_is_a_sentence(project, refused, case):
+    code, says = SAMPLERS[case]
+    assert_says(
+        refused(project(code), "search.sampler=mine:make"),
+        rf"search\.sampler: .*mine:make.*{says}",
+    )
 
 
 def test_only_the_users_own_lines_of_a_traceback_are_shown(project, refused):

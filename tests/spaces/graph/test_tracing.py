@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import CaptureError, capture
+from paredown.spaces.graph.capturing import capture
 from paredown.spaces.graph.graph import run
 from paredown.spaces.graph.hold import check_graph
 
@@ -44,9 +43,11 @@ def test_a_dimension_that_the_module_fixes_is_no_time() -> None:
 
 
 def test_recurrent_operators_are_not_taken_apart() -> None:
-    for kind, op in ((nn.LSTM, "aten.lstm.input"), (nn.GRU, "aten.gru.input")):
-        with pytest.raises(CaptureError, match=op.replace(".", r"\.")):
-            capture(Recurrent(kind), torch.randn(2, 6, 4))
+    for kind in (nn.LSTM, nn.GRU, nn.RNN):
+        module, x = Recurrent(kind), torch.randn(3, 6, 4)
+        found = capture(module, x[:2])
+        check_graph(module, found, x)
+        assert sum(node.facts.kind == "recurrent" for node in found.graph.nodes) == 1
 
 
 def test_a_cell_in_a_loop_is_read_as_it_is_traced() -> None:

@@ -4,7 +4,16 @@ import shutil
 
 import pytest
 
-SAMPLERS = ["ladder", "nsga2", "nsga3", "tpe", "gp", "random"]
+SAMPLERS = ["ladder", "nsga2", "nsga3", "tpe", "gp", "random", "drawing:make"]
+OWN = """\
+import optuna
+
+
+def make(distributions, directions, seed):
+    assert list(directions) == ["accuracy", "onnx_bytes"]
+    assert all(each.low == 0 for each in distributions.values())
+    return optuna.samplers.NSGAIISampler(population_size=5, seed=seed)
+"""
 EVALUATIONS = 23
 """The uncompressed model, two references, five batches of four: beyond eight the ladder learns."""
 SETTINGS = (
@@ -39,8 +48,11 @@ def told(result):
 @pytest.mark.usefixtures("unwritten")
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_search_killed_at_any_record_goes_on_as_if_it_had_not_been(
-    search, tmp_path, sampler, cut_journal
+    search, tmp_path, sampler, cut_journal, monkeypatch
 ):
+    (tmp_path / "drawing.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     settings = (*SETTINGS, f"search.sampler={sampler}")
     whole = search(tmp_path / "whole", *settings)
     assert sum(e.rung.number == 0 for e in whole.evaluations) == EVALUATIONS

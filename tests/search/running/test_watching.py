@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from paredown.search.running.timed import Timed
 from paredown.search.running.timetable import Timetable
+from paredown.search.running.watching import Timed
 
 
 class Listener:
