@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 from paredown.compressors.onnx.emitter import Emitter
 from paredown.spaces.graph.graph import Graph, Node
+from paredown.spaces.graph.recurrent import GATES
 
 
 def fused_kernel(graph: Graph, node: Node) -> str:
@@ -22,6 +23,8 @@ def fused_kernel(graph: Graph, node: Node) -> str:
 
 def find_range(e: Emitter, node: Node) -> None:
     """Codes, scale and zero point of a value, for the linear layers that read them."""
+    if all(user.op == GATES for user in e.graph.users[node.name]):
+        return  # the operator of the steps finds the range itself
     outputs = e.plan.emit_many("DynamicQuantizeLinear", (e.value(node.args[0]),), 3)
     e.put_several(node, outputs, None)
 

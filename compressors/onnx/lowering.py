@@ -14,6 +14,8 @@ from paredown.compressors.onnx.arithmetic import ARITHMETIC, Lowering, lower_ren
 from paredown.compressors.onnx.emitter import Emitter
 from paredown.compressors.onnx.layers import LAYERS
 from paredown.compressors.onnx.layouts import LAYOUTS
+from paredown.compressors.onnx.library import by_library
+from paredown.compressors.onnx.logic import LOGIC
 from paredown.compressors.onnx.plan import (
     PRODUCER,
     Attribute,
@@ -26,13 +28,16 @@ from paredown.compressors.onnx.plan import (
     onnx_type,
 )
 from paredown.compressors.onnx.pools import POOLS
+from paredown.compressors.onnx.recurrent import RECURRENT
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.spaces.candidates.blueprint import Blueprint
-from paredown.spaces.graph.facts import OnnxRename
+from paredown.spaces.graph.facts import LIBRARY, OnnxRename
 from paredown.spaces.graph.graph import Graph, Ref
 from paredown.spaces.graph.operators import OPERATORS
 
-LOWERINGS: Mapping[str, Lowering] = ARITHMETIC | POOLS | LAYOUTS | LAYERS
+LOWERINGS: Mapping[str, Lowering] = (
+    ARITHMETIC | POOLS | LAYOUTS | LAYERS | RECURRENT | LOGIC | {LIBRARY: by_library}
+)
 """Lowerings by the names that the table of operators gives them."""
 
 
@@ -70,13 +75,14 @@ def plan_of(blueprint: Blueprint) -> Plan:
         nodes=nodes,
         initialisers=tuple(builder.initialisers),
         inputs=tuple(
-            Value(n, onnx_type(d), s)
-            for n, d, s in zip(graph.inputs, graph.input_dtypes, graph.input_shapes, strict=True)
+            Value(n, onnx_type(d), emitter.sizes.input_dims(n))
+            for n, d in zip(graph.inputs, graph.input_dtypes, strict=True)
         ),
         outputs=tuple(
-            Value(n, onnx_type(graph.dtype_of(v)), graph.shape_of(v))
+            Value(n, onnx_type(graph.dtype_of(v)), emitter.sizes.output_dims(v, blueprint.storage))
             for n, v in zip(output_names(graph), graph.outputs, strict=True)
         ),
+        usual_sizes=tuple(sorted((axis, graph.axes[axis]) for axis in graph.free)),
     )
 
 
@@ -120,6 +126,10 @@ def lower(model: CompressedModel) -> onnx.ModelProto:
     stored = fit_biases(model).stored
     proto = onnx.ModelProto(ir_version=plan.ir_version, producer_name=PRODUCER)
     proto.opset_import.add().version = plan.opset
+    for axis, size in plan.usual_sizes:
+        proto.metadata_props.add(key=axis, value=str(size))
+    for domain in plan.domains:
+        proto.opset_import.add(domain=domain, version=1)
     proto.graph.name = "g"
     proto.graph.node.extend(_node(n) for n in plan.nodes)
     for initialiser in plan.initialisers:
@@ -159,11 +169,16 @@ def _renamed(node: OnnxNode, names: Mapping[str, str]) -> OnnxNode:
 
 def _node(node: OnnxNode) -> onnx.NodeProto:
     proto = onnx.NodeProto(op_type=node.op_type, input=node.inputs, output=node.outputs)
+    if node.domain:
+        proto.domain = node.domain
     proto.attribute.extend(_attribute(name, value) for name, value in node.attributes)
     return proto
 
 
 def _attribute(name: str, value: Attribute) -> onnx.AttributeProto:
+    if isinstance(value, tuple) and value and isinstance(value[0], str):
+        texts = [str(v).encode() for v in value]
+        return AttributeProto(name=name, type=AttributeProto.STRINGS, strings=texts)
     if isinstance(value, tuple):
         return AttributeProto(name=name, type=AttributeProto.INTS, ints=value)
     if isinstance(value, str):
@@ -192,6 +207,10 @@ def _value(value: Value) -> onnx.ValueInfoProto:
     tensor = proto.type.tensor_type
     tensor.elem_type = value.data_type
     for size in value.dims:
-        tensor.shape.dim.add().dim_value = size
+        dim = tensor.shape.dim.add()
+        if isinstance(size, str):
+            dim.dim_param = size
+        else:
+            dim.dim_value = size
     tensor.shape.SetInParent()  # a scalar has an empty shape, not an unknown one
     return proto

@@ -59,22 +59,24 @@ def plan_bytes(plan: Plan) -> int:
     graph += sum(_framed(_node_bytes(node)) for node in plan.nodes)
     graph += sum(_framed(_initialiser_bytes(i)) for i in plan.initialisers)
     graph += sum(_framed(_value_bytes(v)) for v in (*plan.inputs, *plan.outputs))
-    opset = _framed(_integer(plan.opset))
-    return _integer(plan.ir_version) + _text(PRODUCER) + _framed(graph) + opset
+    opsets = _framed(_integer(plan.opset))
+    opsets += sum(_framed(_text(domain) + _integer(1)) for domain in plan.domains)
+    usual = sum(_framed(_text(axis) + _text(str(size))) for axis, size in plan.usual_sizes)
+    return _integer(plan.ir_version) + _text(PRODUCER) + _framed(graph) + opsets + usual
 
 
 def _node_bytes(node: OnnxNode) -> int:
     names = sum(_text(name) for name in (*node.inputs, *node.outputs))
-    return (
-        names + _text(node.op_type) + sum(_framed(_attribute_bytes(*a)) for a in node.attributes)
-    )
+    kind = _text(node.op_type) + (_text(node.domain) if node.domain else 0)
+    return names + kind + sum(_framed(_attribute_bytes(*a)) for a in node.attributes)
 
 
 @lru_cache(maxsize=4096, typed=True)  # 1 and 1.0 differ in size
 def _attribute_bytes(name: str, value: Attribute) -> int:
     kind = 3  # the type's field number, 20, takes two bytes of tag
     if isinstance(value, tuple):
-        return _text(name) + kind + sum(_integer(v) for v in value)
+        sizes = (_text(v) if isinstance(v, str) else _integer(v) for v in value)
+        return _text(name) + kind + sum(sizes)
     if isinstance(value, str):
         return _text(name) + kind + _text(value)
     return _text(name) + kind + (5 if isinstance(value, float) else _integer(value))
@@ -87,7 +89,7 @@ def _initialiser_bytes(initialiser: Initialiser) -> int:
 
 
 def _value_bytes(value: Value) -> int:
-    shape = sum(_framed(_integer(d)) for d in value.dims)
+    shape = sum(_framed(_text(d) if isinstance(d, str) else _integer(d)) for d in value.dims)
     return _text(value.name) + _framed(_framed(_integer(value.data_type) + _framed(shape)))
 
 

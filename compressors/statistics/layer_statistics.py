@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paredown.compressors.statistics.layer_sums import LayerSums, gradient_shape
+from paredown.compressors.statistics.steps import state_product
 from paredown.compressors.storage.shelf import digest
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Graph, Node, run
@@ -103,8 +104,11 @@ class _Collector:
         layer = self.layers.get(node.name)
         if layer is None:
             return output
-        assert isinstance(output, Tensor)
         sums = self.sums.setdefault(layer.name, LayerSums(layer=layer))
+        if layer.kind == "recurrent":
+            self._add_steps(sums, node, arguments, output)
+            return output
+        assert isinstance(output, Tensor)
         with torch.no_grad():
             if self.inputs_of(layer) == layer.name:
                 sums.add_inputs(arguments)
@@ -119,6 +123,21 @@ class _Collector:
                     lambda gradient: sums.add_curvature(arguments, gradient, samples)
                 )
         return output
+
+    def _add_steps(
+        self, sums: LayerSums, node: Node, arguments: Arguments, output: Result
+    ) -> None:
+        with torch.no_grad():
+            product = state_product(node, arguments, output)
+            sums.add_inputs(product.arguments)
+            sums.add_outputs(product.output)
+        if self.with_gradients:
+            product.gates.register_hook(sums.add_gradients)
+            if self.with_curvature:
+                samples = self.samples
+                product.gates.register_hook(
+                    lambda gradient: sums.add_curvature(product.arguments, gradient, samples)
+                )
 
 
 def collect_statistics(

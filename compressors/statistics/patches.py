@@ -28,7 +28,7 @@ def input_columns(layer: Layer, arguments: Arguments, samples: int = 1) -> Itera
             end anywhere.
     """
     x = arguments[0].detach()
-    if layer.kind == "linear":
+    if layer.kind in ("linear", "recurrent"):
         columns = x.reshape(-1, x.shape[-1])
         for chunk in columns.split(_items_at_once(x.shape[-1], len(columns), samples)):
             yield chunk.t().unsqueeze(0)
@@ -49,7 +49,7 @@ def sampled_columns(layer: Layer, arguments: Arguments, count: int) -> Tensor:
 
     `sampled_outputs` takes the same positions of the layer's outputs.
     """
-    if layer.kind == "linear":
+    if layer.kind in ("linear", "recurrent"):
         rows = arguments[0].detach().reshape(-1, arguments[0].shape[-1])
         return rows[:: _step(len(rows), count)].t().unsqueeze(0)
     windows = _sampled_windows(_as_plain_convolution(layer, arguments), count)
@@ -60,7 +60,7 @@ def sampled_columns(layer: Layer, arguments: Arguments, count: int) -> Tensor:
 
 def sampled_outputs(layer: Layer, output: Tensor, count: int) -> Tensor:
     """A layer's outputs (out, positions) where `sampled_columns` takes its inputs."""
-    if layer.kind == "linear":
+    if layer.kind in ("linear", "recurrent"):
         rows = output.reshape(-1, output.shape[-1])
         return rows[:: _step(len(rows), count)].t()
     image = output.unsqueeze(2) if output.ndim == 3 else output

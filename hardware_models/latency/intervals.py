@@ -29,7 +29,7 @@ MIXES: tuple[Mix, ...] = get_args(Mix)
 COVERAGE = 0.95
 FEWEST_NETWORKS = 20
 """The reference and 19 others: with fewer a bound of 95 % has no finite width, ceil((n + 1) 0.95) > n."""
-LAYERS = frozenset({"conv", "depthwise_conv", "conv_transpose", "linear"})
+LAYERS = frozenset({"conv", "depthwise_conv", "conv_transpose", "linear", "gates", "recurrent"})
 """Kinds of operators with a weight that they multiply with."""
 FLOAT, INTEGER = 1, 2
 """Flags of the precisions that a network's layers have."""

@@ -38,6 +38,7 @@ PARTS = (
     "activation_traffic", "attention", "attention_softmax", "add", "int8_add", "activation", "norm",
     "move", "quantize_calls", "quantize_elements", "dequantize_elements", "reorder_calls",
     "reorder_elements", "int8_weights", "int4_weights", "linear_weights",
+    "steps", "step_outputs", "step_macs", "int8_step_macs", "step_traffic", "int8_step_traffic",
 )  # fmt: skip
 """Names of the parts, in the order of every feature vector."""
 
@@ -47,7 +48,7 @@ _ATTENTION_KERNELS = 3
 _SHORTEST_COPY = 96
 """Codes lie with channels last, so that a row of a window is copied at once, and a short row takes as
 long as one of 96 codes: with that, held-out errors on digits fell from 5.4 to 4.6 %."""
-_PRODUCTS = _CONVOLUTIONS | {"linear", "matmul", "attention"}
+_PRODUCTS = _CONVOLUTIONS | {"linear", "gates", "matmul", "attention"}
 _FACTS = attrgetter(
     "kind", "macs", "activation_bits", "onnx_type", "integer", "in_channels",
     "out_channels", "kernel_size", "groups", "input_elements", "output_elements", "weight_count",
@@ -140,6 +141,8 @@ def _parts_s(
             _add_weight_dequantize(parts, op, device, speed)
         bytes_per_s = device.memory.levels[level].bytes_per_s.value
         _add_product(parts, op, device, speed, bytes_per_s, dequantised, far=level > 0)
+    elif op.kind == "recurrent":
+        _add_steps(parts, op, device, device.memory.levels[level].bytes_per_s.value)
     elif op.kind == "reshape":
         parts["reshape_calls"] += device.overheads.other_s.value
     elif not is_fused:
@@ -147,8 +150,26 @@ def _parts_s(
     return dict(parts)
 
 
+def _add_steps(
+    parts: dict[str, float], op: OperatorWork, device: Device, bytes_per_s: float
+) -> None:
+    """Steps over time, one after the other on one thread: each reads all weights again."""
+    bits, prefix = (8, "int8_") if op.integer else (32, "")
+    rates = device.int8 if op.integer else device.float32
+    computing_s = op.macs / rates.linear_macs_per_s.value
+    traffic_s = op.out_spatial * op.weight_count * bits / 8 / bytes_per_s
+    if computing_s >= traffic_s:
+        parts[prefix + "step_macs"] += computing_s
+    else:
+        parts[prefix + "step_traffic"] += traffic_s
+    parts["steps"] += op.out_spatial * device.overheads.other_s.value
+    parts["step_outputs"] += op.output_elements * device.elements.activation_s.value
+
+
 def _add_call(parts: dict[str, float], op: OperatorWork, device: Device) -> None:
     overheads = device.overheads
+    if op.kind == "gates":
+        return  # the operator of the steps computes them
     if op.kind == "depthwise_conv":
         part = "depthwise_calls"
         seconds = overheads.int8_depthwise_s if op.integer else overheads.float_depthwise_s
@@ -191,7 +212,7 @@ def _add_product(
     if sum(computing.values()) / speed >= weights_s + elements_s:
         for part, seconds in computing.items():
             parts[part] += seconds / speed
-        if far and op.kind == "linear":
+        if far and op.kind in ("linear", "gates"):
             # Streamed from afar beside the products, of which a core hides only a share.
             parts["hidden_weight_traffic"] += weights_s
     else:

@@ -21,7 +21,7 @@ from paredown.spaces.structure.code_kernels import (
     has_code_kernel,
     reads_values_alone,
 )
-from paredown.spaces.structure.dynamic_values import reads_own_range
+from paredown.spaces.structure.dynamic_values import reads_own_range, rounds_state
 
 Codes = tuple[float, int] | str
 """Scale and zero point of a tensor of 8-bit codes; the name of the node that finds them in every run."""
@@ -95,7 +95,7 @@ def _codes_and_kernels(
         if node.op == DYNAMIC_QDQ:
             codes[node.name] = node.name
             continue
-        if reads_own_range(blueprint.graph, node):
+        if reads_own_range(blueprint.graph, node) or rounds_state(node):
             integer.add(node.name)
             continue
         sources = [codes[name] for name in inputs[node.name] if name in codes]

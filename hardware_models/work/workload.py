@@ -211,7 +211,9 @@ class _Reader:
             return {"macs": self._products(node, facts), "out_spatial": tokens}
         storage = self.storage.get(weight)
         shape = storage.shape if storage is not None else self.shapes[weight]
-        return {**_layer_facts(node, facts, shape), **_stored_facts(weight, storage)}
+        if facts["kind"] == "recurrent":
+            facts = _steps_facts(node, facts)
+        return {**facts, **_layer_facts(node, facts, shape), **_stored_facts(weight, storage)}
 
     def _products(self, node: Node, facts: Mapping[str, Any]) -> int:
         """MACs of operators that multiply two activations."""
@@ -221,6 +223,12 @@ class _Reader:
             query, key = (self.shapes[arg.name] for arg in node.args[:2])
             return int(math.prod(query) + facts["output_elements"]) * key[-2]
         return 0
+
+
+def _steps_facts(node: Node, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Each step gives a product as large as its gates, and rounds its own state."""
+    bits = 8 if facts["integer"] else 32
+    return {**facts, "output_elements": facts["input_elements"], "activation_bits": bits}
 
 
 def _layer_facts(

@@ -71,7 +71,7 @@ def segment_choices(
     containers = sorted(_values("container", asked.container, can.containers, plain.container))
     ranges = _values("ranges", asked.ranges, can.ranges, plain.ranges)
     reached = [model_map.layer_by_name[name] for name in _reached(segment, model_map, rules)]
-    reads = any(layer.kind == "linear" and layer.name in with_codes for layer in reached)
+    reads = any(layer.finds_range and layer.name in with_codes for layer in reached)
     if "dynamic" in ranges and not reads:
         ranges.remove("dynamic")
         reason = "linear layers of integer weights read them, and there are none"

@@ -102,9 +102,13 @@ class SegmentChoice:
     container: Container = "compact"
     ranges: Ranges = "static"
 
-    def of_layer(self, kind: str, weight_bits: int) -> SegmentChoice:
-        """The choice as a layer of this kind and these weights meets it: float where it reads floats."""
-        if self.ranges == "static" or (kind == "linear" and weight_bits < 32):
+    def of_layer(self, finds_range: bool, weight_bits: int) -> SegmentChoice:
+        """The choice as a layer of these weights meets it: float where it reads floats.
+
+        Args:
+            finds_range: Whether it has a kernel that finds the range of its input in every run.
+        """
+        if self.ranges == "static" or (finds_range and weight_bits < 32):
             return self
         return SegmentChoice(container=self.container)
 

@@ -60,7 +60,7 @@ def draft(
             continue
         choice = candidate.layer(layer.name)
         segment = candidate.segment(model_map.segment_of_node[layer.node])
-        segment = segment.of_layer(layer.kind, choice.weight_bits)
+        segment = segment.of_layer(finds_range(model_map, layer, candidate), choice.weight_bits)
         shape = shapes(layer.weight, layer.weight_shape)
         chain = factor_chain(layer, shape, choice.rank)
         if len(chain) > 1:
@@ -84,6 +84,15 @@ def draft(
             dtype = model_map.tensor_dtypes.get(name, "float32")
             storage[name] = Storage(shape=shape, kept=_count(shape), dtype=dtype)
     return Blueprint(graph=graph, operators=ordered, storage=storage)
+
+
+def finds_range(model_map: ModelMap, layer: Layer, candidate: Candidate) -> bool:
+    """Whether a kernel finds the range of what the layer reads in every run, its weights being codes.
+
+    Of a recurrent layer both matrices must be.
+    """
+    partner = model_map.partners.get(layer.name)
+    return layer.finds_range and (partner is None or candidate.layer(partner).weight_bits < 32)
 
 
 def _drop_blocks(model_map: ModelMap, candidate: Candidate) -> Graph:

@@ -14,7 +14,7 @@ from typing import Any
 
 from paredown.spaces.candidates.ranks import Decomposition, Rank
 from paredown.spaces.graph.graph import Arg, Node, Ref
-from paredown.spaces.graph.operators import CONV2D
+from paredown.spaces.graph.operators import CONV2D, LINEAR
 from paredown.spaces.structure.model_map import Layer
 
 _FACTORIZABLE = ("linear", "conv2d")
@@ -168,7 +168,10 @@ def split_node(node: Node, source: _Shape, layer: Layer, chain: Chain) -> tuple[
         is_last = index == len(chain) - 1
         name = node.name if is_last else inner_node(node.name, index)
         if layer.kind == "linear":
-            op, window, shape = node.op, (), (*node.shape[:-1], link.shape[0])
+            op = (
+                node.op if is_last else LINEAR
+            )  # the last one's result are the gates, where it has any
+            window, shape = (), (*node.shape[:-1], link.shape[0])
         else:
             op, window = _window(node, link)
             sizes = tuple(

@@ -6,7 +6,7 @@ beside float activations: integer kernels of runtimes take one scale for each ou
 
 from __future__ import annotations
 
-GROUPED_KINDS = ("linear",)
+GROUPED_KINDS = ("linear", "recurrent")
 """Kinds of layers whose rows may have several scales."""
 
 

@@ -20,6 +20,8 @@ WorkKind = Literal[
     "depthwise_conv",
     "conv_transpose",
     "linear",
+    "gates",
+    "recurrent",
     "embedding",
     "matmul",
     "attention",
@@ -55,6 +57,8 @@ ChannelRuleName = Literal[
     "select",
     "pad",
     "expand",
+    "steps",
+    "pick",
 ]
 
 
@@ -75,6 +79,10 @@ class OnnxRename:
 
     op_type: str
     attributes: tuple[tuple[str, float], ...] = ()
+
+
+LIBRARY = "library"
+"""The lowering of operators that onnxscript writes."""
 
 
 @dataclass(frozen=True)

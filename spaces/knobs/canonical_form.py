@@ -13,7 +13,7 @@ from paredown.spaces.candidates.candidate import (
     LayerChoice,
     SegmentChoice,
 )
-from paredown.spaces.candidates.drafting import kept_count, stored_group_size
+from paredown.spaces.candidates.drafting import finds_range, kept_count, stored_group_size
 from paredown.spaces.candidates.factors import factor_chain, form_of
 from paredown.spaces.candidates.ranks import WHOLE, Rank
 from paredown.spaces.candidates.zeros import DENSE
@@ -57,10 +57,11 @@ def canonical(architecture: Architecture, candidate: Candidate) -> Candidate:
         if layer.name not in gone
     }
     segments = {}
+    settled = Candidate.of(layers=layers)
     for segment in model_map.segments:
-        present = [name for name in segment.layers if name not in gone]
-        held = [(model_map.layer_by_name[name].kind, layers[name].weight_bits) for name in present]
+        present = [model_map.layer_by_name[name] for name in segment.layers if name not in gone]
         if present or not segment.layers:
+            held = held_by(model_map, present, settled)
             segments[segment.name] = canonical_segment(candidate.segment(segment.name), held)
     return Candidate.of(
         architecture=candidate.architecture,
@@ -101,7 +102,7 @@ def canonical_choice(
         choice = replace(choice, method="rtn")
     if choice.group_size:
         segment = candidate.segment(model_map.segment_of_node[layer.node])
-        segment = segment.of_layer(layer.kind, choice.weight_bits)
+        segment = segment.of_layer(finds_range(model_map, layer, candidate), choice.weight_bits)
         choice = _canonical_groups(layer, choice, segment, shape)
     return choice
 
@@ -158,17 +159,29 @@ def _is_quantized_anyway(model_map: ModelMap, layer: Layer, candidate: Candidate
     It does so with one scale for the whole tensor, so 8 bits with a scale per channel are better.
     """
     segment = candidate.segment(model_map.segment_of_node[layer.node])
+    if layer.name in model_map.partners:
+        return False
     is_static = segment.activation_bits == 8 and segment.ranges == "static"
     return is_static and layer.kind != "embedding"
 
 
-def canonical_segment(choice: SegmentChoice, layers: Sequence[tuple[str, int]]) -> SegmentChoice:
-    """The choice of a segment whose layers have these kinds and bits.
+def held_by(
+    model_map: ModelMap, layers: Sequence[Layer], candidate: Candidate
+) -> list[tuple[bool, int]]:
+    """Of layers of a segment, whether they can find ranges, and the bits of their weights."""
+    return [
+        (finds_range(model_map, layer, candidate), candidate.layer(layer.name).weight_bits)
+        for layer in layers
+    ]
+
+
+def canonical_segment(choice: SegmentChoice, layers: Sequence[tuple[bool, int]]) -> SegmentChoice:
+    """The choice of a segment whose layers find ranges or do not, and have these bits.
 
     Where no layer reads codes of dynamic ranges, all is float; where both containers store every
     weight alike, the name is "compact".
     """
-    met = [(choice.of_layer(kind, bits), bits) for kind, bits in layers]
+    met = [(choice.of_layer(finds_range, bits), bits) for finds_range, bits in layers]
     if choice.ranges == "dynamic" and all(each.activation_bits == 32 for each, _ in met):
         choice = SegmentChoice(container=choice.container)
     if all(bits not in _DIFFERING[each.activation_bits] for each, bits in met):

@@ -36,7 +36,7 @@ def read_channels(captured: Captured, layers: tuple[Layer, ...]) -> Channels:
 
 
 def _layout(ties: Ties, node: Node) -> Layout | None:
-    if node.name in ties.layers:
+    if node.name in ties.layers and node.facts.channels is None:
         return _layer_layout(ties, node, ties.layers[node.name])
     rule = node.facts.channels
     if rule is None:

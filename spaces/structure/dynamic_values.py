@@ -16,6 +16,7 @@ from torch import Tensor
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.functions import DYNAMIC_QDQ
 from paredown.spaces.graph.graph import Arguments, Graph, Node, Ref, run
+from paredown.spaces.graph.recurrent import LSTM, ROWS
 from paredown.spaces.structure.model_map import BatchPlace
 
 FIRST: BatchPlace = (0, 1)
@@ -52,23 +53,34 @@ def batch_places(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Batch
         return output
 
     run(graph, {name: t.to("meta") for name, t in tensors.items()}, inputs, after=_follow)
-    linear = (node for node in graph.nodes if node.facts.kind == "linear")
+    linear = (node for node in graph.nodes if _is_linear(node))
     read = {node.name: places.get(node.args[0].name, FIRST) for node in linear}
     return {name: place for name, place in read.items() if place != FIRST}
 
 
 def reads_own_range(graph: Graph, node: Node) -> bool:
     """Whether the node is a linear layer whose input is rounded by its own range."""
-    if node.facts.kind != "linear":
+    if not _is_linear(node):
         return False
     source = graph.by_name.get(node.args[0].name)
     return source is not None and source.op == DYNAMIC_QDQ
 
 
+def rounds_state(node: Node) -> bool:
+    """Whether the node is the steps of an LSTM whose state is rounded by its own range."""
+    return node.op == LSTM and node.args[ROWS] is not None
+
+
+def _is_linear(node: Node) -> bool:
+    layer = node.facts.layer
+    return layer is not None and layer.kind == "linear"
+
+
 def mark_dynamic(graph: Graph, layers: Mapping[str, BatchPlace]) -> Graph:
     """The graph with a node that rounds by range in front of linear layers.
 
-    Layers that read the same value share it; the first of them names it.
+    Layers that read the same value share it; the first of them names it. Steps of an LSTM round their
+    state themselves.
 
     Args:
         layers: By name of their nodes, where the batch lies in what they read.
@@ -76,6 +88,9 @@ def mark_dynamic(graph: Graph, layers: Mapping[str, BatchPlace]) -> Graph:
     nodes: list[Node] = []
     marked: dict[str, str] = {}
     for node in graph.nodes:
+        if node.op == LSTM and node.name in layers:
+            nodes.append(node.with_arg(ROWS, graph.shape_of(node.ref(0))[1]))
+            continue
         if node.name in layers:
             value = node.args[0].name
             if value not in marked:

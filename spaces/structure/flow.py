@@ -224,6 +224,44 @@ def _expand(ties: Ties, node: Node) -> Layout | None:
     return Layout(dim, layout.parts)
 
 
+def _steps(ties: Ties, node: Node) -> Layout | None:
+    """A hidden unit is its row in each gate, its column, its state, and what reads that."""
+    gates = _source(ties, node)
+    position = node.facts.weight
+    assert position is not None
+    weight, bias = node.ref(position), node.args[position + 1]
+    rows, units = ties.tensors[weight].shape
+    if gates is None or len(gates.parts) != 1 or gates.parts[0].group is None:
+        return blocked(ties, node, "has gates that are not those of one layer")
+    part = ties.tile(gates.parts[0], rows // units)
+    ties.note_tensor(weight, 0, (part,) * (rows // units))
+    ties.note_tensor(weight, 1, (part,))
+    if isinstance(bias, Ref):
+        ties.note_tensor(bias.name, 0, (part,) * (rows // units))
+    for state in node.args[1:position]:
+        if isinstance(state, Ref):
+            _meet_state(ties, node, part, state.name)
+    return Layout(2, (part,))
+
+
+def _meet_state(ties: Ties, node: Node, part: Part, state: str) -> None:
+    """A state that is given ties its channels to the units, or keeps them whole."""
+    known = ties.layouts.get(state)
+    if known is None:
+        ties.freeze((part,), f"begins at {node.op} ({node.name}) with the fixed state {state}")
+    else:
+        ties.unite((part,), known.parts, f"{node.op} ({node.name})")
+
+
+def _pick(ties: Ties, node: Node) -> Layout | None:
+    """One of several outputs: pieces lie as the whole does, the last cell has no time in front."""
+    layout = _source(ties, node)
+    source = ties.graph.by_name[node.ref(0)]
+    if layout is None or source.facts.kind != "recurrent":
+        return layout
+    return Layout(len(node.shape) - 1, layout.parts)
+
+
 RULES: Mapping[ChannelRuleName, Rule] = {
     "same": _source,
     "binary": _binary,
@@ -241,5 +279,7 @@ RULES: Mapping[ChannelRuleName, Rule] = {
     "select": _select,
     "pad": _pad,
     "expand": _expand,
+    "steps": _steps,
+    "pick": _pick,
 }
 """Rules by the names that the table of operators gives them; layers have theirs in `channels`."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from paredown.spaces.graph.capturing import Captured
 from paredown.spaces.graph.facts import LayerFacts
 from paredown.spaces.graph.graph import Graph, Node, Ref
+from paredown.spaces.graph.recurrent import GATES, LSTM
 from paredown.spaces.structure.model_map import Layer, LeftOut
 
 
@@ -84,15 +85,25 @@ def _read_layer(
         in_axis=facts.in_axis,
         groups=1 if facts.groups is None else node.args[facts.groups],
         macs=_macs(graph, node, facts, shape),
+        finds_range=_finds_range(graph, node, facts),
     )
+
+
+def _finds_range(graph: Graph, node: Node, facts: LayerFacts) -> bool:
+    """ONNX Runtime 1.31 has such kernels for linear layers and LSTMs, for no other recurrent layer."""
+    if node.op == GATES:
+        return all(user.op == LSTM for user in graph.users[node.name])
+    return node.op == LSTM or facts.kind == "linear"
 
 
 def _macs(graph: Graph, node: Node, facts: LayerFacts, weight_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one call; an embedding only reads."""
     if facts.kind == "embedding":
         return 0
-    # Each input of a transposed convolution meets the weight, of the others each output.
-    met = graph.shape_of(node.ref(0)) if facts.out_axis == 1 else node.shape
+    # Each input of a transposed convolution meets the weight, and each gate its state's; of the others
+    # each output.
+    reads = facts.out_axis == 1 or facts.kind == "recurrent"
+    met = graph.shape_of(node.ref(0)) if reads else node.shape
     return math.prod(met) * math.prod(weight_shape[1:])
 
 

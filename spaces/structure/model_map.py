@@ -14,8 +14,10 @@ class Layer:
     """One operator with a weight of its own, of which one axis runs over the output channels.
 
     `name` is the module path ("layer1.0.conv1"); `kind` one of conv1d, conv2d, conv_transpose1d,
-    conv_transpose2d, linear, embedding. `out_axis` and `in_axis` are the weight's output and input
-    channel dimensions. `macs` counts multiply-accumulates of one call at the graph's batch size.
+    conv_transpose2d, linear, recurrent (the matrix over the state), embedding. `out_axis` and `in_axis`
+    are the weight's output and input channel dimensions. `macs` counts multiply-accumulates of one call
+    at the graph's batch size. `finds_range` says whether there is an integer kernel that finds the range
+    of what the layer reads in every run.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Layer:
     in_axis: int
     groups: int
     macs: int
+    finds_range: bool = False
 
     @property
     def weight_count(self) -> int:
@@ -36,6 +39,11 @@ class Layer:
         for size in self.weight_shape:
             count *= size
         return count
+
+    @property
+    def is_product(self) -> bool:
+        """Whether its output is one product with what it reads: no look-up, and no steps over time."""
+        return self.kind not in ("embedding", "recurrent")
 
     @property
     def is_depthwise(self) -> bool:
@@ -133,6 +141,17 @@ class ModelMap:
     def layer_by_node(self) -> Mapping[str, Layer]:
         """The layers by the name of their node."""
         return {layer.node: layer for layer in self.layers}
+
+    @functools.cached_property
+    def partners(self) -> Mapping[str, str]:
+        """Of both matrices of a recurrent layer the other's name: files hold them as one operator."""
+        found: dict[str, str] = {}
+        for layer in self.layers:
+            gates = self.graph.by_name[layer.node].ref(0) if layer.kind == "recurrent" else ""
+            if gates in self.layer_by_node:
+                other = self.layer_by_node[gates].name
+                found |= {layer.name: other, other: layer.name}
+        return found
 
     @functools.cached_property
     def segment_of_node(self) -> Mapping[str, str]:

@@ -2,12 +2,14 @@
 
 Precision may change only where a single value crosses, so that both branches of a residual block
 and its shortcut always agree. Masks and constants do not count: they stay float in any case, and a
-mask that every attention reads would make one segment of a whole transformer.
+mask that every attention reads would make one segment of a whole transformer. What gates read and the
+steps that follow are one operator of the runtime, so they agree too.
 """
 
 from __future__ import annotations
 
 from paredown.spaces.graph.graph import Graph
+from paredown.spaces.graph.recurrent import GATES
 from paredown.spaces.structure.blocks import module_path
 from paredown.spaces.structure.model_map import Layer, Segment
 from paredown.spaces.structure.side_values import side_values
@@ -51,7 +53,8 @@ def _runs(graph: Graph) -> list[list[str]]:
         if node.name in last_use:
             alive.add(node.name)
         alive = {name for name in alive if last_use[name] > position}
-        if len(alive) <= 1 and position + 1 < len(graph.nodes):
+        ends = position + 1 == len(graph.nodes)
+        if len(alive) <= 1 and not ends and node.op != GATES:
             runs.append([])
     return runs
 

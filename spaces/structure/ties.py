@@ -89,6 +89,28 @@ class Ties:
                 self._merge(a.group, b.group)
         return first
 
+    def tile(self, part: Part, count: int) -> Part:
+        """Ties channels that lie so many times in a row: the first of each run, the second, and so on.
+
+        The group then has as many channels as one run, everywhere.
+        """
+        assert part.group is not None
+        root = self.root(part.group)
+
+        def _tiled(parts: Parts) -> Parts:
+            found: list[Part] = []
+            for each in parts:
+                if each.group is not None and self.root(each.group) == root:
+                    run = Part(each.group, each.channels // count, each.repeat)
+                    found += [run] * count
+                else:
+                    found.append(each)
+            return tuple(found)
+
+        self.layouts = {n: Layout(x.dim, _tiled(x.parts)) for n, x in self.layouts.items()}
+        self.tensor_parts = {key: _tiled(parts) for key, parts in self.tensor_parts.items()}
+        return Part(part.group, part.channels // count, part.repeat)
+
     def note_tensor(self, tensor: str, dim: int, parts: Parts) -> None:
         """Ties a dimension of a stored tensor to channels."""
         known = self.tensor_parts.get((tensor, dim))

@@ -7,7 +7,7 @@ would hide any mistake) and computed in float64.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -22,6 +22,8 @@ from paredown.spaces.structure.slicing import kept_positions, narrow_graph, slic
 
 TOLERANCE = 1e-5
 """Largest difference between zeroed and removed channels, relative to the largest output."""
+
+Hook = Callable[[Node, Arguments, Result], Result]
 
 # Odd and above one, so that a reshape which mixes batch and channels shows.
 _BATCH = 3
@@ -132,7 +134,7 @@ def _group_failure(
         sliced = slice_tensors(model_map, tensors, keep)
         narrow = narrow_graph(model_map, model_map.graph, widths)
         zeroed = run(model_map.graph, _zeroed(model_map, tensors, keep), inputs)
-        removed = run(narrow, sliced, inputs, after=_demand_shape)
+        removed = run(narrow, sliced, inputs, after=_demand_shapes(model_map.graph))
     except (RuntimeError, IndexError, ValueError) as error:
         return f"cannot be removed: {str(error).splitlines()[0]}"
     for a, b in zip(zeroed, removed, strict=True):
@@ -166,11 +168,21 @@ def _zeroed(
     return result
 
 
-def _demand_shape(node: Node, _: Arguments, output: Result) -> Result:
-    """A hook for `run`: every output must have the shape its node claims, batch aside."""
-    if isinstance(output, Tensor) and tuple(output.shape[1:]) != node.shape[1:]:
-        raise ValueError(f"{node.name} claims shape {node.shape}, gives {tuple(output.shape)}")
-    return output
+def _demand_shapes(graph: Graph) -> Hook:
+    """A hook for `run`: every output must have the shape its node claims, the batch as it is here."""
+
+    def _demand(node: Node, _: Arguments, output: Result) -> Result:
+        if isinstance(output, Tensor) and not _agree(node.shape, output.shape):
+            raise ValueError(f"{node.name} claims shape {node.shape}, gives {tuple(output.shape)}")
+        return output
+
+    def _agree(claimed: Sequence[int], given: Sequence[int]) -> bool:
+        pairs = list(zip(claimed, given, strict=False))
+        grow = [(a, b) for a, b in pairs if a != b]
+        fits = all(a * _BATCH == b * graph.batch_size for a, b in grow)
+        return len(claimed) == len(given) and len(grow) <= 1 and fits
+
+    return _demand
 
 
 def _verified_blocks(
@@ -209,7 +221,7 @@ def _skip_failure(
     if any(block.output in short.by_name for block in blocks):
         return "something else still reads its sum"
     try:
-        outputs = run(short, tensors, inputs, after=_demand_shape)
+        outputs = run(short, tensors, inputs, after=_demand_shapes(graph))
     except (RuntimeError, IndexError, ValueError) as error:
         return f"cannot be skipped: {str(error).splitlines()[0]}"
     shapes = [tuple(t.shape) for t in outputs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -128,3 +129,37 @@ def test_a_single_channel_broadcasts_and_is_no_group(read: Read) -> None:
     model_map = read(Attention(), torch.randn(2, 3, 4, 4))
     assert producers(model_map) == {"features": ("features",)}
     assert "single channel" in reason(model_map, "weight")
+
+
+class Tagger(nn.Module):
+    """Two recurrent layers, the second in both directions, and a linear one that reads them."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.first = kind(3, 6, batch_first=True)
+        self.second = kind(6, 4, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x)[0])[0])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_hidden_units_are_channels_of_all_gates_and_states(
+    read: Read, kind: type[nn.RNNBase]
+) -> None:
+    torch.manual_seed(0)
+    model_map = read(Tagger(kind).eval(), torch.randn(2, 5, 3))
+    found = {
+        group.name: (group.channels, group.producers, group.consumers)
+        for group in model_map.groups
+    }
+    first = ("first.weight_ih_l0", "first.weight_hh_l0")
+    there, back = (
+        (f"second.weight_ih_l0{way}", f"second.weight_hh_l0{way}") for way in ("", "_reverse")
+    )
+    assert found == {
+        first[0]: (6, first, (first[1], there[0], back[0])),
+        there[0]: (4, there, (there[1], "head")),
+        back[0]: (4, back, (back[1], "head")),
+    }
