@@ -16,6 +16,7 @@ from paredown.compressors.onnx.sizes import onnx_file_bytes
 from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.graph import capture
 from paredown.spaces.structure import read_model_map
 
@@ -89,9 +90,7 @@ def test_the_runtime_gives_what_was_scored(
     assert len(file) == onnx_file_bytes(model.blueprint)
 
 
-@pytest.mark.parametrize(
-    "choice", [{"rank_fraction": 0.5}, {"group_size": 4, "method": "descent"}]
-)
+@pytest.mark.parametrize("choice", [{"rank": Rank(0.5)}, {"group_size": 4, "method": "descent"}])
 def test_low_rank_and_groups_of_columns(database: Database, choice) -> None:
     model = assemble(candidate(database, FLOAT, None, weight_bits=4, **choice), database)
     x = torch.randn(1, 6, 5)
