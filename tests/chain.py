@@ -14,7 +14,7 @@ from paredown.compressors.statistics.ranges import collect_ranges
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.ranks import Decomposition, Rank
 from paredown.spaces.candidates.zeros import Zeros
-from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.canonical_form import canonical
 from paredown.spaces.structure.model_map import Block, ChannelGroup, ModelMap

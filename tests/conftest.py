@@ -16,7 +16,7 @@ from torch import Tensor
 
 from paredown.compressors.layers.database import Database
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.graph.capturing import Captured, as_inputs, capture
+from paredown.spaces.capture.capturing import Captured, as_inputs, capture
 from paredown.spaces.structure.model_map import ModelMap
 from paredown.spaces.structure.reading import read_model_map
 

@@ -13,9 +13,9 @@ from torch.utils import _pytree as pytree
 
 from paredown.compressors.bundle.loading import load
 from paredown.compressors.bundle.writing import write_bundle
+from paredown.compressors.kernels.kernel_checks import integer_kernels, promised_kernels, session
 from paredown.compressors.models.assembling import assemble, needs_refit, settle
 from paredown.compressors.models.refit import DenseOutputs
-from paredown.compressors.onnx.kernel_checks import integer_kernels, promised_kernels, session
 from paredown.compressors.onnx.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.hardware_models.work.workload import read_work

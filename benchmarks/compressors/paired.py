@@ -24,7 +24,7 @@ from paredown.search.config import load_config
 from paredown.search.evaluating import channels_last
 from paredown.search.tasks import Split, load_task
 from paredown.spaces.candidates import Candidate, LayerChoice
-from paredown.spaces.graph import as_inputs, capture
+from paredown.spaces.capture import as_inputs, capture
 from paredown.spaces.structure import read_model_map
 
 CONFIG = Path(__file__).parents[2] / "examples" / "cifar10_resnet20.yaml"

@@ -33,7 +33,7 @@ from paredown.compressors.storage import CompressedModel, StoredTensor
 from paredown.search.config import load_config
 from paredown.search.evaluating import Workbench, channels_last, prepare
 from paredown.spaces.candidates import Candidate, LayerChoice, draft
-from paredown.spaces.graph import as_inputs
+from paredown.spaces.capture import as_inputs
 from paredown.spaces.structure import ModelMap, slice_tensors
 
 CONFIG = Path(__file__).parents[2] / "examples" / "cifar10_resnet20.yaml"

@@ -22,14 +22,15 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from reader import CONTEXT, batches, learn, read_arguments, read_text
 from torch import Tensor, nn
 
+from paredown.compressors.kernels import session
 from paredown.compressors.layers import Database
 from paredown.compressors.models import assemble
-from paredown.compressors.onnx import lower, session
+from paredown.compressors.onnx import lower
 from paredown.compressors.statistics import collect_ranges, collect_statistics
 from paredown.hardware_models.timing import fingerprint, measure_latencies
 from paredown.search.calibrating import imagine
 from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice, draft
-from paredown.spaces.graph import capture
+from paredown.spaces.capture import capture
 from paredown.spaces.knobs import Architecture, canonical
 from paredown.spaces.structure import read_model_map
 

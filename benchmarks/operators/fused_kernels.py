@@ -23,10 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.compressors.onnx import kernels, lower, session
+from paredown.compressors.kernels import kernels, session
+from paredown.compressors.onnx import lower
 from paredown.compressors.storage import CompressedModel, StoredTensor
 from paredown.spaces.candidates import Blueprint
-from paredown.spaces.graph import QDQ, Graph, Node, Ref, capture, rename_value, run
+from paredown.spaces.capture import capture
+from paredown.spaces.graph import QDQ, Graph, Node, Ref, rename_value, run
 
 Function = Callable[..., Tensor]
 ALLOWED_CODES = 1

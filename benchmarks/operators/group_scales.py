@@ -42,7 +42,7 @@ from paredown.compressors.storage import CompressedModel
 from paredown.hardware_models.timing import fingerprint, measure_latencies
 from paredown.search.calibrating import imagine
 from paredown.spaces.candidates import Candidate, GroupSize, LayerChoice, Method, WeightBits, draft
-from paredown.spaces.graph import capture
+from paredown.spaces.capture import capture
 from paredown.spaces.structure import Layer, read_model_map
 
 BITS: tuple[WeightBits, ...] = (4, 3, 2)

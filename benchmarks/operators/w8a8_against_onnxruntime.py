@@ -40,7 +40,7 @@ from paredown.hardware_models.timing import time_interleaved
 from paredown.search.config import load_config
 from paredown.search.tasks import load_task
 from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.graph import capture
+from paredown.spaces.capture import capture
 from paredown.spaces.structure import read_model_map
 
 CONFIG = Path(__file__).parents[2] / "examples" / "cifar10_packed.yaml"

@@ -42,7 +42,8 @@ from paredown.search.evaluating import Evaluator, channels_last
 from paredown.search.study import Rung
 from paredown.search.tasks import Task, load_task
 from paredown.spaces.candidates import Candidate, LayerChoice, Rank, SegmentChoice, Zeros
-from paredown.spaces.graph import Captured, as_inputs, capture, run
+from paredown.spaces.capture import Captured, as_inputs, capture
+from paredown.spaces.graph import run
 from paredown.spaces.structure import ModelMap, read_model_map
 
 CONFIG = Path(__file__).parents[2] / "examples" / "cifar10_packed.yaml"

@@ -22,7 +22,8 @@ from paredown.search.calibrating import uniform
 from paredown.search.config import load_config
 from paredown.search.evaluating import Workbench, channels_last, prepare
 from paredown.spaces.candidates import Candidate
-from paredown.spaces.graph import Node, as_inputs
+from paredown.spaces.capture import as_inputs
+from paredown.spaces.graph import Node
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:

@@ -33,7 +33,7 @@ from paredown.hardware_models.work import PARTS, Work, read_work
 from paredown.search.config import load_config
 from paredown.search.evaluating import survey
 from paredown.spaces.candidates import Candidate, draft
-from paredown.spaces.graph import capture
+from paredown.spaces.capture import capture
 from paredown.spaces.structure import read_model_map
 
 POPULATION = 200_000

@@ -27,7 +27,7 @@ from paredown.compressors.models import assemble
 from paredown.compressors.onnx import lower, onnx_file_bytes, packed_file_bytes, plan_of
 from paredown.compressors.storage import CompressedModel, write_packed
 from paredown.spaces.candidates import Candidate, draft
-from paredown.spaces.graph import as_inputs, capture
+from paredown.spaces.capture import as_inputs, capture
 from paredown.spaces.structure import ModelMap, read_model_map
 
 MOST_OVERHEAD_BYTES = 10_000

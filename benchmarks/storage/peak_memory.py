@@ -25,7 +25,7 @@ from paredown.hardware_models.devices import host_device
 from paredown.hardware_models.memory import measure_memory, peak_activation_bytes
 from paredown.search.calibrating import imagine
 from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice, draft
-from paredown.spaces.graph import capture
+from paredown.spaces.capture import capture
 from paredown.spaces.structure import ModelMap, read_model_map
 
 MEDIAN_ERROR = 0.15

@@ -27,7 +27,7 @@ from paredown.hardware_models.memory import weight_memory_bytes
 from paredown.hardware_models.work import read_work
 from paredown.search.calibrating import imagine
 from paredown.spaces.candidates import Blueprint, Candidate, LayerChoice, SegmentChoice, draft
-from paredown.spaces.graph import capture
+from paredown.spaces.capture import capture
 from paredown.spaces.structure import read_model_map
 
 LARGEST_ERROR = 0.05

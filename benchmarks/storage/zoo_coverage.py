@@ -20,7 +20,7 @@ import torch
 from networks import load_tests
 
 from paredown.spaces.candidates import Rank, factor_chain
-from paredown.spaces.graph import capture
+from paredown.spaces.capture import capture
 from paredown.spaces.structure import Layer, ModelMap, read_model_map
 
 SMALLEST_RANK = 0.1

@@ -1,6 +1,6 @@
-"""A compressed model as an ONNX file: planned, lowered operator by operator, its kernels checked.
+"""A compressed model as an ONNX file: planned, and lowered operator by operator.
 
-What ONNX Runtime reads and how it runs it. Bytes are known before the file exists.
+What ONNX Runtime reads. Bytes are known before the file exists.
 """
 
 import lazy_loader

@@ -1,9 +1,3 @@
-from .kernel_checks import fallbacks as fallbacks
-from .kernel_checks import integer_kernels as integer_kernels
-from .kernel_checks import kernels as kernels
-from .kernel_checks import promised_kernels as promised_kernels
-from .kernel_checks import promises as promises
-from .kernel_checks import session as session
 from .lowering import LOWERINGS as LOWERINGS
 from .lowering import lower as lower
 from .lowering import output_names as output_names

@@ -13,6 +13,7 @@ from paredown.compressors.onnx.arithmetic import Lowering, unsupported
 from paredown.compressors.onnx.emitter import Emitter
 from paredown.compressors.onnx.plan import Attribute
 from paredown.spaces.graph.graph import Node, call
+from paredown.spaces.graph.names import FLATTEN, RESHAPE, UNSQUEEZE, VIEW
 
 
 def _alias(e: Emitter, node: Node) -> None:
@@ -40,16 +41,16 @@ def _reshape(e: Emitter, node: Node) -> None:
 def _freely_reshaped(e: Emitter, node: Node, x: str) -> str:
     """The same where sizes may follow free axes."""
     rank = len(e.shape(node.args[0]))
-    if node.op == "aten.flatten.using_ints":
+    if node.op == FLATTEN:
         first, last = (int(d) % rank for d in node.args[1:])
         # 0 copies a size, which has its place only in front of what is flattened.
         if last != rank - 1:
             raise unsupported(node, "sizes that stay free behind flattened ones")
         return e.plan.emit("Reshape", x, e.plan.integers((*(0,) * first, -1)))
-    if node.op in ("aten.view.default", "aten.reshape.default"):
+    if node.op in (VIEW, RESHAPE):
         return e.plan.emit("Reshape", x, e.sizes.target(node.args[1]))
     axis = e.plan.integers((int(node.args[1]) % max(rank, len(node.shape)),))
-    if node.op == "aten.unsqueeze.default":
+    if node.op == UNSQUEEZE:
         return e.plan.emit("Unsqueeze", x, axis)
     return x if rank == len(node.shape) else e.plan.emit("Squeeze", x, axis)
 

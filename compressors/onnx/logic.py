@@ -19,7 +19,7 @@ def _common_type(e: Emitter, *args: Arg) -> str:
 
 
 def _compared(op_type: str, opposite: bool = False) -> Lowering:
-    def lower(e: Emitter, node: Node) -> None:
+    def _lower(e: Emitter, node: Node) -> None:
         dtype = _common_type(e, *node.args[:2])
         if dtype == "bool" and op_type != "Equal":
             dtype = "int32"
@@ -27,14 +27,14 @@ def _compared(op_type: str, opposite: bool = False) -> Lowering:
         result = e.plan.emit(op_type, *(e.value(arg, dtype) for arg in node.args[:2]))
         e.put(node, e.plan.emit("Not", result) if opposite else result)
 
-    return lower
+    return _lower
 
 
 def _logical(op_type: str) -> Lowering:
-    def lower(e: Emitter, node: Node) -> None:
+    def _lower(e: Emitter, node: Node) -> None:
         e.put(node, e.plan.emit(op_type, *(_truth(e, arg) for arg in node.args)))
 
-    return lower
+    return _lower
 
 
 def _truth(e: Emitter, arg: Arg) -> str:
@@ -44,11 +44,11 @@ def _truth(e: Emitter, arg: Arg) -> str:
 def _bitwise(op_type: str) -> Lowering:
     """Of truth values it is the logic of the same name."""
 
-    def lower(e: Emitter, node: Node) -> None:
+    def _lower(e: Emitter, node: Node) -> None:
         name = op_type if node.dtype == "bool" else f"Bitwise{op_type}"
         e.put(node, e.plan.emit(name, *(e.value(arg, node.dtype) for arg in node.args)))
 
-    return lower
+    return _lower
 
 
 def _where(e: Emitter, node: Node) -> None:

@@ -180,7 +180,7 @@ def _attribute(name: str, value: Attribute) -> onnx.AttributeProto:
         texts = [str(v).encode() for v in value]
         return AttributeProto(name=name, type=AttributeProto.STRINGS, strings=texts)
     if isinstance(value, tuple):
-        return AttributeProto(name=name, type=AttributeProto.INTS, ints=value)
+        return AttributeProto(name=name, type=AttributeProto.INTS, ints=[int(v) for v in value])
     if isinstance(value, str):
         return AttributeProto(name=name, type=AttributeProto.STRING, s=value.encode())
     if isinstance(value, float):

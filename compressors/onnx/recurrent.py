@@ -58,7 +58,7 @@ def _lstm(e: Emitter, node: Node) -> None:
 def _plain(op_type: str) -> Lowering:
     """Of an operator with one state."""
 
-    def lower(e: Emitter, node: Node) -> None:
+    def _lower(e: Emitter, node: Node) -> None:
         gates, hidden, weight, bias, reverse = node.args
         x, over_inputs, first = e.graph.by_name[gates.name].args
         matrices = (_matrix(e, op_type, w) for w in (over_inputs, weight))
@@ -72,7 +72,7 @@ def _plain(op_type: str) -> Lowering:
         states = e.plan.emit(op_type, *_trimmed(inputs), **attributes)
         e.put(node, _squeezed(e, states, 1))
 
-    return lower
+    return _lower
 
 
 def _attributes(e: Emitter, node: Node, weight: Ref, reverse: bool) -> dict[str, Attribute]:

@@ -12,18 +12,15 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping
 from operator import attrgetter
 
-from paredown.hardware_models.devices.device import Compute, Device
+from paredown.hardware_models.devices.device import Device
 from paredown.hardware_models.work.alignment import (
-    ceil_to,
     held_bits,
-    is_aligned,
     is_dequantised,
     layout_changes,
-    narrow_slowdown,
-    padded_macs,
     runs_alone,
     weight_level,
 )
+from paredown.hardware_models.work.computing import CONVOLUTIONS, computing_s
 from paredown.hardware_models.work.workload import OperatorWork, Work
 
 PARTS = (
@@ -42,13 +39,9 @@ PARTS = (
 )  # fmt: skip
 """Names of the parts, in the order of every feature vector."""
 
-_CONVOLUTIONS = frozenset({"conv", "depthwise_conv", "conv_transpose"})
 _ATTENTION_KERNELS = 3
 """Kernels that run one attention: two products and a softmax; ONNX Runtime fuses the transpose."""
-_SHORTEST_COPY = 96
-"""Codes lie with channels last, so that a row of a window is copied at once, and a short row takes as
-long as one of 96 codes: with that, held-out errors on digits fell from 5.4 to 4.6 %."""
-_PRODUCTS = _CONVOLUTIONS | {"linear", "gates", "matmul", "attention"}
+_PRODUCTS = CONVOLUTIONS | {"linear", "gates", "matmul", "attention"}
 _FACTS = attrgetter(
     "kind", "macs", "activation_bits", "onnx_type", "integer", "in_channels",
     "out_channels", "kernel_size", "groups", "input_elements", "output_elements", "weight_count",
@@ -173,7 +166,7 @@ def _add_call(parts: dict[str, float], op: OperatorWork, device: Device) -> None
     if op.kind == "depthwise_conv":
         part = "depthwise_calls"
         seconds = overheads.int8_depthwise_s if op.integer else overheads.float_depthwise_s
-    elif op.kind in _CONVOLUTIONS:
+    elif op.kind in CONVOLUTIONS:
         part = "conv_calls"
         if math.prod(op.kernel_size) == 1:
             seconds = overheads.int8_pointwise_s if op.integer else overheads.float_pointwise_s
@@ -202,7 +195,7 @@ def _add_product(
     far: bool,
 ) -> None:
     """The computing of one product, or its traffic where that is slower."""
-    computing = _computing_s(op, device, dequantised)
+    computing = computing_s(op, device, dequantised)
     bits = 8 if op.integer else 32
     # Dequantised weights are read as floats, fresh from the cache.
     weight_bits = bits if dequantised else held_bits(op, device)
@@ -233,7 +226,7 @@ def _add_beside_product(
     if op.integer and op.kind == "linear":
         outputs_s = op.output_elements * device.elements.activation_s.value
         parts["int8_linear_outputs"] += outputs_s / speed
-    if op.integer and op.kind in _CONVOLUTIONS:
+    if op.integer and op.kind in CONVOLUTIONS:
         element_s = device.elements.add_s.value / speed
         if has_columns:
             # Columns say already that codes are read. What is written is a quarter of a float.
@@ -253,51 +246,6 @@ def _add_weight_dequantize(
         # Read across its rows, whatever its width.
         part, element_s = "linear_weights", edges.int4_weight_element_s
     parts[part] += op.weight_count * element_s.value / speed
-
-
-def _computing_s(op: OperatorWork, device: Device, dequantised: bool) -> Mapping[str, float]:
-    rates = device.int8 if op.integer else device.float32
-    prefix = "int8_" if op.integer else ""
-    if op.kind == "depthwise_conv":
-        return _depthwise_s(op, device, rates, prefix, dequantised)
-    if op.kind not in _CONVOLUTIONS:
-        narrow = not op.integer and not dequantised and held_bits(op, device) < 32
-        part = "attention" if op.kind in ("attention", "matmul") else "linear_macs"
-        part = "narrow_linear_macs" if narrow else part
-        if narrow:
-            return {part: op.macs * narrow_slowdown(op) / rates.linear_macs_per_s.value}
-        prefix = prefix if part == "linear_macs" else ""
-        return {prefix + part: op.macs / rates.linear_macs_per_s.value}
-    if is_aligned(op, device):
-        part = "pointwise_macs" if math.prod(op.kernel_size) == 1 else "conv_macs"
-        seconds = {prefix + part: padded_macs(op, device) / rates.conv_macs_per_s.value}
-        return {**seconds, **_im2col(op, rates)} if op.integer else seconds
-    macs_s = op.macs / rates.misaligned_macs_per_s.value
-    return {prefix + "misaligned_macs": macs_s, **_im2col(op, rates)}
-
-
-def _depthwise_s(
-    op: OperatorWork, device: Device, rates: Compute, prefix: str, dequantised: bool
-) -> Mapping[str, float]:
-    if dequantised and not op.integer:
-        # No depthwise kernel takes weights that are not constants: each channel goes its own way.
-        columns = op.batch * op.out_spatial * op.in_channels * math.prod(op.kernel_size)
-        return {"grouped_im2col": columns / rates.im2col_elements_per_s.value}
-    padded = op.macs / op.out_channels * ceil_to(op.out_channels, device.alignment.float_block)
-    part = "depthwise_macs" if math.prod(op.kernel_size) <= 9 else "wide_depthwise_macs"
-    return {prefix + part: padded / rates.depthwise_macs_per_s.value}
-
-
-def _im2col(op: OperatorWork, rates: Compute) -> Mapping[str, float]:
-    if math.prod(op.kernel_size) == 1:
-        return {}
-    *rest, width = op.kernel_size
-    row = width * op.in_channels
-    if op.integer:
-        row = max(row, _SHORTEST_COPY)
-    columns = op.batch * op.out_spatial * math.prod(rest) * row
-    part = "int8_im2col" if op.integer else "im2col"
-    return {part: columns / rates.im2col_elements_per_s.value}
 
 
 def _add_elementwise(

@@ -15,7 +15,7 @@ from paredown.compressors.bundle.writing import (
     copy_bundle,
     write_bundle,
 )
-from paredown.compressors.onnx.kernel_checks import promised_kernels
+from paredown.compressors.kernels.kernel_checks import promised_kernels
 from paredown.compressors.training.kept import TrainedModels
 from paredown.hardware_models.devices.device import DeviceError, host_device
 from paredown.hardware_models.timing.measure import fingerprint

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from paredown.compressors.onnx.kernel_checks import session
+from paredown.compressors.kernels.kernel_checks import session
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.bundles.output_rules import RELATIVE_ERROR, has_codes, largest_difference
 from paredown.search.bundles.rules import Findings
 from paredown.search.evaluating.runtime_outputs import both_ends, run_onnx
 from paredown.search.tasks.splits import Split
-from paredown.spaces.graph.capturing import as_inputs
+from paredown.spaces.capture.capturing import as_inputs
 
 _ROWS = 4
 

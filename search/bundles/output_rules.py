@@ -15,7 +15,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor
 
-from paredown.compressors.onnx.kernel_checks import session
+from paredown.compressors.kernels.kernel_checks import session
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.bundles.rules import Findings
 from paredown.search.evaluating.runtime_outputs import Outputs, both_outputs, simulated_outputs

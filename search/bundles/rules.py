@@ -15,7 +15,12 @@ import torch
 
 from paredown.compressors.bundle.loading import TENSORS_FILE, digest_of, load_model
 from paredown.compressors.bundle.writing import ONNX_FILE
-from paredown.compressors.onnx.kernel_checks import fallbacks, integer_kernels, promises, session
+from paredown.compressors.kernels.kernel_checks import (
+    fallbacks,
+    integer_kernels,
+    promises,
+    session,
+)
 from paredown.compressors.storage.checking import check_onnx
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.hardware_models.timing.measure import MeasuredRatio, fingerprint, measure_ratio

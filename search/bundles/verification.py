@@ -14,7 +14,7 @@ from torch import Tensor
 
 from paredown.compressors.bundle.loading import load_model
 from paredown.compressors.bundle.writing import ONNX_FILE
-from paredown.compressors.onnx.kernel_checks import session
+from paredown.compressors.kernels.kernel_checks import session
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.bundles import output_rules, rules
 from paredown.search.bundles.card import read_card

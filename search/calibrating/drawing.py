@@ -22,7 +22,7 @@ from paredown.search.space.space_rules import build_space
 from paredown.spaces.candidates.blueprint import Blueprint, Storage
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.knobs.canonical_form import canonical
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.reading import read_model_map

@@ -14,7 +14,7 @@ import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 from torch import Tensor
 
-from paredown.compressors.onnx.kernel_checks import session
+from paredown.compressors.kernels.kernel_checks import session
 from paredown.compressors.onnx.lowering import lower, traced_names
 from paredown.compressors.onnx.plan import ExportError
 from paredown.compressors.storage.compressed import CompressedModel
@@ -25,10 +25,10 @@ from paredown.search.tasks.splits import Inputs, Split
 from paredown.search.tasks.task import Task
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import Captured, as_inputs
+from paredown.spaces.capture.capturing import Captured, as_inputs
+from paredown.spaces.capture.hold import disagreement
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Node
-from paredown.spaces.graph.hold import disagreement
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap
 

@@ -15,7 +15,7 @@ from paredown.compressors.training.trainer import Batch, Budget, Trainer, traine
 from paredown.search.study.rung import Recipe
 from paredown.search.tasks.metrics import Loss, Outputs
 from paredown.search.tasks.splits import Split, Targets
-from paredown.spaces.graph.capturing import as_inputs
+from paredown.spaces.capture.capturing import as_inputs
 from paredown.spaces.graph.graph import Graph
 
 

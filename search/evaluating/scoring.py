@@ -20,7 +20,7 @@ from paredown.search.tasks.metrics import Loss, Metric, Outputs
 from paredown.search.tasks.splits import Inputs, Split
 from paredown.search.tasks.user_metrics import LARGEST
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.graph.capturing import as_inputs
+from paredown.spaces.capture.capturing import as_inputs
 from paredown.spaces.system.errors import ParedownError
 
 _BATCH = 32

@@ -24,8 +24,8 @@ from paredown.search.tasks.collecting import Collected
 from paredown.search.tasks.splits import of_length
 from paredown.search.tasks.task import Task, TaskError, load_task
 from paredown.spaces.candidates.capabilities import Capabilities, joint
-from paredown.spaces.graph.capturing import Captured, CaptureError, capture
-from paredown.spaces.graph.hold import check_graph, check_repeatable
+from paredown.spaces.capture.capturing import Captured, CaptureError, capture
+from paredown.spaces.capture.hold import check_graph, check_repeatable
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap

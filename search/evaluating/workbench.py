@@ -38,7 +38,7 @@ from paredown.search.tasks.task import Task
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import Captured, as_inputs
+from paredown.spaces.capture.capturing import Captured, as_inputs
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap
 

@@ -145,7 +145,7 @@ def _ladder(
     if origin is None:
         return None
 
-    def decision(knobs: Sequence[Knob]) -> _Decision:
+    def _decision(knobs: Sequence[Knob]) -> _Decision:
         options = _options(knobs)
         # The first option is the base's own, so one at least has a price.
         priced = [(option, price(_set(base, option))) for option in options]
@@ -160,7 +160,7 @@ def _ladder(
             costs=np.array([(cost - origin) / origin for _, cost in kept]),
         )
 
-    decisions = [decision(knobs) for knobs in _decided_together(architecture)]
+    decisions = [_decision(knobs) for knobs in _decided_together(architecture)]
     # Without a damage the cheapest option would always win, so such a decision stays as it is.
     known = tuple(each for each in decisions if each.columns)
     return Ladder(architecture=architecture, base=base, decisions=known)

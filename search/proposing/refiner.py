@@ -86,12 +86,12 @@ class Refiner:
         """The refiner of a search, its warm start a quarter of the evaluations."""
         costs = [goal.metric for goal in goals if goal.is_cost]
 
-        def price(candidate: Candidate) -> np.ndarray | None:
+        def _price(candidate: Candidate) -> np.ndarray | None:
             priced = workbench.costs(candidate, costs)
             return None if priced is None else np.array([priced[name] for name in costs])
 
         section = workbench.config.search
-        ladders = draw_ladders(workbench.space.architectures, terms, price) if costs else []
+        ladders = draw_ladders(workbench.space.architectures, terms, _price) if costs else []
         return cls(
             space=workbench.space,
             goals=goals,
@@ -99,7 +99,7 @@ class Refiner:
             terms=terms,
             warm=warm_start(ladders, len(costs), section.evaluations // _WARM_SHARE),
             base=base,
-            price=price,
+            price=_price,
             refused_by=refused_by,
             reference=reference_point(goals, base, base),
             seed=section.seed,

@@ -42,18 +42,18 @@ def least_harmful(
         direction: In what a nat of damage costs, as `factors` are.
     """
 
-    def within(candidate: Candidate) -> bool:
+    def _within(candidate: Candidate) -> bool:
         costs = price(candidate)
         return costs is not None and bool((costs <= limits).all())
 
     low, high = np.log((LOWEST, HIGHEST))
     best = ladder.at(np.exp(high) * direction, factors)[0]
-    if not within(best):
+    if not _within(best):
         return None
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         candidate = ladder.at(np.exp(middle) * direction, factors)[0]
-        if within(candidate):
+        if _within(candidate):
             best, high = candidate, middle
         else:
             low = middle

@@ -258,12 +258,12 @@ def _stop_on_interrupt(coordinator: Coordinator) -> Iterator[None]:
         yield
         return
 
-    def stop(*_: object) -> None:
-        # Between any two bytecodes, even inside `tell`: what `stop` notes is acted on later.
+    def _stop(*_: object) -> None:
+        # Between any two bytecodes, even inside `tell`: what `_stop` records is acted on later.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         coordinator.stop(INTERRUPTED)
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = signal.signal(signal.SIGINT, _stop)
     try:
         yield
     finally:

@@ -110,16 +110,16 @@ def seconds_per_row(surveyed: Surveyed, rows: int = 32) -> float:
     inputs, _ = split.rows(0, rows)
     module = next(iter(surveyed.task.modules.values()))
 
-    def run() -> None:
+    def _run() -> None:
         if isinstance(inputs, Mapping):
             module(**inputs)
         else:
             module(*inputs)
 
     with torch.no_grad():
-        run()
+        _run()
         started = time.perf_counter()
-        run()
+        _run()
     return (time.perf_counter() - started) / rows
 
 

@@ -58,7 +58,7 @@ def _time_limit(longest_s: float | None) -> Iterator[None]:
         yield
         return
 
-    def raise_timeout(*_: object) -> None:
+    def _raise_timeout(*_: object) -> None:
         raise EvaluationTimeout(too_long(longest_s))
 
     can_raise = (
@@ -66,7 +66,7 @@ def _time_limit(longest_s: float | None) -> Iterator[None]:
     )
     # From a thread of C: it works where a metric never gives Python the word.
     faulthandler.dump_traceback_later(longest_s + GRACE_S, exit=True, file=_ERROR_STREAM)
-    before = signal.signal(signal.SIGALRM, raise_timeout) if can_raise else None
+    before = signal.signal(signal.SIGALRM, _raise_timeout) if can_raise else None
     try:
         if can_raise:
             signal.setitimer(signal.ITIMER_REAL, longest_s)

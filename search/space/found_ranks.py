@@ -20,7 +20,7 @@ from paredown.compressors.storage.shelf import Record, Shelf, code_version, dige
 from paredown.search.tasks.cache import cache_folder
 from paredown.search.tasks.collecting import Collected
 from paredown.spaces.candidates.ranks import Decomposition
-from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.structure.model_map import Layer
 from paredown.spaces.system.bounded import as_list, as_mapping, read_json
 from paredown.spaces.system.errors import ParedownError

@@ -13,7 +13,7 @@ from paredown.search.config.schema import Config, CustomTask
 from paredown.search.tasks.cache import cache_folder, digest
 from paredown.search.tasks.task import Task, UserLoss
 from paredown.search.tasks.user_code import code_digest
-from paredown.spaces.graph.capturing import Captured, as_inputs
+from paredown.spaces.capture.capturing import Captured, as_inputs
 from paredown.spaces.structure.model_map import ModelMap
 
 _BATCH = 64

@@ -23,7 +23,7 @@ from paredown.spaces.candidates.factors import (
 from paredown.spaces.candidates.scale_groups import GROUPED_KINDS, effective_size
 from paredown.spaces.candidates.zeros import Pattern
 from paredown.spaces.graph.graph import Graph, Node, prune_dead, rename_value
-from paredown.spaces.graph.operators import RELU
+from paredown.spaces.graph.names import RELU
 from paredown.spaces.structure.blocks import bypass_blocks
 from paredown.spaces.structure.dynamic_values import FIRST, mark_dynamic
 from paredown.spaces.structure.model_map import Layer, ModelMap

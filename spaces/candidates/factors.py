@@ -14,7 +14,7 @@ from typing import Any
 
 from paredown.spaces.candidates.ranks import Decomposition, Rank
 from paredown.spaces.graph.graph import Arg, Node, Ref
-from paredown.spaces.graph.operators import CONV2D, LINEAR
+from paredown.spaces.graph.names import CONV2D, LINEAR
 from paredown.spaces.structure.model_map import Layer
 
 _FACTORIZABLE = ("linear", "conv2d")

@@ -1,6 +1,7 @@
-"""The network as a graph of operators: captured from a module, run, rewritten, stored as JSON.
+"""The network as a graph of operators: the table of them, run, rewritten, stored as JSON.
 
-What an operator is and does belongs here. What may be *changed* about a network is `structure`'s.
+What an operator is and does belongs here. How a module becomes a graph is `capture`'s, what may be
+*changed* about a network `structure`'s.
 """
 
 import lazy_loader

@@ -1,11 +1,3 @@
-from .capturing import Captured as Captured
-from .capturing import CaptureError as CaptureError
-from .capturing import as_inputs as as_inputs
-from .capturing import capture as capture
-from .choosing import OutputsError as OutputsError
-from .choosing import choose_outputs as choose_outputs
-from .choosing import chosen_outputs as chosen_outputs
-from .choosing import left_out as left_out
 from .facts import ChannelRule as ChannelRule
 from .facts import LayerFacts as LayerFacts
 from .facts import OnnxRename as OnnxRename
@@ -27,9 +19,6 @@ from .graph import rename_value as rename_value
 from .graph import run as run
 from .graph_json import from_json as from_json
 from .graph_json import to_json as to_json
-from .hold import check_graph as check_graph
-from .hold import check_repeatable as check_repeatable
-from .hold import disagreement as disagreement
-from .operators import CONVERT as CONVERT
+from .names import CONVERT as CONVERT
 from .operators import OPERATORS as OPERATORS
 from .sizes import Size as Size

@@ -102,13 +102,13 @@ def function_of(overload: torch._ops.OpOverload) -> Callable[..., Any]:
     if not names and not has_device:
         return overload
 
-    def run(*arguments: Any) -> Tensor | Sequence[Tensor]:
+    def _run(*arguments: Any) -> Tensor | Sequence[Tensor]:
         by_name = dict(zip(names, arguments[places:], strict=False))
         if has_device:
             by_name["device"] = torch.get_default_device()
         return overload(*arguments[:places], **by_name)
 
-    return run
+    return _run
 
 
 def core_facts(op: str) -> OperatorFacts | None:

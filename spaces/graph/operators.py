@@ -24,28 +24,8 @@ from paredown.spaces.graph.functions import (
     quantize_dequantize,
     quantize_dequantize_by_range,
 )
+from paredown.spaces.graph.names import VIEW
 from paredown.spaces.graph.recurrent import GATES, GRU, LSTM, RNN_RELU, RNN_TANH, STEPS, WEIGHT_ARG
-
-ADD = "aten.add.Tensor"
-BATCH_NORM = "aten.batch_norm.default"
-CAT = "aten.cat.default"
-CONV2D = "aten.conv2d.default"
-CONVERT = "aten.to.dtype"
-"""Another type for the same values: (x, dtype)."""
-COPY = "aten._to_copy.default"
-"""A copy, in another type where it is asked for one."""
-LINEAR = "aten.linear.default"
-LINEAR = "aten.linear.default"
-MEAN = "aten.mean.dim"
-RELU = "aten.relu.default"
-SELECT = "aten.select.int"
-SLICE = "aten.slice.Tensor"
-STACK = "aten.stack.default"
-TRANSPOSE = "aten.transpose.int"
-VIEW = "aten.view.default"
-
-TRACED_AS: Mapping[str, str] = {"aten._unsafe_view.default": VIEW}
-"""Operators that tracing writes under an inner name, by that name."""
 
 _aten = torch.ops.aten
 _SAME = ChannelRule("same")

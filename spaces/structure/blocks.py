@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from paredown.spaces.graph.graph import Graph, Node, Ref, prune_dead, rename_value
-from paredown.spaces.graph.operators import ADD
+from paredown.spaces.graph.names import ADD
 from paredown.spaces.structure.model_map import Block, Layer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.graph.graph import Node
 from paredown.spaces.structure.flow import RULES, blocked
 from paredown.spaces.structure.model_map import ChannelGroup, Layer, LeftOut, Part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
-from paredown.spaces.graph.operators import MEAN
+from paredown.spaces.graph.names import MEAN
 
 
 def is_global_pool(node: Node) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.graph.facts import LayerFacts
 from paredown.spaces.graph.graph import Graph, Node, Ref
 from paredown.spaces.graph.recurrent import GATES, LSTM

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
-from paredown.spaces.graph.operators import ADD
+from paredown.spaces.graph.names import ADD
 from paredown.spaces.structure.code_kernels import clamps_codes
 from paredown.spaces.structure.coded_values import Coding, read_coding
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from paredown.spaces.graph.capturing import Captured, CaptureError
+from paredown.spaces.capture.capturing import Captured, CaptureError
 from paredown.spaces.structure.blocks import read_blocks
 from paredown.spaces.structure.channels import read_channels
 from paredown.spaces.structure.dynamic_values import batch_places

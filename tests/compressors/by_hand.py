@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from paredown.compressors.kernels.kernel_checks import session
 from paredown.compressors.models.codes import is_layout
-from paredown.compressors.onnx.kernel_checks import session
 from paredown.compressors.onnx.lowering import lower, output_names
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Blueprint, OnnxType, Operator, Storage
-from paredown.spaces.graph.capturing import as_inputs, capture
+from paredown.spaces.capture.capturing import as_inputs, capture
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value, run
 

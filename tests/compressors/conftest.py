@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import Captured, capture
+from paredown.spaces.capture.capturing import Captured, capture
 from paredown.spaces.structure.layers import read_layers
 from paredown.spaces.structure.model_map import Layer
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from paredown.spaces.candidates.blueprint import Blueprint, OnnxType, Operator, Storage
-from paredown.spaces.graph.capturing import Captured, capture
+from paredown.spaces.capture.capturing import Captured, capture
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value, run
 

@@ -31,7 +31,7 @@ from paredown.search.study.run_record import JOURNAL
 from paredown.search.tasks.digits import DigitsNet
 from paredown.search.tracking.mlflow_store import connect, default_uri
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.graph.capturing import Captured, capture
+from paredown.spaces.capture.capturing import Captured, capture
 from paredown.spaces.system.sealed import write_sealed
 
 

@@ -46,7 +46,7 @@ def environment(tmp_path):
 @pytest.mark.parametrize(
     "module",
     [
-        "paredown.compressors.onnx.kernel_checks",
+        "paredown.compressors.kernels.kernel_checks",
         "paredown.hardware_models.memory.measured_memory",
         "paredown.hardware_models.timing.time_models",
         "paredown.search.bundles.verification",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from paredown.spaces.graph.capturing import Captured, as_inputs, capture
+from paredown.spaces.capture.capturing import Captured, as_inputs, capture
 from paredown.spaces.graph.graph import run
 from paredown.spaces.structure.model_map import ModelMap
 from paredown.spaces.structure.reading import read_model_map

@@ -22,7 +22,7 @@ from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.search.config.reading import load_config
 from paredown.search.tasks.task import load_task
 from paredown.spaces.candidates.candidate import LayerChoice, Method
-from paredown.spaces.graph.capturing import as_inputs, capture
+from paredown.spaces.capture.capturing import as_inputs, capture
 from paredown.spaces.structure.layers import read_layers
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -23,7 +23,7 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.tasks.digits import digits_split
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.candidates.zeros import Zeros
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
 STEPS = 150

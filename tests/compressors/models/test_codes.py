@@ -18,7 +18,7 @@ from paredown.compressors.models.codes import (
     gives_activated_floats,
     is_layout,
 )
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref
 

@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.layers.database import Database
-from paredown.compressors.models.assembling import assemble
-from paredown.compressors.onnx.kernel_checks import (
+from paredown.compressors.kernels.kernel_checks import (
     fallbacks,
     integer_kernels,
     kernels,
@@ -18,13 +16,15 @@ from paredown.compressors.onnx.kernel_checks import (
     promises,
     session,
 )
+from paredown.compressors.layers.database import Database
+from paredown.compressors.models.assembling import assemble
 from paredown.compressors.onnx.lowering import lower
 from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.compressors.statistics.ranges import collect_ranges
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.hardware_models.work.workload import read_work
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
-from paredown.spaces.graph.capturing import as_inputs, capture
+from paredown.spaces.capture.capturing import as_inputs, capture
 from paredown.spaces.structure.reading import read_model_map
 
 

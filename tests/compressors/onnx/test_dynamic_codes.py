@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from paredown.compressors.kernels.kernel_checks import fallbacks, integer_kernels, promises
 from paredown.compressors.models.codes import fit_biases
-from paredown.compressors.onnx.kernel_checks import fallbacks, integer_kernels, promises
 from paredown.compressors.onnx.lowering import lower
 from paredown.compressors.onnx.sizes import onnx_file_bytes
 from paredown.compressors.storage.compressed import CompressedModel
@@ -18,7 +18,7 @@ from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.candidates.ranks import Rank
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
 DYNAMIC = SegmentChoice(activation_bits=8, ranges="dynamic")

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.compressors.onnx.kernel_checks import session
+from paredown.compressors.kernels.kernel_checks import session
 from paredown.compressors.onnx.lowering import lower
 from paredown.compressors.onnx.sizes import onnx_file_bytes
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
 

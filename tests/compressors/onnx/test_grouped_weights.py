@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.onnx.kernel_checks import integer_kernels, promised_kernels, session
+from paredown.compressors.kernels.kernel_checks import integer_kernels, promised_kernels, session
 from paredown.compressors.onnx.lowering import lower
 from paredown.compressors.onnx.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.compressors.storage.compressed import CompressedModel
@@ -24,7 +24,7 @@ from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.model_map import ModelMap
 from paredown.spaces.structure.reading import read_model_map
 

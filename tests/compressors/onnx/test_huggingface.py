@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.onnx.kernel_checks import session
+from paredown.compressors.kernels.kernel_checks import session
 from paredown.compressors.onnx.lowering import lower, output_names
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import as_inputs, capture
-from paredown.spaces.graph.hold import disagreement, module_outputs, run_graph
+from paredown.spaces.capture.capturing import as_inputs, capture
+from paredown.spaces.capture.hold import disagreement, module_outputs, run_graph
 from paredown.spaces.structure.reading import read_model_map
 
 pytestmark = pytest.mark.models

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from paredown.compressors.kernels.kernel_checks import kernels, session
 from paredown.compressors.models.codes import fit_biases
-from paredown.compressors.onnx.kernel_checks import kernels, session
 from paredown.compressors.onnx.lowering import lower, plan_of
 from paredown.compressors.onnx.plan import ExportError
 from paredown.hardware_models.devices.device import load_device
@@ -16,7 +16,7 @@ from paredown.hardware_models.work.workload import read_work
 from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from paredown.compressors.kernels.kernel_checks import kernels
 from paredown.compressors.layers.database import Database
 from paredown.compressors.models.assembling import assemble
-from paredown.compressors.onnx.kernel_checks import kernels
 from paredown.compressors.onnx.lowering import lower
 from paredown.compressors.onnx.sizes import onnx_file_bytes
 from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.ranks import Rank
-from paredown.spaces.graph import capture
+from paredown.spaces.capture import capture
 from paredown.spaces.structure import read_model_map
 
 FLOAT = SegmentChoice()

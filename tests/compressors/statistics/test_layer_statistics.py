@@ -16,7 +16,7 @@ from paredown.compressors.statistics.layer_statistics import (
     collect_statistics,
     summed_cross_entropy,
 )
-from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.structure.model_map import Layer
 
 CONVOLUTIONS: list[tuple[nn.Module, tuple[int, ...]]] = [

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from paredown.compressors.statistics.layer_statistics import StatisticsError
 from paredown.compressors.statistics.ranges import Range, collect_ranges
-from paredown.spaces.graph.capturing import Captured, capture
+from paredown.spaces.capture.capturing import Captured, capture
 from paredown.spaces.graph.functions import quantize_dequantize
 
 

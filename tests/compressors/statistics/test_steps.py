@@ -8,7 +8,7 @@ from paredown.compressors.statistics.layer_statistics import (
     collect_statistics,
     summed_cross_entropy,
 )
-from paredown.spaces.graph import capture
+from paredown.spaces.capture import capture
 from paredown.spaces.structure.layers import read_layers
 
 TIME, INPUTS, UNITS, CLASSES = 5, 3, 4, 3

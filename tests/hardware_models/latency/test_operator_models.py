@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from paredown.compressors.onnx.kernel_checks import integer_kernels, kernels
+from paredown.compressors.kernels.kernel_checks import integer_kernels, kernels
 from paredown.hardware_models.latency.operator_models import operator_model
 from paredown.hardware_models.latency.table import Signature
 

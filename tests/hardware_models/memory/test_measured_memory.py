@@ -10,7 +10,7 @@ from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.memory import measured_memory
 from paredown.hardware_models.memory.measured_memory import CounterError, measure_memory
 from paredown.search.calibrating.drawing import imagine
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 
 
 def test_a_chain_of_sigmoids_holds_its_input_one_buffer_and_the_result(blueprint_of):

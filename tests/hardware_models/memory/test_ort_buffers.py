@@ -16,7 +16,7 @@ from paredown.hardware_models.memory.ort_buffers import ort_lifetimes
 from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
 EXACT = ("lenet", "vgg", "resnet_a", "resnet_projection", "resnet20", "mobilenet_v2", "densenet")

@@ -8,7 +8,7 @@ from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.memory.lifetimes import live_bytes
 from paredown.hardware_models.memory.ort_buffers import ort_lifetimes
 from paredown.hardware_models.memory.peak import peak_activation_bytes
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 
 
 class Chain(nn.Module):

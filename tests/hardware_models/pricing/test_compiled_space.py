@@ -20,7 +20,7 @@ from paredown.search.config.schema_space import (
 )
 from paredown.search.space.space_rules import build_space
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
 X86 = load_device("x86-avx512-vnni-ort")

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from paredown.compressors.onnx.kernel_checks import integer_kernels, promised_kernels
+from paredown.compressors.kernels.kernel_checks import integer_kernels, promised_kernels
 from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.work.workload import read_work
 from paredown.search.calibrating.drawing import imagine

@@ -10,7 +10,7 @@ import torch
 from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.work.features import Preset
 from paredown.hardware_models.work.workload import OperatorWork, Work, read_work
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 
 X86 = load_device("x86-avx512-vnni-ort")
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from paredown.hardware_models.work.kinds import groups_of, kind_of, weight_name
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.graph.functions import QUANTISERS
 from paredown.spaces.graph.graph import GraphError, Node, Ref
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.onnx.kernel_checks import kernels
+from paredown.compressors.kernels.kernel_checks import kernels
 from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.work.workload import Work, read_work
 from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from paredown.hardware_models.devices import load_device
-from paredown.hardware_models.work import latency_parts_s, read_work
+from paredown.hardware_models.work import Preset, read_work
 from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice, draft
-from paredown.spaces.graph import capture
+from paredown.spaces.capture import capture
 from paredown.spaces.structure import read_model_map
 
 TIME, INPUTS, UNITS, GATES = 9, 5, 8, 4
@@ -60,6 +60,6 @@ def test_steps_take_as_long_each_however_many(model_map) -> None:
     longer = read_model_map(
         capture(nn.LSTM(INPUTS, UNITS, batch_first=True), torch.randn(1, 3 * TIME, INPUTS))
     )
-    short, long = (latency_parts_s(work(m, 32), device) for m in (model_map, longer))
+    short, long = (Preset(device).total_s(work(m, 32)) for m in (model_map, longer))
     for part in ("steps", "step_outputs"):
         assert long[part] == pytest.approx(3 * short[part])

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from paredown.hardware_models.work.workload import read_work
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.graph.functions import GETITEM
 from paredown.spaces.graph.graph import GraphError, run
 

@@ -15,7 +15,7 @@ from paredown.search.bundles.rules import Findings
 from paredown.search.tasks.splits import Split
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from paredown.search.calibrating.families import FAMILIES, random_network
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.graph.graph import run
 
 

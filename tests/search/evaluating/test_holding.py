@@ -17,7 +17,7 @@ from paredown.search.evaluating.holding import check_files, check_metric
 from paredown.search.tasks.metrics import MetricError, metric_named
 from paredown.search.tasks.splits import Split, Splits
 from paredown.search.tasks.task import LOSSES, Task
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.graph.facts import OnnxRename
 from paredown.spaces.graph.operators import OPERATORS
 from paredown.spaces.knobs.architecture import Architecture

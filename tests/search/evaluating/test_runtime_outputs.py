@@ -13,7 +13,7 @@ from paredown.search.evaluating.runtime_outputs import (
     simulated_outputs,
 )
 from paredown.search.tasks.splits import Split
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 
 
 class Recorded:

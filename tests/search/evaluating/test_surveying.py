@@ -17,7 +17,7 @@ from paredown.search.evaluating.surveying import survey, survey_part
 from paredown.search.evaluating.workbench import Workbench, prepare, prepare_part
 from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.rung import Rung
-from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.structure.model_map import ModelMap
 from paredown.spaces.structure.reading import read_model_map
 

@@ -14,7 +14,7 @@ from paredown.search.report.inspecting import inspection, inspection_json
 from paredown.search.space.found_ranks import Question
 from paredown.search.space.space_rules import build_space
 from paredown.spaces.candidates.ranks import Rank
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.knobs.low_rank import RankKnob
 from paredown.spaces.structure.reading import read_model_map
 

@@ -13,7 +13,7 @@ from paredown.search.space.scope import tie_of
 from paredown.search.space.segment_rules import segment_choices
 from paredown.search.space.tied_knobs import SpaceError
 from paredown.spaces.candidates.candidate import SegmentChoice
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
 FLOAT, STATIC = SegmentChoice(), SegmentChoice(activation_bits=8)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_structure
 
 from paredown.search.tasks.output_form import OutputError, OutputForm, Rows, choose, read_form
-from paredown.spaces.graph.capturing import as_inputs, capture
+from paredown.spaces.capture.capturing import as_inputs, capture
 from paredown.spaces.graph.graph import run
 
 

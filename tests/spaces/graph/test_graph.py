@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.graph.graph import (
     Graph,
     GraphError,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.graph.graph import run
 from paredown.spaces.structure.blocks import bypass_blocks, module_path
 from paredown.spaces.structure.model_map import ModelMap

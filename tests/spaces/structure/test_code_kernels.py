@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from paredown.spaces.graph.graph import Graph, Node, Ref
-from paredown.spaces.graph.operators import ADD, CONV2D, MEAN, OPERATORS, RELU, VIEW
+from paredown.spaces.graph.names import ADD, CONV2D, MEAN, RELU, VIEW
+from paredown.spaces.graph.operators import OPERATORS
 from paredown.spaces.structure.code_kernels import (
     clamps_codes,
     has_code_kernel,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Graph
 from paredown.spaces.structure.coded_values import read_coding

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.graph.functions import DYNAMIC_QDQ
 from paredown.spaces.graph.graph import run
 from paredown.spaces.structure.dynamic_values import (

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from paredown.spaces.graph.capturing import Captured, as_inputs, capture
+from paredown.spaces.capture.capturing import Captured, as_inputs, capture
 from paredown.spaces.graph.graph import run
 from paredown.spaces.structure.layers import read_layers
 

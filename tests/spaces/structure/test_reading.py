@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import Captured, CaptureError, capture
+from paredown.spaces.capture.capturing import Captured, CaptureError, capture
 from paredown.spaces.structure.model_map import ModelMap
 from paredown.spaces.structure.reading import read_model_map
 

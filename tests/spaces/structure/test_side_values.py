@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.spaces.graph.capturing import Captured, capture
+from paredown.spaces.capture.capturing import Captured, capture
 from paredown.spaces.structure.side_values import constant_values, mask_values, masked_values
 
 

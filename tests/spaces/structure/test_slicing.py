@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from paredown.spaces.graph.capturing import Captured, as_inputs
+from paredown.spaces.capture.capturing import Captured, as_inputs
 from paredown.spaces.graph.graph import Node, run
 from paredown.spaces.structure.model_map import ModelMap, Part
 from paredown.spaces.structure.slicing import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from paredown.spaces.graph.capturing import Captured
+from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.structure.model_map import Block, ModelMap, Part
 from paredown.spaces.structure.verifying import verified, without_groups
 

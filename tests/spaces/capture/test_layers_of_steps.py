@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from paredown.spaces.graph import CaptureError, capture, run
-from paredown.spaces.graph.layers_of_steps import RECURRENT, unroll
+from paredown.spaces.capture import CaptureError, capture
+from paredown.spaces.capture.layers_of_steps import RECURRENT, unroll
+from paredown.spaces.graph import run
 
 
 class Tagger(nn.Module):

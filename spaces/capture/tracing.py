@@ -10,13 +10,14 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from paredown.spaces.graph.captured_outputs import read_outputs
+from paredown.spaces.capture.captured_outputs import read_outputs
+from paredown.spaces.capture.fold import NORM
+from paredown.spaces.capture.layers_of_steps import RECURRENT, RecurrentError, Unrolled, unroll
 from paredown.spaces.graph.core import keywords_of, obstacle
-from paredown.spaces.graph.fold import NORM
 from paredown.spaces.graph.functions import GETITEM
 from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
-from paredown.spaces.graph.layers_of_steps import RECURRENT, RecurrentError, Unrolled, unroll
-from paredown.spaces.graph.operators import CONVERT, COPY, OPERATORS, TRACED_AS
+from paredown.spaces.graph.names import CONVERT, COPY, TRACED_AS
+from paredown.spaces.graph.operators import OPERATORS
 from paredown.spaces.graph.sizes import BATCH, TIME, Size, SizeError, read_size
 from paredown.spaces.system.errors import ParedownError
 
@@ -47,10 +48,7 @@ def read_program(
     Raises:
         CaptureError: A size cannot be kept, or there is no output.
     """
-    signature = program.graph_signature
-    targets = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    constants = signature.inputs_to_lifted_tensor_constants
-    state = {**program.state_dict, **program.constants}
+    stored = _stored(program)
     names: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
     nodes: list[Node] = []
@@ -60,11 +58,11 @@ def read_program(
     needed = _needed(program.graph)
     for fx_node in program.graph.nodes:
         if fx_node.op == "placeholder":
-            target = targets.get(fx_node.name) or constants.get(fx_node.name)
-            names[fx_node.name] = target or fx_node.name
-            if target is not None:
-                tensors[target] = state[target].detach().clone()
+            if fx_node.name in stored:
+                names[fx_node.name], tensor = stored[fx_node.name]
+                tensors[names[fx_node.name]] = tensor.detach().clone()
             else:
+                names[fx_node.name] = fx_node.name
                 inputs.append(fx_node.name)
         elif _starts_from_zero(fx_node):
             continue
@@ -92,6 +90,18 @@ def read_program(
         lengths=lengths,
     )
     return graph, tensors
+
+
+def _stored(program: ExportedProgram) -> dict[str, tuple[str, Tensor]]:
+    """Of the parameters, buffers and constants, the path and the tensor, by their name in the trace."""
+    signature = program.graph_signature
+    paths = {
+        **signature.inputs_to_lifted_tensor_constants,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_parameters,
+    }
+    state = {**program.state_dict, **program.constants}
+    return {name: (path, state[path]) for name, path in paths.items()}
 
 
 def is_identity(node: Node) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
+from paredown.spaces.capture.hold import check_graph
 from paredown.spaces.graph.graph import run
-from paredown.spaces.graph.hold import check_graph
 
 
 class Windows(nn.Module):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import Captured, CaptureError, as_inputs, capture
+from paredown.spaces.capture.capturing import Captured, CaptureError, as_inputs, capture
 from paredown.spaces.graph.graph import run
 
 Difference = Callable[[nn.Module, Captured, Any], float]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paredown.spaces.graph.capturing import Captured, CaptureError, capture
-from paredown.spaces.graph.hold import check_graph, check_repeatable, difference, module_outputs
+from paredown.spaces.capture.capturing import Captured, CaptureError, capture
+from paredown.spaces.capture.hold import check_graph, check_repeatable, difference, module_outputs
 
 Zoo = dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any]]]
 

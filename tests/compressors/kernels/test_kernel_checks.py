@@ -11,8 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from paredown.compressors.models.assembling import assemble
-from paredown.compressors.onnx.kernel_checks import (
+from paredown.compressors.kernels.kernel_checks import (
     fallbacks,
     integer_kernels,
     kernels,
@@ -20,6 +19,7 @@ from paredown.compressors.onnx.kernel_checks import (
     promises,
     session,
 )
+from paredown.compressors.models.assembling import assemble
 from paredown.compressors.onnx.lowering import lower
 from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.work.alignment import held_bits

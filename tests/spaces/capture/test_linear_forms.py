@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.graph.hold import check_graph
+from paredown.spaces.capture.capturing import capture
+from paredown.spaces.capture.hold import check_graph
 
 
 class Turned(nn.Module):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from paredown.spaces.graph.functions import GETITEM
 from paredown.spaces.graph.graph import Arg, Node, Ref
-from paredown.spaces.graph.operators import CAT, SELECT, STACK, TRANSPOSE
+from paredown.spaces.graph.names import CAT, SELECT, STACK, TRANSPOSE
 from paredown.spaces.graph.recurrent import GATES, GRU, LSTM, RNN_RELU, RNN_TANH
 
 RECURRENT: Mapping[str, str] = {
@@ -43,6 +43,7 @@ class _Writer:
     nodes: list[Node] = field(default_factory=list)
 
     def put(self, suffix: str, op: str, *args: Arg) -> Ref:
+        """Writes one node and gives the reference to its value."""
         self.nodes.append(Node(name=f"{self.name}{suffix}", op=op, args=args, shape=()))
         return Ref(self.nodes[-1].name)
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from paredown.spaces.graph.capturing import Captured, capture
-from paredown.spaces.graph.hold import check_graph
+from paredown.spaces.capture.capturing import Captured, capture
+from paredown.spaces.capture.hold import check_graph
 
 
 class Positions(nn.Module):

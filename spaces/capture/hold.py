@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paredown.spaces.graph.capturing import Captured, CaptureError, as_inputs, evaluating
-from paredown.spaces.graph.choosing import chosen_outputs
+from paredown.spaces.capture.capturing import Captured, CaptureError, as_inputs, evaluating
+from paredown.spaces.capture.choosing import chosen_outputs
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Node, run
 

@@ -20,20 +20,20 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from paredown.spaces.graph.choosing import choosing
-from paredown.spaces.graph.constants import fold_constants
-from paredown.spaces.graph.facts import Result
-from paredown.spaces.graph.fold import fold_norms
-from paredown.spaces.graph.graph import Arguments, Graph, Node, prune_dead, rename_value, run
-from paredown.spaces.graph.linear_forms import as_linear
-from paredown.spaces.graph.operators import SLICE
-from paredown.spaces.graph.tracing import (
+from paredown.spaces.capture.choosing import choosing
+from paredown.spaces.capture.constants import fold_constants
+from paredown.spaces.capture.fold import fold_norms
+from paredown.spaces.capture.linear_forms import as_linear
+from paredown.spaces.capture.tracing import (
     CaptureError,
     check_operators,
     decomposed,
     is_identity,
     read_program,
 )
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arguments, Graph, Node, prune_dead, rename_value, run
+from paredown.spaces.graph.names import SLICE
 
 
 @dataclass(frozen=True, kw_only=True)

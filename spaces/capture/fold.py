@@ -10,7 +10,7 @@ from torch import Tensor
 
 from paredown.spaces.graph.facts import LayerFacts
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
-from paredown.spaces.graph.operators import BATCH_NORM
+from paredown.spaces.graph.names import BATCH_NORM
 
 NORM = "aten._native_batch_norm_legit_no_training.default"
 """How torch.export writes a batch norm in eval mode: three outputs, of which one is used."""

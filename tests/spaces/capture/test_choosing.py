@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.graph.choosing import (
+from paredown.spaces.capture.capturing import capture
+from paredown.spaces.capture.choosing import (
     OutputsError,
     choose_outputs,
     choosing,
     chosen_outputs,
     left_out,
 )
-from paredown.spaces.graph.hold import check_graph
+from paredown.spaces.capture.hold import check_graph
 
 
 class Record(OrderedDict[str, Any]):

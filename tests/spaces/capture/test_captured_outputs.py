@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import Captured, CaptureError, capture
+from paredown.spaces.capture.capturing import Captured, CaptureError, capture
 
 
 class Returns(nn.Module):

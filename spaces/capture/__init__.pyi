@@ -1,0 +1,11 @@
+from .capturing import Captured as Captured
+from .capturing import CaptureError as CaptureError
+from .capturing import as_inputs as as_inputs
+from .capturing import capture as capture
+from .choosing import OutputsError as OutputsError
+from .choosing import choose_outputs as choose_outputs
+from .choosing import chosen_outputs as chosen_outputs
+from .choosing import left_out as left_out
+from .hold import check_graph as check_graph
+from .hold import check_repeatable as check_repeatable
+from .hold import disagreement as disagreement
