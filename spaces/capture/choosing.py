@@ -9,11 +9,13 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from paredown.spaces.system.errors import ParedownError
+
 Returned = Tensor | Mapping[str, "Returned"] | Sequence["Returned"] | float | str | None
 """What a module returns, in containers of Python's own."""
 
 
-class OutputsError(ValueError):
+class OutputsError(ParedownError):
     """An output is asked for that a module does not return."""
 
 

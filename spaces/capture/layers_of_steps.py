@@ -13,6 +13,7 @@ from paredown.spaces.graph.functions import GETITEM
 from paredown.spaces.graph.graph import Arg, Node, Ref
 from paredown.spaces.graph.names import CAT, SELECT, STACK, TRANSPOSE
 from paredown.spaces.graph.recurrent import GATES, GRU, LSTM, RNN_RELU, RNN_TANH
+from paredown.spaces.system.errors import ParedownError
 
 RECURRENT: Mapping[str, str] = {
     "aten.lstm.input": LSTM,
@@ -23,7 +24,7 @@ RECURRENT: Mapping[str, str] = {
 """What torch traces recurrent modules as, and the steps that each is made of."""
 
 
-class RecurrentError(ValueError):
+class RecurrentError(ParedownError):
     """A recurrent module is of a kind that cannot be taken apart."""
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import sympy
 
+from paredown.spaces.system.errors import ParedownError
+
 BATCH = "batch"
 """The axis that every graph has: dimension 0 of its inputs."""
 TIME = "time"
@@ -25,7 +27,7 @@ _QUOTIENTS = ("FloorDiv", "CleanDiv", "IntTrueDiv")
 _REMAINDERS = ("Mod", "PythonMod")
 
 
-class SizeError(ValueError):
+class SizeError(ParedownError):
     """A size is computed in a way that a graph cannot keep."""
 
 
