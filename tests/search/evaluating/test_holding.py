@@ -106,11 +106,8 @@ def test_masks_and_indices_of_the_users_model_score_as_the_model(config_of: Any)
     assert base.metrics["accuracy"] == 1.0
     check_metric(workbench.task, base.metrics["accuracy"], 1.0, len(workbench.task.splits.search))
     stored = workbench.assemble(workbench.uncompressed()).tensors
-    assert {str(t.dtype) for t in stored.values()} == {
-        "torch.float32",
-        "torch.bool",
-        "torch.int64",
-    }
+    # Its places are numbers that depend on no input: what they lead to is stored in their stead.
+    assert {str(t.dtype) for t in stored.values()} == {"torch.float32", "torch.bool"}
 
 
 class Scaled(nn.Module):

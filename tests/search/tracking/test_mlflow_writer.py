@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 from paredown.search.study.pareto import front_of
+from paredown.search.study.rung import Rung
 from paredown.search.tracking.mlflow_store import (
     connect,
 )
@@ -55,7 +56,7 @@ def test_the_page_filter_finds_exactly_the_front(
 def test_a_rescored_candidate_keeps_its_run(run_folder, make_evaluations, track, children_of):
     evaluations = make_evaluations(4)
     better = {**evaluations[3].metrics, "accuracy": 0.5}
-    again = replace(evaluations[3], number=4, rung=1, metrics=better)
+    again = replace(evaluations[3], number=4, rung=Rung(number=1), metrics=better)
     place = TrackingPlace(run_folder=run_folder, search_id="s")
     tracker = track(place, (*evaluations, again))
     runs = children_of(connect(tracker.uri), tracker.parent_run_id)
