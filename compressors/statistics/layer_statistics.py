@@ -44,6 +44,8 @@ class StatisticsError(ParedownError):
 class LayerStatistics:
     """What calibration says about one layer; float64, for weights (out, K) in matrix view.
 
+    Calls of the same weight count as further positions, independent of each other.
+
     `gram` is E[x x^T] over positions (samples x output positions): (K, K), (groups, K, K) for
     grouped convolutions, or its diagonal (K,) for embeddings, whose inputs are one-hot, so that it
     is the token frequencies and memory stays linear in the vocabulary. `input_mean` is E[x],
@@ -88,7 +90,7 @@ class _Collector:
     watch: Watch
     samples: int = 0
     sums: dict[str, LayerSums] = field(default_factory=dict)
-    first_readers: dict[str, str] = field(default_factory=dict)
+    first_readers: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def inputs_of(self, layer: Layer) -> str:
         """Name of the layer whose sums over inputs are this one's too.
@@ -97,7 +99,8 @@ class _Collector:
         """
         if layer.kind != "linear":
             return layer.name
-        return self.first_readers.setdefault(self.values_read[layer.node], layer.name)
+        read = tuple(self.values_read[node] for node in layer.nodes)
+        return self.first_readers.setdefault(read, layer.name)
 
     def __call__(self, node: Node, arguments: Arguments, output: Result) -> Result:
         self.watch(node.name, output)
@@ -167,7 +170,7 @@ def collect_statistics(
     Raises:
         StatisticsError, ValueError: There is no batch, or not one target for each.
     """
-    by_node = {layer.node: layer for layer in layers}
+    by_node = {node: layer for layer in layers for node in layer.nodes}
     with_curvature = with_curvature and loss is not None
     values_read = {node: graph.by_name[node].inputs[0] for node in by_node}
     collector = _Collector(by_node, values_read, loss is not None, with_curvature, watch)
