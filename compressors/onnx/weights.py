@@ -8,10 +8,10 @@ from typing import Literal
 
 from onnx import TensorProto
 
-from paredown.compressors.onnx.grouped_weights import folded_groups, narrow_groups, narrow_rows
 from paredown.compressors.onnx.payloads import code_bytes, dense_bytes, scale_bytes
-from paredown.compressors.onnx.plan import ExportError, PlanBuilder, onnx_type
+from paredown.compressors.onnx.plan import ExportError, Payload, PlanBuilder, onnx_type
 from paredown.spaces.candidates.blueprint import Storage
+from paredown.spaces.structure.quantized_values import NARROW_BLOCK
 
 _TENSOR_TYPES = {
     "float32": TensorProto.FLOAT,
@@ -145,15 +145,15 @@ class Weights:
         if storage.group_size:
             scales = scale_bytes(name, transposed)
             if reading == "narrow":
-                return narrow_groups(self.plan, storage, codes, scales)
-            return folded_groups(self.plan, storage, codes, scales, transposed)
+                return _narrow_groups(self.plan, storage, codes, scales)
+            return _folded_groups(self.plan, storage, codes, scales, transposed)
         count = storage.shape[storage.axis]
         if reading == "folded":
             scale = self.scales(name, (count, *(1,) * (last - axis)))
             floats = self.plan.emit("Cast", codes, to=int(TensorProto.FLOAT))
             return self.plan.emit("Mul", floats, scale)
         if reading == "narrow":
-            return narrow_rows(self.plan, storage, codes, scale_bytes(name))
+            return _narrow_rows(self.plan, storage, codes, scale_bytes(name))
         inputs = [self._as_int8(codes, storage), self.scales(name)]
         if zero_point:
             zeros = self.plan.initialiser(TensorProto.INT8, (count,), lambda _: bytes(count))
@@ -173,3 +173,58 @@ def _check_container(name: str, storage: Storage, bits: int) -> None:
             f"tensor {name!r}: codes of {storage.bits} bits do not fit into {storage.onnx_type}; "
             "choose a wider container"
         )
+
+
+def _narrow_groups(plan: PlanBuilder, storage: Storage, codes: str, scales: Payload) -> str:
+    """Through a DequantizeLinear whose blocks become those of the kernel that reads narrow weights.
+
+    Args:
+        codes: Name of the codes, transposed: inputs are their first dimension.
+        scales: Bytes of the scales (groups, rows).
+    """
+    rows, groups = storage.scale_shape
+    scale = plan.initialiser(TensorProto.FLOAT, (groups, rows), scales)
+    return plan.emit("DequantizeLinear", codes, scale, axis=0, block_size=storage.group_size)
+
+
+def _narrow_rows(plan: PlanBuilder, storage: Storage, codes: str, scales: Payload) -> str:
+    """The same for one scale a row, spread over blocks when the file is loaded.
+
+    Blocks of 128 take 0.77 of the time of the 32 that ONNX Runtime would choose, in 4 bits, and 0.43 in 2
+    (1024 x 1024 at one row, 1.31.1, AVX-512).
+
+    Args:
+        codes: As for `_narrow_groups`.
+        scales: Bytes of the scales (rows,).
+    """
+    (rows,) = storage.scale_shape
+    blocks = -(-storage.count // rows // NARROW_BLOCK)
+    scale = plan.initialiser(TensorProto.FLOAT, (1, rows), scales)
+    each = plan.emit("Expand", scale, plan.integers((blocks, 1)))
+    return plan.emit("DequantizeLinear", codes, each, axis=0, block_size=NARROW_BLOCK)
+
+
+def _folded_groups(
+    plan: PlanBuilder, storage: Storage, codes: str, scales: Payload, transposed: bool
+) -> str:
+    """By operators on constants, gone before the first run: scales spread over columns, and a Mul.
+
+    Args:
+        codes: Name of the codes, (rows, inputs) or `transposed`.
+        scales: Bytes of the scales, (rows, groups) or transposed alike.
+    """
+    size = storage.group_size
+    rows, groups = storage.scale_shape
+    columns = storage.count // rows
+    apart = (groups, 1, rows) if transposed else (rows, groups, 1)
+    repeats = (1, size, 1) if transposed else (1, 1, size)
+    flat = (-1, rows) if transposed else (rows, -1)
+    scale = plan.initialiser(TensorProto.FLOAT, apart, scales)
+    each = plan.emit("Expand", scale, plan.integers(repeats))
+    each = plan.emit("Reshape", each, plan.integers(flat))
+    if columns < groups * size:
+        axis = 0 if transposed else 1
+        bounds = [plan.integers((value,)) for value in (0, columns, axis)]
+        each = plan.emit("Slice", each, *bounds)
+    floats = plan.emit("Cast", codes, to=int(TensorProto.FLOAT))
+    return plan.emit("Mul", floats, each)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.packing import read_packed, write_packed
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.ranks import Rank
+from paredown.spaces.candidates.scale_groups import GROUPED_KINDS
 from paredown.spaces.candidates.zeros import Zeros
 from paredown.spaces.graph.capturing import capture
 from paredown.spaces.graph.graph import run
@@ -167,8 +169,10 @@ def database(name: str) -> Database:
 
 def candidate(database: Database, segment: SegmentChoice = FLOAT, **choice) -> Candidate:
     model_map = database.model_map
+    whole = LayerChoice(**choice)
+    rows = replace(whole, group_size=0)
     return Candidate.of(
-        layers={layer.name: LayerChoice(**choice) for layer in model_map.layers},
+        layers={x.name: whole if x.kind in GROUPED_KINDS else rows for x in model_map.layers},
         segments={each.name: segment for each in model_map.segments},
     )
 
