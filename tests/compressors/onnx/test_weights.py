@@ -83,7 +83,7 @@ class Cell(nn.Module):
         self.out = nn.Linear(8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = x.new_zeros(len(x), 8)
+        h = x.new_zeros(x.shape[0], 8)
         for t in range(x.shape[1]):
             r, u = torch.sigmoid(self.gates(torch.cat([x[:, t], h], 1))).chunk(2, 1)
             new = torch.tanh(self.new(torch.cat([x[:, t], r * h], 1)))
