@@ -129,21 +129,15 @@ class Emitter:
         self.put(node, names[node.args[1]], codes)
 
     def put_codes(self, node: Node) -> None:
-        """Quantises; codes that only moved since they were made are the same codes."""
+        """Quantises; codes that only moved since they were made stay, if that is what they are to be."""
         found = self.codes(node.args[0])
-        if found is None:
+        source = codes_source(self.graph, node.args[0].name)
+        if found is None or (source is not None and source.args[1:] != node.args[1:]):
             scale, zero_point = _parameters(self.plan, node)
             found = (
                 self.plan.emit("QuantizeLinear", self.value(node.args[0]), scale, zero_point),
                 Codes(scale, zero_point),
             )
-        else:
-            source = codes_source(self.graph, node.args[0].name)
-            if source is not None and source.args[1:] != node.args[1:]:
-                raise ExportError(
-                    f"value {node.args[0].name!r} was rounded with {source.args[1:]}, moved, and "
-                    f"is rounded again with {node.args[1:]}; give both the same parameters"
-                )
         self.put(node, *found)
 
     def weight(
