@@ -177,7 +177,7 @@ def _weight_storage(
     dense = Storage(
         shape=shape,
         bits=bits,
-        axis=layer.out_axis,
+        axis=layer.row_axis,
         kept=_count(shape),
         onnx_type=onnx_type(bits, segment),
         group_size=stored_group_size(layer, choice, segment, shape),
@@ -192,7 +192,7 @@ def _weight_storage(
 
 def kept_count(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> int:
     """Weights that stay of a factor of this shape."""
-    rows = shape[layer.out_axis]
+    rows = shape[layer.row_axis]
     asked = choice.zeros
     return zeros.kept_count(rows, _count(shape) // rows, asked.share, asked.pattern)
 
@@ -205,7 +205,7 @@ def stored_group_size(
         return 0
     if segment.activation_bits == 8:
         return 0
-    return effective_size(_count(shape) // shape[layer.out_axis], choice.group_size)
+    return effective_size(_count(shape) // shape[layer.row_axis], choice.group_size)
 
 
 def onnx_type(bits: int, segment: SegmentChoice) -> OnnxType:

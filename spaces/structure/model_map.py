@@ -41,6 +41,16 @@ class Layer:
         return self.nodes[0]
 
     @property
+    def row_axis(self) -> int:
+        """The weight's dimension of rows, which have scales of their own: outputs, of a table tokens."""
+        return 0 if self.kind == "embedding" else self.out_axis
+
+    @property
+    def column_axis(self) -> int:
+        """The other of the weight's first two dimensions."""
+        return 1 - self.row_axis
+
+    @property
     def is_shared(self) -> bool:
         """Whether several operators read the weight."""
         return len(self.nodes) + len(self.lookups) > 1
