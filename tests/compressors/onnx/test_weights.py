@@ -25,6 +25,7 @@ from paredown.compressors.statistics.layer_statistics import (
 from paredown.compressors.statistics.ranges import collect_ranges
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.packing import read_packed, write_packed
+from paredown.hardware_models.work.workload import read_work
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.candidates.scale_groups import GROUPED_KINDS
@@ -255,3 +256,20 @@ def test_every_call_multiplies_the_same_rounded_weight(name: str, database: Data
     with torch.no_grad():
         dense = run(database.model_map.graph, tensors, [x])[0]
         torch.testing.assert_close(model([x])[0], dense)
+
+
+def test_a_shared_weight_is_priced_once_in_bytes_and_at_every_call(
+    name: str, database: Database
+) -> None:
+    blueprint = assemble(candidate(database, weight_bits=8), database).blueprint
+    work = read_work(blueprint)
+    layers = database.model_map.layers
+    assert work.weight_count == sum(layer.weight_count for layer in layers)
+    own = {layer.name: 0 for layer in layers}
+    for operator in work.operators:
+        if operator.layer:
+            own[operator.layer] += operator.macs
+    assert own == {layer.name: layer.macs for layer in layers}
+    for layer in layers:
+        called = sum(operator.layer == layer.name for operator in work.operators)
+        assert called == len(layer.nodes) + len(layer.lookups)
