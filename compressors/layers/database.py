@@ -141,7 +141,7 @@ class Database:
         """The widths of groups that touch the layer, sorted."""
         touching = {
             part.group
-            for axis in (layer.out_axis, layer.in_axis)
+            for axis in (layer.row_axis, layer.column_axis)
             for part in self.model_map.tensor_parts.get((layer.weight, axis), ())
         }
         return {group: widths[group] for group in sorted(widths) if group in touching}
@@ -156,8 +156,8 @@ class Database:
             return kept_positions(parts, keep)
 
         return Narrowing(
-            rows=_positions(layer.out_axis),
-            channels=_positions(layer.in_axis) if layer.groups == 1 else None,
+            rows=_positions(layer.row_axis),
+            channels=_positions(layer.column_axis) if layer.groups == 1 else None,
         )
 
     def _entry(
@@ -194,7 +194,7 @@ class Database:
         width = to_matrix(self.tensors[layer.weight], layer).shape[1]
         columns = None
         if narrowing.channels is not None:
-            per_channel = width // layer.weight_shape[layer.in_axis]
+            per_channel = width // layer.weight_shape[layer.column_axis]
             steps = torch.arange(per_channel)
             columns = (narrowing.channels[:, None] * per_channel + steps).flatten()
         return unpack(entry, layer, columns, width)
@@ -206,6 +206,11 @@ class Database:
         statistics = self.statistics[layer.name]
         if statistics.gradient_gram is None:
             return None
+        if layer.kind == "embedding" and narrowing.channels is not None:
+            delta = solution.matrix - to_matrix(self.tensors[layer.weight], layer)
+            gone = torch.ones(delta.shape[1], dtype=torch.bool)
+            gone[narrowing.channels] = False
+            return damage(delta.masked_fill(gone, 0.0), statistics.gram, statistics.gradient_gram)
         if narrowing.rows is None:
             target = narrowed.dense_target
             gram, moved = target.gram.values, solution.moved

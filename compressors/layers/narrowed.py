@@ -122,8 +122,11 @@ class NarrowedLayer:
         matrix, inputs, columns = dense, dense_inputs, None
         if narrowing.channels is not None:
             columns = _columns(layer, narrowing.channels, dense.shape[1])
-            shape[layer.in_axis] = len(narrowing.channels)
-            matrix = refit_columns(dense, dense_inputs.gram.values, columns)
+            shape[layer.column_axis] = len(narrowing.channels)
+            # A table's columns are outputs: it is their readers that make up for those that go.
+            is_table = layer.kind == "embedding"
+            gram = dense_inputs.gram.values
+            matrix = dense[:, columns] if is_table else refit_columns(dense, gram, columns)
             narrowed = replace(
                 statistics,
                 gram=statistics.gram[columns][:, columns],
@@ -178,7 +181,7 @@ def _with_rows(
 ) -> tuple[Layer, LayerStatistics]:
     """Layer and input statistics where only these rows stay."""
     shape = list(layer.weight_shape)
-    shape[layer.out_axis] = len(rows)
+    shape[layer.row_axis] = len(rows)
     if layer.groups == 1:
         return replace(layer, weight_shape=tuple(shape)), statistics
     # Depthwise layers lose whole groups, each with its own Gram; others are never narrowed.
@@ -200,5 +203,5 @@ def row_curvature(statistics: LayerStatistics, rows: Tensor | None) -> Tensor | 
 
 def _columns(layer: Layer, channels: Tensor, width: int) -> Tensor:
     """Matrix columns of input channels; each channel holds its kernel positions in a row."""
-    per_channel = width // layer.weight_shape[layer.in_axis]
+    per_channel = width // layer.weight_shape[layer.column_axis]
     return (channels[:, None] * per_channel + torch.arange(per_channel)).flatten()

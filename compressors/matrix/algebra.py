@@ -30,11 +30,9 @@ def to_matrix(weight: Tensor, layer: Layer) -> Tensor:
     """The weight as (out, fan_in): one row per output channel, group after group.
 
     Columns keep the weight's own order (input channel, then kernel positions). A transposed
-    convolution, stored (in, out / groups, ...), is turned so that rows are output channels too; an
-    embedding, stored (tokens, width), gives (width, tokens).
+    convolution, stored (in, out / groups, ...), is turned so that rows are output channels too. An
+    embedding stays (tokens, width): its rows are tokens.
     """
-    if layer.kind == "embedding":
-        return weight.t().contiguous()
     if layer.kind.startswith("conv_transpose"):
         split = weight.reshape(layer.groups, -1, weight.shape[1], weight[0, 0].numel())
         return split.transpose(1, 2).reshape(layer.groups * weight.shape[1], -1)
@@ -44,8 +42,6 @@ def to_matrix(weight: Tensor, layer: Layer) -> Tensor:
 def from_matrix(matrix: Tensor, layer: Layer) -> Tensor:
     """The weight, in `layer.weight_shape`, that `to_matrix` made `matrix` from."""
     shape = layer.weight_shape
-    if layer.kind == "embedding":
-        return matrix.t().contiguous()
     if layer.kind.startswith("conv_transpose"):
         inputs = shape[0] // layer.groups
         split = matrix.reshape(layer.groups, shape[1], inputs, -1)

@@ -60,9 +60,9 @@ def settle(
 def _parameters(database: Database, solutions: dict[str, Solution]) -> Parameters:
     found = {name: r.scale_and_zero_point() for name, r in database.ranges.items()}
     for name, solution in solutions.items():
-        node = database.model_map.layer_by_name[name].node
-        for index, inner in enumerate(solution.inner):
-            found[inner_node(node, index)] = inner.scale_and_zero_point()
+        for node in database.model_map.layer_by_name[name].nodes:
+            for index, inner in enumerate(solution.inner):
+                found[inner_node(node, index)] = inner.scale_and_zero_point()
     return found
 
 

@@ -82,14 +82,28 @@ def fit_biases(model: CompressedModel) -> CompressedModel:
     rounded to their units here, as the file does: half a unit is what tips one code in some hundred.
     """
     stored = dict(model.stored)
-    for operator in model.blueprint.operators:
-        scale = _input_scale(model, operator)
-        if scale is not None and operator.bias is not None:
-            weight = stored[operator.weight]
-            fitted = _fitted(weight, stored[operator.bias], scale)
-            stored[operator.weight] = fitted
-            stored[operator.bias] = _in_units(stored[operator.bias], fitted, scale)
+    graph = model.blueprint.graph
+    met = [
+        (operator.weight, bias, scale)
+        for operator in model.blueprint.operators
+        if (scale := _input_scale(model, operator)) is not None
+        and (bias := _bias(graph.by_name[operator.node])) in stored
+    ]
+    for weight, bias, scale in met:
+        stored[weight] = _fitted(stored[weight], stored[bias], scale)
+    for weight, bias, scale in met:
+        # Several calls have several units: the file then holds the bias in each of them.
+        if len(graph.users[bias]) == 1:
+            stored[bias] = _in_units(stored[bias], stored[weight], scale)
     return replace(model, stored=stored)
+
+
+def _bias(node: Node) -> str:
+    """The name of what the layer adds; "" where it is nothing."""
+    assert node.facts.layer is not None
+    position = node.facts.layer.bias
+    bias = None if position is None else node.args[position]
+    return bias.name if isinstance(bias, Ref) else ""
 
 
 def _input_scale(model: CompressedModel, operator: Operator) -> float | None:

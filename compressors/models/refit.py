@@ -57,7 +57,7 @@ class DenseOutputs:
     """What the dense layers give on the calibration inputs, at sampled positions.
 
     Made by one pass of the dense model when first asked for. Layers with too few positions for
-    their fan-in, and embeddings, have none.
+    their fan-in, embeddings, and weights that several operators read, have none.
     """
 
     def __init__(self, database: Database, inputs: Sequence[Tensor]) -> None:
@@ -77,7 +77,7 @@ class DenseOutputs:
 
         def _after(node: Node, _: Arguments, output: Result) -> Result:
             layer = model_map.layer_by_node.get(node.name)
-            if layer is not None and layer.is_product:
+            if layer is not None and layer.is_product and not layer.is_shared:
                 assert isinstance(output, Tensor)
                 sampled = sampled_outputs(layer, output, _positions(layer)).clone()
                 fan_in = to_matrix(self._database.tensors[layer.weight], layer).shape[1]
@@ -100,9 +100,9 @@ def refit(
 ) -> CompressedModel:
     """The model with every layer solved again in graph order, or its moments restored.
 
-    Of a low-rank chain the last factor is solved, for what the others make of their inputs. Embeddings
-    and steps over time stay as they are. Layers that `dense` has no outputs of keep their codes; their
-    output moments are put back to the dense model's.
+    Of a low-rank chain the last factor is solved, for what the others make of their inputs. Embeddings,
+    steps over time and layers that are called several times stay as they are. Layers that `dense` has no
+    outputs of keep their codes; their output moments are put back to the dense model's.
     """
     layers = database.model_map.layer_by_name
     widths = dict(candidate.widths)
@@ -115,7 +115,7 @@ def refit(
         if wanted is not None:
             rows = database.kept_rows(layer, widths)
             outputs[operator.node] = wanted if rows is None else wanted[rows]
-        elif layer.bias is not None and layer.is_product:
+        elif layer.bias is not None and layer.is_product and not layer.is_shared:
             moments[operator.node] = database.output_moments(layer, widths)
     restorer = MomentRestorer(model, moments)
 

@@ -36,6 +36,6 @@ def lower_by_range(e: Emitter, node: Node) -> None:
     integers = e.weight(weight, transposed=True, reading="bare")
     product = e.plan.emit("MatMulInteger", codes, integers, zero_point)
     floats = e.plan.emit("Cast", product, to=int(TensorProto.FLOAT))
-    both = e.plan.emit("Mul", scale, e.scales(weight.name))
+    both = e.plan.emit("Mul", scale, e.weights.scales(weight.name))
     scaled = e.plan.emit("Mul", floats, both)
     e.put(node, scaled if bias is None else e.plan.emit("Add", scaled, e.weight(bias)))

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from onnx import TensorProto
 
 from paredown.compressors.models.codes import codes_source, ends_in_codes
 from paredown.compressors.onnx.free_sizes import FreeSizes
-from paredown.compressors.onnx.grouped_weights import folded_groups, narrow_groups, narrow_rows
-from paredown.compressors.onnx.payloads import code_bytes, dense_bytes, scale_bytes, scales_of
+from paredown.compressors.onnx.payloads import dense_bytes, scales_of
 from paredown.compressors.onnx.plan import ExportError, OnnxNode, PlanBuilder, onnx_type
+from paredown.compressors.onnx.weights import Reading, Weights
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Storage
 from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
-
-_TENSOR_TYPES = {
-    "float32": TensorProto.FLOAT,
-    "int8": TensorProto.INT8,
-    "int4": TensorProto.INT4,
-    "int2": TensorProto.INT2,
-}
-_CONTAINER_BITS = {"int8": 8, "int4": 4, "int2": 2}
-
-Reading = Literal["folded", "codes", "narrow", "bare"]
-"""How a stored integer weight is read. ONNX Runtime computes what depends on constants alone once, when
-it loads the model, but never a DequantizeLinear. So "folded" is a Cast and a Mul, gone before the first
-run; "codes" widens to int8 by a Cast, gone too, and leaves the DequantizeLinear that integer kernels fuse
-with; "bare" gives those int8 codes alone, for a product whose result is scaled; "narrow" leaves the codes
-as they are, for the kernel that reads them. Scales of groups of inputs are spread over their columns
-first ("folded"), or are that kernel's blocks ("narrow")."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +40,11 @@ class Emitter:
     _floats: dict[str, str] = field(default_factory=dict)
     _coded: dict[str, tuple[str, Codes]] = field(default_factory=dict)
     _several: dict[str, tuple[tuple[str, ...], Codes | None]] = field(default_factory=dict)
-    _weights: dict[tuple[str, bool, Reading, bool], str] = field(default_factory=dict)
     _converted: dict[tuple[str, str], str] = field(default_factory=dict)
+    weights: Weights = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.weights = Weights(self.storage, self.plan)
 
     def shape(self, arg: Arg) -> tuple[int, ...]:
         """Shape of the value or tensor that `arg` refers to."""
@@ -143,21 +129,15 @@ class Emitter:
         self.put(node, names[node.args[1]], codes)
 
     def put_codes(self, node: Node) -> None:
-        """Quantises; codes that only moved since they were made are the same codes."""
+        """Quantises; codes that only moved since they were made stay, if that is what they are to be."""
         found = self.codes(node.args[0])
-        if found is None:
+        source = codes_source(self.graph, node.args[0].name)
+        if found is None or (source is not None and source.args[1:] != node.args[1:]):
             scale, zero_point = _parameters(self.plan, node)
             found = (
                 self.plan.emit("QuantizeLinear", self.value(node.args[0]), scale, zero_point),
                 Codes(scale, zero_point),
             )
-        else:
-            source = codes_source(self.graph, node.args[0].name)
-            if source is not None and source.args[1:] != node.args[1:]:
-                raise ExportError(
-                    f"value {node.args[0].name!r} was rounded with {source.args[1:]}, moved, and "
-                    f"is rounded again with {node.args[1:]}; give both the same parameters"
-                )
         self.put(node, *found)
 
     def weight(
@@ -167,19 +147,10 @@ class Emitter:
         reading: Reading = "folded",
         zero_point: bool = False,
     ) -> str:
-        """A stored tensor dense, codes as float32, or its codes alone where it is read bare.
-
-        Args:
-            transposed: Whether the last two dimensions are swapped in the file.
-            reading: How codes are read; nothing else depends on it.
-            zero_point: Whether zero points are written: some integer kernels fuse only with them.
-        """
+        """A value of the graph, or a stored tensor as `Weights.read` gives it."""
         if arg.name in self.graph.values:
             return self.value(arg)
-        key = (arg.name, transposed, reading, zero_point)
-        if key not in self._weights:
-            self._weights[key] = self._weight(*key)
-        return self._weights[key]
+        return self.weights.read(arg.name, transposed, reading, zero_point)
 
     def convolved(self, node: Node) -> str:
         """The weight of a convolution: as codes only between codes, where an integer kernel may run.
@@ -210,10 +181,13 @@ class Emitter:
         )
         return self.plan.emit("DequantizeLinear", *names, axis=0)
 
-    def scales(self, name: str) -> str:
-        """The scales of a stored tensor that has one for each row."""
-        dims = self.storage[name].scale_shape
-        return self.plan.initialiser(TensorProto.FLOAT, dims, scale_bytes(name))
+    def is_read_transposed(self, weight: Ref) -> bool:
+        """Whether a weight of several operators, one of them a product, lies as products read it.
+
+        The file holds it once, so whatever else reads it, a look-up or a Gemm, does so too.
+        """
+        readers = self.graph.users[weight.name]
+        return len(readers) > 1 and any(node.facts.kind == "linear" for node in readers)
 
     def reshaped(self, arg: Ref, dims: tuple[int, ...]) -> str:
         """A stored float tensor under another shape."""
@@ -225,7 +199,7 @@ class Emitter:
         A weight's codes are among them, read through its DequantizeLinear.
         """
         found = {self._floats.get(name), self._coded.get(name, (None,))[0]}
-        found |= {onnx for key, onnx in self._weights.items() if key[0] == name}
+        found |= self.weights.names(name)
         sources = [
             n.inputs[0] for n in self.plan.nodes if found & {*n.outputs} and _reads_codes(n)
         ]
@@ -236,44 +210,6 @@ class Emitter:
             codes, how = self._coded[name]
             return self.plan.emit("DequantizeLinear", codes, how.scale, how.zero_point)
         return self.weight(Ref(name))
-
-    def _weight(self, name: str, transposed: bool, reading: Reading, zero_point: bool) -> str:
-        storage = self.storage[name]
-        dims, axis = storage.shape, storage.axis
-        if transposed:
-            dims = (*dims[:-2], dims[-1], dims[-2])
-            axis = {len(dims) - 1: len(dims) - 2, len(dims) - 2: len(dims) - 1}.get(axis, axis)
-        if storage.bits == 32 or storage.onnx_type == "float32":
-            kind = onnx_type(storage.dtype)
-            return self.plan.initialiser(kind, dims, dense_bytes(name, transposed))
-        kind = _TENSOR_TYPES[storage.onnx_type]
-        bits = _CONTAINER_BITS[storage.onnx_type]
-        _check_container(name, storage, bits)
-        codes = self.plan.initialiser(kind, dims, code_bytes(name, transposed, bits))
-        if storage.group_size:
-            scales = scale_bytes(name, transposed)
-            if reading == "narrow":
-                return narrow_groups(self.plan, storage, codes, scales)
-            return folded_groups(self.plan, storage, codes, scales, transposed)
-        count = storage.shape[storage.axis]
-        if reading == "folded":
-            spread = (count, *(1,) * (len(dims) - 1 - axis))
-            scale = self.plan.initialiser(TensorProto.FLOAT, spread, scale_bytes(name))
-            floats = self.plan.emit("Cast", codes, to=int(TensorProto.FLOAT))
-            return self.plan.emit("Mul", floats, scale)
-        if reading == "narrow":
-            return narrow_rows(self.plan, storage, codes, scale_bytes(name))
-        if kind != TensorProto.INT8:
-            codes = self.plan.emit("Cast", codes, to=int(TensorProto.INT8))
-        if reading == "bare":
-            return codes
-        scale = self.scales(name)
-        inputs = [codes, scale]
-        if zero_point:
-            zeros = self.plan.initialiser(TensorProto.INT8, (count,), lambda _: bytes(count))
-            inputs.append(zeros)
-        attributes = {} if axis == 1 else {"axis": axis}  # 1 is the standard's default
-        return self.plan.emit("DequantizeLinear", *inputs, **attributes)
 
 
 def _reads_codes(node: OnnxNode) -> bool:
@@ -289,11 +225,3 @@ def _parameters(plan: PlanBuilder, node: Node) -> tuple[str, str]:
         plan.initialiser(TensorProto.FLOAT, (), lambda _: scale),
         plan.initialiser(TensorProto.UINT8, (), lambda _: zero_point),
     )
-
-
-def _check_container(name: str, storage: Storage, bits: int) -> None:
-    if storage.bits > bits:
-        raise ExportError(
-            f"tensor {name!r}: codes of {storage.bits} bits do not fit into {storage.onnx_type}; "
-            "choose a wider container"
-        )

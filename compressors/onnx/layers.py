@@ -8,7 +8,7 @@ What ONNX Runtime 1.31 fuses, as measured on its CPU provider:
 - Integer weights under float activations fuse into MatMulNBits from MatMul, never from Gemm; its
   default accuracy level rounds activations to 8 bits in blocks.
 - What depends on constants alone is computed when the model is loaded, but never a DequantizeLinear:
-  `emitter.Reading` lists the forms of a weight that follow from it.
+  `weights.Reading` lists the forms of a weight that follow from it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import numpy as np
 from paredown.compressors.models.codes import codes_source, gives_activated_floats
 from paredown.compressors.onnx.arithmetic import Lowering, unsupported
 from paredown.compressors.onnx.dynamic_codes import find_range, lower_by_range
-from paredown.compressors.onnx.emitter import Emitter, Reading
+from paredown.compressors.onnx.emitter import Emitter
 from paredown.compressors.onnx.plan import Attribute
 from paredown.compressors.onnx.pools import window, window_attributes
+from paredown.compressors.onnx.weights import Reading
 from paredown.spaces.graph.graph import Arg, Node, Ref
 from paredown.spaces.structure.dynamic_values import reads_own_range
 from paredown.spaces.structure.quantized_values import reads_narrow_weights
@@ -107,8 +108,9 @@ def _linear(e: Emitter, node: Node) -> None:
     elif bias is not None:
         terms = _bias(e, bias)
     if len(node.shape) == 2 and reading != "narrow" and not stays_float:
-        inputs = (e.value(x), e.weight(weight, reading=reading, zero_point=integer), *terms)
-        e.put(node, e.plan.emit("Gemm", *inputs, transB=1))
+        turned = e.is_read_transposed(weight)
+        inputs = (e.value(x), e.weight(weight, turned, reading, zero_point=integer), *terms)
+        e.put(node, e.plan.emit("Gemm", *inputs, **({} if turned else {"transB": 1})))
         return
     product = e.plan.emit("MatMul", e.value(x), _transposed(e, weight, reading))
     # ONNX Runtime makes a Gemm of a product and an Add, and a Gemm reads no narrow weights.
@@ -136,7 +138,13 @@ def _transposed(e: Emitter, weight: Ref, reading: Reading) -> str:
 
 
 def _embedding(e: Emitter, node: Node) -> None:
-    e.put(node, e.plan.emit("Gather", e.weight(node.args[0]), _indices(e, node.args[1])))
+    table, places = node.args[:2]
+    indices = _indices(e, places)
+    if table.name in e.graph.values:
+        e.put(node, e.plan.emit("Gather", e.value(table), indices))
+        return
+    rank = len(e.shape(places))
+    e.put(node, e.weights.rows(table.name, indices, rank, e.is_read_transposed(table)))
 
 
 def _indices(e: Emitter, arg: Arg) -> str:

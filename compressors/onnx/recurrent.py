@@ -100,7 +100,7 @@ def _codes(e: Emitter, weight: Ref) -> str:
 
 
 def _scales(e: Emitter, weight: Ref) -> str:
-    return _unsqueezed(e, _ordered(e, DYNAMIC_LSTM, e.scales(weight.name)))
+    return _unsqueezed(e, _ordered(e, DYNAMIC_LSTM, e.weights.scales(weight.name)))
 
 
 def _biases(e: Emitter, op_type: str, weight: Ref, biases: Sequence[Arg]) -> str:

@@ -78,4 +78,4 @@ def _of_embedding(layer: Layer, tokens: Tensor, gradient: Tensor, samples: int) 
     summed = rows.new_zeros(len(pairs), width).index_add_(0, place, rows)
     total = rows.new_zeros(vocabulary, width, dtype=torch.float64)
     total.index_add_(0, pairs % vocabulary, summed.square_().double())
-    return total.t()
+    return total

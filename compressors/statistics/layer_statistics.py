@@ -44,11 +44,11 @@ class StatisticsError(ParedownError):
 class LayerStatistics:
     """What calibration says about one layer; float64, for weights (out, K) in matrix view.
 
-    `gram` is E[x x^T] over positions (samples x output positions): (K, K), (groups, K, K) for
-    grouped convolutions, or its diagonal (K,) for embeddings, whose inputs are one-hot, so that it
-    is the token frequencies and memory stays linear in the vocabulary. `input_mean` is E[x],
-    shaped like one row of it: (K,) or (groups, K). `output_mean` and `output_std` (out,) include
-    the bias.
+    Calls of the same weight count as further positions, independent of each other.
+
+    `gram` is E[x x^T] over positions (samples x output positions): (K, K), or (groups, K, K) for
+    grouped convolutions. `input_mean` is E[x], shaped like one row of it: (K,) or (groups, K).
+    `output_mean` and `output_std` (out,) include the bias.
 
     `gradient_gram` (out, out) is the mean over samples of the sum over positions of g g^T, with g
     the gradient of one sample's loss by the layer's output at one position. With this scale 1/2
@@ -59,6 +59,10 @@ class LayerStatistics:
     `curvature` (out, K) is the mean over samples of each weight's squared gradient: the diagonal of
     the Fisher matrix, so that 1/2 sum(curvature dW^2) is that increase when weights are taken as
     independent. None unless it was asked for, with a loss.
+
+    A table of tokens (tokens, width) is seen from its other side, for its inputs are one-hot: `gram`
+    (width, width) is what the loss says of its outputs, the mean of the gradients' g g^T, or the identity
+    without a loss, and `gradient_gram` (tokens,) how often each token is met. Their product is the same.
     """
 
     gram: Tensor
@@ -88,7 +92,7 @@ class _Collector:
     watch: Watch
     samples: int = 0
     sums: dict[str, LayerSums] = field(default_factory=dict)
-    first_readers: dict[str, str] = field(default_factory=dict)
+    first_readers: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def inputs_of(self, layer: Layer) -> str:
         """Name of the layer whose sums over inputs are this one's too.
@@ -97,7 +101,8 @@ class _Collector:
         """
         if layer.kind != "linear":
             return layer.name
-        return self.first_readers.setdefault(self.values_read[layer.node], layer.name)
+        read = tuple(self.values_read[node] for node in layer.nodes)
+        return self.first_readers.setdefault(read, layer.name)
 
     def __call__(self, node: Node, arguments: Arguments, output: Result) -> Result:
         self.watch(node.name, output)
@@ -167,7 +172,7 @@ def collect_statistics(
     Raises:
         StatisticsError, ValueError: There is no batch, or not one target for each.
     """
-    by_node = {layer.node: layer for layer in layers}
+    by_node = {node: layer for layer in layers for node in layer.nodes}
     with_curvature = with_curvature and loss is not None
     values_read = {node: graph.by_name[node].inputs[0] for node in by_node}
     collector = _Collector(by_node, values_read, loss is not None, with_curvature, watch)
@@ -222,15 +227,14 @@ def _draw(output: Tensor, generator: torch.Generator) -> Tensor:
 
 def _finish(collector: _Collector, layer: Layer, samples: int) -> LayerStatistics:
     sums, seen = collector.sums[layer.name], collector.sums[collector.inputs_of(layer)]
+    if layer.kind == "embedding":
+        return _of_table(collector, sums, samples)
     assert seen.gram is not None
     assert seen.inputs is not None
-    assert sums.outputs is not None
-    assert sums.squares is not None
     gram, input_mean = seen.gram / seen.positions, seen.inputs / seen.positions
-    if layer.groups == 1 and layer.kind != "embedding":
+    if layer.groups == 1:
         gram, input_mean = gram[0], input_mean[0]
-    mean = sums.outputs / sums.positions
-    variance = sums.squares / sums.positions - mean * mean
+    mean, deviation = sums.output_moments()
     # A layer that the loss does not depend on never hears a gradient: its curvature is zero.
     heard = {
         "gradient_gram": (collector.with_gradients, sums.gradients, gradient_shape(len(mean))),
@@ -245,8 +249,36 @@ def _finish(collector: _Collector, layer: Layer, samples: int) -> LayerStatistic
         gram=gram,
         input_mean=input_mean,
         output_mean=mean,
-        output_std=variance.clamp_min(0.0).sqrt(),
+        output_std=deviation,
         gradient_gram=found.get("gradient_gram"),
         curvature=found.get("curvature"),
         positions=sums.positions,
     )
+
+
+def _of_table(collector: _Collector, sums: LayerSums, samples: int) -> LayerStatistics:
+    width = sums.layer.weight_shape[1]
+    assert sums.gram is not None
+    mean, deviation = sums.output_moments()
+    found = {"gram": torch.eye(width, dtype=torch.float64)}
+    if collector.with_gradients:
+        known = sums.gradients
+        gradients = mean.new_zeros(width, width) if known is None else known / samples
+        found = {"gram": _whole(gradients), "gradient_gram": sums.gram / sums.positions}
+    if collector.with_curvature:
+        squares = sums.curvature
+        shape = sums.layer.weight_shape
+        found["curvature"] = mean.new_zeros(shape) if squares is None else squares / samples
+    return LayerStatistics(
+        gram=found["gram"],
+        input_mean=mean.new_zeros(width),
+        output_mean=mean,
+        output_std=deviation,
+        gradient_gram=found.get("gradient_gram"),
+        curvature=found.get("curvature"),
+        positions=sums.positions,
+    )
+
+
+def _whole(gradients: Tensor) -> Tensor:
+    return torch.diag(gradients) if gradients.ndim == 1 else gradients

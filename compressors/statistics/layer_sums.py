@@ -56,6 +56,14 @@ class LayerSums:
             self.squares = _plus(self.squares, wide.square().sum(dim=over))
         self.positions += items[:, 0].numel()
 
+    def output_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (out,) of the outputs so far."""
+        assert self.outputs is not None
+        assert self.squares is not None
+        mean = self.outputs / self.positions
+        variance = self.squares / self.positions - mean * mean
+        return mean, variance.clamp_min(0.0).sqrt()
+
     def add_gradients(self, gradient: Tensor) -> None:
         """Adds the loss's gradient by the output; of many outputs only its squares."""
         flat = channels_first(self.layer, gradient)

@@ -39,6 +39,8 @@ def _weight_bytes(op: OperatorWork, device: Device) -> int:
     if is_dequantised(op, device):  # kept as bytes; floats of it pass by on every run
         return op.weight_count
     bits = held_bits(op, device)
+    if op.kind == "embedding":
+        return op.weight_count * bits // 8
     per_output = op.weight_count // op.out_channels
     if op.integer:
         if op.kind == "depthwise_conv":

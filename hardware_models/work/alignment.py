@@ -44,7 +44,7 @@ def held_bits(op: OperatorWork, device: Device) -> int:
     stored = CONTAINER_BITS[op.onnx_type]
     if device.runtime.name != FOLDS_CONSTANTS or stored == 32:
         return stored
-    if op.integer:
+    if op.integer or op.kind == "embedding":  # rows are picked of codes
         return 8
     rows = op.output_elements // max(1, op.out_channels)
     torn = op.onnx_type == "int2" and op.out_channels % 4 != 0

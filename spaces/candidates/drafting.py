@@ -56,7 +56,8 @@ def draft(
     operators: dict[str, tuple[Operator, ...]] = {}
     storage: dict[str, Storage] = {}
     for layer in model_map.layers:
-        if layer.node not in present:
+        nodes = [name for name in layer.nodes if name in present]
+        if not nodes:
             continue
         choice = candidate.layer(layer.name)
         segment = candidate.segment(model_map.segment_of_node[layer.node])
@@ -65,8 +66,9 @@ def draft(
         chain = factor_chain(layer, shape, choice.rank)
         if len(chain) > 1:
             graph = _split(graph, layer, chain)
-        operators[layer.node] = _operators(layer, segment, chain)
-        for operator, link in zip(operators[layer.node], chain, strict=True):
+        operators |= {name: _operators(layer, name, segment, chain) for name in nodes}
+        operators |= {name: _lookup(layer, name) for name in layer.lookups}
+        for operator, link in zip(operators[nodes[0]], chain, strict=True):
             storage[operator.weight] = _weight_storage(layer, choice, segment, link.shape)
     graph = mark_quantized(
         graph,
@@ -131,21 +133,24 @@ class _tensor_shapes:
 
 
 def _split(graph: Graph, layer: Layer, chain: Chain) -> Graph:
-    """The graph with the layer's node as its chain."""
+    """The graph with each of the layer's nodes as its chain."""
     nodes: list[Node] = []
     for node in graph.nodes:
-        if node.name == layer.node:
+        if node.name in layer.nodes:
             nodes += split_node(node, graph.shape_of(node.inputs[0]), layer, chain)
         else:
             nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
 
 
-def _operators(layer: Layer, segment: SegmentChoice, chain: Chain) -> tuple[Operator, ...]:
+def _operators(
+    layer: Layer, node: str, segment: SegmentChoice, chain: Chain
+) -> tuple[Operator, ...]:
+    """The chain of one call."""
     last = len(chain) - 1
     return tuple(
         Operator(
-            node=layer.node if part == last else inner_node(layer.node, part),
+            node=node if part == last else inner_node(node, part),
             layer=layer.name,
             part=part,
             weight=factor_weight(layer, chain, part),
@@ -157,6 +162,14 @@ def _operators(layer: Layer, segment: SegmentChoice, chain: Chain) -> tuple[Oper
     )
 
 
+def _lookup(layer: Layer, node: str) -> tuple[Operator, ...]:
+    """A look-up in a linear layer's weight: it reads no activations, and adds no bias."""
+    own = Operator(
+        node=node, layer=layer.name, part=0, weight=layer.weight, bias=None, activation_bits=32
+    )
+    return (own,)
+
+
 def _weight_storage(
     layer: Layer, choice: LayerChoice, segment: SegmentChoice, shape: tuple[int, ...]
 ) -> Storage:
@@ -164,7 +177,7 @@ def _weight_storage(
     dense = Storage(
         shape=shape,
         bits=bits,
-        axis=layer.out_axis,
+        axis=layer.row_axis,
         kept=_count(shape),
         onnx_type=onnx_type(bits, segment),
         group_size=stored_group_size(layer, choice, segment, shape),
@@ -179,7 +192,7 @@ def _weight_storage(
 
 def kept_count(layer: Layer, choice: LayerChoice, shape: tuple[int, ...]) -> int:
     """Weights that stay of a factor of this shape."""
-    rows = shape[layer.out_axis]
+    rows = shape[layer.row_axis]
     asked = choice.zeros
     return zeros.kept_count(rows, _count(shape) // rows, asked.share, asked.pattern)
 
@@ -192,7 +205,7 @@ def stored_group_size(
         return 0
     if segment.activation_bits == 8:
         return 0
-    return effective_size(_count(shape) // shape[layer.out_axis], choice.group_size)
+    return effective_size(_count(shape) // shape[layer.row_axis], choice.group_size)
 
 
 def onnx_type(bits: int, segment: SegmentChoice) -> OnnxType:

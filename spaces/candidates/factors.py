@@ -64,8 +64,8 @@ def factor_chain(layer: Layer, shape: _Shape, rank: Rank) -> Chain:
 
 
 def is_factorizable(layer: Layer) -> bool:
-    """Whether the layer can become several operators of low rank."""
-    return layer.kind in _FACTORIZABLE and layer.groups == 1
+    """Whether the layer can become several operators of low rank; a table that is looked up cannot."""
+    return layer.kind in _FACTORIZABLE and layer.groups == 1 and not layer.lookups
 
 
 def form_of(layer: Layer, decomposition: Decomposition) -> Decomposition:

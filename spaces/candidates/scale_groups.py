@@ -1,12 +1,12 @@
-"""Groups of consecutive inputs that share a scale: where a linear layer's rows are split, and how often.
+"""Groups of consecutive columns that share a scale: where the rows of a matrix are split, and how often.
 
-The group size of GPTQ, AWQ and ONNX's block-wise quantisation. Only linear layers have it, and only
-beside float activations: integer kernels of runtimes take one scale for each output.
+The group size of GPTQ, AWQ and ONNX's block-wise quantisation. Linear layers have it, beside float
+activations alone: integer kernels of runtimes take one scale for each output. So have tables of tokens.
 """
 
 from __future__ import annotations
 
-GROUPED_KINDS = ("linear", "recurrent")
+GROUPED_KINDS = ("linear", "recurrent", "embedding")
 """Kinds of layers whose rows may have several scales."""
 
 

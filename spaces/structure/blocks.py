@@ -13,9 +13,9 @@ from paredown.spaces.structure.model_map import Block, Layer
 def read_blocks(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Block, ...]:
     """Additions `x + f(x)` of equal shapes where f holds a layer and is read by nothing else.
 
+    A layer that is called outside of f too would stay when the block goes, so f is no block then.
     A block is named by the module path its layers share, or, if that is not unique, by the sum.
     """
-    layer_of = {layer.node: layer.name for layer in layers}
     found: list[tuple[Node, str, tuple[str, ...]]] = []
     for node in graph.nodes:
         if node.op != ADD or not all(isinstance(a, Ref) for a in node.args[:2]):
@@ -23,10 +23,10 @@ def read_blocks(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Block, ...]:
         first, second = node.args[0].name, node.args[1].name
         for bypass, branch in ((first, second), (second, first)):
             inside = _between(graph, bypass, branch, node)
-            names = tuple(
-                layer_of[n.name] for n in graph.nodes if n.name in inside & layer_of.keys()
-            )
-            if names and graph.shape_of(bypass) == node.shape:
+            within = [layer for layer in layers if not inside.isdisjoint(_users(layer))]
+            names = tuple(layer.name for layer in within)
+            is_whole = all(inside.issuperset(_users(layer)) for layer in within)
+            if names and is_whole and graph.shape_of(bypass) == node.shape:
                 found.append((node, bypass, names))
     paths = [module_path(names) for _, _, names in found]
     return tuple(
@@ -38,6 +38,10 @@ def read_blocks(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Block, ...]:
         )
         for path, (node, bypass, names) in zip(paths, found, strict=True)
     )
+
+
+def _users(layer: Layer) -> tuple[str, ...]:
+    return (*layer.nodes, *layer.lookups)
 
 
 def bypass_blocks(graph: Graph, blocks: Sequence[Block]) -> Graph:

@@ -25,7 +25,9 @@ class Channels:
 def read_channels(captured: Captured, layers: tuple[Layer, ...]) -> Channels:
     """Channel groups of the graph; groups that cannot shrink are left out with the reason."""
     graph = captured.graph
-    ties = Ties(graph, captured.tensors, {layer.node: layer for layer in layers})
+    ties = Ties(
+        graph, captured.tensors, {node: x for x in layers for node in (*x.nodes, *x.lookups)}
+    )
     for node in graph.nodes:
         layout = _layout(ties, node)
         if layout is not None:
@@ -47,6 +49,10 @@ def _layout(ties: Ties, node: Node) -> Layout | None:
 def _layer_layout(ties: Ties, node: Node, layer: Layer) -> Layout | None:
     facts = node.facts.layer
     assert facts is not None
+    if layer.lookups:
+        _freeze_table(ties, layer)
+    if node.name in layer.lookups:
+        return None
     dim = facts.channel_dim % len(node.shape)
     source = ties.layouts.get(node.inputs[0])
     if source is not None and source.dim != dim:
@@ -55,6 +61,8 @@ def _layer_layout(ties: Ties, node: Node, layer: Layer) -> Layout | None:
         return _grouped_layout(ties, node, layer, source)
     if source is not None:
         ties.note_tensor(layer.weight, layer.in_axis, source.parts)
+    elif layer.is_shared:
+        _freeze_axis(ties, layer, layer.in_axis)
     channels = node.shape[dim]
     parts = (Part(layer.name, channels),)
     ties.open(layer.name)
@@ -71,6 +79,8 @@ def _layer_layout(ties: Ties, node: Node, layer: Layer) -> Layout | None:
 def _grouped_layout(ties: Ties, node: Node, layer: Layer, source: Layout | None) -> Layout | None:
     """A depthwise layer passes its input's channels on; any other grouping freezes both sides."""
     if source is None:
+        if layer.is_shared:
+            _freeze_axis(ties, layer, 0)
         return None
     if not layer.groups == node.shape[1] == source.size:
         return blocked(ties, node, f"convolves in {layer.groups} groups of channels")
@@ -78,6 +88,17 @@ def _grouped_layout(ties: Ties, node: Node, layer: Layer, source: Layout | None)
     if layer.bias is not None:
         ties.note_tensor(layer.bias, 0, source.parts)
     return source
+
+
+def _freeze_axis(ties: Ties, layer: Layer, axis: int) -> None:
+    """Keeps whole what the weight's other calls read or give along this axis."""
+    ties.note_tensor(layer.weight, axis, (Part(None, layer.weight_shape[axis]),))
+
+
+def _freeze_table(ties: Ties, layer: Layer) -> None:
+    """Every token stays, and the width at which tokens are looked up is that of what is read."""
+    for axis in (layer.out_axis, layer.in_axis):
+        _freeze_axis(ties, layer, axis)
 
 
 def _collect(ties: Ties, layers: tuple[Layer, ...]) -> Channels:

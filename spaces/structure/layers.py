@@ -1,9 +1,13 @@
-"""Finds the layers of a captured graph: operators whose own weight has an axis over the outputs."""
+"""Finds the layers of a captured graph: stored weights with an axis over the outputs, and their calls.
+
+A weight that several operators read is one layer, whatever the reason: a module that runs twice, a cell
+that is called step by step, a table of tokens that the output layer reads too.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +15,7 @@ from torch import Tensor
 from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.graph.facts import LayerFacts
 from paredown.spaces.graph.graph import Graph, Node, Ref
+from paredown.spaces.graph.operators import LINEAR
 from paredown.spaces.graph.recurrent import GATES, LSTM
 from paredown.spaces.structure.model_map import Layer, LeftOut
 
@@ -20,16 +25,12 @@ def read_layers(captured: Captured) -> tuple[tuple[Layer, ...], tuple[LeftOut, .
     graph, tensors = captured.graph, captured.tensors
     layers: list[Layer] = []
     left_out: dict[str, LeftOut] = {}
-    for node in graph.nodes:
-        facts = node.facts.layer
-        if facts is None:
-            continue
-        weight = _weight_of(node)
-        reason = _obstacle(graph, tensors, node, facts)
+    for weight, users in _users_of_weights(graph).items():
+        reason = _obstacle(graph, tensors, weight, users)
         if reason is None:
-            layers.append(_read_layer(graph, tensors, node, facts))
+            layers.append(_read_layer(graph, tensors, weight, users))
         else:
-            what = _module_path(weight) if weight in tensors else node.name
+            what = _module_path(weight) if weight in tensors else users[0].name
             left_out[what] = LeftOut(what=what, reason=reason)
     weights = {layer.weight for layer in layers}
     for name in graph.tensor_names():
@@ -40,53 +41,95 @@ def read_layers(captured: Captured) -> tuple[tuple[Layer, ...], tuple[LeftOut, .
     return tuple(layers), tuple(left_out.values())
 
 
-def _weight_of(node: Node) -> str:
-    assert node.facts.weight is not None
-    return node.ref(node.facts.weight)
+def _users_of_weights(graph: Graph) -> Mapping[str, list[Node]]:
+    """The operators that a layer can be made of, by the name of their weight."""
+    found: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        if node.facts.layer is not None:
+            assert node.facts.weight is not None
+            found.setdefault(node.ref(node.facts.weight), []).append(node)
+    return found
+
+
+def _facts(node: Node) -> LayerFacts:
+    assert node.facts.layer is not None
+    return node.facts.layer
+
+
+def _is_lookup(node: Node) -> bool:
+    return _facts(node).kind == "embedding"
+
+
+def _calls(users: Sequence[Node]) -> list[Node]:
+    """The users without look-ups, unless there is nothing else."""
+    return [node for node in users if not _is_lookup(node)] or list(users)
 
 
 def _obstacle(
-    graph: Graph, tensors: Mapping[str, Tensor], node: Node, facts: LayerFacts
+    graph: Graph, tensors: Mapping[str, Tensor], weight: str, users: Sequence[Node]
 ) -> str | None:
-    weight = _weight_of(node)
     if weight not in tensors:
         return f"its weight {weight!r} is computed in the graph, not a stored tensor"
     if tensors[weight].dtype != torch.float32:
         return f"its weight {weight!r} holds {str(tensors[weight].dtype).removeprefix('torch.')}"
-    users = graph.users[weight]
-    if len(users) > 1:
-        names = ", ".join(node.name for node in users)
-        return f"its weight {weight!r} is shared by several operators ({names})"
-    if users[0].inputs.count(weight) > 1:
+    others = [node.op for node in graph.users[weight] if node not in users]
+    if others:
+        return f"its weight {weight!r} is also read by {', '.join(others)}"
+    if any(node.inputs.count(weight) > 1 for node in users):
         return f"its weight {weight!r} is also an input of the same operator"
+    calls = _calls(users)
+    facts = _facts(calls[0])
+    if len({(node.op, _groups(node)) for node in calls}) > 1 or (
+        len(calls) < len(users) and calls[0].op != LINEAR
+    ):
+        names = ", ".join(node.name for node in users)
+        return f"its weight {weight!r} is shared by operators of different kinds ({names})"
     # A table that is looked up at stored places is worth compressing all the same.
-    if facts.kind != "embedding" and (source := node.ref(0)) in tensors:
+    if facts.kind != "embedding" and all(node.ref(0) in tensors for node in calls):
+        source = calls[0].ref(0)
         return f"it reads the stored tensor {source!r}, so its output never changes"
-    if facts.groups is not None and facts.out_axis == 1 and node.args[facts.groups] != 1:
+    if facts.out_axis == 1 and _groups(calls[0]) != 1:
         # Stored (in, out / groups, ...), it could be quantised with a scale per place in its group only.
         return "grouped transposed convolutions have no output axis for scales; it stays float"
     return None
 
 
+def _groups(node: Node) -> int:
+    position = _facts(node).groups
+    return 1 if position is None else int(node.args[position])
+
+
 def _read_layer(
-    graph: Graph, tensors: Mapping[str, Tensor], node: Node, facts: LayerFacts
+    graph: Graph, tensors: Mapping[str, Tensor], weight: str, users: Sequence[Node]
 ) -> Layer:
-    weight = _weight_of(node)
-    bias = None if facts.bias is None else node.args[facts.bias]
+    calls = _calls(users)
+    facts = _facts(calls[0])
     shape = tuple(tensors[weight].shape)
     return Layer(
         name=_module_path(weight),
-        node=node.name,
+        nodes=tuple(node.name for node in calls),
         kind=facts.kind,
         weight=weight,
-        bias=bias.name if isinstance(bias, Ref) and bias.name in tensors else None,
+        bias=_bias(graph, tensors, calls),
         weight_shape=shape,
         out_axis=facts.out_axis,
         in_axis=facts.in_axis,
-        groups=1 if facts.groups is None else node.args[facts.groups],
-        macs=_macs(graph, node, facts, shape),
-        finds_range=_finds_range(graph, node, facts),
+        groups=_groups(calls[0]),
+        macs=sum(_macs(graph, node, facts, shape) for node in calls),
+        finds_range=all(_finds_range(graph, node, facts) for node in calls),
+        lookups=tuple(node.name for node in users if node not in calls),
     )
+
+
+def _bias(graph: Graph, tensors: Mapping[str, Tensor], calls: Sequence[Node]) -> str | None:
+    """The stored bias that all calls read, and nothing else does."""
+    position = _facts(calls[0]).bias
+    biases = [None if position is None else node.args[position] for node in calls]
+    first = biases[0]
+    if not isinstance(first, Ref) or first.name not in tensors:
+        return None
+    is_own = all(bias == first for bias in biases) and len(graph.users[first.name]) == len(calls)
+    return first.name if is_own else None
 
 
 def _finds_range(graph: Graph, node: Node, facts: LayerFacts) -> bool:

@@ -11,17 +11,19 @@ from paredown.spaces.graph.graph import Graph
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One operator with a weight of its own, of which one axis runs over the output channels.
+    """One weight, of which one axis runs over the output channels, and the operators that call it.
 
     `name` is the module path ("layer1.0.conv1"); `kind` one of conv1d, conv2d, conv_transpose1d,
-    conv_transpose2d, linear, recurrent (the matrix over the state), embedding. `out_axis` and `in_axis`
-    are the weight's output and input channel dimensions. `macs` counts multiply-accumulates of one call
+    conv_transpose2d, linear, recurrent (the matrix over the state), embedding. `nodes` are all its calls
+    in execution order: several where a module runs more than once; `lookups` are embeddings that read a
+    linear layer's weight as their table. `bias` is the one that all calls share. `out_axis` and `in_axis`
+    are the weight's output and input channel dimensions. `macs` counts multiply-accumulates of all calls
     at the graph's batch size. `finds_range` says whether there is an integer kernel that finds the range
     of what the layer reads in every run.
     """
 
     name: str
-    node: str
+    nodes: tuple[str, ...]
     kind: str
     weight: str
     bias: str | None
@@ -31,6 +33,27 @@ class Layer:
     groups: int
     macs: int
     finds_range: bool = False
+    lookups: tuple[str, ...] = ()
+
+    @property
+    def node(self) -> str:
+        """The first call."""
+        return self.nodes[0]
+
+    @property
+    def row_axis(self) -> int:
+        """The weight's dimension of rows, which have scales of their own: outputs, of a table tokens."""
+        return 0 if self.kind == "embedding" else self.out_axis
+
+    @property
+    def column_axis(self) -> int:
+        """The other of the weight's first two dimensions."""
+        return 1 - self.row_axis
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several operators read the weight."""
+        return len(self.nodes) + len(self.lookups) > 1
 
     @property
     def weight_count(self) -> int:
@@ -139,8 +162,8 @@ class ModelMap:
 
     @functools.cached_property
     def layer_by_node(self) -> Mapping[str, Layer]:
-        """The layers by the name of their node."""
-        return {layer.node: layer for layer in self.layers}
+        """The layers by the names of their nodes, look-ups too."""
+        return {node: x for x in self.layers for node in (*x.nodes, *x.lookups)}
 
     @functools.cached_property
     def partners(self) -> Mapping[str, str]:

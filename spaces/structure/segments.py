@@ -21,14 +21,16 @@ def read_segments(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Segment, ...
     A run without a layer (activations, pools, reshapes) joins the segment before it, or the one
     after it at the very start. A graph without layers is one segment.
     """
-    layer_of = {layer.node: layer.name for layer in layers}
+    layer_of = {node: layer.name for layer in layers for node in layer.nodes}
     runs: list[list[str]] = [[]]
-    for run in _runs(graph):
+    for run in _runs(graph, layers):
         starts_new = any(name in layer_of for name in run)
         if starts_new and any(name in layer_of for name in runs[-1]):
             runs.append([])
         runs[-1].extend(run)
-    members = [tuple(layer_of[name] for name in run if name in layer_of) for run in runs]
+    members = [
+        tuple(dict.fromkeys(layer_of[name] for name in run if name in layer_of)) for run in runs
+    ]
     names = _names(members)
     return tuple(
         Segment(name=name, nodes=tuple(run), layers=inside)
@@ -36,9 +38,17 @@ def read_segments(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Segment, ...
     )
 
 
-def _runs(graph: Graph) -> list[list[str]]:
-    """The node sequence cut wherever at most one value is still to be read."""
+def _runs(graph: Graph, layers: tuple[Layer, ...]) -> list[list[str]]:
+    """The node sequence cut wherever at most one value is still to be read.
+
+    Never between two calls of a layer: it has one weight, so it computes at one precision.
+    """
     position_of = {node.name: position for position, node in enumerate(graph.nodes)}
+    called_again = {
+        position
+        for layer in layers
+        for position in range(position_of[layer.nodes[0]], position_of[layer.nodes[-1]])
+    }
     crossing = graph.values - side_values(graph)
     last_use = {
         name: position_of[users[-1].name]
@@ -54,7 +64,8 @@ def _runs(graph: Graph) -> list[list[str]]:
             alive.add(node.name)
         alive = {name for name in alive if last_use[name] > position}
         ends = position + 1 == len(graph.nodes)
-        if len(alive) <= 1 and not ends and node.op != GATES:
+        may_end = not ends and node.op != GATES and position not in called_again
+        if len(alive) <= 1 and may_end:
             runs.append([])
     return runs
 

@@ -45,8 +45,8 @@ class Ties:
         self._reasons: dict[str, str] = {}
 
     def open(self, name: str) -> None:
-        """Starts a group; groups keep the name of the one opened first."""
-        self._parent[name] = name
+        """Starts a group, if it is not there yet; groups keep the name of the one opened first."""
+        self._parent.setdefault(name, name)
 
     def root(self, name: str) -> str:
         """The name of the group that `name` has been merged into, or `name` itself."""

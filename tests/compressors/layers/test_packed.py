@@ -17,7 +17,7 @@ from paredown.spaces.structure.model_map import Layer
 
 ROWS, COLUMNS = 6, 10
 LAYER = Layer(
-    name="fc", node="fc", kind="linear", weight="fc.weight", bias="fc.bias",
+    name="fc", nodes=("fc",), kind="linear", weight="fc.weight", bias="fc.bias",
     weight_shape=(ROWS, COLUMNS), out_axis=0, in_axis=1, groups=1, macs=ROWS * COLUMNS,
 )  # fmt: skip
 

@@ -31,7 +31,7 @@ Problem = tuple[Tensor, Tensor]
 FORMS: tuple[Decomposition, ...] = get_args(Decomposition)
 R, INPUTS, KH, KW = 10, 6, 3, 4
 LAYER = Layer(
-    name="conv", node="conv", kind="conv2d", weight="conv.weight", bias=None,
+    name="conv", nodes=("conv",), kind="conv2d", weight="conv.weight", bias=None,
     weight_shape=(R, INPUTS, KH, KW), out_axis=0, in_axis=1, groups=1, macs=0,
 )  # fmt: skip
 

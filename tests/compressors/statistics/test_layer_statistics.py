@@ -107,17 +107,39 @@ def test_the_gram_of_a_convolution_is_that_of_an_explicit_unfold(
     np.testing.assert_allclose(found.input_mean, columns.mean(0), atol=1e-6)
 
 
-def test_an_embedding_keeps_token_frequencies(capture_layers: Callable[..., Any]) -> None:
-    module = nn.Embedding(5, 3)
-    captured, (layer,) = capture_layers(module, torch.zeros(1, 2, dtype=torch.int64))
-    tokens = torch.tensor([[0, 1], [1, 4]])
-    found = collect_statistics(captured.graph, captured.tensors, [layer], [[tokens]])[layer.name]
-    assert found.gram.tolist() == [0.25, 0.5, 0.0, 0.0, 0.25]
-    weight = to_matrix(captured.tensors[layer.weight], layer)
-    mean, variance = Inputs(statistics=found, has_bias=False).moments(weight)
-    seen = module(tokens).detach().double().flatten(0, 1)
-    assert torch.allclose(mean, seen.mean(0), atol=1e-6)
-    assert torch.allclose(variance, seen.var(0, correction=0), atol=1e-6)
+class Words(nn.Module):
+    """The classes of a mean word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.out = nn.Embedding(5, 3), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.table(x)).mean(1))
+
+
+def test_damage_of_a_table_is_token_frequencies_beside_gradients(
+    capture_layers: Callable[..., Any],
+) -> None:
+    torch.manual_seed(0)
+    module, tokens = Words().eval(), torch.tensor([[0, 1], [1, 4]])
+    labels = torch.tensor([2, 0])
+    captured, layers = capture_layers(module, torch.zeros(1, 2, dtype=torch.int64))
+    bare = collect_statistics(captured.graph, captured.tensors, layers, [[tokens]])["table"]
+    assert torch.equal(bare.gram, torch.eye(3).double())
+    found = collect_statistics(
+        captured.graph, captured.tensors, layers, [[tokens]], summed_cross_entropy, [labels]
+    )["table"]
+    assert found.gradient_gram is not None
+    assert found.gradient_gram.tolist() == [0.25, 0.5, 0.0, 0.0, 0.25]
+    looked_up = module.table(tokens).detach().requires_grad_()
+    logits = module.out(torch.tanh(looked_up).mean(1))
+    nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+    assert looked_up.grad is not None
+    gradients = looked_up.grad.flatten(0, 1).double()
+    torch.testing.assert_close(found.gram, gradients.T @ gradients / 2, rtol=1e-4, atol=1e-7)
+    rows = looked_up.detach().flatten(0, 1).double()
+    torch.testing.assert_close(found.output_mean, rows.mean(0), rtol=1e-5, atol=1e-6)
 
 
 def test_no_batch_is_refused(capture_layers: Callable[..., Any]) -> None:
@@ -192,3 +214,47 @@ def test_a_gpu_finds_the_same_statistics(capture_layers: Callable[..., Any]) -> 
         for field in ("gram", "input_mean", "output_std", "gradient_gram", "curvature"):
             a, b = getattr(here, field), getattr(there, field).cpu()
             assert torch.allclose(a, b, rtol=1e-3, atol=1e-6)
+
+
+class Twice(nn.Module):
+    """One linear layer on both halves of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.out = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(
+            torch.tanh(self.shared(x[:, :4])) + torch.tanh(self.shared(x[:, 4:])).neg()
+        )
+
+
+def test_statistics_of_a_shared_weight_are_those_of_its_calls_put_together(
+    capture_layers: Callable[[nn.Module, Any], tuple[Captured, tuple[Layer, ...]]],
+) -> None:
+    torch.manual_seed(0)
+    module, x, labels = Twice().eval(), torch.randn(20, 8), torch.randint(3, (20,))
+    captured, layers = capture_layers(module, torch.randn(2, 8))
+    found = collect_statistics(
+        captured.graph,
+        captured.tensors,
+        layers,
+        [[x[:8]], [x[8:]]],
+        summed_cross_entropy,
+        [labels[:8], labels[8:]],
+    )["shared"]
+    both = torch.cat([x[:, :4], x[:, 4:]])
+    outputs = [module.shared(part).detach().requires_grad_() for part in (x[:, :4], x[:, 4:])]
+    logits = module.out(torch.tanh(outputs[0]) + torch.tanh(outputs[1]).neg())
+    nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+    gradients = torch.cat([each.grad for each in outputs if each.grad is not None]).double()
+    given = torch.cat(outputs).detach().double()
+    torch.testing.assert_close(found.gram, (both.T @ both / 40).double(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.input_mean, both.mean(0).double(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.output_mean, given.mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.output_std, given.std(0, correction=0), rtol=1e-5, atol=1e-6)
+    assert found.gradient_gram is not None
+    torch.testing.assert_close(
+        found.gradient_gram, gradients.T @ gradients / 20, rtol=1e-4, atol=1e-6
+    )
+    assert found.positions == 40

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from paredown.compressors.layers.database import Database
-from paredown.compressors.layers.solution import row_curvature
+from paredown.compressors.layers.narrowed import row_curvature
 from paredown.compressors.matrix.algebra import damage
 from paredown.compressors.statistics import layer_sums
 from paredown.compressors.statistics.layer_statistics import (

@@ -42,6 +42,7 @@ def linear(rows: int, **facts: object) -> int:
         ("depthwise_conv", True, 20 * 27),
         ("conv_transpose", False, 4 * 20 * 27),
         ("embedding", False, 4 * 20 * 27),
+        ("embedding", True, 20 * 27),  # rows are picked of codes
     ],
 )
 def test_outputs_are_padded_as_the_kernel_wants_them(

@@ -18,7 +18,7 @@ FORMS = ("channel", "spatial", "tucker")
 def layer_of(*shape: int) -> Layer:
     kind = "conv2d" if len(shape) == 4 else "linear"
     return Layer(
-        name="it", node="it", kind=kind, weight="it.weight", bias=None, weight_shape=shape,
+        name="it", nodes=("it",), kind=kind, weight="it.weight", bias=None, weight_shape=shape,
         out_axis=0, in_axis=1, groups=1, macs=0,
     )  # fmt: skip
 

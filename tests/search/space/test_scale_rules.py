@@ -18,7 +18,7 @@ def rule(**fields: tuple[int | str, ...]) -> LayerRule:
 
 def layer(columns: int, kind: str = "linear") -> Layer:
     return Layer(
-        name="fc", node="fc", kind=kind, weight="fc.weight", bias=None,
+        name="fc", nodes=("fc",), kind=kind, weight="fc.weight", bias=None,
         weight_shape=(8, columns), out_axis=0, in_axis=1, groups=1, macs=8 * columns,
     )  # fmt: skip
 

@@ -35,7 +35,7 @@ FORMS: tuple[Decomposition, ...] = get_args(Decomposition)
 
 def layer_of(shape: tuple[int, ...], kind: str = "conv2d", groups: int = 1) -> Layer:
     return Layer(
-        name="conv", node="conv2d", kind=kind, weight="conv.weight", bias=None,
+        name="conv", nodes=("conv2d",), kind=kind, weight="conv.weight", bias=None,
         weight_shape=shape, out_axis=0, in_axis=1, groups=groups, macs=0,
     )  # fmt: skip
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from paredown.spaces.graph.capturing import capture
 from paredown.spaces.structure.model_map import ModelMap, Part
+from paredown.spaces.structure.reading import read_model_map
 from paredown.spaces.structure.ties import size_of
 
 Maps = Callable[[str], ModelMap]
@@ -163,3 +165,32 @@ def test_hidden_units_are_channels_of_all_gates_and_states(
         there[0]: (4, there, (there[1], "head")),
         back[0]: (4, back, (back[1], "head")),
     }
+
+
+class Shared(nn.Module):
+    """A layer called on a value that may be narrowed and on an input that may not, or on two that may."""
+
+    def __init__(self, on_input: bool) -> None:
+        super().__init__()
+        self.on_input = on_input
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.shared, self.out = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = torch.relu(self.first(x))
+        b = x if self.on_input else torch.relu(self.second(x))
+        return self.out(torch.tanh(self.shared(a)) + torch.tanh(self.shared(b)))
+
+
+@pytest.mark.parametrize("on_input", [False, True])
+def test_calls_of_one_weight_are_narrowed_together_or_not_at_all(on_input: bool) -> None:
+    model_map = read_model_map(capture(Shared(on_input).eval(), torch.randn(2, 8)))
+    groups = {group.name: group for group in model_map.groups}
+    assert groups["shared"].producers == ("shared",)
+    if on_input:
+        assert groups.keys() == {"shared"}
+        (reason,) = [x.reason for x in model_map.left_out if "first" in x.what]
+        assert "cannot change" in reason
+    else:
+        assert groups["first"].producers == ("first", "second")
+        assert groups["first"].consumers == ("shared",)

@@ -72,17 +72,23 @@ def test_depthwise_layers_are_told_from_others(captured: Captures) -> None:
 
 
 class Odd(nn.Module):
-    """A layer used twice, a weight that is computed, and a bare matrix."""
+    """A weight of two kinds of layers, one that is computed, and a bare matrix."""
 
     def __init__(self) -> None:
         super().__init__()
         self.twice = nn.Linear(4, 4)
+        self.filters = nn.Conv1d(4, 4, 1)
         self.scaled = nn.Linear(4, 4)
         self.matrix = nn.Parameter(torch.randn(4, 4))
         self.good = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.twice(self.twice(x))
+        x = self.twice(x)
+        x = F.linear(x, self.twice.weight.tanh())
+        x = (
+            F.conv_transpose1d(x[:, :, None], self.filters.weight)[:, :, 0]
+            + self.filters(x[:, :, None])[:, :, 0]
+        )
         x = F.linear(x, torch.tanh(self.scaled.weight), self.scaled.bias)
         return self.good(torch.relu(x @ self.matrix))
 
@@ -91,7 +97,8 @@ def test_what_is_no_layer_is_left_out_with_the_reason() -> None:
     layers, left_out = read_layers(capture(Odd(), torch.randn(2, 4)))
     assert [layer.name for layer in layers] == ["good"]
     reasons = {entry.what: entry.reason for entry in left_out}
-    assert "shared by several operators" in reasons["twice"]
+    assert "also read by aten.tanh" in reasons["twice"]
+    assert "shared by operators of different kinds" in reasons["filters"]
     assert "aten.tanh" in reasons["scaled"]
     assert "aten.matmul" in reasons["matrix"] or "aten.mm" in reasons["matrix"]
     assert any("computed in the graph" in reason for reason in reasons.values())

@@ -28,7 +28,7 @@ def test_layers_and_segments_are_found_by_name_and_node(mapped, zoo_name: str) -
 def test_a_depthwise_layer_has_a_group_for_each_channel(groups, shape, expected) -> None:
     layer = Layer(
         name="conv",
-        node="conv",
+        nodes=("conv",),
         kind="conv2d",
         weight="conv.weight",
         bias=None,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from paredown.spaces.graph.capturing import capture
 from paredown.spaces.structure.model_map import ModelMap
+from paredown.spaces.structure.reading import read_model_map
 from paredown.spaces.structure.side_values import side_values
 
 Maps = Callable[[str], ModelMap]
@@ -79,3 +81,37 @@ def test_a_mask_that_every_attention_reads_keeps_no_transformer_in_one_segment(
     blocks = [f"layers.{i}.{part.format(i)}" for i in range(2) for part in block]
     segments = mapped("encoder").segments
     assert [segment.name for segment in segments] == ["word", *blocks, "head"]
+
+
+class Again(nn.Module):
+    """The same layer at both ends of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.between, self.last = (nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.shared(torch.relu(self.between(torch.relu(self.shared(x))))))
+
+
+def test_all_calls_of_a_weight_compute_at_one_precision() -> None:
+    model_map = read_model_map(capture(Again().eval(), torch.randn(2, 4)))
+    assert [segment.layers for segment in model_map.segments] == [("shared", "between"), ("last",)]
+    places = {model_map.segment_of_node[node] for node in model_map.layer_by_name["shared"].nodes}
+    assert len(places) == 1
+
+
+def test_a_block_that_holds_one_of_two_calls_is_no_block() -> None:
+    class Blocks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared, self.own = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(x)
+            for layer in (self.shared, self.own, self.shared):
+                x = x + torch.relu(layer(x))
+            return x
+
+    model_map = read_model_map(capture(Blocks().eval(), torch.randn(2, 4)))
+    assert [block.layers for block in model_map.blocks] == [("own",)]
