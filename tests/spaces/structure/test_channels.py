@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.structure.model_map import ModelMap, Part
-from paredown.spaces.structure.ties import size_of
+from paredown.spaces.channels.parts import Part, size_of
+from paredown.spaces.structure.model_map import ModelMap
 
 Maps = Callable[[str], ModelMap]
 Read = Callable[[nn.Module, Tensor], ModelMap]

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from paredown.spaces.channels.parts import Part
 from paredown.spaces.graph.capturing import Captured
-from paredown.spaces.structure.model_map import Block, ModelMap, Part
+from paredown.spaces.structure.model_map import Block, ModelMap
 from paredown.spaces.structure.verifying import verified, without_groups
 
 Maps = Callable[[str], ModelMap]
