@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paredown.spaces.channels.moves import give_channels
+from paredown.spaces.channels.giving import meet_fixed
 from paredown.spaces.channels.parts import Part, Parts
 from paredown.spaces.channels.ties import Layout, Ties
 from paredown.spaces.graph.graph import Node, Ref
-
-
-def meet_fixed(ties: Ties, node: Node, layout: Layout, other: str) -> None:
-    """An operand without channels: a tensor is sliced along, copies get fewer, other values freeze."""
-    shape = ties.shape_of(other)
-    dim = layout.dim - (len(node.shape) - len(shape))
-    if dim < 0 or shape[dim] == 1:
-        return
-    is_whole = shape[dim] == layout.size
-    if is_whole and other in ties.tensors:
-        ties.note_tensor(other, dim, layout.parts)
-    elif not (is_whole and give_channels(ties, other, Layout(dim, layout.parts))):
-        ties.freeze(layout.parts, f"joined at {node.op} ({node.name}) with fixed value {other}")
 
 
 def product(ties: Ties, node: Node) -> Layout | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from paredown.spaces.channels.giving import meet_fixed
 from paredown.spaces.channels.moves import TURNS, expand, pick, select, take_slice, view
 from paredown.spaces.channels.parts import Part
-from paredown.spaces.channels.products import attention, meet_fixed, product
+from paredown.spaces.channels.products import attention, product
 from paredown.spaces.channels.ties import Layout, Ties
 from paredown.spaces.graph.facts import ChannelRuleName
 from paredown.spaces.graph.graph import Node, Ref
@@ -75,9 +76,9 @@ def _reduce(ties: Ties, node: Node) -> Layout | None:
 
 
 def _binary(ties: Ties, node: Node) -> Layout | None:
-    """Two operands, broadcast: both layouts must agree where both have more than one entry."""
+    """Operands, broadcast: all layouts must agree where they have more than one entry."""
     result: Layout | None = None
-    operands = [arg.name for arg in node.args[:2] if isinstance(arg, Ref)]
+    operands = [arg.name for arg in node.args if isinstance(arg, Ref)]
     for name in operands:
         layout = ties.layouts.get(name)
         if layout is None:

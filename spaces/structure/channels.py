@@ -57,13 +57,12 @@ def _layer_layout(ties: Ties, node: Node, layer: Layer) -> Layout | None:
         return _grouped_layout(ties, node, layer, source)
     if source is not None:
         ties.note_tensor(layer.weight, layer.in_axis, source.parts)
-    channels = node.shape[dim]
-    parts = (Part(layer.name, channels),)
+    parts = (Part(layer.name, node.shape[dim]),)
     ties.open(layer.name)
     ties.note_tensor(layer.weight, layer.out_axis, parts)
     if layer.bias is not None:
         ties.note_tensor(layer.bias, 0, parts)
-    if channels == 1:
+    if node.shape[dim] == 1:
         # Without a layout it broadcasts freely against the channels of others.
         ties.freeze(parts, "has a single channel")
         return None

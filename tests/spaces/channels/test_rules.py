@@ -69,11 +69,7 @@ def shuffle(x: Tensor) -> Tensor:
         (nn.GroupNorm(2, 8), 8, "group_norm"),
         (lambda x: x.softmax(1), 8, "softmax"),
         (lambda x: x[:, ::2], 4, "slice"),
-        (
-            lambda x: x.flatten(2).transpose(1, 2).flatten(1).view(-1, 12, 24)[..., None],
-            12,
-            "view",
-        ),
+        (lambda x: x.flatten(1).view(-1, 12, 4, 6), 12, "view"),
         (lambda x: x * x.mean(1, keepdim=True), 8, "mean"),
         (nn.Conv2d(8, 8, 3, groups=2), 8, "groups"),
         (nn.ConvTranspose2d(8, 8, 3, groups=8), 8, "transpose"),
