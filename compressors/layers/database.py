@@ -25,7 +25,8 @@ from paredown.compressors.statistics.layer_statistics import LayerStatistics
 from paredown.compressors.statistics.ranges import Range
 from paredown.compressors.storage.shelf import Record, Shelf, code_version, digest
 from paredown.spaces.candidates.candidate import LayerChoice
-from paredown.spaces.structure.model_map import ChannelGroup, Layer, ModelMap, Part
+from paredown.spaces.channels.parts import Part
+from paredown.spaces.structure.model_map import ChannelGroup, Layer, ModelMap
 from paredown.spaces.structure.slicing import kept_positions
 
 _OBJECTS_BYTES = 1_200

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paredown.spaces.graph.facts import LIBRARY, OnnxRename, OperatorFacts, WorkKind
+from paredown.spaces.graph.facts import LIBRARY, ChannelRule, OnnxRename, OperatorFacts, WorkKind
 
 # Where and how a tensor lies changes none of its values.
 _PLACES = ("layout", "device", "pin_memory", "memory_format", "generator")
@@ -121,6 +121,7 @@ def core_facts(op: str) -> OperatorFacts | None:
         function_of(overload),
         WRITTEN.get(op.removeprefix("aten."), LIBRARY),
         _kind(overload),
+        ChannelRule("binary") if torch.Tag.pointwise in overload.tags else None,
         has_several_outputs=len(returns) > 1 or str(returns[0].type).startswith("List"),
     )
 

@@ -55,16 +55,21 @@ ChannelRuleName = Literal[
     "unsqueeze",
     "squeeze",
     "select",
+    "unbind",
+    "slice",
+    "pieces",
+    "pick",
     "pad",
     "expand",
     "steps",
-    "pick",
+    "product",
+    "attention",
 ]
 
 
 @dataclass(frozen=True)
 class ChannelRule:
-    """How channels travel through an operator: a rule of `spaces/structure/flow.py` by its name.
+    """How channels travel through an operator: a rule of `spaces/channels/rules.py` by its name.
 
     `numbers` are what the rule takes beside the node: dimensions it works on, or positions of arguments.
     """

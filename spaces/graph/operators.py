@@ -48,6 +48,7 @@ _product = partial(
     OperatorFacts,
     onnx=OnnxRename("MatMul"),
     kind="matmul",
+    channels=ChannelRule("product"),
     operands=2,
     integer_kernel="QLinearMatMul",
 )
@@ -58,7 +59,7 @@ _reduction = partial(OperatorFacts, kind="pool", channels=ChannelRule("reduce"))
 _move = partial(OperatorFacts, moves_data=True)
 _view = partial(_move, onnx="reshape", kind="reshape", channels=ChannelRule("view"))
 _identity = partial(_move, onnx="alias", kind="reshape", channels=_SAME, is_identity=True)
-_pieces = partial(_move, channels=ChannelRule("along", (2,)), has_several_outputs=True)
+_pieces = partial(_move, channels=ChannelRule("pieces"), has_several_outputs=True)
 _like = partial(OperatorFacts, channels=_SAME)
 
 _ARITHMETIC = (
@@ -153,7 +154,12 @@ _LAYERS = (
     _product(_aten.matmul.default),
     _product(_aten.bmm.default),
     _product(_aten.mm.default),
-    OperatorFacts(_aten.scaled_dot_product_attention.default, "attention", "attention"),
+    OperatorFacts(
+        _aten.scaled_dot_product_attention.default,
+        "attention",
+        "attention",
+        ChannelRule("attention"),
+    ),
     _norm(_aten.batch_norm.default, "batch_norm", channels=_NORM, weight=1),
     _norm(_aten.instance_norm.default, "instance_norm", channels=_NORM, weight=1),
     _norm(_aten.layer_norm.default, "layer_norm", channels=ChannelRule("layer_norm"), weight=2),
@@ -199,7 +205,7 @@ _MOVES = (
     _move(_aten.transpose.int, "transpose", channels=ChannelRule("transpose")),
     _move(_aten.permute.default, "permute", channels=ChannelRule("permute")),
     _move(_aten.expand.default, "expand", channels=ChannelRule("expand"), sizes=1),
-    _move(_aten.slice.Tensor, "slice", channels=ChannelRule("along", (1,))),
+    _move(_aten.slice.Tensor, "slice", channels=ChannelRule("slice")),
     _move(_aten.select.int, "select", channels=ChannelRule("select")),
     _move(_aten.pad.default, "pad", channels=ChannelRule("pad"), fill=3),
     _move(_aten.constant_pad_nd.default, "pad", channels=ChannelRule("pad"), fill=2),
@@ -208,7 +214,7 @@ _MOVES = (
     _pieces(_aten.split.Tensor, "split"),
     _pieces(_aten.split_with_sizes.default, "split"),
     _pieces(_aten.chunk.default, "chunk"),
-    _pieces(_aten.unbind.int, "unbind", channels=None),
+    _pieces(_aten.unbind.int, "unbind", channels=ChannelRule("unbind")),
     _move(
         _aten.upsample_nearest2d.vec, "nearest", "resize", channels=ChannelRule("spatial", (2,))
     ),

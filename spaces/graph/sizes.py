@@ -61,6 +61,17 @@ class Size:
         """Names of the axes that it follows."""
         return _axes(self.term)
 
+    def scaled(self, new: int, old: int) -> Size:
+        """So much of it: its value times `new`, by `old`.
+
+        >>> Size(("*", 8, "batch")).scaled(3, 4)
+        Size(term=('*', 6, 'batch'))
+        """
+        match self.term:
+            case ("*", int(times), *others) if times * new % old == 0:
+                return Size(("*", times * new // old, *others))
+        return Size(("//", ("*", new, self.term), old))
+
     def at(self, axes: Mapping[str, int]) -> int:
         """Its value where the axes have these sizes."""
         return _value(self.term, axes)

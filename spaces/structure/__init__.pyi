@@ -9,7 +9,6 @@ from .model_map import ChannelGroup as ChannelGroup
 from .model_map import Layer as Layer
 from .model_map import LeftOut as LeftOut
 from .model_map import ModelMap as ModelMap
-from .model_map import Part as Part
 from .model_map import Segment as Segment
 from .quantized_values import NARROW_BLOCK as NARROW_BLOCK
 from .quantized_values import Parameters as Parameters

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paredown.spaces.capture.capturing import Captured
+from paredown.spaces.channels.parts import Part, Parts
+from paredown.spaces.channels.rules import RULES
+from paredown.spaces.channels.ties import Layout, Ties
 from paredown.spaces.graph.graph import Node
-from paredown.spaces.structure.flow import RULES, blocked
-from paredown.spaces.structure.model_map import ChannelGroup, Layer, LeftOut, Part
-from paredown.spaces.structure.ties import Layout, Parts, Ties
+from paredown.spaces.structure.model_map import ChannelGroup, Layer, LeftOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,10 @@ class Channels:
 def read_channels(captured: Captured, layers: tuple[Layer, ...]) -> Channels:
     """Channel groups of the graph; groups that cannot shrink are left out with the reason."""
     graph = captured.graph
-    ties = Ties(
-        graph, captured.tensors, {node: x for x in layers for node in (*x.nodes, *x.lookups)}
-    )
+    ties = Ties(graph, captured.tensors)
+    layer_of = {name: layer for layer in layers for name in (*layer.nodes, *layer.lookups)}
     for node in graph.nodes:
-        layout = _layout(ties, node)
+        layout = _layout(ties, node, layer_of.get(node.name))
         if layout is not None:
             ties.layouts[node.name] = layout
     for output in graph.outputs:
@@ -37,12 +37,12 @@ def read_channels(captured: Captured, layers: tuple[Layer, ...]) -> Channels:
     return _collect(ties, layers)
 
 
-def _layout(ties: Ties, node: Node) -> Layout | None:
-    if node.name in ties.layers and node.facts.channels is None:
-        return _layer_layout(ties, node, ties.layers[node.name])
+def _layout(ties: Ties, node: Node, layer: Layer | None) -> Layout | None:
     rule = node.facts.channels
+    if layer is not None and rule is None:
+        return _layer_layout(ties, node, layer)
     if rule is None:
-        return blocked(ties, node, "has no rule for channels")
+        return ties.block(node, "has no rule for channels")
     return RULES[rule.name](ties, node, *rule.numbers)
 
 
@@ -56,20 +56,21 @@ def _layer_layout(ties: Ties, node: Node, layer: Layer) -> Layout | None:
     dim = facts.channel_dim % len(node.shape)
     source = ties.layouts.get(node.inputs[0])
     if source is not None and source.dim != dim:
-        return blocked(ties, node, "works along another dimension than the channels")
+        return ties.block(node, "works along another dimension than the channels")
     if layer.groups > 1:
         return _grouped_layout(ties, node, layer, source)
     if source is not None:
         ties.note_tensor(layer.weight, layer.in_axis, source.parts)
     elif layer.is_shared:
         _freeze_axis(ties, layer, layer.in_axis)
-    channels = node.shape[dim]
-    parts = (Part(layer.name, channels),)
+    # What an earlier call of a shared weight has made of its channels holds for this one too.
+    parts = ties.tensor_parts.get((layer.weight, layer.out_axis))
+    parts = parts or (Part(layer.name, node.shape[dim]),)
     ties.open(layer.name)
     ties.note_tensor(layer.weight, layer.out_axis, parts)
     if layer.bias is not None:
         ties.note_tensor(layer.bias, 0, parts)
-    if channels == 1:
+    if node.shape[dim] == 1:
         # Without a layout it broadcasts freely against the channels of others.
         ties.freeze(parts, "has a single channel")
         return None
@@ -83,7 +84,7 @@ def _grouped_layout(ties: Ties, node: Node, layer: Layer, source: Layout | None)
             _freeze_axis(ties, layer, 0)
         return None
     if not layer.groups == node.shape[1] == source.size:
-        return blocked(ties, node, f"convolves in {layer.groups} groups of channels")
+        return ties.block(node, f"convolves in {layer.groups} groups of channels")
     ties.note_tensor(layer.weight, 0, source.parts)
     if layer.bias is not None:
         ties.note_tensor(layer.bias, 0, source.parts)
@@ -147,9 +148,13 @@ def _group(
     producers = tuple(x.name for x in layers if _holds((x.weight, _out_axis(x))))
     consumers = tuple(x.name for x in layers if x.groups == 1 and _holds((x.weight, x.in_axis)))
     first = next(x for x in layers if x.name == producers[0])
-    channels = next(
-        part.channels
-        for part in tensor_parts[(first.weight, _out_axis(first))]
-        if part.group == name
+    part = next(
+        part for part in tensor_parts[(first.weight, _out_axis(first))] if part.group == name
     )
-    return ChannelGroup(name=name, channels=channels, producers=producers, consumers=consumers)
+    return ChannelGroup(
+        name=name,
+        channels=part.channels,
+        producers=producers,
+        consumers=consumers,
+        entries=part.repeat,
+    )

@@ -15,7 +15,7 @@ from torch import Tensor
 from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.graph.facts import LayerFacts
 from paredown.spaces.graph.graph import Graph, Node, Ref
-from paredown.spaces.graph.operators import LINEAR
+from paredown.spaces.graph.names import LINEAR
 from paredown.spaces.graph.recurrent import GATES, LSTM
 from paredown.spaces.structure.model_map import Layer, LeftOut
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from paredown.spaces.channels.parts import Part
 from paredown.spaces.graph.graph import Graph
 
 
@@ -74,29 +75,19 @@ class Layer:
         return self.groups > 1 and self.groups == self.weight_shape[0]
 
 
-@dataclass(frozen=True)
-class Part:
-    """A run of channels along one dimension: `channels` of `group`, each repeated `repeat` times.
-
-    `group` None marks channels that never change. `repeat` is above 1 after flattening.
-    """
-
-    group: str | None
-    channels: int
-    repeat: int = 1
-
-
 @dataclass(frozen=True, kw_only=True)
 class ChannelGroup:
     """Channels that must shrink together: every producer, follower and consumer is sliced alike.
 
-    `producers` are layers whose outputs are the channels, `consumers` layers that read them.
+    `producers` are layers whose outputs are the channels, `consumers` layers that read them. `entries`
+    is how many neighbouring outputs of the first producer one channel is: of an attention head several.
     """
 
     name: str
     channels: int
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
+    entries: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

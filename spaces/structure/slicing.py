@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
+from paredown.spaces.channels.moves import TAKES_APART
+from paredown.spaces.channels.parts import Part, cut, size_of
+from paredown.spaces.channels.pieces import SPLIT_WITH_SIZES, bounds, piece_sizes
 from paredown.spaces.graph.graph import Graph, Node
-from paredown.spaces.structure.model_map import ModelMap, Part
+from paredown.spaces.graph.sizes import Size
+from paredown.spaces.structure.model_map import ModelMap
 
 
 def kept_positions(parts: tuple[Part, ...], keep: Mapping[str, Tensor]) -> Tensor:
@@ -59,11 +64,12 @@ def narrow_graph(model_map: ModelMap, graph: Graph, widths: Mapping[str, int]) -
 
 
 def _narrow_node(model_map: ModelMap, node: Node, widths: Mapping[str, int]) -> Node:
+    node = _narrow_cut(model_map, node, widths)
     if node.name not in model_map.value_parts:
         return node
     dim, parts = model_map.value_parts[node.name]
-    size = narrowed_size(parts, widths)
-    if size == node.shape[dim]:
+    size, old = narrowed_size(parts, widths), node.shape[dim]
+    if size == old:
         return node
     node = replace(node, shape=(*node.shape[:dim], size, *node.shape[dim + 1 :]))
     facts = node.facts
@@ -73,10 +79,40 @@ def _narrow_node(model_map: ModelMap, node: Node, widths: Mapping[str, int]) -> 
         assert facts.layer.groups is not None
         return node.with_arg(facts.layer.groups, size)
     # -1 stays: it is inferred from the other sizes.
-    if facts.sizes is not None and node.args[facts.sizes][dim] != -1:
+    if facts.sizes is not None and (given := node.args[facts.sizes][dim]) != -1:
         sizes = node.args[facts.sizes]
-        return node.with_arg(facts.sizes, (*sizes[:dim], size, *sizes[dim + 1 :]))
+        known = given.scaled(size, old) if isinstance(given, Size) else size
+        return node.with_arg(facts.sizes, (*sizes[:dim], known, *sizes[dim + 1 :]))
     return node
+
+
+def _narrow_cut(model_map: ModelMap, node: Node, widths: Mapping[str, int]) -> Node:
+    """A slice or split along channels, at the places where they lie then."""
+    rule = node.facts.channels
+    if rule is None or rule.name not in TAKES_APART or node.ref(0) not in model_map.value_parts:
+        return node
+    dim, parts = model_map.value_parts[node.ref(0)]
+    old = size_of(parts)
+    rank = len(model_map.graph.shape_of(node.ref(0)))
+    if node.args[TAKES_APART[rule.name]] % rank != dim:
+        return node
+
+    def _narrowed(start: int, end: int) -> int:
+        inside = cut(parts, start, end)
+        assert inside is not None
+        return narrowed_size(inside, widths)
+
+    if rule.name == "slice":
+        ends = bounds(node, old)
+        assert ends is not None
+        start = _narrowed(0, ends[0])
+        return replace(
+            node, args=(*node.args[:2], start, start + _narrowed(*ends), *node.args[4:])
+        )
+    sizes = piece_sizes(node, old)
+    edges = tuple(accumulate(sizes, initial=0))
+    narrowed = tuple(_narrowed(*pair) for pair in pairwise(edges))
+    return replace(node, op=SPLIT_WITH_SIZES, args=(node.args[0], narrowed, *node.args[2:]))
 
 
 def narrowed_size(parts: tuple[Part, ...], widths: Mapping[str, int]) -> int:

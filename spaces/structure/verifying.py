@@ -13,11 +13,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from paredown.spaces.channels.parts import Part
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Graph, Node, run
 from paredown.spaces.graph.names import CONVERT
 from paredown.spaces.structure.blocks import bypass_blocks
-from paredown.spaces.structure.model_map import Block, LeftOut, ModelMap, Part
+from paredown.spaces.structure.model_map import Block, LeftOut, ModelMap
 from paredown.spaces.structure.slicing import kept_positions, narrow_graph, slice_tensors
 
 TOLERANCE = 1e-5

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from paredown.compressors.kernels.kernel_checks import session
 from paredown.compressors.layers.database import Database
 from paredown.compressors.models.assembling import assemble
-from paredown.compressors.onnx.kernel_checks import session
 from paredown.compressors.onnx.lowering import lower, plan_of
 from paredown.compressors.onnx.sizes import onnx_file_bytes, packed_file_bytes
 from paredown.compressors.statistics.layer_statistics import (
@@ -30,7 +30,7 @@ from paredown.spaces.candidates.candidate import Candidate, LayerChoice, Segment
 from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.candidates.scale_groups import GROUPED_KINDS
 from paredown.spaces.candidates.zeros import Zeros
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.graph.graph import run
 from paredown.spaces.structure.reading import read_model_map
 

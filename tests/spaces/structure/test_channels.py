@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import capture
-from paredown.spaces.structure.model_map import ModelMap, Part
+from paredown.spaces.capture.capturing import capture
+from paredown.spaces.channels.parts import Part, size_of
+from paredown.spaces.structure.model_map import ModelMap
 from paredown.spaces.structure.reading import read_model_map
-from paredown.spaces.structure.ties import size_of
 
 Maps = Callable[[str], ModelMap]
 Read = Callable[[nn.Module, Tensor], ModelMap]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.model_map import ModelMap
 from paredown.spaces.structure.reading import read_model_map
 from paredown.spaces.structure.side_values import side_values

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from paredown.spaces.capture.capturing import Captured, as_inputs
+from paredown.spaces.channels.parts import Part
 from paredown.spaces.graph.graph import Node, run
-from paredown.spaces.structure.model_map import ModelMap, Part
+from paredown.spaces.structure.model_map import ModelMap
 from paredown.spaces.structure.slicing import (
     kept_positions,
     narrow_graph,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from paredown.spaces.capture.capturing import Captured
-from paredown.spaces.structure.model_map import Block, ModelMap, Part
+from paredown.spaces.channels.parts import Part
+from paredown.spaces.structure.model_map import Block, ModelMap
 from paredown.spaces.structure.verifying import verified, without_groups
 
 Maps = Callable[[str], ModelMap]

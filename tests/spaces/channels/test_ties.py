@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from paredown.spaces.channels.parts import Part, size_of
+from paredown.spaces.channels.ties import Layout, Ties
 from paredown.spaces.graph.graph import Graph
-from paredown.spaces.structure.model_map import Part
-from paredown.spaces.structure.ties import Layout, Ties, size_of
 
 
 @pytest.fixture
 def ties() -> Ties:
     found = Ties(
         Graph(nodes=(), inputs=(), input_shapes=(), input_dtypes=(), outputs=(), output_keys=()),
-        {},
         {},
     )
     for name in "abc":
@@ -37,7 +36,7 @@ def test_a_reason_reaches_what_is_tied_later_and_the_first_one_stays(ties: Ties)
 
 
 def test_channels_of_other_structures_freeze_each_other(ties: Ties) -> None:
-    united = ties.unite((Part("a", 4),), (Part("b", 2, 2),), "there")
+    united = ties.unite((Part("a", 4),), (Part("b", 2), Part("c", 2)), "there")
     assert united == (Part(None, 4),)
     assert "another structure" in (ties.reason("a") or "")
     assert "another structure" in (ties.reason("b") or "")
@@ -61,3 +60,29 @@ def test_a_tensor_that_is_met_twice_ties_both(ties: Ties) -> None:
     ties.note_tensor("weight", 0, (Part("b", 4),))
     assert ties.root("b") == "a"
     assert ties.root("c") == "c"
+
+
+def test_a_channel_that_meets_several_is_all_of_them(ties: Ties) -> None:
+    ties.note_tensor("rows", 0, (Part("a", 8), Part("c", 1)))
+    assert ties.unite((Part("a", 8),), (Part("b", 2, 4),), "there") == (Part("a", 2, 4),)
+    assert ties.tensor_parts["rows", 0] == (Part("a", 2, 4), Part("c", 1))
+    assert ties.members()["a"] == ("a", "b")
+
+
+def test_folded_neighbours_and_tiled_runs_are_so_everywhere(ties: Ties) -> None:
+    ties.layouts["value"] = Layout(1, (Part("c", 1), Part("a", 12)))
+    ties.note_tensor("rows", 0, (Part("a", 12),))
+    assert ties.tile((Part("a", 12),), Part("a", 12), 3) == (Part("a", 4),) * 3
+    assert ties.fold((), Part("a", 4), 2) == ()
+    assert ties.layouts["value"].parts == (Part("c", 1), *(Part("a", 2, 2),) * 3)
+    assert ties.tensor_parts["rows", 0] == (Part("a", 2, 2),) * 3
+
+
+def test_what_is_cut_off_is_a_group_of_its_own_everywhere(ties: Ties) -> None:
+    ties.note_tensor("rows", 0, (Part("a", 6, 2),))
+    assert ties.cut((Part("a", 6, 2), Part("b", 4)), 4, 14) == (Part("a.2", 4, 2), Part("b", 2))
+    assert ties.tensor_parts["rows", 0] == (Part("a", 2, 2), Part("a.2", 4, 2))
+    assert ties.cut((Part("a", 2, 2),), 1, 4) is None
+    ties.freeze((Part("b", 2),), "why not")
+    assert ties.cut((Part("b", 2), Part("c", 4)), 0, 1) == (Part("b", 1),)
+    assert ties.reason("b.1") == "why not"

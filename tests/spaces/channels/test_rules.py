@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from paredown.spaces.channels.parts import Part
+from paredown.spaces.channels.rules import RULES
 from paredown.spaces.graph.facts import ChannelRuleName
 from paredown.spaces.graph.operators import OPERATORS
-from paredown.spaces.structure.flow import RULES
-from paredown.spaces.structure.model_map import ModelMap, Part
+from paredown.spaces.structure.model_map import ModelMap
 
 Read = Callable[[nn.Module, Tensor], ModelMap]
 
@@ -67,25 +68,21 @@ def shuffle(x: Tensor) -> Tensor:
     [
         (nn.GroupNorm(2, 8), 8, "group_norm"),
         (lambda x: x.softmax(1), 8, "softmax"),
-        (lambda x: x[:, 2:6], 4, "slice"),
-        (lambda x: x.chunk(2, dim=1)[0], 4, "split"),
+        (lambda x: x[:, ::2], 4, "slice"),
+        (lambda x: x.flatten(1).view(-1, 12, 4, 6), 12, "view"),
         (lambda x: x * x.mean(1, keepdim=True), 8, "mean"),
-        (shuffle, 8, "view"),
         (nn.Conv2d(8, 8, 3, groups=2), 8, "groups"),
         (nn.ConvTranspose2d(8, 8, 3, groups=8), 8, "transpose"),
-        (lambda x: x + torch.cat([x[:, :4], x[:, 4:]], 1), 8, "slice"),
         (lambda x: x.transpose(1, 2), 6, "another dimension"),
     ],
     ids=[
         "groupnorm",
         "softmax",
         "slice",
-        "chunk",
+        "across",
         "mean",
-        "shuffle",
         "grouped",
         "up",
-        "cut",
         "swap",
     ],
 )
@@ -121,3 +118,30 @@ def test_channels_that_pass_through_stay_a_group(
     model_map = read(Between(middle), torch.randn(2, 3, 8, 8))
     assert "first" in producers(model_map)
     assert model_map.tensor_parts[("second.weight", 1)] == (Part("first", 8),)
+
+
+@pytest.mark.parametrize(
+    ("middle", "inputs", "parts"),
+    [
+        (lambda x: x[:, 2:6], 4, (Part("first.2", 4),)),
+        (lambda x: x.chunk(2, dim=1)[1], 4, (Part("first.4", 4),)),
+        (
+            lambda x: torch.cat(x.split([2, 6], 1)[::-1], 1),
+            8,
+            (Part("first.2", 6), Part("first", 2)),
+        ),
+        (
+            lambda x: x + torch.cat([x[:, :4], x[:, 4:]], 1),
+            8,
+            (Part("first", 4), Part("first.4", 4)),
+        ),
+        (lambda x: torch.mul(*x.chunk(2, dim=1)), 4, (Part("first", 4),)),
+        (shuffle, 8, (Part("first", 2),) * 4),
+    ],
+    ids=["slice", "chunk", "split", "cut", "gated", "shuffle"],
+)
+def test_channels_that_are_taken_apart_are_groups_of_their_own(
+    read: Read, middle: Callable[[Tensor], Tensor], inputs: int, parts: tuple[Part, ...]
+) -> None:
+    model_map = read(Between(middle, inputs), torch.randn(2, 3, 8, 8))
+    assert model_map.tensor_parts[("second.weight", 1)] == parts
