@@ -2,8 +2,8 @@
 
     python fit_head.py ENCODER_FOLDER ROWS_FOLDER CLASSIFIER_FOLDER
 
-ENCODER_FOLDER holds a BERT with its tokenizer, ROWS_FOLDER train.csv with columns text and label. The encoder
-stays as it is; pooler and classifier are fitted to what it says of the first token.
+ENCODER_FOLDER holds a BERT with its tokenizer, ROWS_FOLDER train.csv with columns text and label. The
+encoder stays as it is; pooler and classifier are fitted to what it says of the first token.
 """
 
 from __future__ import annotations

@@ -68,7 +68,8 @@ def hub_rows(
     raise DataError(
         f"{named}: must give a split {part!r} of a data set on the Hugging Face hub, or of a "
         f"folder with its files, got {str(source)!r}: {' '.join(reason.split())}; check the name, "
-        "or set it to a local copy, written as a path: a folder (./rows) or files for each split"
+        "or set it to a local copy: a folder (./rows), or a file for each split, {train: FILE, "
+        "test: FILE}"
     )
 
 
