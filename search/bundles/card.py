@@ -22,6 +22,8 @@ from paredown.spaces.system.sealed import DamagedFileError, read_sealed
 VERSION = 1
 """Of the cards written here; earlier ones name none and hold the same."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$")]
+"""Of a file in the bundle's folder: it leads nowhere else."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Figure = float | int
 """A number in SI units; bytes of files are whole."""
@@ -123,7 +125,7 @@ class Card(_Part):
     uncompressed: Uncompressed
     hardware: Hardware
     integer_kernels: Mapping[str, Count]
-    files: Mapping[str, Digest]
+    files: Mapping[FileName, Digest]
     config_yaml: str
     measured: Measured | None = None
 

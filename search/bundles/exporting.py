@@ -6,6 +6,7 @@ model, measured in the same minute.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from paredown.compressors.bundle.loading import GRAPH_FILE, TENSORS_FILE, digest_of
@@ -34,7 +35,7 @@ from paredown.search.evaluating.workbench import Workbench
 from paredown.search.study.evaluation import Evaluation
 
 BUNDLE_FILES = (ONNX_FILE, TENSORS_FILE, GRAPH_FILE, CANDIDATE_FILE)
-"""Files whose content the card pins down."""
+"""Files that every bundle has; the card pins down their content, and that of the task's own files."""
 
 
 def export(
@@ -107,6 +108,8 @@ def _write(
     model = workbench.model_of(evaluation, kept)
     # The card pins down the files, so it comes after them; a bundle whose card is empty is refused.
     written = write_bundle(folder / evaluation.key, model, evaluation.candidate, card={})
+    for name, content in workbench.task.files.items():
+        (written / name).write_bytes(content)
     card = Card(
         version=VERSION,
         key=evaluation.key,
@@ -117,7 +120,7 @@ def _write(
         uncompressed=_uncompressed(workbench, evaluation, base, folder),
         hardware=_hardware(workbench, base),
         integer_kernels=promised_kernels(model.blueprint),
-        files={name: digest_of(written / name) for name in BUNDLE_FILES},
+        files={name: digest_of(written / name) for name in (*BUNDLE_FILES, *workbench.task.files)},
         config_yaml=card_config(workbench.config),
     )
     card.write(written)
@@ -174,6 +177,11 @@ def _is_here(workbench: Workbench) -> bool:
         return False
 
 
+def pinned_files(card: Card) -> Sequence[str]:
+    """Names of the files in a bundle whose content its card must pin down."""
+    return tuple(dict.fromkeys((*BUNDLE_FILES, *card.files)))
+
+
 def is_written(folder: Path, config_yaml: str) -> bool:
     """Whether a complete bundle made from the same config is there, as it was written."""
     try:
@@ -182,5 +190,5 @@ def is_written(folder: Path, config_yaml: str) -> bool:
         return False
     return card.config_yaml == config_yaml and all(
         (folder / name).is_file() and digest_of(folder / name) == card.files.get(name)
-        for name in BUNDLE_FILES
+        for name in pinned_files(card)
     )

@@ -25,7 +25,7 @@ from paredown.compressors.storage.checking import check_onnx
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.hardware_models.timing.measure import MeasuredRatio, fingerprint, measure_ratio
 from paredown.search.bundles.card import Card
-from paredown.search.bundles.exporting import BUNDLE_FILES
+from paredown.search.bundles.exporting import BUNDLE_FILES, pinned_files
 from paredown.search.evaluating.runtime_outputs import run_onnx
 
 _SIZES = {ONNX_FILE: "onnx_bytes", TENSORS_FILE: "packed_bytes"}
@@ -81,7 +81,7 @@ class Patience:
 
 def check_files(found: Findings) -> None:
     """Rules `files`, `bytes` and `content`: all there, as large as predicted, as written."""
-    for name in BUNDLE_FILES:
+    for name in pinned_files(found.card):
         path = found.folder / name
         if not path.is_file():
             found.mismatches.append(f"files: {name} is missing")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paredown.search.config.reading import ConfigError, card_config, load_config
-from paredown.search.config.schema import Cifar10Task, Config, CustomTask
+from paredown.search.config.schema import Cifar10Task, Config, CustomTask, HuggingFaceTask
 from paredown.search.study.run_record import CONFIG
 from paredown.search.tasks.task import Task, load_task
 from paredown.spaces.system.bounded import parse_yaml
@@ -74,6 +74,9 @@ def _beyond_built_in(config: Config) -> str | None:
         return f"code to run ({task.data}, {task.model} from {task.code_folder})"
     if isinstance(task, Cifar10Task) and isinstance(task.dataset, str):
         return f"a data set to get from a hub ({task.dataset})"
+    if isinstance(task, HuggingFaceTask):
+        asked = [each for each in (task.model, task.data.dataset) if isinstance(each, str)]
+        return f"what to get from a hub ({', '.join(asked)})" if asked else None
     return None
 
 

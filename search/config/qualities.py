@@ -51,12 +51,14 @@ ACCURACY = Quality(
 MEAN_IOU = Quality(
     name="mean_iou", direction="maximize", usual_loss="cross_entropy", is_share=True
 )
+F1 = Quality(name="f1", direction="maximize", is_share=True, in_percent=True, margin=0.10)
+"""Of entities, as seqeval counts them."""
 LOSS = Quality(name="loss", direction="minimize")
 MSE = Quality(name="mse", direction="minimize", usual_loss="mse")
 PERPLEXITY = Quality(name="perplexity", direction="minimize", usual_loss="sequence_cross_entropy")
 
 QUALITIES: Mapping[str, Quality] = {
-    quality.name: quality for quality in (ACCURACY, MEAN_IOU, LOSS, MSE, PERPLEXITY)
+    quality.name: quality for quality in (ACCURACY, MEAN_IOU, F1, LOSS, MSE, PERPLEXITY)
 }
 """Every built-in quality by its name."""
 TASK_QUALITIES = tuple(name for name, quality in QUALITIES.items() if quality.usual_loss)

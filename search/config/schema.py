@@ -19,6 +19,7 @@ from paredown.search.config.schema_task import (
     Cifar10Task,
     CustomTask,
     DigitsTask,
+    HuggingFaceTask,
     TaskSection,
 )
 from paredown.spaces.system.foreign_text import without_passwords
@@ -192,6 +193,8 @@ class Config(Section):
                 )
         for name, architecture in self.space.architectures.items():
             path = f"space.architectures.{name}"
+            if isinstance(self.task, HuggingFaceTask):
+                _mistake(path, "task hf has one network; delete space.architectures", name)
             if isinstance(self.task, Cifar10Task):
                 if architecture.model not in (None, *_RESNETS):
                     _mistake(f"{path}.model", f"must be one of {_RESNETS}", architecture.model)
@@ -219,6 +222,7 @@ __all__ = [
     "DigitsTask",
     "GoalSection",
     "HardwareSection",
+    "HuggingFaceTask",
     "OutputSection",
     "SearchSection",
     "TrackingSection",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from paredown.search.config.qualities import ACCURACY, TASK_QUALITIES
+from paredown.search.config.qualities import ACCURACY, F1, PERPLEXITY, TASK_QUALITIES, Quality
 from paredown.search.config.schema_section import Section, resolved
 
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -89,11 +90,33 @@ class ParquetFiles(Section):
     test: ExistingFile = Field(description="Parquet file with the test rows.")
 
 
+def _is_written_as_path(value: object) -> bool:
+    # As on a command line: what begins like a path is one, and a hub id never does.
+    return str(value).startswith((".", "/", "~"))
+
+
+def _source_kind(value: object) -> str:
+    return "folder" if _is_written_as_path(value) else "hub"
+
+
 def _dataset_kind(value: object) -> str:
-    if isinstance(value, str | Path):
-        # As on a command line: what begins like a path is one, and a hub id never does.
-        return "folder" if str(value).startswith((".", "/", "~")) else "hub"
-    return "files"
+    return _source_kind(value) if isinstance(value, str | Path) else "files"
+
+
+HubSource = Annotated[
+    Annotated[str, Tag("hub")] | Annotated[ExistingFolder, Tag("folder")],
+    Discriminator(_source_kind),
+]
+HubKind = Literal[
+    "text-classification", "token-classification", "image-classification", "causal-lm"
+]
+QUALITY_OF_KIND: Mapping[HubKind, Quality] = {
+    "text-classification": ACCURACY,
+    "token-classification": F1,
+    "image-classification": ACCURACY,
+    "causal-lm": PERPLEXITY,
+}
+"""How good a model of each kind is."""
 
 
 class Cifar10Task(Section):
@@ -187,4 +210,105 @@ class CustomTask(Section):
         return self
 
 
-TaskSection = Annotated[DigitsTask | Cifar10Task | CustomTask, Field(discriminator="name")]
+def _split_kind(value: object) -> str:
+    return "file" if _is_written_as_path(value) else "split"
+
+
+SplitSource = Annotated[
+    Annotated[ExistingFile, Tag("file")] | Annotated[str, Tag("split")],
+    Discriminator(_split_kind),
+]
+
+
+class HubColumns(Section):
+    """Which columns of the data are read."""
+
+    input: str | None = Field(
+        None,
+        description="Texts, lists of words or images; null: text, of token-classification tokens, "
+        "of image-classification image.",
+    )
+    pair: str | None = Field(
+        None, description="Second text of each row, for text-classification of pairs."
+    )
+    label: str | None = Field(
+        None, description="Class of each row, or of each word: names or numbers; null: label."
+    )
+
+
+class HubData(Section):
+    """Rows from the Hugging Face hub, or from files of this machine."""
+
+    dataset: HubSource | None = Field(
+        None,
+        description="A hub id, or a folder with files (csv, json, parquet, images), written as a path "
+        "(./rows). Not needed where all splits are files.",
+    )
+    subset: str | None = Field(
+        None, description="The data set's configuration, if it has several."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of the data set.")
+    train: SplitSource = Field(
+        "train",
+        description="A split by its name, also cut as train[:90%], or a file (csv, json, parquet) "
+        "written as a path.",
+    )
+    search: SplitSource = Field("validation", description="Likewise: candidates are scored on it.")
+    test: SplitSource = Field("test", description="Likewise: read by verification and at the end.")
+    columns: HubColumns = Field(HubColumns(), description="Names of the columns.")
+    max_length: int = Field(
+        128, ge=2, description="Tokens of a row: shorter ones are padded, longer ones cut."
+    )
+
+    @model_validator(mode="after")
+    def _splits_have_a_source(self) -> HubData:
+        named = [n for n in ("train", "search", "test") if isinstance(getattr(self, n), str)]
+        if named and self.dataset is None:
+            raise ValueError(
+                f"`dataset` must say what {', '.join(named)} are splits of; set it, or write the path "
+                f"of a file, such as {named[0]}: ./{named[0]}.csv"
+            )
+        return self
+
+
+class HuggingFaceTask(Section):
+    """A trained model of the Hugging Face libraries, by folder or name."""
+
+    name: Literal["hf"]
+    kind: HubKind = Field(description="What the model does: its head, its data and its metric.")
+    model: HubSource = Field(
+        description="A hub id, or a folder written as a path (./model), with config.json, weights as "
+        "safetensors, and the files of its tokenizer or image processor."
+    )
+    revision: str | None = Field(
+        None, description="Branch, tag or commit of the model on the hub."
+    )
+    data: HubData = Field(description="Rows that it is compressed and scored on.")
+    seed: Seed = Field(0, description="Seed that shuffles the calibration rows.")
+    calibration_rows: int = Field(
+        512, ge=1, description="Training rows that statistics are taken from."
+    )
+
+    @property
+    def metric_name(self) -> str:
+        """Name of the quality metric that the kind has."""
+        return QUALITY_OF_KIND[self.kind].name
+
+    @model_validator(mode="after")
+    def _columns_are_of_the_kind(self) -> HuggingFaceTask:
+        columns = self.data.columns
+        if columns.pair is not None and self.kind != "text-classification":
+            raise ValueError(
+                f"`data.columns.pair` is for text-classification, got kind {self.kind}; delete it"
+            )
+        if columns.label is not None and self.kind == "causal-lm":
+            raise ValueError(
+                "`data.columns.label` is for kinds with classes, got kind causal-lm, whose targets are "
+                "the next tokens; delete it"
+            )
+        return self
+
+
+TaskSection = Annotated[
+    DigitsTask | Cifar10Task | CustomTask | HuggingFaceTask, Field(discriminator="name")
+]

@@ -5,7 +5,7 @@ What fails here would fail minutes later, after statistics and latencies.
 
 from __future__ import annotations
 
-from paredown.search.config.schema import Config, CustomTask
+from paredown.search.config.schema import Config, CustomTask, HuggingFaceTask
 from paredown.search.evaluating.scoring import score_outputs
 from paredown.search.study.evaluation import Score
 from paredown.search.tasks.metrics import MetricError, Outputs
@@ -23,7 +23,8 @@ def rehearse(config: Config, task: Task) -> Score:
     Raises:
         UserCodeError, DataError, MetricError, NotFiniteError: Model, data, metric or loss cannot be used.
     """
-    named = f"task.model: {config.task.model}" if isinstance(config.task, CustomTask) else "task"
+    is_users = isinstance(config.task, CustomTask | HuggingFaceTask)
+    named = f"task.model: {config.task.model}" if is_users else "task"
     split = task.splits.search
 
     def _run(inputs: Inputs) -> Outputs:

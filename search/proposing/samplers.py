@@ -13,8 +13,7 @@ from optuna.samplers import BaseSampler
 
 from paredown.search.config.schema import Config, CustomTask
 from paredown.search.proposing.sampler import Directions, OptunaSampler, Sampler, distributions_of
-from paredown.search.tasks.user_calls import UserCodeError, called
-from paredown.search.tasks.user_code import load_function
+from paredown.search.tasks.user_code import UserCodeError, called, load_function
 from paredown.spaces.knobs.space import Space
 
 _KEY = "search.sampler"

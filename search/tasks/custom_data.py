@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from paredown.search.tasks.splits import DataError, Split, Splits, as_they_are
-from paredown.search.tasks.user_calls import UserFunction, called
+from paredown.search.tasks.user_code import UserFunction, called
 
 _NEEDED = ("train", "search", "test")
 _OPTIONAL = ("calibration", "prepare")

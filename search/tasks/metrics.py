@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paredown.search.config.qualities import ACCURACY, MEAN_IOU, MSE, PERPLEXITY, Quality
+from paredown.search.config.qualities import ACCURACY, F1, MEAN_IOU, MSE, PERPLEXITY, Quality
 from paredown.spaces.system.errors import ParedownError
 
 Outputs = tuple[Tensor, ...]
@@ -80,6 +80,17 @@ class Tally(Generic[Part]):
 def metric_named(name: str) -> Metric[Tensor]:
     """The built-in metric of that name: accuracy, mean_iou, mse or perplexity."""
     return _BUILT_IN[name]
+
+
+def entity_f1(tags: Sequence[str]) -> Metric[Tensor]:
+    """F1 of the entities that tags such as B-PER and I-PER spell, as seqeval counts them.
+
+    Logits (batch, time, tags), targets (batch, time); -100 is ignored.
+
+    Args:
+        tags: Name of each class.
+    """
+    return Metric(quality=F1, measure=_tag_numbers, finish=_EntityF1(tuple(tags)))
 
 
 def loss_named(name: str) -> Loss:
@@ -229,6 +240,27 @@ def _token_losses(outputs: Outputs, targets: Targets) -> Tensor:
 def _perplexity(parts: Sequence[Tensor]) -> float:
     total, count = torch.stack(list(parts)).sum(0)
     return float(torch.exp(total / count))
+
+
+def _tag_numbers(outputs: Outputs, targets: Targets) -> Tensor:
+    """Right and predicted tags, (2, batch, time)."""
+    right = class_numbers(outputs[0].transpose(1, 2), _single(targets))
+    return torch.stack([right, outputs[0].argmax(-1)])
+
+
+@dataclass(frozen=True)
+class _EntityF1:
+    tags: tuple[str, ...]
+
+    def __call__(self, parts: Sequence[Tensor]) -> float:
+        from seqeval.metrics import f1_score  # of the extra `hf`
+
+        rows = [row for part in parts for row in part.unbind(1)]
+        right, predicted = (
+            [[self.tags[i] for i in row[which][row[0] != IGNORED].tolist()] for row in rows]
+            for which in (0, 1)
+        )
+        return float(f1_score(right, predicted, zero_division=0))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

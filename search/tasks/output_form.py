@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from paredown.search.tasks.splits import Inputs
-from paredown.search.tasks.user_calls import called
+from paredown.search.tasks.user_code import called
 from paredown.spaces.capture.choosing import OutputsError, choose_outputs, left_out
 from paredown.spaces.system.errors import ParedownError
 

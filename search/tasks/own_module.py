@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
@@ -82,6 +85,39 @@ def without_wrappers(tensors: Mapping[str, Tensor], known: Collection[str]) -> d
     return found
 
 
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fills `module` from a safetensors file; every tensor must fit.
+
+    Raises:
+        ModuleError: The file is no safetensors file, or names or shapes differ.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModuleError(
+            f"weights must be a safetensors file, got {path}: {error}; "
+            "write it with safetensors.torch.save_model"
+        ) from error
+    tensors = without_wrappers(tensors, module.state_dict().keys())
+    try:
+        missing, unexpected = module.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        # A line for the whole and one for each tensor, of which the first says it all.
+        lines = [line.strip() for line in str(error).splitlines()]
+        more = f" and {len(lines) - 2} more" if len(lines) > 2 else ""
+        raise ModuleError(
+            f"weights {path.name} must fit {type(module).__name__}, got {' '.join(lines[1:2])}"
+            f"{more}; check model and kwargs"
+        ) from error
+    missing = [name for name in missing if not _may_miss(module, name, tensors)]
+    if missing or unexpected:
+        raise ModuleError(
+            f"weights {path.name} must name the tensors of {type(module).__name__}, got "
+            f"{len(missing)} missing {missing[:4]} and {len(unexpected)} unknown "
+            f"{unexpected[:4]}; check model and kwargs"
+        )
+
+
 def _unwrapped(module: nn.Module) -> tuple[nn.Module, list[str]]:
     """The module without what is wrapped around it, and the kinds of that."""
     kinds = []
@@ -126,3 +162,11 @@ def _kind(made: object) -> str:
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _may_miss(module: nn.Module, name: str, tensors: Mapping[str, torch.Tensor]) -> bool:
+    # save_model leaves out the second name of a shared tensor, and eval mode reads no counter.
+    state = module.state_dict()
+    place = state[name].data_ptr()
+    is_shared = any(other in tensors and state[other].data_ptr() == place for other in state)
+    return name.endswith("num_batches_tracked") or (place != 0 and is_shared)

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from paredown.search.config.qualities import ACCURACY, MEAN_IOU, QUALITIES, Quality, quality_of
 from paredown.search.config.reading import filled
-from paredown.search.config.schema import Cifar10Task, Config, CustomTask, DigitsTask
+from paredown.search.config.schema import (
+    Cifar10Task,
+    Config,
+    CustomTask,
+    DigitsTask,
+    HuggingFaceTask,
+)
 from paredown.search.config.schema_hardware import HardwareSection
 from paredown.search.config.schema_space import Architecture
-from paredown.search.tasks.cifar10 import cifar10_splits
+from paredown.search.tasks.cifar10 import cifar10_splits, resnet
 from paredown.search.tasks.custom_data import read_splits
 from paredown.search.tasks.digits import digits_splits, trained_digits
 from paredown.search.tasks.metrics import (
@@ -31,8 +34,13 @@ from paredown.search.tasks.metrics import (
     metric_named,
 )
 from paredown.search.tasks.output_form import OutputError, OutputForm, choose, read_form
-from paredown.search.tasks.own_module import check_values, fit_module, without_wrappers
-from paredown.search.tasks.resnet import resnet
+from paredown.search.tasks.own_module import check_values, fit_module, load_weights
+from paredown.search.tasks.pretrained import load_pretrained
+from paredown.search.tasks.pretrained_rows import (
+    LOSS_OF_KIND,
+    pretrained_metric,
+    pretrained_splits,
+)
 from paredown.search.tasks.splits import Inputs, Splits, of_length
 from paredown.search.tasks.user_code import call_factory, load_function
 from paredown.search.tasks.user_metrics import UserLoss, whole_split_metric
@@ -55,6 +63,7 @@ class Task:
     prepared inputs of one batch of `hardware.priced_batch` rows. `loss(outputs, targets)` is a mean
     over the batch; `loss_name` is "cross_entropy", "sequence_cross_entropy", "mse" or an import
     path. `form` is what the modules return. `notices` says what was converted, one sentence each.
+    `files` are the model's own by name, such as its tokenizer: an exported folder keeps them.
     """
 
     name: str
@@ -66,6 +75,7 @@ class Task:
     loss_name: str
     form: OutputForm = field(default_factory=OutputForm)
     notices: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def module(self) -> nn.Module:
@@ -82,6 +92,8 @@ def load_task(config: Config) -> Task:
     section = config.task
     if isinstance(section, CustomTask):
         return _load_custom(section, config)
+    if isinstance(section, HuggingFaceTask):
+        return _load_pretrained(section, config)
     if isinstance(section, DigitsTask):
         splits = digits_splits(section.seed, section.calibration_images)
     else:
@@ -129,6 +141,25 @@ def _load_custom(section: CustomTask, config: Config) -> Task:
         loss_name=loss_name,
         form=form,
         notices=tuple(dict.fromkeys(notices)),
+    )
+
+
+def _load_pretrained(section: HuggingFaceTask, config: Config) -> Task:
+    found = load_pretrained(section)
+    splits = pretrained_splits(section, found)
+    named = f"task.model: {section.model}"
+    loss_name = LOSS_OF_KIND[section.kind]
+    return Task(
+        name=section.name,
+        modules={"": found.module},
+        example=_example(splits, config.hardware),
+        splits=splits,
+        metric=pretrained_metric(section, found),
+        loss=loss_named(loss_name),
+        loss_name=loss_name,
+        form=read_form(found.module, splits.calibration.rows(0, 2)[0], named),
+        notices=found.notices,
+        files=found.files,
     )
 
 
@@ -233,44 +264,3 @@ def _digits_kwargs(own: Architecture) -> dict[str, int]:
             "set space.architectures"
         )
     return {"inner": inner}
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Fills `module` from a safetensors file; every tensor must fit.
-
-    Raises:
-        TaskError: The file is no safetensors file, or names or shapes differ.
-    """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise TaskError(
-            f"weights must be a safetensors file, got {path}: {error}; "
-            "write it with safetensors.torch.save_model"
-        ) from error
-    tensors = without_wrappers(tensors, module.state_dict().keys())
-    try:
-        missing, unexpected = module.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        # A line for the whole and one for each tensor, of which the first says it all.
-        lines = [line.strip() for line in str(error).splitlines()]
-        more = f" and {len(lines) - 2} more" if len(lines) > 2 else ""
-        raise TaskError(
-            f"weights {path.name} must fit {type(module).__name__}, got {' '.join(lines[1:2])}"
-            f"{more}; check model and kwargs"
-        ) from error
-    missing = [name for name in missing if not _may_miss(module, name, tensors)]
-    if missing or unexpected:
-        raise TaskError(
-            f"weights {path.name} must name the tensors of {type(module).__name__}, got "
-            f"{len(missing)} missing {missing[:4]} and {len(unexpected)} unknown "
-            f"{unexpected[:4]}; check model and kwargs"
-        )
-
-
-def _may_miss(module: nn.Module, name: str, tensors: Mapping[str, torch.Tensor]) -> bool:
-    # save_model leaves out the second name of a shared tensor, and eval mode reads no counter.
-    state = module.state_dict()
-    place = state[name].data_ptr()
-    is_shared = any(other in tensors and state[other].data_ptr() == place for other in state)
-    return name.endswith("num_batches_tracked") or (place != 0 and is_shared)

@@ -12,7 +12,7 @@ from torch import Tensor
 from paredown.search.config.qualities import Quality
 from paredown.search.tasks.metrics import Metric, MetricError, Outputs, Targets
 from paredown.search.tasks.output_form import OutputForm
-from paredown.search.tasks.user_calls import UserFunction, called
+from paredown.search.tasks.user_code import UserFunction, called
 
 LARGEST = 1e30
 """Size up to which a figure of merit is one: beyond, squares and volumes of it overflow."""

@@ -20,7 +20,7 @@ from paredown.hardware_models.energy import metered_energy
 from paredown.hardware_models.work.workload import read_work
 from paredown.search.cli.commands import app
 from paredown.search.config.reading import load_config
-from paredown.search.tasks.resnet import resnet
+from paredown.search.tasks.cifar10 import resnet
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
 

@@ -7,10 +7,12 @@ from paredown.search.config.schema_task import (
     Cifar10Task,
     CustomTask,
     DigitsTask,
+    HuggingFaceTask,
     ParquetFiles,
     TaskSection,
 )
 
+HF = {"name": "hf", "kind": "text-classification", "model": "a/b", "data": {"dataset": "c/d"}}
 OWN = {"name": "custom", "model": "mine:model", "data": "mine.data:splits"}
 
 
@@ -72,6 +74,18 @@ def test_a_metric_of_ones_own_is_a_goal_by_the_name_of_its_function(task, metric
         ({**OWN, "metric": "acuracy"}, "accuracy, mean_iou, mse, perplexity or your"),
         ({**OWN, "loss": "hinge"}, "cross_entropy, sequence_cross_entropy, mse or your"),
         ({**OWN, "metric": "mine:f"}, "has no usual loss; set task.loss"),
+        ({**HF, "kind": "translation"}, "text-classification', 'token-classification"),
+        ({**HF, "model": "./none"}, "must be a folder that exists"),
+        ({**HF, "data": {}}, r"`dataset` must say what train, search, test are splits of"),
+        ({**HF, "data": {"train": "./none.csv"}}, "must be a file that exists"),
+        (
+            {**HF, "kind": "causal-lm", "data": {"dataset": "c/d", "columns": {"pair": "x"}}},
+            r"`data.columns.pair` is for text-classification, got kind causal-lm",
+        ),
+        (
+            {**HF, "kind": "causal-lm", "data": {"dataset": "c/d", "columns": {"label": "x"}}},
+            r"`data.columns.label` is for kinds with classes",
+        ),
         ({"name": "digits", "seed": -1}, "greater than or equal to 0"),
         ({"name": "digits", "calibration_images": 899}, "less than or equal to 898"),
     ],
@@ -79,3 +93,29 @@ def test_a_metric_of_ones_own_is_a_goal_by_the_name_of_its_function(task, metric
 def test_what_is_not_there_or_cannot_be_imported_is_refused(task, keys, says):
     with pytest.raises(ValidationError, match=says):
         task(**keys)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"),
+    [
+        ("text-classification", "accuracy"),
+        ("token-classification", "f1"),
+        ("image-classification", "accuracy"),
+        ("causal-lm", "perplexity"),
+    ],
+)
+def test_the_kind_of_a_hugging_face_model_decides_its_metric(task, kind, metric):
+    assert task(**{**HF, "kind": kind}).metric_name == metric
+
+
+def test_what_begins_like_a_path_is_a_file_of_this_machine_and_all_else_is_of_the_hub(
+    task, tmp_path
+):
+    files = {"train": "./train.parquet", "search": "./test.parquet", "test": "./test.parquet"}
+    here = task(**{**HF, "model": "./copy", "data": files})
+    assert here.model == tmp_path / "copy"
+    assert here.data.train == tmp_path / "train.parquet"
+    hub = task(**HF)
+    assert isinstance(hub, HuggingFaceTask)
+    assert hub.model == "a/b"
+    assert hub.data.search == "validation"

@@ -6,7 +6,7 @@ from optuna.trial import TrialState
 
 from paredown.search.proposing.sampler import OptunaSampler, distributions_of
 from paredown.search.study.evaluation import Evaluation, Failure, FailureKind
-from paredown.search.tasks.user_calls import UserCodeError, called
+from paredown.search.tasks.user_code import UserCodeError, called
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.space import Space

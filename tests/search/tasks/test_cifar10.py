@@ -11,8 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from paredown.search.config.reading import load_config
-from paredown.search.tasks.cifar10 import MEAN, STD, cifar10_splits
-from paredown.search.tasks.resnet import resnet
+from paredown.search.tasks.cifar10 import MEAN, STD, cifar10_splits, resnet
 from paredown.search.tasks.splits import DataError
 
 
@@ -76,3 +75,9 @@ def test_a_table_without_images_is_refused(tmp_path, small_cifar):
 def test_more_search_rows_than_the_file_has_are_refused(tmp_path, small_cifar):
     with pytest.raises(DataError, match="search_rows"):
         cifar10_splits(cifar_config(tmp_path, search_rows=10).task)
+
+
+# Weights and biases counted by hand from the paper's table; option A adds none.
+@pytest.mark.parametrize(("name", "count"), [("resnet20", 269_722), ("resnet56", 853_018)])
+def test_resnets_have_the_published_number_of_parameters(name, count):
+    assert sum(p.numel() for p in resnet(name).parameters()) == count

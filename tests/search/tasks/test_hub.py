@@ -1,9 +1,11 @@
 """Data sets from a folder laid out as on the hub, and what is told without a network."""
 
 import io
+import json
 import socket
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +15,7 @@ from PIL import Image
 from paredown.search.config.reading import ConfigError, dump_config, load_config
 from paredown.search.tasks import hub
 from paredown.search.tasks.cifar10 import cifar10_splits
-from paredown.search.tasks.hub import hub_rows
+from paredown.search.tasks.hub import file_rows, hub_folder, hub_rows
 from paredown.search.tasks.splits import DataError
 
 # The card of uoft-cs/cifar10, with fewer rows.
@@ -137,3 +139,36 @@ def test_without_a_network_the_hub_is_not_asked_twice(no_network, tmp_path):
     assert f"no copy is in {tmp_path / 'hf'}" in message
     assert "{train: FILE, test: FILE}" in message
     assert not datasets.config.HF_HUB_OFFLINE
+
+
+def test_without_a_network_a_model_is_looked_for_in_the_cache_alone(
+    no_network, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", no_network)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "models"))
+    with pytest.raises(
+        DataError, match=r"task\.model: .*got 'a/b': .*cannot be reached .*\(\./model\)"
+    ):
+        hub_folder("a/b", None)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.json", "rows.jsonl", "rows.parquet"])
+def test_a_file_gives_its_rows(tmp_path, name):
+    rows = [{"text": "a", "label": 1}, {"text": "b", "label": 0}]
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".csv":
+        path.write_text("text,label\na,1\nb,0\n")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert list(file_rows(path, "task.data.train")) == rows
+
+
+def test_a_file_that_holds_no_rows_is_refused(tmp_path):
+    (tmp_path / "rows.txt").write_text("a")
+    (tmp_path / "rows.parquet").write_text("a")
+    with pytest.raises(DataError, match=r"task\.data\.train: must be a file that ends in \.csv"):
+        file_rows(tmp_path / "rows.txt", "task.data.train")
+    with pytest.raises(DataError, match=r"task\.data\.train: must be a whole parquet file, got "):
+        file_rows(tmp_path / "rows.parquet", "task.data.train")

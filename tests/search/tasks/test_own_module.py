@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from paredown.search.config.reading import load_config
@@ -11,6 +12,7 @@ from paredown.search.tasks.own_module import (
     ModuleError,
     check_values,
     fit_module,
+    load_weights,
     without_wrappers,
 )
 from paredown.search.tasks.task import load_task
@@ -99,3 +101,34 @@ def test_names_of_a_wrapped_file_find_their_tensors_and_others_stay():
     assert {name: int(t) for name, t in found.items()} == {
         "a": 0, "module.b": 1, "module.c": 2, "d": 3
     }  # fmt: skip
+
+
+def test_weights_must_fit(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file({"weight": torch.ones(2, 3), "bias": torch.ones(2)}, path)
+    layer = nn.Linear(3, 2)
+    load_weights(layer, path)
+    assert layer.weight.sum() == 6
+    with pytest.raises(
+        ModuleError, match=r"must fit Linear, got size mismatch for weight.*kwargs"
+    ):
+        load_weights(nn.Linear(4, 2), path)
+    with pytest.raises(ModuleError, match=r"mismatch.* and 1 more; check") as told:
+        load_weights(nn.Linear(4, 5), path)
+    assert "\n" not in str(told.value)
+    with pytest.raises(ModuleError, match="1 unknown"):
+        load_weights(nn.Linear(3, 2, bias=False), path)
+    save_file({"weight": torch.ones(2), "bias": torch.ones(2)}, path)
+    with pytest.raises(ModuleError, match="2 missing"):  # the two running statistics
+        load_weights(nn.BatchNorm1d(2), path)
+    path.write_bytes(b"no weights")
+    with pytest.raises(ModuleError, match="safetensors"):
+        load_weights(layer, path)
+
+
+def test_a_shared_tensor_that_save_model_left_out_is_not_missing(tmp_path):
+    tied = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)})
+    tied["b"].weight = tied["a"].weight
+    state = {name: t for name, t in tied.state_dict().items() if name != "b.weight"}
+    save_file(state, tmp_path / "w.safetensors")
+    load_weights(tied, tmp_path / "w.safetensors")

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import nn
 
 from paredown.search.config.reading import load_config
-from paredown.search.tasks.task import TaskError, load_task, load_weights
+from paredown.search.tasks.task import TaskError, load_task
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = Path(os.environ.get("PAREDOWN_DATA", ROOT.parent / "shared" / "data"))
@@ -68,32 +66,3 @@ def test_the_example_of_the_users_own_model_scores(clean_imports):
     assert task.metric.quality.direction == "maximize"
     assert list(task.example) == ["signal", "settings"]
     assert len(task.splits.open_test()) == 600
-
-
-def test_weights_must_fit(tmp_path):
-    path = tmp_path / "w.safetensors"
-    save_file({"weight": torch.ones(2, 3), "bias": torch.ones(2)}, path)
-    layer = nn.Linear(3, 2)
-    load_weights(layer, path)
-    assert layer.weight.sum() == 6
-    with pytest.raises(TaskError, match=r"must fit Linear, got size mismatch for weight.*kwargs"):
-        load_weights(nn.Linear(4, 2), path)
-    with pytest.raises(TaskError, match=r"mismatch.* and 1 more; check") as told:
-        load_weights(nn.Linear(4, 5), path)
-    assert "\n" not in str(told.value)
-    with pytest.raises(TaskError, match="1 unknown"):
-        load_weights(nn.Linear(3, 2, bias=False), path)
-    save_file({"weight": torch.ones(2), "bias": torch.ones(2)}, path)
-    with pytest.raises(TaskError, match="2 missing"):  # the two running statistics
-        load_weights(nn.BatchNorm1d(2), path)
-    path.write_bytes(b"no weights")
-    with pytest.raises(TaskError, match="safetensors"):
-        load_weights(layer, path)
-
-
-def test_a_shared_tensor_that_save_model_left_out_is_not_missing(tmp_path):
-    tied = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)})
-    tied["b"].weight = tied["a"].weight
-    state = {name: t for name, t in tied.state_dict().items() if name != "b.weight"}
-    save_file(state, tmp_path / "w.safetensors")
-    load_weights(tied, tmp_path / "w.safetensors")

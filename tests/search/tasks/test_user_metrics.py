@@ -10,7 +10,7 @@ from paredown.search.tasks.metrics import (
     MetricError,
 )
 from paredown.search.tasks.output_form import OutputForm, Rows
-from paredown.search.tasks.user_calls import UserCodeError
+from paredown.search.tasks.user_code import UserCodeError
 from paredown.search.tasks.user_metrics import UserLoss, whole_split_metric
 
 
