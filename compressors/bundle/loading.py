@@ -15,7 +15,8 @@ from paredown.compressors.storage.checking import check_model, read_operators
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.packing import read_packed
 from paredown.spaces.candidates.blueprint import Blueprint
-from paredown.spaces.graph.graph import Graph, from_json, run
+from paredown.spaces.graph.graph import Graph, run
+from paredown.spaces.graph.graph_json import from_json
 from paredown.spaces.system.bounded import as_list, as_mapping, read_json
 from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.sealed import read_sealed

@@ -22,7 +22,7 @@ from paredown.compressors.onnx.lowering import lower, output_names
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.packing import write_packed
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.graph.graph import to_json
+from paredown.spaces.graph.graph_json import to_json
 from paredown.spaces.system.foreign_text import as_code, as_code_block, as_markdown
 from paredown.spaces.system.json_values import Json
 from paredown.spaces.system.sealed import write_sealed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from paredown.compressors.onnx.emitter import Emitter
-from paredown.compressors.onnx.plan import ExportError
+from paredown.compressors.onnx.plan import Attribute, ExportError
 from paredown.spaces.graph.facts import OnnxRename
 from paredown.spaces.graph.graph import Arg, Node
 
@@ -14,8 +14,9 @@ Lowering = Callable[[Emitter, Node], None]
 
 # Of truth values torch makes these of the arithmetic; ONNX has arithmetic of numbers alone.
 _LOGIC = {"Add": "Or", "Mul": "And", "Max": "Or", "Min": "And"}
-# What ONNX Runtime has no arithmetic of is computed in a wider type, and wraps or rounds afterwards.
-_COMPUTED_AS = {"int8": "int32", "uint8": "int32", "int16": "int32", "bfloat16": "float32"}
+# Results wrap or round afterwards.
+COMPUTED_AS = {"int8": "int32", "uint8": "int32", "int16": "int32", "bfloat16": "float32"}
+"""Types that ONNX Runtime has no arithmetic of, and what takes their place."""
 
 
 def lower_renamed(rename: OnnxRename, e: Emitter, node: Node) -> None:
@@ -39,7 +40,7 @@ def _reversed_subtraction(e: Emitter, node: Node) -> None:
 def _combine(
     e: Emitter, node: Node, op_type: str, first: Arg, second: Arg, alpha: Arg = 1
 ) -> None:
-    dtype = _COMPUTED_AS.get(node.dtype, node.dtype)
+    dtype = COMPUTED_AS.get(node.dtype, node.dtype)
     if dtype == "bool":
         op_type = _LOGIC[op_type]
     left, right = e.value(first, dtype), e.value(second, dtype)
@@ -80,6 +81,12 @@ def _elu(e: Emitter, node: Node) -> None:
     e.put(node, e.plan.emit("Elu", e.value(node.args[0]), alpha=float(node.args[1])))
 
 
+def _gelu(e: Emitter, node: Node) -> None:
+    x, *approximate = node.args
+    kind: dict[str, Attribute] = {} if approximate in ([], ["none"]) else {"approximate": "tanh"}
+    e.put(node, e.plan.emit("Gelu", e.value(x, node.dtype), **kind))
+
+
 def _silu(e: Emitter, node: Node) -> None:
     x = e.value(node.args[0])
     e.put(node, e.plan.emit("Mul", x, e.plan.emit("Sigmoid", x)))
@@ -112,7 +119,7 @@ def _softmax(op_type: str) -> Lowering:
 
 def _filled(number: float) -> Lowering:
     def _lower(e: Emitter, node: Node) -> None:
-        shape = e.plan.integers(node.shape)
+        shape = e.shape_as(node.args[0], node.shape)
         e.put(node, e.plan.emit("Expand", e.value(number, node.dtype), shape))
 
     return _lower
@@ -130,6 +137,7 @@ ARITHMETIC: dict[str, Lowering] = {
     "relu6": _relu6,
     "leaky_relu": _leaky_relu,
     "elu": _elu,
+    "gelu": _gelu,
     "silu": _silu,
     "softplus": _softplus,
     "softmax": _softmax("Softmax"),

@@ -10,17 +10,13 @@ import numpy as np
 from onnx import TensorProto
 
 from paredown.compressors.models.codes import codes_source, ends_in_codes
+from paredown.compressors.onnx.free_sizes import FreeSizes
 from paredown.compressors.onnx.grouped_weights import folded_groups, narrow_groups, narrow_rows
 from paredown.compressors.onnx.payloads import code_bytes, dense_bytes, scale_bytes, scales_of
-from paredown.compressors.onnx.plan import (
-    ExportError,
-    OnnxNode,
-    PlanBuilder,
-    onnx_type,
-)
+from paredown.compressors.onnx.plan import ExportError, OnnxNode, PlanBuilder, onnx_type
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Storage
-from paredown.spaces.graph.graph import Arg, Batch, Graph, Node, Ref
+from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
 
 _TENSOR_TYPES = {
     "float32": TensorProto.FLOAT,
@@ -70,9 +66,15 @@ class Emitter:
             return self.graph.shape_of(arg.name)
         return self.storage[arg.name].shape
 
-    def size(self, arg: Arg) -> int:
-        """An integer argument at the file's batch size."""
-        return arg.times * self.graph.batch_size if isinstance(arg, Batch) else int(arg)
+    @property
+    def sizes(self) -> FreeSizes:
+        """What writes sizes that may follow a free axis."""
+        return FreeSizes(self.graph, self.plan)
+
+    def shape_as(self, arg: Ref, shape: tuple[int, ...]) -> str:
+        """The shape of a value as a list of int64, which is `shape` where no axis is free."""
+        is_free = bool(self.graph.free)
+        return self.plan.emit("Shape", self.value(arg)) if is_free else self.plan.integers(shape)
 
     def dtype(self, arg: Ref) -> str:
         """Type of the value or tensor that `arg` refers to, by its torch name."""
@@ -88,7 +90,7 @@ class Emitter:
                 float32.
         """
         if not isinstance(arg, Ref):
-            return self.plan.number(arg, dtype or "float32")
+            return self.sizes.number(arg, dtype or "float32")
         if arg.name not in self._floats:
             self._floats[arg.name] = self._as_floats(arg.name)
         found = self._floats[arg.name]

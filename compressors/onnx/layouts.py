@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import cast
 
 import numpy as np
@@ -26,12 +27,31 @@ def _reshape(e: Emitter, node: Node) -> None:
     """All shapes are known, so every view, flatten, squeeze and unsqueeze is one Reshape."""
     shape = e.shape(node.args[0])
     x, codes = e.moved(node.args[0])
-    if shape == node.shape:
+    if e.graph.free:
+        e.put(node, _freely_reshaped(e, node, x), codes)
+    elif shape == node.shape:
         e.put(node, x, codes)
     elif len(node.shape) == 2 and shape[0] == node.shape[0]:
         e.put(node, e.plan.emit("Flatten", x), codes)
     else:
         e.put(node, e.plan.emit("Reshape", x, e.plan.integers(node.shape)), codes)
+
+
+def _freely_reshaped(e: Emitter, node: Node, x: str) -> str:
+    """The same where sizes may follow free axes."""
+    rank = len(e.shape(node.args[0]))
+    if node.op == "aten.flatten.using_ints":
+        first, last = (int(d) % rank for d in node.args[1:])
+        # 0 copies a size, which has its place only in front of what is flattened.
+        if last != rank - 1:
+            raise unsupported(node, "sizes that stay free behind flattened ones")
+        return e.plan.emit("Reshape", x, e.plan.integers((*(0,) * first, -1)))
+    if node.op in ("aten.view.default", "aten.reshape.default"):
+        return e.plan.emit("Reshape", x, e.sizes.target(node.args[1]))
+    axis = e.plan.integers((int(node.args[1]) % max(rank, len(node.shape)),))
+    if node.op == "aten.unsqueeze.default":
+        return e.plan.emit("Unsqueeze", x, axis)
+    return x if rank == len(node.shape) else e.plan.emit("Squeeze", x, axis)
 
 
 def _transpose(e: Emitter, node: Node) -> None:
@@ -51,26 +71,32 @@ def _permute(e: Emitter, node: Node) -> None:
 
 def _expand(e: Emitter, node: Node) -> None:
     x, codes = e.moved(node.args[0])
-    e.put(node, e.plan.emit("Expand", x, e.plan.integers(node.shape)), codes)
+    # Expand keeps a size that is wider than 1, which is what -1 asks for.
+    sizes = tuple(1 if size == -1 else size for size in node.args[1])
+    shape = e.sizes.listed(sizes) if e.graph.free else e.plan.integers(node.shape)
+    e.put(node, e.plan.emit("Expand", x, shape), codes)
 
 
 def _slice(e: Emitter, node: Node) -> None:
-    if e.shape(node.args[0]) == node.shape:
+    if e.shape(node.args[0]) == node.shape and not e.graph.free:
         _alias(e, node)
         return
     _, dim, start, end, step = node.args
     axis = int(dim) % len(node.shape)
     length = e.shape(node.args[0])[axis]
-    stop = length if end is None else min(e.size(end), length)
-    bounds = (0 if start is None else e.size(start), stop, axis, int(step))
+    if e.graph.free:  # the length may be another one
+        stop = sys.maxsize if end is None else end
+    else:
+        stop = length if end is None else min(e.sizes.known(end), length)
+    bounds = (0 if start is None else start, stop, axis, int(step))
     x, codes = e.moved(node.args[0])
-    inputs = tuple(e.plan.integers((b,)) for b in (bounds if step != 1 else bounds[:3]))
+    inputs = tuple(e.sizes.listed((b,)) for b in (bounds if step != 1 else bounds[:3]))
     e.put(node, e.plan.emit("Slice", x, *inputs), codes)
 
 
 def _select(e: Emitter, node: Node) -> None:
     x, codes = e.moved(node.args[0])
-    index = e.plan.integer(e.size(node.args[2]))
+    index = e.plan.integer(e.sizes.fixed(node)[2])
     axis = int(node.args[1]) % len(e.shape(node.args[0]))
     e.put(node, e.plan.emit("Gather", x, index, **({"axis": axis} if axis else {})), codes)
 
@@ -83,7 +109,8 @@ def _cat(e: Emitter, node: Node) -> None:
 def _stack(e: Emitter, node: Node) -> None:
     axis = int(node.args[1]) % len(node.shape)
     one = e.plan.integers((*node.shape[:axis], 1, *node.shape[axis + 1 :]))
-    values = tuple(e.plan.emit("Reshape", e.value(arg, node.dtype), one) for arg in node.args[0])
+    op_type, how = ("Unsqueeze", e.plan.integers((axis,))) if e.graph.free else ("Reshape", one)
+    values = tuple(e.plan.emit(op_type, e.value(arg, node.dtype), how) for arg in node.args[0])
     e.put(node, e.plan.emit("Concat", *values, axis=axis))
 
 
@@ -109,12 +136,12 @@ def _pad(e: Emitter, node: Node) -> None:
 
 def _split(e: Emitter, node: Node) -> None:
     """Pieces of one size along a dimension, or of given sizes."""
-    _, how, dim = node.args
+    _, how, dim = e.sizes.fixed(node)
     length = e.shape(node.args[0])[dim]
     if isinstance(how, tuple):
-        _cut(e, node, tuple(e.size(size) for size in how))
+        _cut(e, node, tuple(int(size) for size in how))
     else:
-        _cut(e, node, _equal_sizes(length, e.size(how)))
+        _cut(e, node, _equal_sizes(length, int(how)))
 
 
 def _chunk(e: Emitter, node: Node) -> None:
@@ -157,13 +184,24 @@ def _upsample_nearest(e: Emitter, node: Node) -> None:
     sizes = e.shape(node.args[0])
     picked = _picked_pixels(node, sizes)
     if all(_resize_picks(size, index) for size, index in zip(sizes[2:], picked, strict=True)):
-        modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        e.put(node, e.plan.emit("Resize", x, "", "", e.plan.integers(node.shape), **modes), codes)
+        modes: dict[str, Attribute] = {
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
+        e.put(node, e.plan.emit("Resize", x, "", "", *_resized(e, node, modes), **modes), codes)
         return
     for axis, index in enumerate(picked, start=2):
         if index != tuple(range(sizes[axis])):
             x = e.plan.emit("Gather", x, e.plan.integers(index), axis=axis)
     e.put(node, x, codes)
+
+
+def _resized(e: Emitter, node: Node, attributes: dict[str, Attribute]) -> tuple[str]:
+    """The sizes that a Resize leads to: of spatial dimensions alone where others are free."""
+    if not e.graph.free:
+        return (e.plan.integers(node.shape),)
+    attributes["axes"] = tuple(range(2, len(node.shape)))
+    return (e.plan.integers(node.shape[2:]),)
 
 
 def _picked_pixels(node: Node, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -198,7 +236,7 @@ def _upsample_bilinear(e: Emitter, node: Node) -> None:
         scales = e.plan.floats(np.array((1.0, 1.0, *factors), np.float32))
         e.put(node, e.plan.emit("Resize", x, "", scales, **where))
     else:
-        e.put(node, e.plan.emit("Resize", x, "", "", e.plan.integers(node.shape), **where))
+        e.put(node, e.plan.emit("Resize", x, "", "", *_resized(e, node, where), **where))
 
 
 def _pixel_shuffle(e: Emitter, node: Node) -> None:
@@ -210,12 +248,14 @@ def _pixel_shuffle(e: Emitter, node: Node) -> None:
 
 def _channel_shuffle(e: Emitter, node: Node) -> None:
     batch, channels, *rest = node.shape
+    batch = 0 if e.graph.free else batch  # 0 copies the input's
     groups = int(node.args[1])
     x, codes = e.moved(node.args[0])
     split = e.plan.integers((batch, groups, channels // groups, *rest))
     order = (0, 2, 1, *range(3, 3 + len(rest)))
     turned = e.plan.emit("Transpose", e.plan.emit("Reshape", x, split), perm=order)
-    e.put(node, e.plan.emit("Reshape", turned, e.plan.integers(node.shape)), codes)
+    whole = e.plan.integers((batch, *node.shape[1:]))
+    e.put(node, e.plan.emit("Reshape", turned, whole), codes)
 
 
 def _quantise(e: Emitter, node: Node) -> None:

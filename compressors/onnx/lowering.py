@@ -14,6 +14,8 @@ from paredown.compressors.onnx.arithmetic import ARITHMETIC, Lowering, lower_ren
 from paredown.compressors.onnx.emitter import Emitter
 from paredown.compressors.onnx.layers import LAYERS
 from paredown.compressors.onnx.layouts import LAYOUTS
+from paredown.compressors.onnx.library import by_library
+from paredown.compressors.onnx.logic import LOGIC
 from paredown.compressors.onnx.plan import (
     PRODUCER,
     Attribute,
@@ -29,11 +31,13 @@ from paredown.compressors.onnx.pools import POOLS
 from paredown.compressors.onnx.recurrent import RECURRENT
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.spaces.candidates.blueprint import Blueprint
-from paredown.spaces.graph.facts import OnnxRename
+from paredown.spaces.graph.facts import LIBRARY, OnnxRename
 from paredown.spaces.graph.graph import Graph, Ref
 from paredown.spaces.graph.operators import OPERATORS
 
-LOWERINGS: Mapping[str, Lowering] = ARITHMETIC | POOLS | LAYOUTS | LAYERS | RECURRENT
+LOWERINGS: Mapping[str, Lowering] = (
+    ARITHMETIC | POOLS | LAYOUTS | LAYERS | RECURRENT | LOGIC | {LIBRARY: by_library}
+)
 """Lowerings by the names that the table of operators gives them."""
 
 
@@ -71,13 +75,14 @@ def plan_of(blueprint: Blueprint) -> Plan:
         nodes=nodes,
         initialisers=tuple(builder.initialisers),
         inputs=tuple(
-            Value(n, onnx_type(d), s)
-            for n, d, s in zip(graph.inputs, graph.input_dtypes, graph.input_shapes, strict=True)
+            Value(n, onnx_type(d), emitter.sizes.input_dims(n))
+            for n, d in zip(graph.inputs, graph.input_dtypes, strict=True)
         ),
         outputs=tuple(
-            Value(n, onnx_type(graph.dtype_of(v)), graph.shape_of(v))
+            Value(n, onnx_type(graph.dtype_of(v)), emitter.sizes.output_dims(v, blueprint.storage))
             for n, v in zip(output_names(graph), graph.outputs, strict=True)
         ),
+        usual_sizes=tuple(sorted((axis, graph.axes[axis]) for axis in graph.free)),
     )
 
 
@@ -121,6 +126,8 @@ def lower(model: CompressedModel) -> onnx.ModelProto:
     stored = fit_biases(model).stored
     proto = onnx.ModelProto(ir_version=plan.ir_version, producer_name=PRODUCER)
     proto.opset_import.add().version = plan.opset
+    for axis, size in plan.usual_sizes:
+        proto.metadata_props.add(key=axis, value=str(size))
     for domain in plan.domains:
         proto.opset_import.add(domain=domain, version=1)
     proto.graph.name = "g"
@@ -200,6 +207,10 @@ def _value(value: Value) -> onnx.ValueInfoProto:
     tensor = proto.type.tensor_type
     tensor.elem_type = value.data_type
     for size in value.dims:
-        tensor.shape.dim.add().dim_value = size
+        dim = tensor.shape.dim.add()
+        if isinstance(size, str):
+            dim.dim_param = size
+        else:
+            dim.dim_value = size
     tensor.shape.SetInParent()  # a scalar has an empty shape, not an unknown one
     return proto

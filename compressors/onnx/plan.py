@@ -100,21 +100,25 @@ class Initialiser:
 
 @dataclass(frozen=True)
 class Value:
-    """An input or output of the file."""
+    """An input or output of the file; a dimension that has a name may have any size."""
 
     name: str
     data_type: int
-    dims: tuple[int, ...]
+    dims: tuple[int | str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything of an ONNX file but the bytes of its initialisers."""
+    """Everything of an ONNX file but the bytes of its initialisers.
+
+    `usual_sizes` are those of free axes by name, which the file keeps as metadata: it is timed at them.
+    """
 
     nodes: tuple[OnnxNode, ...]
     initialisers: tuple[Initialiser, ...]
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
+    usual_sizes: tuple[tuple[str, int], ...] = ()
 
     @property
     def opset(self) -> int:
@@ -144,6 +148,7 @@ class PlanBuilder:
     nodes: list[OnnxNode] = field(default_factory=list)
     initialisers: list[Initialiser] = field(default_factory=list)
     _constants: dict[tuple[int, tuple[int, ...], bytes], str] = field(default_factory=dict)
+    _made: dict[str, str] = field(default_factory=dict)
     _names: Iterator[str] | None = None
 
     def new_name(self) -> str:
@@ -178,6 +183,12 @@ class PlanBuilder:
             Initialiser(name=name, data_type=data_type, dims=dims, payload=payload)
         )
         return name
+
+    def once(self, key: str, make: Callable[[], str]) -> str:
+        """What `make` gave when it was first asked for under this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def integers(self, values: tuple[int, ...]) -> str:
         """A constant list of int64: a shape, axes or sizes; equal ones are stored once."""

@@ -7,7 +7,7 @@ import numpy as np
 from paredown.compressors.onnx.arithmetic import Lowering, unsupported
 from paredown.compressors.onnx.emitter import Emitter
 from paredown.compressors.onnx.plan import Attribute
-from paredown.spaces.graph.graph import Arg, Node
+from paredown.spaces.graph.graph import Arg, Node, Ref
 
 
 def window(value: Arg, rank: int) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ def _avg_pool(e: Emitter, node: Node) -> None:
         raise unsupported(node, f"divisor_override={node.args[6]}")
     rank = len(node.shape) - 2
     size, pads = window(kernel, rank), window(padding, rank)
-    if size == e.shape(node.args[0])[2:] and not any(pads):
+    if size == e.shape(node.args[0])[2:] and not any(pads) and not e.graph.timed:
         _global_average(e, node)
         return
     attributes = window_attributes(size, window(stride or kernel, rank), pads)
@@ -118,26 +118,46 @@ def _argmax(e: Emitter, node: Node) -> None:
 
 def _attention(e: Emitter, node: Node) -> None:
     """softmax(q k^T / sqrt(d) + mask) v, as scaled_dot_product_attention without dropout."""
-    query, key, value, mask, _, causal = node.args[:6]
-    length, keys = e.shape(query)[-2], e.shape(key)[-2]
-    rank = len(e.shape(key))
+    query, key, value, mask, _, causal, scale, grouped = (*node.args, None, False)[:8]
+    rank, width = len(e.shape(key)), e.shape(query)[-1]
     turned = (*range(rank - 2), rank - 1, rank - 2)
-    scale = e.plan.floats(1.0 / np.sqrt(e.shape(query)[-1]))
+    factor = e.plan.floats(1.0 / np.sqrt(width) if scale is None else scale)
+    keys, values = (_for_all_heads(e, node, each, bool(grouped)) for each in (key, value))
     scores = e.plan.emit(
         "MatMul",
-        e.plan.emit("Mul", e.value(query), scale),
-        e.plan.emit("Transpose", e.value(key), perm=turned),
+        e.plan.emit("Mul", e.value(query), factor),
+        e.plan.emit("Transpose", keys, perm=turned),
     )
     if causal:
-        future = np.triu(np.full((length, keys), -np.inf, np.float32), 1)
-        scores = e.plan.emit("Add", scores, e.plan.floats(future))
+        scores = e.plan.emit("Add", scores, _future(e, query, key))
     if mask is not None:
         added, reads_any = _additive(e, mask)
         scores = e.plan.emit("Add", scores, added)
-    found = e.plan.emit("MatMul", e.plan.emit("Softmax", scores), e.value(value))
+    found = e.plan.emit("MatMul", e.plan.emit("Softmax", scores), values)
     if mask is not None:
         found = e.plan.emit("Where", reads_any, found, e.plan.floats(0.0))
     e.put(node, found)
+
+
+def _for_all_heads(e: Emitter, node: Node, shared: Ref, grouped: bool) -> str:
+    """Keys or values (batch, heads, length, width), repeated for the query heads that share them."""
+    heads, all_heads = e.shape(shared)[-3], node.shape[-3]
+    if not grouped or heads == all_heads:
+        return e.value(shared)
+    places = tuple(at // (all_heads // heads) for at in range(all_heads))
+    axis = len(e.shape(shared)) - 3
+    return e.plan.emit("Gather", e.value(shared), e.plan.integers(places), axis=axis)
+
+
+def _future(e: Emitter, query: Ref, key: Ref) -> str:
+    """What is added to scores so that no place reads a later one: (length, keys)."""
+    length, keys = e.shape(query)[-2], e.shape(key)[-2]
+    if not e.graph.free:
+        return e.plan.floats(np.triu(np.full((length, keys), -np.inf, np.float32), 1))
+    counts = (e.plan.emit("Shape", e.value(each), start=-2, end=-1) for each in (query, key))
+    shape = e.plan.emit("Concat", *counts, axis=0)
+    nothing = e.plan.emit("Expand", e.plan.floats(-np.inf), shape)
+    return e.plan.emit("Trilu", nothing, e.plan.integer(1), upper=1)
 
 
 def _additive(e: Emitter, mask: Arg) -> tuple[str, str]:

@@ -61,7 +61,8 @@ def plan_bytes(plan: Plan) -> int:
     graph += sum(_framed(_value_bytes(v)) for v in (*plan.inputs, *plan.outputs))
     opsets = _framed(_integer(plan.opset))
     opsets += sum(_framed(_text(domain) + _integer(1)) for domain in plan.domains)
-    return _integer(plan.ir_version) + _text(PRODUCER) + _framed(graph) + opsets
+    usual = sum(_framed(_text(axis) + _text(str(size))) for axis, size in plan.usual_sizes)
+    return _integer(plan.ir_version) + _text(PRODUCER) + _framed(graph) + opsets + usual
 
 
 def _node_bytes(node: OnnxNode) -> int:
@@ -88,7 +89,7 @@ def _initialiser_bytes(initialiser: Initialiser) -> int:
 
 
 def _value_bytes(value: Value) -> int:
-    shape = sum(_framed(_integer(d)) for d in value.dims)
+    shape = sum(_framed(_text(d) if isinstance(d, str) else _integer(d)) for d in value.dims)
     return _text(value.name) + _framed(_framed(_integer(value.data_type) + _framed(shape)))
 
 

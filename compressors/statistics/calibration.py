@@ -17,7 +17,8 @@ from paredown.compressors.statistics.layer_statistics import (
 )
 from paredown.compressors.statistics.ranges import Range, RangeCollector
 from paredown.compressors.storage.shelf import Record, Shelf, code_version, digest
-from paredown.spaces.graph.graph import Graph, to_json
+from paredown.spaces.graph.graph import Graph
+from paredown.spaces.graph.graph_json import to_json
 from paredown.spaces.structure.model_map import Layer
 from paredown.spaces.structure.side_values import uncoded_values
 

@@ -153,6 +153,12 @@ def _check_names(graph: Graph, stored: Mapping[str, StoredTensor]) -> None:
         is_shape = bool(shape) and all(type(size) is int and size > 0 for size in shape)
         if not is_shape or math.prod(shape[1:]) > _ROW_VALUES or shape[0] > _PIECES:
             raise GraphError(f"graph: no input has the shape {str(shape)[:80]}")
+    shortest, longest = graph.lengths
+    has_time = all(len(graph.shape_of(n)) > 1 for n in graph.timed if n in graph.inputs)
+    if graph.timed and not (
+        has_time and set(graph.timed) <= set(graph.inputs) and 0 < shortest <= longest <= _PIECES
+    ):
+        raise GraphError(f"graph: inputs {graph.timed} cannot have lengths {graph.lengths}")
     for node in graph.nodes:
         unknown = [n for n in node.inputs if n not in known and n not in stored]
         if unknown or node.name in known:

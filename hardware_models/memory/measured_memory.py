@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from paredown.hardware_models.timing.time_models import usual_shape
 from paredown.spaces.system.errors import ParedownError
 
 _TYPES = {
@@ -63,7 +64,10 @@ def measure_memory(model: Path | bytes) -> MeasuredMemory:
         options.profile_file_prefix = str(Path(folder) / "profile")
         source = model if isinstance(model, bytes) else str(model)
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        inputs = {i.name: np.zeros(i.shape, _TYPES[i.type]) for i in session.get_inputs()}
+        inputs: dict[str, np.ndarray] = {
+            i.name: np.zeros(usual_shape(session, i.shape), _TYPES[i.type])
+            for i in session.get_inputs()
+        }
         session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     kernels = [event["args"] for event in events if _COUNTER in event.get("args", {})]

@@ -158,7 +158,7 @@ def _hardware(workbench: Workbench, base: Evaluation) -> Hardware:
     return Hardware(
         device=workbench.device.name,
         threads=hardware.threads,
-        batch_size=hardware.batch_size,
+        batch_size=hardware.priced_batch,
         latency_model=model.source,
         is_timed=uncompressed.held_out_mape is not None,
         caveats=tuple(workbench.caveats),

@@ -180,7 +180,7 @@ def check_parity(model: CompressedModel, test: Split, found: Findings) -> None:
     exact = session(found.onnx_path, exact=True)
     off, size = 0.0, 0.0
     for outputs, simulated, _ in both_outputs(exact, model, test, _PARITY_ROWS):
-        off = max(off, _largest_difference(outputs, simulated))
+        off = max(off, largest_difference(outputs, simulated))
         size = max(size, *(float(value.abs().max()) for value in simulated))
     relative = off / size if size else off
     found.note("relative_error", relative)
@@ -190,7 +190,8 @@ def check_parity(model: CompressedModel, test: Split, found: Findings) -> None:
     )
 
 
-def _largest_difference(outputs: Outputs, simulated: Outputs) -> float:
+def largest_difference(outputs: Outputs, simulated: Outputs) -> float:
+    """Between all values of both, in the outputs' own unit; infinite where one is NaN."""
     pairs = zip(outputs, simulated, strict=True)
     worst = torch.stack([(a.double() - b.double()).abs().max() for a, b in pairs]).max()
     # max() would drop a NaN, and a NaN is as wrong as can be.

@@ -18,6 +18,7 @@ from paredown.compressors.onnx.kernel_checks import session
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.bundles import output_rules, rules
 from paredown.search.bundles.card import read_card
+from paredown.search.bundles.length_rules import check_lengths
 from paredown.search.bundles.rules import Findings
 from paredown.search.bundles.task import NoTaskError, TaskSource
 from paredown.search.evaluating.runtime_outputs import both_outputs, onnx_outputs
@@ -78,8 +79,11 @@ class Verifier:
             task, test = self._task(found)
         except NoTaskError as refusal:
             found.unchecked.append(f"metric: {refusal}")
-            output_rules.check_outputs(running, model, output_rules.random_rows(model), found)
+            rows = output_rules.random_rows(model)
+            output_rules.check_outputs(running, model, rows, found)
+            check_lengths(model, rows, found)
             return None
+        check_lengths(model, test, found)
         return self._check_metric(running, model, task.metric, test, found)
 
     def _check_metric(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Discriminator,
     Field,
     Tag,
@@ -129,6 +130,11 @@ class Cifar10Task(Section):
         return ACCURACY.name
 
 
+def _listed(value: object) -> object:
+    """A list of one where a single text is given."""
+    return [value] if isinstance(value, str) else value
+
+
 class CustomTask(Section):
     """Your own model and data, named by import path."""
 
@@ -155,6 +161,12 @@ class CustomTask(Section):
         description="cross_entropy, sequence_cross_entropy (batch, time, classes), mse, or "
         "package.module:function of (outputs, targets); null takes the metric's usual one, and a "
         "metric of your own needs it.",
+    )
+    outputs: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (),
+        description="Outputs that the task needs, by their paths in what the model returns, such as "
+        "logits or hidden_states.0. Without it all tensors in tuples, lists and dicts are outputs, and "
+        "of a record of another class the first tensor.",
     )
     seed: Seed = Field(0, description="Seed that shuffles the calibration rows.")
     calibration_images: int = Field(

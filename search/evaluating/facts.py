@@ -19,7 +19,7 @@ from paredown.search.config.schema_hardware import LATENCY_MODELS
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.tasks.splits import Split
 from paredown.search.tasks.user_code import code_digest
-from paredown.spaces.graph.graph import to_json
+from paredown.spaces.graph.graph_json import to_json
 from paredown.spaces.structure.quantized_values import mark_quantized
 
 
@@ -37,7 +37,7 @@ def problem(workbench: Workbench) -> dict[str, str]:
         "loss": _function(config, workbench.task.loss_name),
         "search.seed": str(config.search.seed),
         "search.rung_images": str(min(config.search.rung_images, len(splits.search))),
-        "hardware.batch_size": str(config.hardware.batch_size),
+        "hardware.batch_size": str(config.hardware.priced_batch),
         "hardware.threads": str(config.hardware.threads),
         "hardware.device": _device(workbench.device),
         "hardware.also": ", ".join(_device(each) for each in workbench.also),

@@ -19,7 +19,7 @@ from paredown.compressors.onnx.lowering import lower, traced_names
 from paredown.compressors.onnx.plan import ExportError
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
-from paredown.search.evaluating.runtime_outputs import run_onnx
+from paredown.search.evaluating.runtime_outputs import both_ends, run_onnx
 from paredown.search.tasks.metrics import MetricError
 from paredown.search.tasks.splits import Inputs, Split
 from paredown.search.tasks.task import Task
@@ -86,13 +86,19 @@ def _check_file(captured: Captured, model_map: ModelMap, architecture: str, spli
         stored={name: StoredTensor.unchanged(t) for name, t in captured.tensors.items()},
     )
     proto = lower(model)
-    batch = split.rows(0, min(max(_FILE_ROWS, captured.graph.batch_size), len(split)))[0]
-    inputs = as_inputs(captured.graph, batch)
+    graph = captured.graph
+    batch = split.rows(0, min(max(_FILE_ROWS, graph.batch_size), len(split)))[0]
+    rows = as_inputs(graph, batch)
+    for inputs in (rows, *(as_inputs(graph, each) for each in both_ends(graph, rows))):
+        _check_rows(model, proto, inputs)
+
+
+def _check_rows(model: CompressedModel, proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> None:
     with torch.no_grad():
         wanted = model(inputs)
     try:
         running = session(proto.SerializeToString(), exact=True)
-        found = run_onnx(running, captured.graph, inputs)
+        found = run_onnx(running, model.blueprint.graph, inputs)
     except _REFUSALS as error:
         raise ExportError(
             f"ONNX Runtime must run the exported network, got {str(error).splitlines()[0]}; write that "

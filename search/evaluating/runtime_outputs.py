@@ -12,7 +12,7 @@ from torch import Tensor
 from paredown.compressors.onnx.lowering import output_names
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.evaluating.scoring import channels_last
-from paredown.search.tasks.splits import Split, Targets
+from paredown.search.tasks.splits import Inputs, Split, Targets, of_length
 from paredown.spaces.graph.capturing import as_inputs
 from paredown.spaces.graph.graph import Graph
 
@@ -20,6 +20,13 @@ Outputs = tuple[Tensor, ...]
 
 _CHUNK_ROWS = 32
 """Activations of the simulation then stay in the cache, as when candidates are scored."""
+
+
+def both_ends(graph: Graph, inputs: Sequence[Tensor]) -> tuple[Inputs, ...]:
+    """The inputs at the shortest and at the longest length that the graph is for; none without time."""
+    if not graph.timed:
+        return ()
+    return tuple(of_length(list(inputs), length) for length in graph.lengths)
 
 
 def onnx_outputs(
@@ -64,8 +71,9 @@ def run_onnx(session: ort.InferenceSession, graph: Graph, inputs: Sequence[Tenso
     names = list(output_names(graph))
     count = inputs[0].shape[0]
     parts: list[Outputs] = []
-    for start in range(0, count, graph.batch_size):
-        index = torch.arange(start, start + graph.batch_size).clamp(max=count - 1)
+    step = count if graph.any_batch else graph.batch_size
+    for start in range(0, count, step):
+        index = torch.arange(start, start + step).clamp(max=count - 1)
         feeds = {n: t[index].numpy() for n, t in zip(graph.inputs, inputs, strict=True)}
         parts.append(tuple(torch.from_numpy(array) for array in session.run(names, feeds)))
     return tuple(torch.cat(values)[:count] for values in zip(*parts, strict=True))

@@ -7,7 +7,7 @@ split only where a rule asks for ranks by their error.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -16,13 +16,15 @@ from paredown.hardware_models.devices.device import Device, DeviceError, load_de
 from paredown.hardware_models.devices.offered import capabilities
 from paredown.hardware_models.pricing.costs import WEIGHT_MEMORY, has_weight_memory
 from paredown.search.config.schema import Config
+from paredown.search.config.schema_hardware import AxesSection
 from paredown.search.evaluating.holding import held_rows
 from paredown.search.space.found_ranks import FindRanks, FoundRanks, read_ranks
 from paredown.search.space.space_rules import build_space
 from paredown.search.tasks.collecting import Collected
+from paredown.search.tasks.splits import of_length
 from paredown.search.tasks.task import Task, TaskError, load_task
 from paredown.spaces.candidates.capabilities import Capabilities, joint
-from paredown.spaces.graph.capturing import Captured, capture
+from paredown.spaces.graph.capturing import Captured, CaptureError, capture
 from paredown.spaces.graph.hold import check_graph, check_repeatable
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.space import Space
@@ -101,13 +103,21 @@ def _check_goals(config: Config, device: Device) -> None:
             )
 
 
-def _held(module: nn.Module, task: Task) -> Captured:
+def _held(module: nn.Module, task: Task, axes: AxesSection) -> Captured:
     """The module's graph, which gives on real rows what the module gives."""
     rows = held_rows(task)
     check_repeatable(module, rows)
-    captured = capture(module, task.example)
+    lengths = None if axes.time is None else axes.time.lengths
+    captured = capture(module, task.example, lengths)
+    if lengths and not captured.graph.timed:
+        raise CaptureError(
+            f"{type(module).__name__} must take inputs of any length, as hardware.axes.time says, got a "
+            "forward that takes the example's alone; leave out hardware.axes.time"
+        )
+    for length in lengths or ():
+        check_graph(module, captured, of_length(rows, length), task.form.tensors)
     check_graph(module, captured, rows, task.form.tensors)
-    return captured
+    return replace(captured, graph=replace(captured.graph, any_batch=axes.batch is not None))
 
 
 def _survey(
@@ -122,7 +132,7 @@ def _survey(
     also = tuple(_further_device(name) for name in config.hardware.also)
     first = next(iter(task.modules))
     captured = {
-        name: _held(module, task)
+        name: _held(module, task, config.hardware.axes)
         for name, module in task.modules.items()
         if architectures is None or name == first or name in architectures
     }

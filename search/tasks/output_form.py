@@ -16,12 +16,15 @@ from torch.utils import _pytree as pytree
 
 from paredown.search.tasks.splits import Inputs
 from paredown.search.tasks.user_calls import called
+from paredown.spaces.graph.choosing import OutputsError, choose_outputs, left_out
 from paredown.spaces.system.errors import ParedownError
 
 _ROWS = 2
 """Rows of the example that shows which outputs belong to rows."""
 _CLOSE = 1e-2
 """Share of the largest output that a row may be off beside other rows."""
+_NAMED = 6
+"""At most so many outputs that are left out are named."""
 _REMEDY = "correct it, or give rows that it takes: a `prepare` of the data can make them so"
 _PLAIN = (type(None), bool, int, float, str)
 
@@ -76,6 +79,31 @@ def forward(module: nn.Module, inputs: Inputs, named: str) -> pytree.PyTree:
     # Compiling for a handful of rows would take minutes.
     with called(call, _REMEDY), torch.no_grad(), torch.compiler.set_stance("force_eager"):
         return module(**inputs) if isinstance(inputs, dict) else module(*inputs)
+
+
+def choose(module: nn.Module, names: Sequence[str], inputs: Inputs, named: str) -> list[str]:
+    """Has the module return the outputs that a task needs; a sentence says what is left out.
+
+    Args:
+        names: Their paths, as `chosen_outputs` takes them; none leaves the choice to its rule.
+
+    Raises:
+        UserCodeError: The module raises.
+        OutputError: A path leads to no tensor.
+    """
+    returned = forward(module, _first(inputs, _ROWS), named)
+    named = f"{named}: {type(module).__name__}"
+    try:
+        others = left_out(returned, names)
+    except OutputsError as error:
+        raise OutputError(f"{named}: {error}") from None
+    if not others and not names:
+        return []
+    choose_outputs(module, names)
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    left = f", without {', '.join(others[:_NAMED])}{more}; set task.outputs for others"
+    kept = ", ".join(names) or "its first tensor"
+    return [f"{named}: the output is {kept}{left if others else ''}"]
 
 
 def read_form(module: nn.Module, inputs: Inputs, named: str) -> OutputForm:

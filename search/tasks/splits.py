@@ -114,3 +114,17 @@ class Splits:
     search: Split
     open_train: Callable[[], Split]
     open_test: Callable[[], Split]
+
+
+def of_length(inputs: Inputs, length: int) -> Inputs:
+    """Inputs of another length: cut, or repeated from the start, along the second dimension.
+
+    That is time for the first input and for those that are as long; the others stay.
+    """
+    values = list(inputs.values()) if isinstance(inputs, dict) else inputs
+    time = values[0].shape[1:2]
+    made = [
+        x[:, torch.arange(length) % x.shape[1]] if x.shape[1:2] == time != () else x
+        for x in values
+    ]
+    return dict(zip(inputs, made, strict=True)) if isinstance(inputs, dict) else made

@@ -17,6 +17,7 @@ from torch import nn
 from paredown.search.config.qualities import ACCURACY, MEAN_IOU, QUALITIES, Quality, quality_of
 from paredown.search.config.reading import filled
 from paredown.search.config.schema import Cifar10Task, Config, CustomTask, DigitsTask
+from paredown.search.config.schema_hardware import HardwareSection
 from paredown.search.config.schema_space import Architecture
 from paredown.search.tasks.cifar10 import cifar10_splits
 from paredown.search.tasks.custom_data import read_splits
@@ -29,10 +30,10 @@ from paredown.search.tasks.metrics import (
     loss_named,
     metric_named,
 )
-from paredown.search.tasks.output_form import OutputError, OutputForm, read_form
+from paredown.search.tasks.output_form import OutputError, OutputForm, choose, read_form
 from paredown.search.tasks.own_module import check_values, fit_module, without_wrappers
 from paredown.search.tasks.resnet import resnet
-from paredown.search.tasks.splits import Inputs, Splits
+from paredown.search.tasks.splits import Inputs, Splits, of_length
 from paredown.search.tasks.user_code import call_factory, load_function
 from paredown.search.tasks.user_metrics import UserLoss, whole_split_metric
 from paredown.spaces.system.errors import ParedownError
@@ -51,7 +52,7 @@ class Task:
 
     `modules` maps the name of each architecture to its trained network in eval mode; the first is
     the uncompressed reference, and its name is "" where there is only one. `example` holds the
-    prepared inputs of one batch of `hardware.batch_size` rows. `loss(outputs, targets)` is a mean
+    prepared inputs of one batch of `hardware.priced_batch` rows. `loss(outputs, targets)` is a mean
     over the batch; `loss_name` is "cross_entropy", "sequence_cross_entropy", "mse" or an import
     path. `form` is what the modules return. `notices` says what was converted, one sentence each.
     """
@@ -88,7 +89,7 @@ def load_task(config: Config) -> Task:
     return Task(
         name=section.name,
         modules={name: _built_in(section, own) for name, own in _architectures(config).items()},
-        example=_example(splits, config.hardware.batch_size),
+        example=_example(splits, config.hardware),
         splits=splits,
         metric=metric_named(ACCURACY.name),
         loss=loss_named(ACCURACY.usual_loss),
@@ -111,9 +112,12 @@ def _load_custom(section: CustomTask, config: Config) -> Task:
     for name, own in _architectures(config).items():
         modules[name], changed = _own_module(section, own, name)
         notices += changed
-    example = _example(splits, config.hardware.batch_size)
+    example = _example(splits, config.hardware)
     # Rows that differ, which a repeated one of the example would not.
-    form = _common_form(modules, splits.calibration.rows(0, 2)[0], section)
+    rows = splits.calibration.rows(0, 2)[0]
+    for module in modules.values():
+        notices += choose(module, section.outputs, rows, f"task.model: {section.model}")
+    form = _common_form(modules, rows, section)
     loss_name = section.loss or QUALITIES[section.metric].usual_loss
     return Task(
         name=section.name,
@@ -175,11 +179,13 @@ def _notices(splits: Splits, section: CustomTask) -> list[str]:
     return found
 
 
-def _example(splits: Splits, batch_size: int) -> Inputs:
-    split = splits.calibration
+def _example(splits: Splits, hardware: HardwareSection) -> Inputs:
+    split, batch_size = splits.calibration, hardware.priced_batch
     # A split smaller than the batch is repeated: only the shapes matter.
     index = torch.arange(batch_size) % len(split)
-    return split.take(index).rows(0, batch_size)[0]
+    example = split.take(index).rows(0, batch_size)[0]
+    time = hardware.axes.time
+    return example if time is None else of_length(example, time.price_at)
 
 
 def _built_in(section: DigitsTask | Cifar10Task, own: Architecture) -> nn.Module:

@@ -17,33 +17,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from paredown.spaces.graph.captured_outputs import read_outputs
+from paredown.spaces.graph.choosing import choosing
+from paredown.spaces.graph.constants import fold_constants
 from paredown.spaces.graph.facts import Result
-from paredown.spaces.graph.fold import NORM, fold_norms
-from paredown.spaces.graph.functions import GETITEM
-from paredown.spaces.graph.graph import (
-    Arg,
-    Arguments,
-    Batch,
-    Graph,
-    Node,
-    Ref,
-    prune_dead,
-    rename_value,
-    run,
+from paredown.spaces.graph.fold import fold_norms
+from paredown.spaces.graph.graph import Arguments, Graph, Node, prune_dead, rename_value, run
+from paredown.spaces.graph.linear_forms import as_linear
+from paredown.spaces.graph.operators import SLICE
+from paredown.spaces.graph.tracing import (
+    CaptureError,
+    check_operators,
+    decomposed,
+    is_identity,
+    read_program,
 )
-from paredown.spaces.graph.layers_of_steps import RECURRENT, RecurrentError, Unrolled, unroll
-from paredown.spaces.graph.operators import CONVERT, COPY, OPERATORS, SLICE, TRACED_AS
-from paredown.spaces.system.errors import ParedownError
-
-_ZEROS = ("aten.zeros.default", "aten.new_zeros.default", "aten.zeros_like.default")
-_IDENTITIES = frozenset(op for op, facts in OPERATORS.items() if facts.is_identity)
-
-
-class CaptureError(ParedownError):
-    """The module cannot be traced into a graph of known operators."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,23 +51,32 @@ class Captured:
     folded: Mapping[str, tuple[Tensor, Tensor]]
 
 
-def capture(module: nn.Module, example: Any) -> Captured:
+def capture(module: nn.Module, example: Any, lengths: tuple[int, int] | None = None) -> Captured:
     """Graph and tensors of `module` in eval mode.
+
+    What does not depend on the inputs is computed once: position numbers, masks, tables, weights that are
+    made of other tensors.
 
     Args:
         module: Any module; it is not changed. Its parameters are copied.
         example: Inputs of one call, batch first: a tensor, a tuple of arguments or a dict of
             keyword arguments.
+        lengths: The shortest and the longest that dimension 1 of the inputs may be; without them it has
+            the example's length alone. Of several inputs it is that of those as long as the first.
 
     Raises:
-        CaptureError: Tracing fails, an operator is unknown, or a shape mixes with the batch size.
+        CaptureError: Tracing fails, an operator cannot be run, or a size cannot be kept.
     """
     args, kwargs = _arguments(module, example)
-    with evaluating(module):
-        program = _export(module, args, kwargs)
+    with evaluating(module), choosing(module):
+        program = _export(module, args, kwargs, lengths)
     leaves = pytree.tree_leaves((args, kwargs))
-    graph, tensors = _read(program, leaves)
-    graph, tensors, folded = fold_norms(prune_dead(_skip_identities(graph)), tensors)
+    graph, tensors = read_program(program, leaves, lengths or (0, 0))
+    graph, tensors = fold_constants(prune_dead(_skip_identities(graph)), tensors)
+    graph = prune_dead(_skip_identities(graph))
+    check_operators(graph)
+    graph, tensors = as_linear(_with_shapes(graph, tensors, leaves), tensors)
+    graph, tensors, folded = fold_norms(prune_dead(graph), tensors)
     used = set(graph.tensor_names())
     return Captured(
         graph=_with_shapes(graph, tensors, leaves),
@@ -130,19 +129,27 @@ def _arguments(module: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[s
     return (tuple(example) if isinstance(example, tuple | list) else (example,)), {}
 
 
-def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _export(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    lengths: tuple[int, int] | None,
+) -> ExportedProgram:
     # Tracing with a batch of one would specialise it, so the example is repeated to two.
     args, kwargs = pytree.tree_map_only(Tensor, _at_least_two, (args, kwargs))
     shapes = torch.export.ShapesCollection()
-    for tensor in pytree.tree_leaves((args, kwargs)):
-        if isinstance(tensor, Tensor):
-            shapes[tensor] = {0: torch.export.Dim.AUTO}
+    leaves = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    for tensor in leaves:
+        shapes[tensor] = {0: torch.export.Dim.AUTO}
+        if lengths is not None and tensor.shape[1:2] == leaves[0].shape[1:2] != ():
+            shapes[tensor][1] = torch.export.Dim.AUTO(min=lengths[0], max=lengths[1])
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             by_argument = shapes.dynamic_shapes(module, args, kwargs)
-            program = torch.export.export(module, args, kwargs, dynamic_shapes=by_argument)
-            return program.run_decompositions({})
+            return decomposed(
+                torch.export.export(module, args, kwargs, dynamic_shapes=by_argument)
+            )
     except Exception as error:  # torch.export raises many types for one fact: it cannot trace this
         raise CaptureError(
             f"{type(module).__name__} cannot be traced by torch.export: {_first_line(error)}; "
@@ -158,138 +165,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def _read(program: Any, example: list[Tensor]) -> tuple[Graph, dict[str, Tensor]]:
-    signature = program.graph_signature
-    targets = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    constants = signature.inputs_to_lifted_tensor_constants
-    state = {**program.state_dict, **program.constants}
-    names: dict[str, str] = {}
-    tensors: dict[str, Tensor] = {}
-    nodes: list[Node] = []
-    inputs: list[str] = []
-    unrolled: dict[str, Unrolled] = {}
-    for fx_node in program.graph.nodes:
-        if fx_node.op == "placeholder":
-            target = targets.get(fx_node.name) or constants.get(fx_node.name)
-            if target is not None:
-                names[fx_node.name] = target
-                tensors[target] = state[target].detach().clone()
-            else:
-                names[fx_node.name] = fx_node.name
-                inputs.append(fx_node.name)
-        elif _starts_from_zero(fx_node):
-            continue
-        elif str(fx_node.target) in RECURRENT:
-            unrolled[fx_node.name] = _unroll(fx_node, names)
-            nodes += unrolled[fx_node.name].nodes
-        elif fx_node.args and getattr(fx_node.args[0], "name", None) in unrolled:
-            names[fx_node.name] = unrolled[fx_node.args[0].name].results[fx_node.args[1]]
-        elif fx_node.op == "call_function" and isinstance(_value(fx_node), Tensor | tuple | list):
-            names[fx_node.name] = fx_node.name
-            nodes.append(_read_node(fx_node, names))
-    outputs, keys = read_outputs(program, names)
-    if not outputs:
-        raise CaptureError(
-            "a network must return at least one tensor with the batch first; return the logits"
-        )
-    graph = Graph(
-        nodes=tuple(nodes),
-        inputs=tuple(inputs),
-        input_shapes=tuple(tuple(t.shape) for t in example),
-        input_dtypes=tuple(str(t.dtype).removeprefix("torch.") for t in example),
-        outputs=outputs,
-        output_keys=keys,
-    )
-    return graph, tensors
-
-
-def _starts_from_zero(fx_node: Any) -> bool:
-    """Whether it is zeros that recurrent layers alone read: their state before the first step."""
-    is_zero = str(fx_node.target) in _ZEROS
-    return is_zero and all(str(user.target) in RECURRENT for user in fx_node.users)
-
-
-def _unroll(fx_node: Any, names: Mapping[str, str]) -> Unrolled:
-    def _read_state(state: Any) -> Arg:
-        return None if _starts_from_zero(state) else Ref(names[state.name])
-
-    x, states, *rest = fx_node.args
-    known = pytree.tree_map(_read_state, states)
-    args = (_read_arg(x, names), known, *(_read_arg(value, names) for value in rest))
-    try:
-        return unroll(fx_node.name, str(fx_node.target), args)
-    except RecurrentError as error:
-        raise CaptureError(str(error)) from None
-
-
-def _value(fx_node: Any) -> Any:
-    return fx_node.meta.get("val")
-
-
-def _read_node(fx_node: Any, names: Mapping[str, str]) -> Node:
-    target = fx_node.target
-    if getattr(target, "__name__", "") == "getitem":
-        source, index = fx_node.args
-        args: tuple[Arg, ...] = (Ref(names[source.name]), index)
-        return Node(name=fx_node.name, op=GETITEM, args=args, shape=())
-    op = TRACED_AS.get(str(target), str(target))
-    if op != NORM and op not in OPERATORS:
-        raise CaptureError(
-            f"operator {op} (value {fx_node.name!r}) is not known to paredown; "
-            "rewrite it with standard operators, or add it to spaces/graph/operators.py"
-        )
-    if op == COPY and "dtype" in fx_node.kwargs:
-        args = (Ref(names[fx_node.args[0].name]), fx_node.kwargs["dtype"])
-        return Node(name=fx_node.name, op=CONVERT, args=args, shape=_static_shape(fx_node))
-    filled = []
-    for position, spec in enumerate(target._schema.arguments):
-        if position < len(fx_node.args):
-            value = fx_node.args[position]
-        elif spec.name in fx_node.kwargs:
-            value = fx_node.kwargs[spec.name]
-        else:
-            value = spec.default_value if spec.has_default_value() else None
-        if spec.kwarg_only and (op in _IDENTITIES or spec.name not in fx_node.kwargs):
-            continue  # a memory format changes no value
-        if spec.kwarg_only:
-            raise CaptureError(f"operator {op} with {spec.name}={value!r} is not supported")
-        filled.append(_read_arg(value, names))
-    return Node(name=fx_node.name, op=op, args=tuple(filled), shape=_static_shape(fx_node))
-
-
-def _static_shape(fx_node: Any) -> tuple[int, ...]:
-    # Sizes that depend on the batch are -1 until the example is run.
-    value = _value(fx_node)
-    if not isinstance(value, Tensor):
-        return ()
-    return tuple(size if isinstance(size, int) else -1 for size in value.shape)
-
-
-def _read_arg(value: Any, names: Mapping[str, str]) -> Arg:
-    if isinstance(value, torch.fx.Node):
-        symbol = _value(value)
-        return (
-            _batch_multiple(symbol) if isinstance(symbol, torch.SymInt) else Ref(names[value.name])
-        )
-    if isinstance(value, torch.SymInt):
-        return _batch_multiple(value)
-    if isinstance(value, list | tuple):
-        return tuple(_read_arg(item, names) for item in value)
-    return value
-
-
-def _batch_multiple(symbol: torch.SymInt) -> Batch:
-    expression = symbol.node.expr
-    symbols = tuple(expression.free_symbols)
-    times = expression / symbols[0] if len(symbols) == 1 else None
-    if times is None or times.free_symbols or int(times) != times:
-        raise CaptureError(
-            f"a shape is computed from the batch size as {expression}; only multiples of it can "
-            "be kept: reshape with -1 or with fixed sizes instead"
-        )
-    return Batch(int(times))
-
-
 def _skip_identities(graph: Graph) -> Graph:
     nodes: list[Node] = []
     stands_for: dict[str, str] = {}
@@ -297,8 +172,10 @@ def _skip_identities(graph: Graph) -> Graph:
         args = node.args
         for old in set(node.inputs) & stands_for.keys():
             args = rename_value(args, old, stands_for[old])
-        if node.op in _IDENTITIES or _is_whole_slice(node):
+        if is_identity(node) or _is_whole_slice(node):
             stands_for[node.name] = args[0].name
+        elif node.op == "aten.cat.default" and len(args[0]) == 1:
+            stands_for[node.name] = args[0][0].name
         else:
             nodes.append(replace(node, args=args))
     outputs = tuple(stands_for.get(name, name) for name in graph.outputs)

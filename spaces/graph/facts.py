@@ -81,6 +81,10 @@ class OnnxRename:
     attributes: tuple[tuple[str, float], ...] = ()
 
 
+LIBRARY = "library"
+"""The lowering of operators that onnxscript writes."""
+
+
 @dataclass(frozen=True)
 class LayerFacts:
     """Where a layer has what a search changes.

@@ -6,18 +6,19 @@ serves many sets of weights, and the same graph is scored, priced and lowered to
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from paredown.spaces.graph.facts import OperatorFacts, Result
 from paredown.spaces.graph.operators import OPERATORS
+from paredown.spaces.graph.sizes import BATCH, TIME, Size
 from paredown.spaces.system.errors import ParedownError
-from paredown.spaces.system.json_values import Json
 
 
 class GraphError(ParedownError):
@@ -31,15 +32,8 @@ class Ref:
     name: str
 
 
-@dataclass(frozen=True)
-class Batch:
-    """An integer argument that grows with the batch: `times` x the batch size of the inputs."""
-
-    times: int = 1
-
-
 Arg = Any
-"""An argument: Ref, Batch, int, float, bool, str, None, torch.dtype or a tuple of these."""
+"""An argument: Ref, Size, int, float, bool, str, None, torch.dtype or a tuple of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +83,9 @@ class Graph:
 
     `input_shapes` are the example's; dimension 0 of each is the batch. `outputs` names values in
     the order of `output_keys`: ("",) for a bare tensor, ("0", "1") for a tuple, a dict's keys.
+    `timed` names the inputs whose dimension 1 is the time axis, which may have any of the `lengths`,
+    the shortest and the longest.
+    `any_batch` says that the deployed model takes any batch, not the example's alone.
     """
 
     nodes: tuple[Node, ...]
@@ -97,6 +94,9 @@ class Graph:
     input_dtypes: tuple[str, ...]
     outputs: tuple[str, ...]
     output_keys: tuple[str, ...]
+    timed: tuple[str, ...] = ()
+    lengths: tuple[int, int] = (0, 0)
+    any_batch: bool = False
 
     @functools.cached_property
     def by_name(self) -> Mapping[str, Node]:
@@ -121,6 +121,24 @@ class Graph:
     def batch_size(self) -> int:
         """Batch size of the example the shapes were read with."""
         return self.input_shapes[0][0]
+
+    def axes_of(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
+        """Sizes of the free axes where the inputs have these shapes."""
+        found = {BATCH: shapes[0][0]}
+        for name, shape in zip(self.inputs, shapes, strict=True):
+            if name in self.timed:
+                found[TIME] = shape[1]
+        return found
+
+    @property
+    def free(self) -> frozenset[str]:
+        """The axes that may have any size in the deployed model."""
+        return frozenset((BATCH,) * self.any_batch + (TIME,) * bool(self.timed))
+
+    @functools.cached_property
+    def axes(self) -> Mapping[str, int]:
+        """Sizes of the free axes in the example that the shapes were read with."""
+        return self.axes_of(self.input_shapes)
 
     def tensor_names(self) -> tuple[str, ...]:
         """Tensors (weights, biases, statistics) the nodes read, each once, in order of use."""
@@ -157,12 +175,14 @@ def run(
     `after(node, arguments, output)` sees every operator and returns the output to go on with.
     """
     compute = compute or call
-    batch = inputs[0].shape[0]
+    axes = graph.axes_of([tuple(x.shape) for x in inputs])
     last_use = _last_uses(graph)
-    values: dict[str, Result] = dict(zip(graph.inputs, inputs, strict=True))
+    values: dict[str, Result] = {**tensors, **dict(zip(graph.inputs, inputs, strict=True))}
     for position, node in enumerate(graph.nodes):
-        arguments = tuple(_resolve(arg, values, tensors, batch) for arg in node.args)
-        output = compute(node, arguments)
+        arguments = resolved(node.args, values, axes)
+        # What reads nothing makes its values where the inputs are.
+        with contextlib.nullcontext() if node.inputs else inputs[0].device:
+            output = compute(node, arguments)
         values[node.name] = after(node, arguments, output) if after else output
         for name in last_use.get(position, ()):
             values.pop(name, None)
@@ -172,6 +192,15 @@ def run(
 def call(node: Node, arguments: Arguments) -> Result:
     """What the node's operator gives."""
     return OPERATORS[node.op].function(*arguments)
+
+
+def resolved(
+    args: tuple[Arg, ...],
+    values: Mapping[str, Any],
+    axes: Mapping[str, int] = MappingProxyType({}),
+) -> tuple[Any, ...]:
+    """Arguments with values in the place of references, and numbers in that of sizes."""
+    return tuple(_resolve(arg, values, axes) for arg in args)
 
 
 def prune_dead(graph: Graph) -> Graph:
@@ -194,48 +223,6 @@ def rename_value(arg: Arg, old: str, new: str) -> Arg:
     return arg
 
 
-def to_json(graph: Graph) -> dict[str, Json]:
-    """A JSON-ready description; `from_json` gives an equal graph back."""
-    return {
-        "nodes": [
-            {"name": n.name, "op": n.op, "args": _encode(n.args), "shape": list(n.shape)}
-            # Left out where it is the usual one: digests of graphs then stay those of older runs.
-            | ({} if n.dtype == "float32" else {"dtype": n.dtype})
-            for n in graph.nodes
-        ],
-        "inputs": list(graph.inputs),
-        "input_shapes": [list(shape) for shape in graph.input_shapes],
-        "input_dtypes": list(graph.input_dtypes),
-        "outputs": list(graph.outputs),
-        "output_keys": list(graph.output_keys),
-    }
-
-
-def from_json(data: Mapping[str, Any]) -> Graph:
-    """The graph that `to_json` described; a GraphError where an operator is not in the table."""
-    nodes = tuple(
-        Node(
-            name=n["name"],
-            op=n["op"],
-            args=_decode(n["args"]),
-            shape=tuple(n["shape"]),
-            dtype=n.get("dtype", "float32"),
-        )
-        for n in data["nodes"]
-    )
-    for node in nodes:
-        if node.op not in OPERATORS:
-            raise GraphError(f"graph: operator {node.op!r} of node {node.name!r} is not allowed")
-    return Graph(
-        nodes=nodes,
-        inputs=tuple(data["inputs"]),
-        input_shapes=tuple(tuple(shape) for shape in data["input_shapes"]),
-        input_dtypes=tuple(data["input_dtypes"]),
-        outputs=tuple(data["outputs"]),
-        output_keys=tuple(data["output_keys"]),
-    )
-
-
 def _refs(arg: Arg) -> Iterator[str]:
     if isinstance(arg, Ref):
         yield arg.name
@@ -244,15 +231,13 @@ def _refs(arg: Arg) -> Iterator[str]:
             yield from _refs(item)
 
 
-def _resolve(
-    arg: Arg, values: Mapping[str, Result], tensors: Mapping[str, Tensor], batch: int
-) -> Arg:
+def _resolve(arg: Arg, values: Mapping[str, Any], axes: Mapping[str, int]) -> Any:
     if isinstance(arg, Ref):
-        return values[arg.name] if arg.name in values else tensors[arg.name]
-    if isinstance(arg, Batch):
-        return arg.times * batch
+        return values[arg.name]
+    if isinstance(arg, Size):
+        return arg.at(axes)
     if isinstance(arg, tuple):
-        return [_resolve(item, values, tensors, batch) for item in arg]
+        return [_resolve(item, values, axes) for item in arg]
     return arg
 
 
@@ -267,29 +252,3 @@ def _last_uses(graph: Graph) -> dict[int, list[str]]:
         if name not in graph.outputs:
             freed.setdefault(position, []).append(name)
     return freed
-
-
-def _encode(arg: Arg) -> Json:
-    if isinstance(arg, Ref):
-        return {"ref": arg.name}
-    if isinstance(arg, Batch):
-        return {"batch": arg.times}
-    if isinstance(arg, torch.dtype):
-        return {"dtype": str(arg).removeprefix("torch.")}
-    if isinstance(arg, tuple):
-        return [_encode(item) for item in arg]
-    if isinstance(arg, float) and arg in (float("inf"), float("-inf")):
-        return {"float": str(arg)}
-    return cast("Json", arg)
-
-
-def _decode(arg: Json) -> Arg:
-    if isinstance(arg, dict):
-        ((kind, value),) = arg.items()
-        if kind == "dtype":
-            dtype = getattr(torch, value, None)
-            if not isinstance(dtype, torch.dtype):
-                raise GraphError(f"graph: unknown dtype {value!r}")
-            return dtype
-        return {"ref": Ref, "batch": Batch, "float": float}[kind](value)
-    return tuple(_decode(item) for item in arg) if isinstance(arg, list) else arg

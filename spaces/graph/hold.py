@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paredown.spaces.graph.capturing import Captured, CaptureError, as_inputs, evaluating
+from paredown.spaces.graph.choosing import chosen_outputs
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Node, run
 
@@ -50,7 +51,7 @@ def module_outputs(
             found = module(**batch)
         else:
             found = module(*batch) if isinstance(batch, tuple | list) else module(batch)
-    return tensors(found)
+    return tensors(chosen_outputs(found))
 
 
 def check_repeatable(module: nn.Module, batch: Any) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
-from paredown.spaces.graph.facts import ChannelRule, LayerFacts, OnnxRename, OperatorFacts
+from paredown.spaces.graph.core import core_facts, function_of, obstacle
+from paredown.spaces.graph.facts import LIBRARY, ChannelRule, LayerFacts, OnnxRename, OperatorFacts
 from paredown.spaces.graph.functions import (
     DYNAMIC_QDQ,
     GETITEM,
@@ -92,6 +94,7 @@ _ARITHMETIC = (
     _scalar(_aten.div.Scalar, OnnxRename("Div"), "mul"),
     _scalar(_aten.rsub.Scalar, "reversed_subtraction", "add", adds=True),
     _scalar(_aten.pow.Tensor_Scalar, OnnxRename("Pow"), "activation"),
+    _binary(_aten.pow.Tensor_Tensor, OnnxRename("Pow"), "activation", channels=None),
     _like(_aten.neg.default, OnnxRename("Neg"), "mul"),
     _activation(_aten.abs.default, OnnxRename("Abs")),
     _activation(_aten.exp.default, OnnxRename("Exp")),
@@ -115,7 +118,7 @@ _ACTIVATIONS = (
         integer_kernel="QLinearLeakyRelu",
     ),
     _activation(_aten.elu.default, "elu"),
-    _activation(_aten.gelu.default, OnnxRename("Gelu")),
+    _activation(_aten.gelu.default, "gelu"),
     _activation(_aten.silu.default, "silu", is_gated=True),
     _activation(
         _aten.sigmoid.default,
@@ -169,6 +172,7 @@ _LAYERS = (
     ),
     _product(_aten.matmul.default),
     _product(_aten.bmm.default),
+    _product(_aten.mm.default),
     OperatorFacts(_aten.scaled_dot_product_attention.default, "attention", "attention"),
     _norm(_aten.batch_norm.default, "batch_norm", channels=_NORM, weight=1),
     _norm(_aten.instance_norm.default, "instance_norm", channels=_NORM, weight=1),
@@ -196,6 +200,7 @@ _POOLS = (
     _reduction(_aten.sum.dim_IntList, "sum"),
     OperatorFacts(_aten.mean.default, "mean_of_all", "pool"),
     OperatorFacts(_aten.argmax.default, "argmax", "pool"),
+    OperatorFacts(_aten.linalg_vector_norm.default, LIBRARY, "pool"),
 )
 
 _MOVES = (
@@ -238,6 +243,8 @@ _MOVES = (
         integer_kernel="QLinearConcat",
     ),
     OperatorFacts(_aten.stack.default, "stack", "concat"),
+    OperatorFacts(_aten.roll.default, "roll"),
+    OperatorFacts(_aten.masked_fill.Scalar, "masked_fill"),
 )
 
 _OURS = {
@@ -269,12 +276,26 @@ _RECURRENT = {
     for op, lowering in ((LSTM, "lstm"), (GRU, "gru"), (RNN_TANH, "rnn"), (RNN_RELU, "rnn"))
 }
 
-OPERATORS: Mapping[str, OperatorFacts] = (
+
+class _Table(dict[str, OperatorFacts]):
+    """Facts by operator; those of a core operator without an entry are careful ones."""
+
+    def __missing__(self, op: str) -> OperatorFacts:
+        found = core_facts(op)
+        if found is None:
+            raise KeyError(op)
+        return found
+
+    def __contains__(self, op: object) -> bool:
+        return super().__contains__(op) or (isinstance(op, str) and obstacle(op) is None)
+
+
+OPERATORS: Mapping[str, OperatorFacts] = _Table(
     _OURS
     | _RECURRENT
     | {
-        str(facts.function): facts
+        str(facts.function): replace(facts, function=function_of(facts.function))
         for facts in (*_ARITHMETIC, *_ACTIVATIONS, *_LAYERS, *_POOLS, *_MOVES)
     }
 )
-"""Every operator that a graph may hold, by its name in a graph."""
+"""Every operator that has an entry, by its name in a graph; core operators of ATen need none."""

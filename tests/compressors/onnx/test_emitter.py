@@ -7,7 +7,8 @@ import pytest
 from paredown.compressors.onnx.emitter import Emitter
 from paredown.compressors.onnx.plan import ExportError, PlanBuilder
 from paredown.spaces.graph.functions import QDQ
-from paredown.spaces.graph.graph import Batch, Graph, Node, Ref
+from paredown.spaces.graph.graph import Graph, Node, Ref
+from paredown.spaces.graph.sizes import Size
 
 
 def emitter(*nodes: Node) -> Emitter:
@@ -69,6 +70,6 @@ def test_codes_of_another_range_than_a_byte_are_refused() -> None:
 
 def test_sizes_follow_the_batch_and_what_is_left_out_has_no_name() -> None:
     e = emitter()
-    assert e.size(Batch(3)) == 6
-    assert e.size(7) == 7
+    assert e.sizes.known(Size.of_batch(3)) == 6
+    assert e.sizes.known(7) == 7
     assert e.optional(None) == ""

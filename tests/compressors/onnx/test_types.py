@@ -21,7 +21,7 @@ from paredown.compressors.storage.packing import PackingError, read_packed, writ
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import ITEM_BYTES, Storage
 from paredown.spaces.candidates.candidate import Candidate
-from paredown.spaces.graph.graph import from_json, to_json
+from paredown.spaces.graph.graph_json import from_json, to_json
 
 TYPES = tuple(ITEM_BYTES)
 CARD = {"predicted": {}}

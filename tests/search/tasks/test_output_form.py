@@ -1,13 +1,15 @@
 """What a model returns is put together again around a graph's outputs."""
 
 import pickle
+from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_structure
 
-from paredown.search.tasks.output_form import OutputError, OutputForm, Rows, read_form
+from paredown.search.tasks.output_form import OutputError, OutputForm, Rows, choose, read_form
 from paredown.spaces.graph.capturing import as_inputs, capture
 from paredown.spaces.graph.graph import run
 
@@ -90,3 +92,37 @@ def test_an_input_that_skips_an_optional_argument_reaches_its_own():
     captured = capture(module, rows)
     (found,) = run(captured.graph, captured.tensors, as_inputs(captured.graph, rows))
     torch.testing.assert_close(found, module(**rows))
+
+
+class Record(OrderedDict[str, Any]):
+    """What a library returns: fields by name."""
+
+
+class OfLibrary(nn.Module):
+    def forward(self, x: Tensor) -> Record:
+        return Record(logits=x * 2, states=(x + 1, x + 2))
+
+
+def test_of_a_record_the_first_tensor_is_the_output_and_the_rest_is_named() -> None:
+    module = OfLibrary()
+    (notice,) = choose(module, (), [torch.ones(2, 3)], "task.model: m:f")
+    assert notice == (
+        "task.model: m:f: OfLibrary: the output is its first tensor, without states.0, states.1; set "
+        "task.outputs for others"
+    )
+    form = read_form(module, [torch.ones(2, 3)], "task.model")
+    assert torch.equal(form.tensors(module(torch.ones(4, 3)))[0], torch.full((4, 3), 2.0))
+
+
+def test_outputs_are_those_that_the_task_names() -> None:
+    module = OfLibrary()
+    choose(module, ("states.1", "logits"), [torch.ones(2, 3)], "task.model: m:f")
+    assert list(module(torch.ones(1, 3))) == ["states.1", "logits"]
+    with pytest.raises(OutputError, match=r"one of logits, states\.0, states\.1, got hidden"):
+        choose(OfLibrary(), ("hidden",), [torch.ones(2, 3)], "task.model: m:f")
+
+
+def test_a_module_of_plain_outputs_is_left_alone() -> None:
+    module = nn.Linear(3, 2)
+    assert choose(module, (), [torch.ones(2, 3)], "task.model: m:f") == []
+    assert not module._forward_hooks

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from paredown.search.tasks.splits import DataError, Split
+from paredown.search.tasks.splits import DataError, Split, of_length
 
 
 def numbers(count, start=0):
@@ -43,3 +43,14 @@ def test_rows_that_do_not_match_are_refused():
         Split(inputs=(torch.zeros(3, 1),), targets=torch.zeros(4))
     with pytest.raises(DataError, match="number of rows"):
         Split(inputs=(torch.zeros(0, 1),), targets=torch.zeros(0))
+
+
+def test_inputs_take_another_length_where_they_have_time() -> None:
+    ids, mask, image = torch.arange(8).view(2, 4), torch.ones(2, 4), torch.ones(2, 3, 5)
+    longer = of_length({"ids": ids, "mask": mask, "image": image}, 6)
+    assert longer["ids"].tolist() == [[0, 1, 2, 3, 0, 1], [4, 5, 6, 7, 4, 5]]
+    assert longer["mask"].shape == (2, 6)
+    assert longer["image"] is image
+    assert of_length([ids], 2)[0].tolist() == [[0, 1], [4, 5]]
+    flat = torch.ones(3)
+    assert of_length([flat], 2)[0] is flat

@@ -11,17 +11,16 @@ import torch
 
 from paredown.spaces.graph.capturing import Captured
 from paredown.spaces.graph.graph import (
-    Batch,
     Graph,
     GraphError,
     Node,
     Ref,
-    from_json,
     prune_dead,
     rename_value,
     run,
-    to_json,
 )
+from paredown.spaces.graph.graph_json import from_json, to_json
+from paredown.spaces.graph.sizes import Size
 
 
 def small(*nodes: Node, outputs: tuple[str, ...] = ("y",)) -> Graph:
@@ -47,7 +46,7 @@ def test_json_gives_an_equal_graph_back(
 
 
 def test_json_keeps_infinities_types_and_batches() -> None:
-    args = (Ref("x"), float("-inf"), torch.int64, (Batch(2), -1), None, True)
+    args = (Ref("x"), float("-inf"), torch.int64, (Size.of_batch(2), -1), None, True)
     graph = small(Node(name="y", op="aten.clamp.default", args=args, shape=(2, 6)))
     text = json.dumps(to_json(graph), allow_nan=False)
     assert from_json(json.loads(text)) == graph
@@ -65,7 +64,9 @@ def test_dead_code_goes_and_order_stays() -> None:
 
 
 def test_a_batch_argument_follows_the_inputs() -> None:
-    view = Node(name="y", op="aten.view.default", args=(Ref("x"), (Batch(3), 2)), shape=(6, 2))
+    view = Node(
+        name="y", op="aten.view.default", args=(Ref("x"), (Size.of_batch(3), 2)), shape=(6, 2)
+    )
     for batch in (1, 2, 5):
         (y,) = run(small(view), {}, [torch.zeros(batch, 6)])
         assert y.shape == (3 * batch, 2)
