@@ -61,11 +61,14 @@ class Verified:
 
 def searched(config: Config) -> tuple[Path, list[BundleCheck]]:
     """The run's folder, and what verifying the references and the front there found."""
-    folder = run(config).folder
-    record = read_run(folder)
-    references = [each for each in record.evaluations if each.label]
-    chosen = {each.key: each for each in (*references, *record.front.members)}
-    return folder, list(deliver(record, list(chosen.values()), folder / BUNDLES, Terminal()))
+    result = run(config)
+    record = read_run(result.folder)
+    known = {check.key for check in result.bundles}
+    # Scored twice, on the first rung and on the whole search split.
+    references = {e.key: e for e in record.evaluations if e.label and e.key not in known}
+    places = result.folder / BUNDLES
+    checks = deliver(record, list(references.values()), places, Terminal(stderr=True))
+    return result.folder, [*checks, *result.bundles]
 
 
 def mean_loss(bundle: Path, task: Task, test: Split) -> float:
@@ -104,7 +107,7 @@ def print_table(found: Sequence[Verified], quality: Quality) -> None:
         f"{'':24}{'bundle':14}{quality.name[:9]:>10}{'loss':>10}{'ONNX bytes':>12}{'ONNX':>9}"
         f"{'packed':>9}{'faster':>9}"
     )
-    for each in found:
+    for each in sorted(found, key=lambda v: (not v.name, -v.measured["onnx_bytes"])):
         print(shown(each.name or "front", each, base))
     near = [each for each in found if is_near(each, base, quality)]
     smallest = min(near, key=lambda each: each.measured["onnx_bytes"])

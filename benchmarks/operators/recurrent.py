@@ -108,7 +108,9 @@ def main() -> int:
     torch.set_num_threads(1)
     found = measured()
     print(f"{fingerprint(1)}\n{device.name}\n")
-    print(f"{'layer':12}{'hidden':>8}{'steps':>7}{'measured us':>13}{'predicted us':>14}{'ratio':>7}")
+    print(
+        f"{'layer':12}{'hidden':>8}{'steps':>7}{'measured us':>13}{'predicted us':>14}{'ratio':>7}"
+    )
     ratios: list[float] = []
     for each in found:
         parts = predicted_parts_s(each, device)
