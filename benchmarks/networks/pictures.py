@@ -15,6 +15,7 @@ from torch.nn import functional
 
 Rows = tuple[Tensor, Tensor]
 TILE = 72  # pixels of the small picture that are enlarged at a time, in both directions
+APART = 100  # pixels from one tile to the next: a sample of each picture
 BORDER = 7  # pixels that a convolution's reach makes wrong at the edge of a tile
 SEARCHED = ("astronaut", "coffee", "ihc")
 
@@ -73,8 +74,8 @@ def _tiles(pictures: list[np.ndarray]) -> Rows:
         height, width = (size // 2 for size in picture.shape[:2])
         whole = Image.fromarray(picture)
         halved = np.asarray(whole.resize((width, height), Image.Resampling.BICUBIC))
-        for top in range(0, height - TILE + 1, TILE - 2 * BORDER):
-            for left in range(0, width - TILE + 1, TILE - 2 * BORDER):
+        for top in range(0, height - TILE + 1, APART):
+            for left in range(0, width - TILE + 1, APART):
                 small.append(_cut(halved, top, left, TILE))
                 large.append(_cut(picture, 2 * top, 2 * left, 2 * TILE))
     return torch.stack(small), torch.stack(large)

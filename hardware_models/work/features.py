@@ -24,6 +24,7 @@ from paredown.hardware_models.work.alignment import (
     runs_alone,
     weight_level,
 )
+from paredown.hardware_models.work.steps import add_steps
 from paredown.hardware_models.work.workload import OperatorWork, Work
 
 PARTS = (
@@ -48,11 +49,6 @@ _ATTENTION_KERNELS = 3
 _SHORTEST_COPY = 96
 """Codes lie with channels last, so that a row of a window is copied at once, and a short row takes as
 long as one of 96 codes: with that, held-out errors on digits fell from 5.4 to 4.6 %."""
-_STEP = {"": (0.2, 0.8, 1), "int8_": (0.4, 0.9, 3)}
-"""A step of a recurrent layer in floats and codes, as shares of what the device file says: of a kernel's
-call, since it is no call of its own; of the weights' traffic, since the next step's are fetched ahead; of
-the outputs, since codes are summed up as integers first and the state is rounded. Measured by
-`benchmarks/operators/recurrent.py` on an EPYC with VNNI, ONNX Runtime 1.31, one thread."""
 _PRODUCTS = _CONVOLUTIONS | {"linear", "gates", "matmul", "attention"}
 _FACTS = attrgetter(
     "kind", "macs", "activation_bits", "onnx_type", "integer", "in_channels",
@@ -147,29 +143,12 @@ def _parts_s(
         bytes_per_s = device.memory.levels[level].bytes_per_s.value
         _add_product(parts, op, device, speed, bytes_per_s, dequantised, far=level > 0)
     elif op.kind == "recurrent":
-        _add_steps(parts, op, device, device.memory.levels[level].bytes_per_s.value)
+        add_steps(parts, op, device, device.memory.levels[level].bytes_per_s.value)
     elif op.kind == "reshape":
         parts["reshape_calls"] += device.overheads.other_s.value
     elif not is_fused:
         _add_elementwise(parts, op, device, speed)
     return dict(parts)
-
-
-def _add_steps(
-    parts: dict[str, float], op: OperatorWork, device: Device, bytes_per_s: float
-) -> None:
-    """Steps over time, one after the other on one thread: each reads all weights again."""
-    bits, prefix = (8, "int8_") if op.integer else (32, "")
-    rates = device.int8 if op.integer else device.float32
-    of_call, of_traffic, of_outputs = _STEP[prefix]
-    computing_s = op.macs / rates.linear_macs_per_s.value
-    traffic_s = of_traffic * op.out_spatial * op.weight_count * bits / 8 / bytes_per_s
-    if computing_s >= traffic_s:
-        parts[prefix + "step_macs"] += computing_s
-    else:
-        parts[prefix + "step_traffic"] += traffic_s
-    parts["steps"] += of_call * op.out_spatial * device.overheads.other_s.value
-    parts["step_outputs"] += of_outputs * op.output_elements * device.elements.activation_s.value
 
 
 def _add_call(parts: dict[str, float], op: OperatorWork, device: Device) -> None:
