@@ -21,6 +21,7 @@ from paredown.hardware_models.work.alignment import (
     weight_level,
 )
 from paredown.hardware_models.work.computing import CONVOLUTIONS, computing_s
+from paredown.hardware_models.work.steps import add_steps
 from paredown.hardware_models.work.workload import OperatorWork, Work
 
 PARTS = (
@@ -135,28 +136,12 @@ def _parts_s(
         bytes_per_s = device.memory.levels[level].bytes_per_s.value
         _add_product(parts, op, device, speed, bytes_per_s, dequantised, far=level > 0)
     elif op.kind == "recurrent":
-        _add_steps(parts, op, device, device.memory.levels[level].bytes_per_s.value)
+        add_steps(parts, op, device, device.memory.levels[level].bytes_per_s.value)
     elif op.kind == "reshape":
         parts["reshape_calls"] += device.overheads.other_s.value
     elif not is_fused:
         _add_elementwise(parts, op, device, speed)
     return dict(parts)
-
-
-def _add_steps(
-    parts: dict[str, float], op: OperatorWork, device: Device, bytes_per_s: float
-) -> None:
-    """Steps over time, one after the other on one thread: each reads all weights again."""
-    bits, prefix = (8, "int8_") if op.integer else (32, "")
-    rates = device.int8 if op.integer else device.float32
-    computing_s = op.macs / rates.linear_macs_per_s.value
-    traffic_s = op.out_spatial * op.weight_count * bits / 8 / bytes_per_s
-    if computing_s >= traffic_s:
-        parts[prefix + "step_macs"] += computing_s
-    else:
-        parts[prefix + "step_traffic"] += traffic_s
-    parts["steps"] += op.out_spatial * device.overheads.other_s.value
-    parts["step_outputs"] += op.output_elements * device.elements.activation_s.value
 
 
 def _add_call(parts: dict[str, float], op: OperatorWork, device: Device) -> None:

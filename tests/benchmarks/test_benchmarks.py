@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*/*.py"))
-SHARED = {"compressors/paired.py", "operators/reader.py", "storage/networks.py"}
+SHARED = {"compressors/paired.py", "operators/reader.py", "storage/networks.py"} | {
+    f"networks/{name}.py"
+    for name in ("characters", "handwriting", "keywords", "pictures", "sentences")
+}
 """Imported by the benchmarks of their folder."""
 RUN = [path for path in SCRIPTS if path.relative_to(ROOT / "benchmarks").as_posix() not in SHARED]
 

@@ -63,3 +63,11 @@ def test_steps_take_as_long_each_however_many(model_map) -> None:
     short, long = (Preset(device).total_s(work(m, 32)) for m in (model_map, longer))
     for part in ("steps", "step_outputs"):
         assert long[part] == pytest.approx(3 * short[part])
+
+
+def test_a_step_reads_all_its_weights_and_shares_of_a_call(model_map) -> None:
+    device = load_device("x86-avx512-vnni-ort")
+    parts = Preset(device).total_s(work(model_map, 32))
+    weights_s = GATES * UNITS * UNITS * 4 / device.memory.levels[0].bytes_per_s.value
+    assert parts["step_traffic"] == pytest.approx(0.8 * TIME * weights_s)
+    assert parts["steps"] == pytest.approx(0.2 * TIME * device.overheads.other_s.value)
