@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -134,22 +134,25 @@ def load_pretrained(section: HuggingFaceTask) -> Pretrained:
     """
     named = f"task.model: {section.model}"
     _check_installed()
-    is_here = isinstance(section.model, Path)
-    folder = section.model if is_here else hub_folder(section.model, section.revision)
-    if is_here and section.revision is not None:
+    if not isinstance(section.model, Path):
+        folder = hub_folder(section.model, section.revision)
+    elif section.revision is None:
+        folder = section.model
+    else:
         raise PretrainedError(
             f"task.revision: is of a model on the hub, got {section.revision} for a folder; delete it"
         )
     _check_files(folder, named)
     network = _network(folder, section.kind, named)
-    network.config.use_cache, network.config.return_dict = False, True
+    config = cast("PretrainedConfig", network.config)
+    config.use_cache, config.return_dict = False, True
     network.register_forward_hook(_Logits())
     module, notices = fit_module(network, named)
     check_values(module, named)
     is_of_images = section.kind == "image-classification"
     return Pretrained(
         module=module,
-        config=network.config,
+        config=config,
         tokenizer=None if is_of_images else _tokenizer(folder, named),
         image_processor=_image_processor(folder, named) if is_of_images else None,
         files={n: (folder / n).read_bytes() for n in KEPT_FILES if (folder / n).is_file()},
