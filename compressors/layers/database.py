@@ -169,7 +169,7 @@ class Database:
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key]
-        name = digest(self._origin(layer), repr(choice), _text(narrowing))
+        name = digest(self._origin(layer), repr(choice), narrowing.text)
         entry = self.shelf.get(name) if self.shelf else None
         if entry is None:
             self.solved += 1
@@ -208,10 +208,9 @@ class Database:
         if statistics.gradient_gram is None:
             return None
         if layer.kind == "embedding" and narrowing.channels is not None:
-            delta = solution.matrix - to_matrix(self.tensors[layer.weight], layer)
-            gone = torch.ones(delta.shape[1], dtype=torch.bool)
-            gone[narrowing.channels] = False
-            return damage(delta.masked_fill(gone, 0.0), statistics.gram, statistics.gradient_gram)
+            kept = narrowing.channels
+            delta = (solution.matrix - narrowed.dense)[:, kept]
+            return damage(delta, statistics.gram[kept][:, kept], statistics.gradient_gram)
         if narrowing.rows is None:
             target = narrowed.dense_target
             gram, moved = target.gram.values, solution.moved
@@ -284,11 +283,6 @@ class Database:
 
 def _held(entry: Record) -> int:
     return entry.nbytes + _OBJECTS_BYTES * len(entry.tensors)
-
-
-def _text(narrowing: Narrowing) -> str:
-    kept = (narrowing.rows, narrowing.channels)
-    return repr([None if positions is None else positions.tolist() for positions in kept])
 
 
 def _columns_of_channels(

@@ -38,6 +38,12 @@ class Narrowing:
         """Whether all stay."""
         return self.rows is None and self.channels is None
 
+    @property
+    def text(self) -> str:
+        """All positions, as text that stands for them."""
+        kept = (self.rows, self.channels)
+        return repr([None if positions is None else positions.tolist() for positions in kept])
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inputs:

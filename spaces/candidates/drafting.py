@@ -56,8 +56,7 @@ def draft(
     operators: dict[str, tuple[Operator, ...]] = {}
     storage: dict[str, Storage] = {}
     for layer in model_map.layers:
-        nodes = [name for name in layer.nodes if name in present]
-        if not nodes:
+        if not (nodes := [name for name in layer.nodes if name in present]):
             continue
         choice = candidate.layer(layer.name)
         segment = candidate.segment(model_map.segment_of_node[layer.node])
@@ -66,9 +65,9 @@ def draft(
         chain = factor_chain(layer, shape, choice.rank)
         if len(chain) > 1:
             graph = _split(graph, layer, chain)
-        operators |= {name: _operators(layer, name, segment, chain) for name in nodes}
-        operators |= {name: _lookup(layer, name) for name in layer.lookups}
-        for operator, link in zip(operators[nodes[0]], chain, strict=True):
+        calls = {name: _operators(layer, name, segment, chain) for name in nodes}
+        operators |= calls | {name: _lookup(layer, name) for name in layer.lookups}
+        for operator, link in zip(calls[nodes[0]], chain, strict=True):
             storage[operator.weight] = _weight_storage(layer, choice, segment, link.shape)
     graph = mark_quantized(
         graph,

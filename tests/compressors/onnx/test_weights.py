@@ -25,7 +25,9 @@ from paredown.compressors.statistics.layer_statistics import (
 from paredown.compressors.statistics.ranges import collect_ranges
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.packing import read_packed, write_packed
+from paredown.compressors.storage.stored import StoredTensor
 from paredown.hardware_models.work.workload import read_work
+from paredown.spaces.candidates.blueprint import Blueprint, Storage
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.candidates.scale_groups import GROUPED_KINDS
@@ -273,3 +275,22 @@ def test_a_shared_weight_is_priced_once_in_bytes_and_at_every_call(
     for layer in layers:
         called = sum(operator.layer == layer.name for operator in work.operators)
         assert called == len(layer.nodes) + len(layer.lookups)
+
+
+def test_a_table_with_a_scale_for_each_column_is_read_as_it_was_written() -> None:
+    torch.manual_seed(0)
+    captured = capture(Table().eval(), _tokens(1))
+    stored = {n: StoredTensor.unchanged(t) for n, t in captured.tensors.items()}
+    table = captured.tensors["table.weight"]
+    scale = table.abs().amax(dim=0) / 127
+    storage = Storage(
+        shape=tuple(table.shape), bits=8, axis=1, kept=table.numel(), onnx_type="int8"
+    )
+    codes = (table / scale).round().to(torch.int8)
+    stored["table.weight"] = StoredTensor(storage=storage, values=codes, scale=scale)
+    blueprint = Blueprint(
+        graph=captured.graph,
+        operators=(),
+        storage={n: t.storage for n, t in stored.items()},
+    )
+    check_parity(CompressedModel(blueprint=blueprint, stored=stored), _tokens(1))
