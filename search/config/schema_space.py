@@ -129,7 +129,10 @@ class GroupRule(Section):
         description="Shares of the channels to keep, each in (0, 1]."
     )
     step: int | None = Field(
-        None, ge=1, description="Multiple the channels kept must be of; null: the device's."
+        None,
+        ge=1,
+        description="Multiple the channels kept must be of; null: the device's, "
+        "and of attention heads any number.",
     )
 
     @property

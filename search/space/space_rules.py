@@ -76,7 +76,8 @@ def _widths(scope: Scope) -> Iterable[tuple[None, Knob]]:
         asked = merged(GroupRule(groups=(group.name,), width=(1.0,)), scope.rules, group.name)
         if not any(matching(scope.rules, GroupRule, group.name)):
             continue
-        step = asked.step or scope.offered.width_step
+        # A head is as wide as the device may want by itself: every number of heads is as good.
+        step = asked.step or (1 if group.entries > 1 else scope.offered.width_step)
         counts = {round(share * group.channels) for share in asked.width}
         widths = {w for w in counts if w > 0 and w % step == 0} | {group.channels}
         for width in sorted(counts - widths):

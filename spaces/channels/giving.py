@@ -55,11 +55,14 @@ def _given_to_sources(ties: Ties, node: Node, layout: Layout) -> dict[str, Layou
         ]
     elif rule.name in _MOVES:
         operands = [node.ref(0)]
-        places = [_comes_from(ties, node, layout.dim)]
+        place = _comes_from(ties, node, layout.dim)
+        if place is None:
+            return None
+        places = [place]
     else:
         return None
     for name, place in zip(operands, places, strict=True):
-        given = None if place is None else _given(ties, name, Layout(place, layout.parts))
+        given = _given(ties, name, Layout(place, layout.parts))
         if given is None:
             return None
         found |= given

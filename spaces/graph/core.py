@@ -130,3 +130,16 @@ def _kind(overload: torch._ops.OpOverload) -> WorkKind:
     if torch.Tag.reduction in overload.tags:
         return "pool"
     return "activation" if torch.Tag.pointwise in overload.tags else "move"
+
+
+class Table(dict[str, OperatorFacts]):
+    """Facts by operator; those of a core operator without an entry are careful ones."""
+
+    def __missing__(self, op: str) -> OperatorFacts:
+        found = core_facts(op)
+        if found is None:
+            raise KeyError(op)
+        return found
+
+    def __contains__(self, op: object) -> bool:
+        return super().__contains__(op) or (isinstance(op, str) and obstacle(op) is None)

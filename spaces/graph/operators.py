@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from paredown.spaces.graph.core import core_facts, function_of, obstacle
+from paredown.spaces.graph.core import Table, function_of
 from paredown.spaces.graph.facts import LIBRARY, ChannelRule, LayerFacts, OnnxRename, OperatorFacts
 from paredown.spaces.graph.functions import (
     DYNAMIC_QDQ,
@@ -262,21 +262,7 @@ _RECURRENT = {
     for op, lowering in ((LSTM, "lstm"), (GRU, "gru"), (RNN_TANH, "rnn"), (RNN_RELU, "rnn"))
 }
 
-
-class _Table(dict[str, OperatorFacts]):
-    """Facts by operator; those of a core operator without an entry are careful ones."""
-
-    def __missing__(self, op: str) -> OperatorFacts:
-        found = core_facts(op)
-        if found is None:
-            raise KeyError(op)
-        return found
-
-    def __contains__(self, op: object) -> bool:
-        return super().__contains__(op) or (isinstance(op, str) and obstacle(op) is None)
-
-
-OPERATORS: Mapping[str, OperatorFacts] = _Table(
+OPERATORS: Mapping[str, OperatorFacts] = Table(
     _OURS
     | _RECURRENT
     | {

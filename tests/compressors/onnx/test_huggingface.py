@@ -20,7 +20,9 @@ from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.capture.capturing import as_inputs, capture
 from paredown.spaces.capture.hold import disagreement, module_outputs, run_graph
+from paredown.spaces.graph.graph import run
 from paredown.spaces.structure.reading import read_model_map
+from paredown.spaces.structure.slicing import narrow_graph, slice_tensors
 
 pytestmark = pytest.mark.models
 hf = pytest.importorskip("transformers", reason="the library transformers is not installed")
@@ -115,6 +117,8 @@ CASES = {
         "input_values",
     ),
 }
+HEADED = [name for name in CASES if name != "albert"]
+"""Those whose layers are used once each."""
 READS_TEXT = [name for name, case in CASES.items() if case.inputs == "input_ids"]
 
 
@@ -154,6 +158,31 @@ def _check(case: Case, timed: bool, sizes: tuple[tuple[int, int | None], ...]) -
             feeds = {n: x.numpy() for n, x in zip(captured.graph.inputs, inputs, strict=True)}
             made = running.run(list(output_names(captured.graph)), feeds)
             assert disagreement(wanted, tuple(map(torch.from_numpy, made))) is None
+
+
+@pytest.mark.parametrize("name", HEADED)
+def test_half_the_heads_and_hidden_widths_run_as_they_are_in_torch(name: str) -> None:
+    case = CASES[name]
+    captured = capture(_built(case), _batch(case, 2))
+    model_map = read_model_map(captured)
+    heads = [group for group in model_map.groups if group.entries > 1]
+    assert len(heads) == {"swin": 4, "t5": 1}.get(name, 2)
+    hidden = [g for g in model_map.groups if g not in heads and g.channels in (64, 128)]
+    assert len(hidden) == 2 * len(heads) if name == "t5" else len(heads)
+    widths = {group.name: group.channels // 2 for group in (*heads, *hidden)}
+    sliced = slice_tensors(
+        model_map, captured.tensors, {name: torch.arange(n) for name, n in widths.items()}
+    )
+    stored = {name: StoredTensor.unchanged(t) for name, t in sliced.items()}
+    blueprint = draft(model_map, Candidate(widths=tuple(sorted(widths.items()))))
+    proto = lower(CompressedModel(blueprint=blueprint, stored=stored))
+    running = session(proto.SerializeToString(), exact=True)
+    narrow = narrow_graph(model_map, captured.graph, widths)
+    inputs = as_inputs(narrow, _batch(case, 2))
+    feeds = {n: x.numpy() for n, x in zip(narrow.inputs, inputs, strict=True)}
+    made = running.run(list(output_names(narrow)), feeds)
+    wanted = run(narrow, sliced, inputs)
+    assert disagreement(wanted, tuple(map(torch.from_numpy, made))) is None
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,6 +1,8 @@
 """Rules become knobs: later ones win, ties join, what moves no goal is left out with a reason."""
 
 import pytest
+import torch
+from torch import nn
 
 from paredown.compressors.low_rank.rank_by_error import Found
 from paredown.hardware_models.devices.device import load_device
@@ -18,6 +20,8 @@ from paredown.search.space.space_rules import SpaceError, build_space
 from paredown.spaces.candidates.candidate import SegmentChoice
 from paredown.spaces.candidates.ranks import Rank
 from paredown.spaces.candidates.zeros import Zeros
+from paredown.spaces.capture.capturing import capture
+from paredown.spaces.structure.reading import read_model_map
 
 PACKED = ("accuracy", "packed_bytes")
 SHIPPED = ("accuracy", "onnx_bytes")
@@ -35,6 +39,28 @@ def build(mapped):
         return build_space(section, {"": mapped(network)}, offered, goals, find_ranks)
 
     return make
+
+
+class Heads(nn.Module):
+    """Four heads of six entries, and a hidden width."""
+
+    def __init__(self):
+        super().__init__()
+        self.attend = nn.MultiheadAttention(24, 4, batch_first=True)
+        self.up, self.down = nn.Linear(24, 20), nn.Linear(20, 2)
+
+    def forward(self, x):
+        return self.down(self.up(self.attend(x, x, x, need_weights=False)[0]).relu())
+
+
+def test_any_number_of_heads_is_offered_and_widths_keep_the_devices_step():
+    model_map = read_model_map(capture(Heads(), torch.randn(2, 5, 24)))
+    section = SpaceSection(rules=(GroupRule(groups=("*",), width=(1.0, 0.75, 0.5, 0.2)),))
+    offered = capabilities(load_device("x86-avx512-vnni-ort"))
+    found = domains(build_space(section, {"": model_map}, offered, PACKED))
+    assert found["attend.in_proj_weight:width"] == (4, 3, 2, 1)
+    step = offered.width_step
+    assert found["up:width"] == (20, *(w for w in (15, 10, 4) if w % step == 0))
 
 
 def open_knobs(space):
