@@ -23,8 +23,9 @@ def rehearse(config: Config, task: Task) -> Score:
     Raises:
         UserCodeError, DataError, MetricError, NotFiniteError: Model, data, metric or loss cannot be used.
     """
-    is_users = isinstance(config.task, CustomTask | HuggingFaceTask)
-    named = f"task.model: {config.task.model}" if is_users else "task"
+    section = config.task
+    is_users = isinstance(section, CustomTask | HuggingFaceTask)
+    named = f"task.model: {section.model}" if is_users else "task"
     split = task.splits.search
 
     def _run(inputs: Inputs) -> Outputs:
