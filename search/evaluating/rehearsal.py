@@ -24,8 +24,9 @@ def rehearse(config: Config, task: Task) -> Score:
         UserCodeError, DataError, MetricError, NotFiniteError: Model, data, metric or loss cannot be used.
     """
     section = config.task
-    is_users = isinstance(section, CustomTask | HuggingFaceTask)
-    named = f"task.model: {section.model}" if is_users else "task"
+    named = "task"
+    if isinstance(section, CustomTask | HuggingFaceTask):
+        named = f"task.model: {section.model}"
     split = task.splits.search
 
     def _run(inputs: Inputs) -> Outputs:
