@@ -210,13 +210,9 @@ class CustomTask(Section):
         return self
 
 
-def _split_kind(value: object) -> str:
-    return "file" if _is_written_as_path(value) else "split"
-
-
 SplitSource = Annotated[
-    Annotated[ExistingFile, Tag("file")] | Annotated[str, Tag("split")],
-    Discriminator(_split_kind),
+    Annotated[ExistingFile, Tag("folder")] | Annotated[str, Tag("hub")],
+    Discriminator(_source_kind),
 ]
 
 
@@ -228,12 +224,8 @@ class HubColumns(Section):
         description="Texts, lists of words or images; null: text, of token-classification tokens, "
         "of image-classification image.",
     )
-    pair: str | None = Field(
-        None, description="Second text of each row, for text-classification of pairs."
-    )
-    label: str | None = Field(
-        None, description="Class of each row, or of each word: names or numbers; null: label."
-    )
+    pair: str | None = Field(None, description="Second texts, for text-classification of pairs.")
+    label: str | None = Field(None, description="Classes, by name or number; null: label.")
 
 
 class HubData(Section):
@@ -296,16 +288,10 @@ class HuggingFaceTask(Section):
 
     @model_validator(mode="after")
     def _columns_are_of_the_kind(self) -> HuggingFaceTask:
-        columns = self.data.columns
-        if columns.pair is not None and self.kind != "text-classification":
-            raise ValueError(
-                f"`data.columns.pair` is for text-classification, got kind {self.kind}; delete it"
-            )
-        if columns.label is not None and self.kind == "causal-lm":
-            raise ValueError(
-                "`data.columns.label` is for kinds with classes, got kind causal-lm, whose targets are "
-                "the next tokens; delete it"
-            )
+        read = {"pair": self.kind == "text-classification", "label": self.kind != "causal-lm"}
+        for column, is_read in read.items():
+            if getattr(self.data.columns, column) is not None and not is_read:
+                raise ValueError(f"`data.columns.{column}` is not for kind {self.kind}; delete it")
         return self
 
 

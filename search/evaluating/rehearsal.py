@@ -23,9 +23,10 @@ def rehearse(config: Config, task: Task) -> Score:
     Raises:
         UserCodeError, DataError, MetricError, NotFiniteError: Model, data, metric or loss cannot be used.
     """
+    section = config.task
     named = "task"
-    if isinstance(config.task, CustomTask | HuggingFaceTask):
-        named = f"task.model: {config.task.model}"
+    if isinstance(section, CustomTask | HuggingFaceTask):
+        named = f"task.model: {section.model}"
     split = task.splits.search
 
     def _run(inputs: Inputs) -> Outputs:

@@ -18,7 +18,7 @@ from paredown.search.tasks.splits import DataError
 from paredown.spaces.system.errors import ParedownError
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
     from transformers.image_processing_utils import BaseImageProcessor
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -54,7 +54,8 @@ class Pretrained:
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, by their numbers."""
-        return [self.config.id2label[number] for number in range(self.config.num_labels)]
+        names: dict[int, str] = {int(n): name for n, name in (self.config.id2label or {}).items()}
+        return [names[number] for number in sorted(names)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,17 +135,10 @@ def load_pretrained(section: HuggingFaceTask) -> Pretrained:
     """
     named = f"task.model: {section.model}"
     _check_installed()
-    if not isinstance(section.model, Path):
-        folder = hub_folder(section.model, section.revision)
-    elif section.revision is None:
-        folder = section.model
-    else:
-        raise PretrainedError(
-            f"task.revision: is of a model on the hub, got {section.revision} for a folder; delete it"
-        )
+    folder = _folder(section)
     _check_files(folder, named)
     network = _network(folder, section.kind, named)
-    config = cast("PretrainedConfig", network.config)
+    config = network.config
     config.use_cache, config.return_dict = False, True
     network.register_forward_hook(_Logits())
     module, notices = fit_module(network, named)
@@ -171,6 +165,16 @@ def _check_installed() -> None:
         ) from error
 
 
+def _folder(section: HuggingFaceTask) -> Path:
+    if isinstance(section.model, str):
+        return hub_folder(section.model, section.revision)
+    if section.revision is not None:
+        raise PretrainedError(
+            f"task.revision: is of a model on the hub, got {section.revision} for a folder; delete it"
+        )
+    return section.model
+
+
 def _check_files(folder: Path, named: str) -> None:
     if not (folder / "config.json").is_file():
         raise PretrainedError(
@@ -186,10 +190,11 @@ def _check_files(folder: Path, named: str) -> None:
         )
 
 
-def _network(folder: Path, kind: str, named: str) -> nn.Module:
+def _network(folder: Path, kind: str, named: str) -> PreTrainedModel:
     import transformers
 
     head = getattr(transformers, _HEADS[kind])
+    network: PreTrainedModel
     with _read(f"{named}: must hold a model for {kind}"):
         network, found = head.from_pretrained(
             folder,

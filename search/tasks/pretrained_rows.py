@@ -278,4 +278,5 @@ class _Normalised:
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         done = {each: False for each in _DECODED if getattr(self.processor, each, None)}
-        return (self.processor(list(inputs[0]), **done, return_tensors="pt")["pixel_values"],)
+        normalised = functools.partial(self.processor, return_tensors="pt", **done)
+        return (normalised(list(inputs[0]))["pixel_values"],)

@@ -80,11 +80,11 @@ def test_a_metric_of_ones_own_is_a_goal_by_the_name_of_its_function(task, metric
         ({**HF, "data": {"train": "./none.csv"}}, "must be a file that exists"),
         (
             {**HF, "kind": "causal-lm", "data": {"dataset": "c/d", "columns": {"pair": "x"}}},
-            r"`data.columns.pair` is for text-classification, got kind causal-lm",
+            r"`data.columns.pair` is not for kind causal-lm; delete it",
         ),
         (
             {**HF, "kind": "causal-lm", "data": {"dataset": "c/d", "columns": {"label": "x"}}},
-            r"`data.columns.label` is for kinds with classes",
+            r"`data.columns.label` is not for kind causal-lm; delete it",
         ),
         ({"name": "digits", "seed": -1}, "greater than or equal to 0"),
         ({"name": "digits", "calibration_images": 899}, "less than or equal to 898"),
