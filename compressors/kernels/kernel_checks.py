@@ -225,8 +225,11 @@ def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | Non
         return None
     if gives_activated_floats(graph, node):
         return None
-    if node.args[2] is not None or len(node.shape) == 2:
+    if len(node.shape) == 2:
         return "QGemm"
+    if node.args[2] is not None:
+        # ONNX Runtime makes a Gemm of product and bias only where it knows all sizes.
+        return "MatMulIntegerToFloat" if graph.timed else "QGemm"
     return "QLinearMatMul" if ends_in_codes(graph, node) else "MatMulIntegerToFloat"
 
 

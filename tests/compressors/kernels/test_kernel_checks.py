@@ -27,6 +27,8 @@ from paredown.hardware_models.work.workload import read_work
 from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.graph.capturing import capture
+from paredown.spaces.structure.reading import read_model_map
 
 
 class Zoo(nn.Module):
@@ -236,3 +238,19 @@ def test_a_zero_point_above_the_least_code_is_caught_by_the_name_of_its_layer(in
         node.input[2] = "middle"
     (found,) = fallen(blueprint, proto)
     assert found.startswith("conv2 runs as")
+
+
+@pytest.mark.parametrize("lengths", [None, (2, 16)])
+def test_linear_layers_over_steps_keep_their_promise_whether_time_is_free_or_not(
+    lengths: tuple[int, int] | None,
+) -> None:
+    network = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32), nn.GELU()).eval()
+    model_map = read_model_map(capture(network, torch.zeros(1, 8, 32), lengths))
+    candidate = Candidate.of(
+        layers={layer.name: LayerChoice(weight_bits=8) for layer in model_map.layers},
+        segments={each.name: SegmentChoice(activation_bits=8) for each in model_map.segments},
+    )
+    blueprint = draft(model_map, candidate)
+    file = lower(imagine(blueprint, seed=0)).SerializeToString()
+    assert promised_kernels(blueprint) == integer_kernels(file)
+    assert sum(promised_kernels(blueprint).values()) == 2
