@@ -27,7 +27,7 @@ from paredown.hardware_models.work.workload import read_work
 from paredown.search.calibrating.drawing import imagine
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.graph.capturing import capture
+from paredown.spaces.capture.capturing import capture
 from paredown.spaces.structure.reading import read_model_map
 
 
