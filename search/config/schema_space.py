@@ -87,8 +87,8 @@ class LayerRule(Section):
     )
     group_size: Annotated[tuple[GroupSize, ...], _choices] | None = Field(
         None,
-        description="Linear layers beside float activations: inputs that share a scale, 32, 64 or "
-        "128; 0 is one scale for each output.",
+        description="Linear layers beside float activations, and embeddings: inputs (of an embedding "
+        "columns) that share a scale, 32, 64 or 128; 0 is one scale for each output.",
     )
     tie: bool | None = Field(None, description="True: all matched layers share one choice.")
 

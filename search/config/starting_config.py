@@ -138,6 +138,8 @@ def _comment(text: str, indent: str) -> list[str]:
 def _yaml(value: object) -> str:
     if isinstance(value, Path):
         value = str(value)
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
     plain = list(value) if isinstance(value, tuple) else value
     text: str = yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

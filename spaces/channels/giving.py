@@ -50,7 +50,7 @@ def _given_to_sources(ties: Ties, node: Node, layout: Layout) -> dict[str, Layou
     found: dict[str, Layout] = {}
     if rule.name in ("same", "binary"):
         operands = [arg.name for arg in node.args if isinstance(arg, Ref)]
-        places: list[int | None] = [
+        places = [
             layout.dim + len(ties.shape_of(name)) - len(node.shape) for name in operands
         ]
     elif rule.name in _MOVES:
