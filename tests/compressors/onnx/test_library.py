@@ -34,7 +34,7 @@ CASES: dict[str, Function] = {
     "max_of_a_dimension": lambda x: x.max(1).values,
     "topk": lambda x: x.topk(2, dim=1).values,
     "sorted": lambda x: x.sort(dim=1).values,
-    "scatter": lambda x: x.scatter(1, torch.zeros(len(x), 1, dtype=torch.int64), 5.0),
+    "scatter": lambda x: x.scatter(1, torch.zeros(x.shape[0], 1, dtype=torch.int64), 5.0),
     "prod": lambda x: x.prod(1),
     "flipped": lambda x: x.flip(1),
     "upper": lambda x: (x[:, :, None] * x[:, None]).triu(),
