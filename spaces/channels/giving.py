@@ -50,9 +50,7 @@ def _given_to_sources(ties: Ties, node: Node, layout: Layout) -> dict[str, Layou
     found: dict[str, Layout] = {}
     if rule.name in ("same", "binary"):
         operands = [arg.name for arg in node.args if isinstance(arg, Ref)]
-        places = [
-            layout.dim + len(ties.shape_of(name)) - len(node.shape) for name in operands
-        ]
+        places = [layout.dim + len(ties.shape_of(name)) - len(node.shape) for name in operands]
     elif rule.name in _MOVES:
         operands = [node.ref(0)]
         place = _comes_from(ties, node, layout.dim)

@@ -4,16 +4,17 @@ import pytest
 
 from paredown.search.config.reading import load_config
 from paredown.search.evaluating.unmet import doubtful_bounds, why_none
-from paredown.search.study.evaluation import Evaluation, Goal, Score
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal, Score
 from paredown.search.study.pareto import front_of
 from paredown.spaces.candidates.candidate import Candidate
 
 
 def evaluated(number, accuracy, kilobytes, error=None):
     metrics = {} if error else {"accuracy": accuracy, "onnx_bytes": kilobytes * 1e3}
+    failure = Failure(kind=FailureKind.RAISED, sentence=error) if error else None
     candidate = Candidate(dropped=(str(number),))
     return Evaluation(
-        number=number, key=f"model{number}", candidate=candidate, metrics=metrics, error=error
+        number=number, key=f"model{number}", candidate=candidate, metrics=metrics, failure=failure
     )
 
 

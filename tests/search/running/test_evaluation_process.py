@@ -11,14 +11,10 @@ from dataclasses import dataclass
 import cloudpickle
 import pytest
 
-from paredown.search.proposing.jobs import Job
-from paredown.search.running.evaluation_process import (
-    EvaluationProcess,
-    outcome_of,
-    write_evaluator,
-)
-from paredown.search.running.time_limit import GRACE_S
-from paredown.search.study.evaluation import Score
+from paredown.search.proposing.jobs import GRACE_S, Job, Outcome
+from paredown.search.running.evaluation_process import EvaluationProcess, write_evaluator
+from paredown.search.study.evaluation import FailureKind, Score
+from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 
 
@@ -28,7 +24,8 @@ class Strange:
 
     secret: str
 
-    def evaluate(self, candidate, rows):
+    def evaluate(self, candidate, rung):
+        rows = rung.rows
         if rows == 1:
             print(self.secret, "x" * 10_000, "the end", flush=True)
             os._exit(5)
@@ -63,7 +60,7 @@ def process(folder):
 
 def job(rows, longest_s=None):
     candidate = Candidate.of(layers={"a": LayerChoice(weight_bits=3)})
-    return Job(candidate=candidate, rows=rows, longest_s=longest_s)
+    return Job(candidate=candidate, rung=Rung(rows=rows), longest_s=longest_s)
 
 
 def test_jobs_are_done_one_after_another_in_a_process_of_their_own(process):
@@ -71,19 +68,20 @@ def test_jobs_are_done_one_after_another_in_a_process_of_their_own(process):
     asked = job(50)
     worker.start(asked)
     _, reply = replies.get(timeout=60)
-    outcome = outcome_of(reply)
-    assert outcome.error is None
+    outcome = Outcome.from_json(reply)
+    assert outcome.failure is None
     assert (outcome.score.loss, outcome.score.images) == (3, 50)
     assert outcome.score.metric != os.getpid()
     assert worker.finish() is asked
     worker.start(job(3))
-    failed = outcome_of(replies.get(timeout=60)[1])
+    failed = Outcome.from_json(replies.get(timeout=60)[1])
     assert failed.score is None
-    assert failed.error.startswith("KeyError: 'hidden'\n")
+    assert failed.failure.kind is FailureKind.RAISED
+    assert failed.failure.sentence == "KeyError: 'hidden'"
     # Ctrl-C in a terminal reaches the whole group, and ends no process of a search.
     os.kill(int(outcome.score.metric), signal.SIGINT)
     worker.start(job(60))
-    again = outcome_of(replies.get(timeout=60)[1])
+    again = Outcome.from_json(replies.get(timeout=60)[1])
     assert again.score == Score(metric=outcome.score.metric, loss=3, images=60)
     # What it was sent is in the file for its words only if the evaluation printed it.
     assert worker.last_words() == ""
@@ -95,8 +93,9 @@ def test_a_process_that_ends_says_how_and_its_words_are_cut(process):
     assert replies.get(timeout=60) == (worker, None)
     assert worker.ending() == "exit code 5"
     outcome = worker.ended()
-    first, words = outcome.error.split("\n", 1)
-    assert first == "ProcessEnded: the evaluation ended its process (exit code 5)"
+    words = outcome.failure.where
+    assert outcome.failure.kind is FailureKind.ENDED_PROCESS
+    assert outcome.failure.sentence == "the evaluation ended its process (exit code 5)"
     assert words.startswith("hidden xxx")
     assert words.endswith("the end")
     assert "\n...\n" in words
@@ -107,7 +106,7 @@ def test_a_process_that_ends_says_how_and_its_words_are_cut(process):
 def test_a_process_that_is_killed_is_said_to_be_out_of_memory(process):
     worker, replies = process
     worker.start(job(50))
-    pid = int(outcome_of(replies.get(timeout=60)[1]).score.metric)
+    pid = int(Outcome.from_json(replies.get(timeout=60)[1]).score.metric)
     worker.finish()
     worker.start(job(2))
     os.kill(pid, signal.SIGKILL)
@@ -115,11 +114,15 @@ def test_a_process_that_is_killed_is_said_to_be_out_of_memory(process):
     assert worker.ending() == "SIGKILL, as when memory runs out"
     # Sent to one that has ended: its listener has said so, and that is all.
     worker.start(job(50, longest_s=-2 * GRACE_S))
-    assert worker.ended().error.startswith("EvaluationTimeout: ")
+    assert worker.ended().failure.kind is FailureKind.TIMED_OUT
 
 
 def test_a_reply_is_read_back_as_the_outcome_that_was_sent():
-    reply = {"score": {"metric": 0.5, "loss": 0.25, "images": 3}, "error": None, "duration_s": 2.0}
-    outcome = outcome_of(json.loads(json.dumps(reply)))
+    reply = {
+        "score": {"metric": 0.5, "loss": 0.25, "images": 3},
+        "failure": None,
+        "duration_s": 2.0,
+    }
+    outcome = Outcome.from_json(json.loads(json.dumps(reply)))
     assert outcome.score == Score(metric=0.5, loss=0.25, images=3)
     assert outcome.duration_s == 2.0
