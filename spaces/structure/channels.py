@@ -64,8 +64,9 @@ def _layer_layout(ties: Ties, node: Node, layer: Layer) -> Layout | None:
     elif layer.is_shared:
         _freeze_axis(ties, layer, layer.in_axis)
     # What an earlier call of a shared weight has made of its channels holds for this one too.
-    parts = ties.tensor_parts.get((layer.weight, layer.out_axis))
-    parts = parts or (Part(layer.name, node.shape[dim]),)
+    parts = ties.tensor_parts.get((layer.weight, layer.out_axis), ())
+    if not _is_open(parts):
+        parts = (Part(layer.name, node.shape[dim]),)
     ties.open(layer.name)
     ties.note_tensor(layer.weight, layer.out_axis, parts)
     if layer.bias is not None:

@@ -25,7 +25,7 @@ def exported(monkeypatch, tmp_path, goals, make_evaluations):
     written, bases = [], []
 
     def run(evaluations, fails=(), error=NO_LOWERING):
-        def export(workbench, member, folder, base):
+        def export(workbench, member, folder, base, kept):
             bases.append(base)
             if member.key in fails:
                 raise error
