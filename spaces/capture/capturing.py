@@ -28,7 +28,6 @@ from paredown.spaces.capture.tracing import (
     CaptureError,
     check_operators,
     decomposed,
-    is_free,
     is_identity,
     read_program,
 )
@@ -71,7 +70,6 @@ def capture(module: nn.Module, example: Any, lengths: tuple[int, int] | None = N
     args, kwargs = _arguments(module, example)
     with evaluating(module), choosing(module):
         program = _export(module, args, kwargs, lengths)
-    _check_rows(module, program)
     leaves = pytree.tree_leaves((args, kwargs))
     graph, tensors = read_program(program, leaves, lengths or (0, 0))
     graph, tensors = fold_constants(prune_dead(_skip_identities(graph)), tensors)
@@ -157,19 +155,6 @@ def _export(
             f"{type(module).__name__} cannot be traced by torch.export: {_first_line(error)}; "
             "make its forward a function of tensor arguments without data-dependent control flow"
         ) from error
-
-
-def _check_rows(module: nn.Module, program: ExportedProgram) -> None:
-    """A forward that makes a plain number of the batch's size gives a graph for that size alone."""
-    inputs = program.graph_signature.user_inputs
-    for node in program.graph.find_nodes(op="placeholder"):
-        value = node.meta["val"]
-        if node.name in inputs and isinstance(value, Tensor) and not is_free(value.shape[0]):
-            raise CaptureError(
-                f"{type(module).__name__}.forward must take any number of rows, but is fixed to the "
-                f"{value.shape[0]} of '{node.name}' that it was traced with: len(x) and int(x.shape[0]) "
-                "do that; use x.shape[0] itself"
-            )
 
 
 def _at_least_two(t: Tensor) -> Tensor:

@@ -148,7 +148,7 @@ def _axes(program: ExportedProgram) -> dict[Any, str]:
         value = _value(fx_node)
         if fx_node.op == "placeholder" and fx_node.name in users and isinstance(value, Tensor):
             for size, name in zip(value.shape, (BATCH, TIME), strict=False):
-                if isinstance(size, torch.SymInt) and is_free(size):
+                if isinstance(size, torch.SymInt) and _is_free(size):
                     found[size.node.expr] = name
     return found
 
@@ -156,11 +156,11 @@ def _axes(program: ExportedProgram) -> dict[Any, str]:
 def _has_time(program: ExportedProgram, name: str) -> bool:
     """Whether dimension 1 of an input may have any length: the module may have fixed it."""
     value = next(_value(node) for node in program.graph.nodes if node.name == name)
-    return value.dim() > 1 and is_free(value.shape[1])
+    return value.dim() > 1 and _is_free(value.shape[1])
 
 
-def is_free(size: int | torch.SymInt) -> bool:
-    """Whether tracing left a size open: inputs keep a symbol for one that it has fixed."""
+def _is_free(size: int | torch.SymInt) -> bool:
+    # Inputs keep a symbol for a size that tracing has fixed.
     return isinstance(size, torch.SymInt) and size.node.maybe_as_int() is None
 
 

@@ -105,26 +105,6 @@ def test_control_flow_on_data_is_refused_with_the_remedy() -> None:
         capture(Branching(), torch.randn(2, 3))
 
 
-class FromZero(nn.Module):
-    """Reads zeros beside its input: as many rows, counted in one of two ways."""
-
-    def __init__(self, counts: bool) -> None:
-        super().__init__()
-        self.counts = counts
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = len(x) if self.counts else x.shape[0]
-        return torch.cat([x, x.new_zeros(rows, 2)], 1)
-
-
-def test_a_forward_that_counts_its_rows_is_refused_with_the_remedy() -> None:
-    with pytest.raises(CaptureError, match=r"any number of rows.*the 2 of 'x'.*use x.shape\[0\]"):
-        capture(FromZero(counts=True), torch.randn(1, 3))
-    captured = capture(FromZero(counts=False), torch.randn(1, 3))
-    (found,) = run(captured.graph, captured.tensors, [torch.ones(5, 3)])
-    assert found.shape == (5, 5)
-
-
 def test_the_hook_sees_every_operator_and_may_replace_its_output(
     zoo: Any, captured: Callable[[str], Captured]
 ) -> None:
