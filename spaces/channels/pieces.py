@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from paredown.spaces.graph.graph import Node
-
-SPLIT = "aten.split.Tensor"
-SPLIT_WITH_SIZES = "aten.split_with_sizes.default"
+from paredown.spaces.graph.names import SPLIT, SPLIT_WITH_SIZES
 
 
 def bounds(node: Node, size: int) -> tuple[int, int] | None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from paredown.spaces.channels.moves import TAKES_APART
 from paredown.spaces.channels.parts import Part, cut, size_of
-from paredown.spaces.channels.pieces import SPLIT_WITH_SIZES, bounds, piece_sizes
+from paredown.spaces.channels.pieces import bounds, piece_sizes
 from paredown.spaces.graph.graph import Graph, Node
+from paredown.spaces.graph.names import SPLIT_WITH_SIZES
 from paredown.spaces.graph.sizes import Size
 from paredown.spaces.structure.model_map import ModelMap
 

@@ -145,6 +145,8 @@ def project(tmp_path: Path) -> Path:
         text = shipped.read_text().replace("name: rpi5-a76-ort", f"name: {device}", 1)
         (tmp_path / f"{device}.yaml").write_text(text)
     (tmp_path / "board.calibration.json").write_text("{}")
+    for folder in ("banking", "rows"):
+        (tmp_path / folder).mkdir()
     return tmp_path
 
 

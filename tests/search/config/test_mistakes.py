@@ -44,7 +44,7 @@ goals: [{metric: accuracy}, {metric: onnx_bytes}]
         ),
         ("space: {rules: [{groups: a, width: [1, 1]}]}", "space.rules[0].width", "once"),
         ("space: {architectures: {a: {model: x}}}", "space.architectures.a.model", "cifar10"),
-        ("task: {name: mnist}", "task.name", "must be 'digits', 'cifar10' or 'custom'"),
+        ("task: {name: mnist}", "task.name", "must be 'digits', 'cifar10', 'custom' or 'hf'"),
         ("hardware: {device: mine.yaml}", "hardware.device", "none at"),
         ("name: a b", "name", "letters"),
         ("output: 3", "output", "mapping"),

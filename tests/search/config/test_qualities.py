@@ -35,9 +35,9 @@ def test_a_share_is_to_be_maximised_and_only_a_share_is_written_in_per_cent() ->
 
 
 def test_a_metric_of_ones_own_is_a_plain_number_with_its_direction() -> None:
-    own = quality_of("f1", "minimize")
+    own = quality_of("f2", "minimize")
     assert (own.name, own.direction, own.is_share, own.in_percent) == (
-        "f1",
+        "f2",
         "minimize",
         False,
         False,
@@ -46,7 +46,7 @@ def test_a_metric_of_ones_own_is_a_plain_number_with_its_direction() -> None:
 
 @pytest.mark.parametrize(("value", "slack"), [(8.0, 4.0), (-8.0, 4.0), (0.0, 0.0)])
 def test_without_a_margin_half_the_magnitude_is_the_slack(value: float, slack: float) -> None:
-    assert quality_of("f1").slack(value) == slack
+    assert quality_of("f2").slack(value) == slack
     assert ACCURACY.slack(value) == pytest.approx(0.1)
 
 

@@ -43,7 +43,7 @@ def test_the_smallest_groups_come_first_and_whole_rows_last(columns, asked, size
 
 def test_nothing_is_offered_where_no_kernel_reads_it() -> None:
     asked = rule(group_size=(32,))
-    for kind, segments in (("conv2d", (FLOAT,)), ("embedding", (FLOAT,)), ("linear", (EIGHT,))):
+    for kind, segments in (("conv2d", (FLOAT,)), ("linear", (EIGHT,))):
         found, (item,) = group_sizes(layer(100, kind), asked, segments)
         assert found == ()
         assert item.reason

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from paredown.spaces.channels.pieces import SPLIT, SPLIT_WITH_SIZES, bounds, piece_sizes
+from paredown.spaces.channels.pieces import bounds, piece_sizes
 from paredown.spaces.graph.graph import Node, Ref
+from paredown.spaces.graph.names import SPLIT, SPLIT_WITH_SIZES
 from paredown.spaces.graph.sizes import Size
 
 

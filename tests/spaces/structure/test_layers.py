@@ -95,13 +95,13 @@ class Odd(nn.Module):
 
 def test_what_is_no_layer_is_left_out_with_the_reason() -> None:
     layers, left_out = read_layers(capture(Odd(), torch.randn(2, 4)))
-    assert [layer.name for layer in layers] == ["good"]
-    reasons = {entry.what: entry.reason for entry in left_out}
-    assert "also read by aten.tanh" in reasons["twice"]
-    assert "shared by operators of different kinds" in reasons["filters"]
-    assert "aten.tanh" in reasons["scaled"]
-    assert "aten.matmul" in reasons["matrix"] or "aten.mm" in reasons["matrix"]
-    assert any("computed in the graph" in reason for reason in reasons.values())
+    names = [layer.name for layer in layers]
+    # What is computed from parameters alone is a stored weight, and a product with one a linear layer.
+    assert {"twice", "matrix", "good"} <= set(names)
+    assert len(names) == 5
+    (entry,) = left_out
+    assert entry.what == "filters"
+    assert "shared by operators of different kinds" in entry.reason
 
 
 class Offsets(nn.Module):
@@ -116,8 +116,8 @@ class Offsets(nn.Module):
         return self.last(x + self.offset(self.coordinates))
 
 
-def test_a_layer_that_reads_a_stored_tensor_is_left_out() -> None:
-    layers, left_out = read_layers(capture(Offsets(), torch.randn(2, 5, 8)))
+def test_a_layer_that_reads_a_stored_tensor_is_computed_once() -> None:
+    captured = capture(Offsets(), torch.randn(2, 5, 8))
+    layers, _ = read_layers(captured)
     assert [layer.name for layer in layers] == ["last"]
-    reasons = {entry.what: entry.reason for entry in left_out}
-    assert "reads the stored tensor 'coordinates'" in reasons["offset"]
+    assert "offset.weight" not in captured.tensors

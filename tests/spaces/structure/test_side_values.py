@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paredown.spaces.capture.capturing import Captured, capture
+from paredown.spaces.graph.graph import Graph, Node, Ref
 from paredown.spaces.structure.side_values import constant_values, mask_values, masked_values
 
 
@@ -65,8 +66,19 @@ def test_constants_of_the_size_of_activations_are_no_masks(add: str) -> None:
 
 
 def test_constants_depend_on_no_input() -> None:
-    graph = scored("slice", -2.0).graph
-    assert {graph.by_name[name].op for name in constant_values(graph)} == {"aten.slice.Tensor"}
+    args = (Ref("table"), 0, 0, 2, 1)
+    cut = Node(name="cut", op="aten.slice.Tensor", args=args, shape=(2, 3))
+    moved = Node(name="moved", op="aten.add.Tensor", args=(Ref("x"), Ref("cut"), 1), shape=(2, 3))
+    graph = Graph(
+        nodes=(cut, moved),
+        inputs=("x",),
+        input_shapes=((2, 3),),
+        input_dtypes=("float32",),
+        outputs=("moved",),
+        output_keys=("",),
+    )
+    assert constant_values(graph) == {"cut"}
+    assert constant_values(scored("slice", -2.0).graph) == frozenset()
 
 
 class Shortcut(nn.Module):

@@ -13,9 +13,10 @@ ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("spaces", "compressors", "hardware_models", "search")
 STEERING = {
     "EvaluationTimeout": "ends an evaluation from a signal handler, past what a user's code catches",
+    "MeasureError": "of a script that is copied to machines without paredown; a search records it",
     "SpaceExhausted": "ends the search, which did all that there is to do",
 }
-"""Exceptions that no user meets, and what they are for."""
+"""Exceptions outside the tree, and what they are for."""
 
 
 def exceptions() -> Iterator[type[BaseException]]:
