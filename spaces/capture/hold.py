@@ -86,12 +86,19 @@ def check_graph(
     """Refuses a graph that computes something else than its module, whose outputs are `tensors`.
 
     Raises:
-        CaptureError: An output differs in number, type, shape or value; the message names the first
-            value of the graph that the module does not compute.
+        CaptureError: The graph does not run on these rows, or an output differs in number, type, shape or
+            value; the message names the first value of the graph that the module does not compute.
     """
     graph = captured.graph
     wanted = module_outputs(module, batch, tensors)
-    found = run_graph(captured, batch)
+    try:
+        found = run_graph(captured, batch)
+    except RuntimeError as error:
+        raise CaptureError(
+            f"the graph read off {type(module).__name__} must run on any number of rows, got on "
+            f"{len(as_inputs(graph, batch)[0])} rows: {str(error).splitlines()[0]}; write x.shape[0] or "
+            "-1 for the batch, since len(x) is traced as a number"
+        ) from error
     worst = disagreement(wanted, found)
     if worst is None:
         return

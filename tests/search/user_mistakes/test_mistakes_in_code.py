@@ -64,6 +64,10 @@ MODELS = {
     "forward returns the batch size": (net("return super().forward(x), len(x)"), "got 2 .int. for 2"),
     "forward returns a loss": (net("return super().forward(x), x.mean()"), r"shape \(\) for 2 rows"),
     "rows depend on each other": (net("return super().forward(x - x.mean(0))"), "whatever else is in"),
+    "length of the batch as a number": (
+        net("return super().forward(x) + torch.zeros(len(x), 1)"),
+        r"any number of rows.*x\.shape\[0\]",
+    ),
     "one batch size only": (net("return super().forward(x.reshape(2, 4))"), "1 row of float32"),
     "wrong width": (rows("return x[:, :3], y"), r"2 rows of float32 \(3,\).*cannot be multiplied"),
     "uint8 without prepare": (rows("return x.byte(), y"), r"2 rows of uint8 \(4,\).*`prepare`"),

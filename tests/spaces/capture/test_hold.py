@@ -117,6 +117,13 @@ def test_swapped_outputs_are_refused_though_every_value_is_right() -> None:
         check_graph(module, swapped, rows())
 
 
+def test_a_graph_of_one_number_of_rows_is_refused_with_the_remedy() -> None:
+    module = Of(lambda m, x: m.layer(x) + torch.zeros(len(x)).view(-1, *(1,) * (x.ndim - 1)))
+    found = capture(module, rows()[:2])
+    with pytest.raises(CaptureError, match=r"any number of rows.*x\.shape\[0\]"):
+        check_graph(module, found, torch.cat([rows(), rows()]))
+
+
 def test_inputs_are_not_changed_by_a_module_that_works_in_place() -> None:
     x = rows()
     before = x.clone()
