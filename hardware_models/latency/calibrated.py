@@ -45,7 +45,7 @@ from paredown.hardware_models.latency.models import (
     estimates_of,
     parts_matrix_s,
 )
-from paredown.hardware_models.work.features import PARTS, Preset
+from paredown.hardware_models.work.features import PARTS, STEP_PARTS, Preset
 from paredown.hardware_models.work.workload import Work
 from paredown.spaces.system.json_values import Json
 
@@ -142,19 +142,21 @@ class CalibratedLatency:
         """The model that `to_json` wrote.
 
         Raises:
-            CalibrationError: It was fitted to parts that this version does not have.
+            CalibrationError: It was fitted to other parts than this version has. Those of recurrent layers
+                may be missing together, as in files from before they were known.
         """
-        if other := sorted(set(data["factors"]) - set(PARTS)):
+        differ = set(data["factors"]) ^ set(PARTS)
+        if other := sorted(differ if differ != set(STEP_PARTS) else ()):
             more = f" and {len(other) - 3} more" if len(other) > 3 else ""
             raise CalibrationError(
-                f"a calibration must have factors of the {len(PARTS)} parts of this version, got "
-                f"{len(other)} others: {', '.join(other[:3])}{more}; calibrate again, or use the "
-                "version that wrote it"
+                f"a calibration must have a factor for each of the {len(PARTS)} parts of this "
+                f"version, got {len(other)} that differ: {', '.join(other[:3])}{more}; calibrate "
+                "again, or use the version that wrote it"
             )
         return cls(
             device=Device.model_validate(data["device"]),
             threads=int(data["threads"]),
-            # A part that came later was in no network that was measured: the preset's factor.
+            # Before recurrent layers had parts of their own none was measured: the preset's factor.
             factors=tuple(float(data["factors"].get(name, 1.0)) for name in PARTS),
             bounds=ErrorBounds.from_json(data["bounds"]),
             held_out_mape=float(data["held_out_mape"]),

@@ -24,6 +24,10 @@ from paredown.hardware_models.work.computing import CONVOLUTIONS, computing_s
 from paredown.hardware_models.work.steps import add_steps
 from paredown.hardware_models.work.workload import OperatorWork, Work
 
+STEP_PARTS = (
+    "steps", "step_outputs", "step_macs", "int8_step_macs", "step_traffic", "int8_step_traffic",
+)  # fmt: skip
+"""Parts that recurrent layers alone have."""
 PARTS = (
     "run", "calls", "move_calls", "reshape_calls", "attention_calls", "attention_heads",
     "linear_calls", "int8_linear_calls", "sequence_calls", "conv_calls", "int8_conv_calls",
@@ -36,7 +40,7 @@ PARTS = (
     "activation_traffic", "attention", "attention_softmax", "add", "int8_add", "activation", "norm",
     "move", "quantize_calls", "quantize_elements", "dequantize_elements", "reorder_calls",
     "reorder_elements", "int8_weights", "int4_weights", "linear_weights",
-    "steps", "step_outputs", "step_macs", "int8_step_macs", "step_traffic", "int8_step_traffic",
+    *STEP_PARTS,
 )  # fmt: skip
 """Names of the parts, in the order of every feature vector."""
 

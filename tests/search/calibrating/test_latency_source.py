@@ -95,7 +95,7 @@ def test_a_damaged_file_is_told_with_its_place(text, space, tmp_path):
         ("measured", calibration().to_json(), "'calibrated'"),
         ("calibrated", {"kind": "measured", "threads": 1}, "'measured'"),
         ("calibrated", {"kind": "calibrated"}, "lacks or renames"),
-        ("calibrated", {**calibration().to_json(), "factors": {"other": 1.0}}, "others: other"),
+        ("calibrated", {**calibration().to_json(), "factors": {"run": 1.0}}, "each of"),
         ("measured", {"kind": "measured"}, "threads"),
     ],
 )
