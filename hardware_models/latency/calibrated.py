@@ -142,8 +142,8 @@ class CalibratedLatency:
         """The model that `to_json` wrote.
 
         Raises:
-            CalibrationError: It was fitted to other parts than this version has. Those of recurrent layers
-                may be missing together, as in files from before they were known.
+            CalibrationError: It was fitted to other parts than this version has. Those of recurrent
+                layers may be missing together, as in files from before they were known.
         """
         differ = set(data["factors"]) ^ set(PARTS)
         if other := sorted(differ if differ != set(STEP_PARTS) else ()):
