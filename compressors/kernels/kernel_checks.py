@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,15 @@ from paredown.compressors.models.codes import (
     gives_activated_floats,
 )
 from paredown.compressors.onnx.dynamic_codes import fused_kernel
+from paredown.compressors.onnx.free_sizes import following
 from paredown.compressors.onnx.lowering import traced_names
+from paredown.compressors.onnx.recurrent import DYNAMIC_LSTM
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Arg, Graph, Node, Ref
 from paredown.spaces.graph.operators import OPERATORS
 from paredown.spaces.structure.code_kernels import clamps_codes, has_code_kernel, operands
-from paredown.spaces.structure.dynamic_values import reads_own_range
+from paredown.spaces.structure.dynamic_values import reads_own_range, rounds_state
 
 EXACT = {"session.qdq_matmulnbits_accuracy_level": "1"}
 """Session entries that keep float activations in float.
@@ -45,6 +47,7 @@ _INTEGER_KERNELS = {f.integer_kernel for f in OPERATORS.values() if f.integer_ke
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
     "QLinearSoftmax",
+    DYNAMIC_LSTM,
 }
 _OPERANDS = 4  # the weight is the fourth input of QLinearConv; scales beyond it may be shared
 _BIAS_UNIT = 0.01  # ONNX Runtime itself takes a bias within a hundredth
@@ -131,7 +134,8 @@ def promises(blueprint: Blueprint) -> tuple[Promise, ...]:
     a quantised output; transposed convolutions have no integer kernel and are not promised.
     """
     graph = arrange(blueprint.graph)
-    kernel_of = {node.name: _promise(graph, blueprint, node) for node in graph.nodes}
+    free = following(graph, blueprint.storage)
+    kernel_of = {node.name: _promise(graph, blueprint, node, free) for node in graph.nodes}
     found = [node for node in graph.nodes if kernel_of[node.name] is not None]
     layers = {operator.node: operator for operator in blueprint.operators}
     weights = {node: operator.weight for node, operator in layers.items()}
@@ -201,10 +205,13 @@ def _end(graph: Graph, node: Node) -> Node:
     return users[0] if users[0].op == QDQ else node
 
 
-def _promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
+def _promise(graph: Graph, blueprint: Blueprint, node: Node, free: Collection[str]) -> str | None:
+    """The kernel that a node must get; `free` names the values whose size follows a free axis."""
     facts = node.facts
     if facts.kind == "linear":
-        return _linear_promise(graph, blueprint, node)
+        return _linear_promise(graph, blueprint, node, node.name in free)
+    if rounds_state(node):
+        return DYNAMIC_LSTM
     if facts.integer_kernel is None or not ends_in_codes(graph, node):
         return None
     if facts.kind == "conv":
@@ -218,7 +225,7 @@ def _promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
     return facts.integer_kernel
 
 
-def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | None:
+def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node, is_free: bool) -> str | None:
     if reads_own_range(graph, node):
         return fused_kernel(graph, node)
     if not _reads_codes(graph, node.args[0]) or not _has_codes(blueprint, node):
@@ -229,7 +236,7 @@ def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | Non
         return "QGemm"
     if node.args[2] is not None:
         # ONNX Runtime makes a Gemm of product and bias only where it knows all sizes.
-        return "MatMulIntegerToFloat" if graph.timed else "QGemm"
+        return "MatMulIntegerToFloat" if is_free else "QGemm"
     return "QLinearMatMul" if ends_in_codes(graph, node) else "MatMulIntegerToFloat"
 
 

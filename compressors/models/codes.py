@@ -15,7 +15,7 @@ from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Operator
 from paredown.spaces.graph.functions import GETITEM, QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
-from paredown.spaces.structure.code_kernels import clamps_codes
+from paredown.spaces.structure.code_kernels import clamps_codes, keeps_floats
 
 _INT32_ROOM = 2.0**30
 """Largest bias in units of s_x * s_w: half the int32 range, the rest is for the products."""
@@ -46,12 +46,10 @@ def ends_in_codes(graph: Graph, node: Node) -> bool:
 
 
 def gives_activated_floats(graph: Graph, node: Node) -> bool:
-    """Whether the runtime fuses a float activation into the Gemm before it looks for codes."""
+    """Whether a linear layer runs in floats for the activation behind it, see `keeps_floats`."""
     users = graph.users.get(node.name, ())
     is_alone = len(users) == 1 and node.name not in graph.outputs
-    is_gemm = len(node.shape) == 2
-    fuses = is_alone and users[0].facts.float_gemm_takes
-    return is_gemm and fuses and not ends_in_codes(graph, node)
+    return is_alone and keeps_floats(node, users[0]) and not ends_in_codes(graph, node)
 
 
 def arrange(graph: Graph) -> Graph:

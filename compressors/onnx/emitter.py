@@ -41,6 +41,7 @@ class Emitter:
     _coded: dict[str, tuple[str, Codes]] = field(default_factory=dict)
     _several: dict[str, tuple[tuple[str, ...], Codes | None]] = field(default_factory=dict)
     _converted: dict[tuple[str, str], str] = field(default_factory=dict)
+    _kernels: dict[str, str] = field(default_factory=dict)
     weights: Weights = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,6 +120,10 @@ class Emitter:
         """Records `names` as the outputs of `node`, all with the same `codes` or None."""
         self._several[node.name] = (names, codes)
 
+    def put_kernel(self, node: Node, name: str) -> None:
+        """Records what the operator for `node` itself gives, where the node's value is made of it."""
+        self._kernels[node.name] = name
+
     def several(self, arg: Ref) -> tuple[str, ...]:
         """The outputs of an operator with several."""
         return self._several[arg.name][0]
@@ -194,11 +199,15 @@ class Emitter:
         return self.plan.initialiser(TensorProto.FLOAT, dims, dense_bytes(arg.name, False))
 
     def names(self, name: str) -> frozenset[str]:
-        """ONNX names that hold a value or stored tensor: floats, codes, and what they are read from.
+        """ONNX names that hold a value or stored tensor: floats, codes, and what they are made of.
 
         A weight's codes are among them, read through its DequantizeLinear.
         """
-        found = {self._floats.get(name), self._coded.get(name, (None,))[0]}
+        found = {
+            self._floats.get(name),
+            self._coded.get(name, (None,))[0],
+            self._kernels.get(name),
+        }
         found |= self.weights.names(name)
         sources = [
             n.inputs[0] for n in self.plan.nodes if found & {*n.outputs} and _reads_codes(n)

@@ -9,7 +9,8 @@ import torch
 
 from paredown.compressors.onnx.plan import ExportError, PlanBuilder, onnx_type
 from paredown.spaces.candidates.blueprint import Storage
-from paredown.spaces.graph.graph import Arg, Graph, Node, run
+from paredown.spaces.graph.facts import Result
+from paredown.spaces.graph.graph import Arg, Arguments, Graph, Node, run
 from paredown.spaces.graph.sizes import BATCH, TIME, Size, Term
 
 _OPERATORS = {"+": "Add", "*": "Mul", "//": "Div"}
@@ -68,10 +69,7 @@ class FreeSizes:
 
     def input_dims(self, name: str) -> tuple[int | str, ...]:
         """Sizes of an input of the file, with the names of free axes."""
-        graph = self.graph
-        shape = graph.input_shapes[graph.inputs.index(name)]
-        rest: tuple[int | str, ...] = (TIME, *shape[2:]) if name in graph.timed else shape[1:]
-        return (BATCH if BATCH in graph.free else shape[0], *rest)
+        return _input_dims(self.graph, name)
 
     def output_dims(self, name: str, storage: Mapping[str, Storage]) -> tuple[int | str, ...]:
         """Sizes of an output of the file, with names where they follow a free axis."""
@@ -80,19 +78,9 @@ class FreeSizes:
         if not graph.free:
             return shape
         axes = {graph.axes[axis]: axis for axis in sorted(graph.free)}
-        longer = self._when_longer(storage)[graph.outputs.index(name)]
+        longer = _when_longer(graph, storage)[name]
         pairs = enumerate(zip(shape, longer, strict=True))
         return tuple(a if a == b else axes.get(a, f"{name}_{at}") for at, (a, b) in pairs)
-
-    def _when_longer(self, storage: Mapping[str, Storage]) -> list[tuple[int, ...]]:
-        """Shapes of the outputs with three times each free axis, found on shapes alone."""
-        graph = self.graph
-        inputs = []
-        for name, dtype in zip(graph.inputs, graph.input_dtypes, strict=True):
-            dims = (3 * graph.axes[d] if isinstance(d, str) else d for d in self.input_dims(name))
-            inputs.append(_on_shapes_alone(tuple(dims), dtype))
-        tensors = {name: _on_shapes_alone(s.shape, s.dtype) for name, s in storage.items()}
-        return [tuple(x.shape) for x in run(graph, tensors, inputs)]
 
     def _one(self, part: int | Size) -> str:
         """A list of one int64."""
@@ -118,6 +106,39 @@ class FreeSizes:
         return self.plan.once(
             name, lambda: self.plan.emit("Shape", source, start=dim, end=dim + 1)
         )
+
+
+def following(graph: Graph, storage: Mapping[str, Storage]) -> frozenset[str]:
+    """Names of the values that have a size which follows a free axis."""
+    if not graph.free:
+        return frozenset()
+    longer = _when_longer(graph, storage)
+    return frozenset(name for name, shape in longer.items() if shape != graph.shape_of(name))
+
+
+def _input_dims(graph: Graph, name: str) -> tuple[int | str, ...]:
+    shape = graph.input_shapes[graph.inputs.index(name)]
+    rest: tuple[int | str, ...] = (TIME, *shape[2:]) if name in graph.timed else shape[1:]
+    return (BATCH if BATCH in graph.free else shape[0], *rest)
+
+
+def _when_longer(graph: Graph, storage: Mapping[str, Storage]) -> Mapping[str, tuple[int, ...]]:
+    """Shapes of all values with three times each free axis, found on shapes alone."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    inputs = []
+    for name, dtype in zip(graph.inputs, graph.input_dtypes, strict=True):
+        dims = (3 * graph.axes[d] if isinstance(d, str) else d for d in _input_dims(graph, name))
+        shapes[name] = tuple(dims)
+        inputs.append(_on_shapes_alone(shapes[name], dtype))
+
+    def _note(node: Node, _: Arguments, output: Result) -> Result:
+        if isinstance(output, torch.Tensor):
+            shapes[node.name] = tuple(output.shape)
+        return output
+
+    tensors = {name: _on_shapes_alone(s.shape, s.dtype) for name, s in storage.items()}
+    run(graph, tensors, inputs, after=_note)
+    return shapes
 
 
 def _on_shapes_alone(shape: tuple[int, ...], dtype: str) -> torch.Tensor:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from onnx import TensorProto
 
 from paredown.compressors.onnx.arithmetic import Lowering
@@ -52,6 +51,7 @@ def _lstm(e: Emitter, node: Node) -> None:
         inputs = (e.value(read), *codes, terms, "", *(starts or ("", "")), "", *scales)
     attributes = _attributes(e, node, weight, bool(reverse))
     states, _, last = e.plan.emit_many(op_type, _trimmed(inputs), 3, **attributes)
+    e.put_kernel(node, states)
     e.put_several(node, (_squeezed(e, states, 1), _squeezed(e, last, 0)), None)
 
 
@@ -107,9 +107,9 @@ def _biases(e: Emitter, op_type: str, weight: Ref, biases: Sequence[Arg]) -> str
     """Both biases one after the other; "" where there are none."""
     if all(bias is None for bias in biases):
         return ""
-    zeros = np.zeros(e.shape(weight)[0], np.float32)
-    terms = (e.plan.floats(zeros) if bias is None else e.value(bias) for bias in biases)
-    ordered = (_ordered(e, op_type, term) for term in terms)
+    terms = [None if bias is None else _ordered(e, op_type, e.value(bias)) for bias in biases]
+    rows = (e.shape(weight)[0],)
+    ordered = (term or e.plan.emit("ConstantOfShape", e.plan.integers(rows)) for term in terms)
     return _unsqueezed(e, e.plan.emit("Concat", *ordered, axis=0))
 
 

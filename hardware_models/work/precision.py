@@ -19,6 +19,7 @@ from paredown.spaces.graph.graph import Graph, Node
 from paredown.spaces.structure.code_kernels import (
     clamps_codes,
     has_code_kernel,
+    keeps_floats,
     reads_values_alone,
 )
 from paredown.spaces.structure.dynamic_values import reads_own_range, rounds_state
@@ -123,8 +124,8 @@ def _can_give_floats(
     if kinds[node.name] not in _FLOAT_RESULT_KINDS:
         return False
     readers = users.get(node.name, [])
-    is_gemm = kinds[node.name] == "linear" and len(node.shape) == 2
-    return not (is_gemm and len(readers) == 1 and readers[0].facts.float_gemm_takes)
+    is_linear = kinds[node.name] == "linear"
+    return not (is_linear and len(readers) == 1 and keeps_floats(node, readers[0]))
 
 
 def _kind(node: Node, blueprint: Blueprint) -> WorkKind | None:

@@ -23,7 +23,9 @@ from paredown.spaces.candidates.blueprint import Blueprint, Storage
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.capture.capturing import capture
+from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.canonical_form import canonical
+from paredown.spaces.knobs.segment_precision import SegmentKnob
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.reading import read_model_map
 
@@ -164,16 +166,39 @@ def sample_candidates(space: Space, count: int, seed: int = _SEED) -> list[Candi
 
 def uniform(space: Space, architecture: str, bits: int, activation_bits: int = 0) -> Candidate:
     """Every layer at one width: 8 and more bits with the activations alike, fewer with float ones."""
-    model_map = space.by_name[architecture].model_map
+    network = space.by_name[architecture]
     activations = activation_bits or (8 if bits == 8 else 32)
     layers = {
         layer.name: LayerChoice(weight_bits=bits, method="gptq" if bits < 8 else "rtn")
-        for layer in model_map.layers
+        for layer in network.model_map.layers
     }
-    segments = {s.name: SegmentChoice(activation_bits=activations) for s in model_map.segments}
     return Candidate.of(
-        architecture=architecture, layers=layers, segments=segments if activations == 8 else {}
+        architecture=architecture,
+        layers=layers,
+        segments=_in_codes(network) if activations == 8 else {},
     )
+
+
+def _in_codes(network: Architecture) -> dict[str, SegmentChoice]:
+    """Every segment on 8-bit codes, with ranges that its layers have kernels for and its knob offers.
+
+    Linear layers run on codes of static ranges as well as of dynamic ones, an LSTM on the latter alone.
+    """
+    offered = {
+        target: {choice.ranges for choice in knob.domain if choice.activation_bits == 8}
+        for knob in network.knobs_of(SegmentKnob)
+        for target in knob.targets
+    }
+    found = {}
+    for segment in network.model_map.segments:
+        layers = (network.model_map.layer_by_name[name] for name in segment.layers)
+        is_recurrent = any(each.kind == "recurrent" and each.finds_range for each in layers)
+        ranges = offered.get(segment.name, set())
+        is_dynamic = "dynamic" in ranges and (is_recurrent or "static" not in ranges)
+        found[segment.name] = SegmentChoice(
+            activation_bits=8, ranges="dynamic" if is_dynamic else "static"
+        )
+    return found
 
 
 def imagine(blueprint: Blueprint, seed: int) -> CompressedModel:

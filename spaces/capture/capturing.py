@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from paredown.spaces.capture.choosing import choosing
 from paredown.spaces.capture.constants import fold_constants
-from paredown.spaces.capture.fold import fold_norms
+from paredown.spaces.capture.fold import fold_biases, fold_norms
 from paredown.spaces.capture.linear_forms import as_linear
 from paredown.spaces.capture.tracing import (
     CaptureError,
@@ -76,7 +76,8 @@ def capture(module: nn.Module, example: Any, lengths: tuple[int, int] | None = N
     graph = prune_dead(_skip_identities(graph))
     check_operators(graph)
     graph, tensors = as_linear(_with_shapes(graph, tensors, leaves), tensors)
-    graph, tensors, folded = fold_norms(prune_dead(graph), tensors)
+    graph, tensors = fold_biases(prune_dead(graph), tensors)
+    graph, tensors, folded = fold_norms(graph, tensors)
     used = set(graph.tensor_names())
     return Captured(
         graph=_with_shapes(graph, tensors, leaves),

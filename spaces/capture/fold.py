@@ -1,4 +1,4 @@
-"""Folds batch norms into the layers before them, as every inference runtime does."""
+"""Folds batch norms into the layers before them, and the two biases of recurrent layers into one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from paredown.spaces.graph.facts import LayerFacts
 from paredown.spaces.graph.graph import Graph, Node, Ref, rename_value
 from paredown.spaces.graph.names import BATCH_NORM
+from paredown.spaces.graph.recurrent import GRU, WEIGHT_ARG
 
 NORM = "aten._native_batch_norm_legit_no_training.default"
 """How torch.export writes a batch norm in eval mode: three outputs, of which one is used."""
@@ -44,6 +45,30 @@ def fold_norms(
             args = (*node.args[:5], False, node.args[5], node.args[6], False)
             nodes[picked.name] = Node(name=picked.name, op=BATCH_NORM, args=args, shape=())
     return replace(graph, nodes=tuple(nodes.values())), tensors, folded
+
+
+def fold_biases(graph: Graph, tensors: Mapping[str, Tensor]) -> tuple[Graph, dict[str, Tensor]]:
+    """The second bias of recurrent layers added to the first, with which it is only summed up.
+
+    A GRU keeps both, for its reset gate acts on the second alone, and so does a layer whose biases other
+    layers read in other pairs.
+    """
+    tensors = dict(tensors)
+    nodes = dict(graph.by_name)
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for node in graph.nodes:
+        if node.op in WEIGHT_ARG and node.op != GRU:
+            first, second = nodes[node.ref(0)].args[2], node.args[WEIGHT_ARG[node.op] + 1]
+            if first is not None and second is not None:
+                pairs.setdefault((first.name, second.name), []).append(node.name)
+    for (first_name, second_name), steps in pairs.items():
+        readers = [graph.users[name] for name in (first_name, second_name)]
+        if any(len(each) != len(steps) for each in readers):
+            continue
+        tensors[first_name] = tensors[first_name] + tensors[second_name]
+        for name in steps:
+            nodes[name] = nodes[name].with_arg(WEIGHT_ARG[nodes[name].op] + 1, None)
+    return replace(graph, nodes=tuple(nodes.values())), tensors
 
 
 def _can_fold(graph: Graph, nodes: Mapping[str, Node], layer: Node) -> bool:

@@ -30,6 +30,17 @@ def clamps_codes(node: Node) -> bool:
     return node.facts.is_clamp and (len(node.args) == 1 or node.args[1] == 0)
 
 
+def keeps_floats(product: Node, reader: Node) -> bool:
+    """Whether a linear layer that gives floats to this one reader runs in floats, whatever it reads.
+
+    ONNX Runtime 1.31 fuses some activations into a Gemm before it looks for codes, and finds no codes in
+    front of a MatMul whose result is clamped; between a product and its bias it does.
+    """
+    if len(product.shape) == 2:
+        return reader.facts.float_gemm_takes
+    return reader.facts.is_clamp and product.args[2] is None
+
+
 def has_code_kernel(node: Node) -> bool:
     """Whether an operator other than a product has a kernel that computes codes from codes."""
     facts = node.facts

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from paredown.hardware_models.devices.device import load_device
-from paredown.search.calibrating.drawing import family_networks
+from paredown.hardware_models.devices.offered import capabilities
+from paredown.search.calibrating.drawing import family_networks, uniform
+from paredown.search.config.schema_space import LayerRule, SegmentRule, SpaceSection
+from paredown.search.space.space_rules import build_space
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.capture.capturing import capture
+from paredown.spaces.structure.reading import read_model_map
 
 X86 = load_device("x86-avx512-vnni-ort")
 
@@ -21,3 +29,45 @@ def test_networks_of_a_family_are_many_and_reproducible(networks):
     assert sorted({n.group for n in networks}) == [0, 1, 2, 3, 4]
     again = family_networks(("mlp",), 4, X86, lambda text: None)
     assert [n.model for n in again] == [n.model for n in networks[:4]]
+
+
+class Listening(nn.Module):
+    """A recurrent layer, its last state read by a linear layer."""
+
+    def __init__(self, kind: type[nn.LSTM | nn.GRU]) -> None:
+        super().__init__()
+        self.recurrent, self.head = kind(16, 32, batch_first=True), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.recurrent(x)[0][:, -1])
+
+
+def uniform_ranges(module: nn.Module, x: Tensor, ranges: tuple[str, ...]) -> dict[str, str]:
+    """By layer, the ranges of the codes that it reads in the uniform 8-bit model; "" for floats."""
+    rules = (
+        LayerRule(layers=("*",), weight_bits=(4, 8, 32)),
+        SegmentRule(segments=("*",), activation_bits=(8, 32), ranges=ranges),
+    )
+    maps = {"": read_model_map(capture(module.eval(), x))}
+    goals = ("latency_s", "packed_bytes")
+    space = build_space(SpaceSection(rules=rules), maps, capabilities(X86), goals)
+    blueprint = draft(maps[""], uniform(space, "", 8))
+    return {o.layer: o.ranges if o.activation_bits == 8 else "" for o in blueprint.operators}
+
+
+def test_uniform_8_bits_take_the_only_ranges_that_rules_offer() -> None:
+    module, x = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)), torch.zeros(1, 16)
+    assert set(uniform_ranges(module, x, ("dynamic",)).values()) == {"dynamic"}
+    for ranges in (("static",), ("static", "dynamic")):
+        assert set(uniform_ranges(module, x, ranges).values()) == {"static"}
+
+
+def test_uniform_8_bits_run_an_lstm_on_codes_where_rules_offer_the_only_way_to() -> None:
+    x = torch.zeros(1, 6, 16)
+    found = uniform_ranges(Listening(nn.LSTM), x, ("static", "dynamic"))
+    lstm = {"recurrent.weight_ih_l0": "dynamic", "recurrent.weight_hh_l0": "dynamic"}
+    assert found == lstm | {"head": "static"}
+    assert uniform_ranges(Listening(nn.LSTM), x, ("dynamic",)) == lstm | {"head": "dynamic"}
+    assert uniform_ranges(Listening(nn.LSTM), x, ("static",))["head"] == "static"
+    # No kernel runs the steps of a GRU on codes, so nothing is gained by dynamic ranges.
+    assert uniform_ranges(Listening(nn.GRU), x, ("static", "dynamic"))["head"] == "static"

@@ -85,3 +85,57 @@ def test_a_norm_is_folded_only_where_that_changes_nothing(
             nn.init.normal_(part.running_mean)
     x = torch.randn(3, 3, 2, 1) if build is NormOverTime else torch.randn(3, 2, 4, 4)
     assert difference(module, capture(module, x), x) < 1e-5
+
+
+class States(nn.Module):
+    """The states of a recurrent layer."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.layer = kind(3, 4, num_layers=2, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)[0]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.RNN])
+def test_both_biases_of_a_recurrent_layer_become_one(
+    kind: type[nn.RNNBase], difference: Difference
+) -> None:
+    module = States(kind)
+    captured = capture(module, torch.randn(5, 2, 3))
+    for name in ("l0", "l1_reverse"):
+        pair = (getattr(module.layer, f"bias_{of}_{name}").detach() for of in ("ih", "hh"))
+        torch.testing.assert_close(captured.tensors[f"layer.bias_ih_{name}"], sum(pair))
+    assert not any("bias_hh" in name for name in captured.tensors)
+    assert difference(module, captured, torch.randn(5, 2, 3)) < 1e-6
+
+
+def test_a_gru_keeps_both_biases() -> None:
+    captured = capture(nn.GRU(3, 4), torch.randn(5, 2, 3))
+    assert {"bias_ih_l0", "bias_hh_l0"} <= captured.tensors.keys()
+
+
+class Crossed(nn.Module):
+    """Two layers that share one of their biases."""
+
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.LSTM(3, 3), nn.LSTM(3, 3)
+        if shared:
+            self.second.bias_ih_l0 = self.first.bias_ih_l0
+        else:
+            self.second = self.first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x)[0])[0]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_biases_are_added_once_and_only_where_all_that_read_them_read_the_pair(
+    shared: bool, difference: Difference
+) -> None:
+    module = Crossed(shared)
+    captured = capture(module, torch.randn(5, 2, 3))
+    assert any("bias_hh" in name for name in captured.tensors) is shared
+    assert difference(module, captured, torch.randn(5, 2, 3)) < 1e-6
