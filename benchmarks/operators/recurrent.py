@@ -1,11 +1,12 @@
-"""Recurrent layers in ONNX Runtime: measured time beside what the device's preset predicts.
+"""Recurrent layers in ONNX Runtime: measured time beside the time that is predicted.
 
-    python benchmarks/operators/recurrent.py [--device NAME] [--parts]
+    python benchmarks/operators/recurrent.py [--device NAME | --calibration FILE] [--parts]
 
 LSTMs and GRUs of 32 to 512 hidden units over 10 to 100 steps, one row, one thread, in floats, and LSTMs
-with 8-bit weights and ranges found in the run. All networks of one size are timed interleaved. `--parts`
-also prints the parts of each prediction. At the end the median of |predicted - measured| / measured, and
-that of the gains by 8 bits. Exit code 1 where the former is above a quarter after one factor for all: the
+with 8-bit weights and ranges found in the run. All networks of one size are timed interleaved. Predicted
+is by the device's preset, or by a calibration (`paredown calibrate --families recurrent`), which has seen
+none of these networks. `--parts` also prints the parts of each by the preset. At the end the median of
+|predicted - measured| / measured. Exit code 1 where it is above a quarter after one factor for all: the
 machine's speed.
 """
 
@@ -15,12 +16,14 @@ import argparse
 import statistics
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from paredown.compressors.onnx import lower
 from paredown.hardware_models.devices import Device, host_device, load_device
+from paredown.hardware_models.latency import RooflineLatency, read_calibration
 from paredown.hardware_models.timing import fingerprint, measure_latencies
 from paredown.hardware_models.work import Preset, Work, read_work
 from paredown.search.calibrating import imagine
@@ -102,23 +105,29 @@ def predicted_parts_s(timed: Timed, device: Device) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", help="by default that of this machine")
-    parser.add_argument("--parts", action="store_true", help="print the parts of each prediction")
+    parser.add_argument("--calibration", type=Path, help="predict by this file, not by the preset")
+    parser.add_argument(
+        "--parts", action="store_true", help="print the parts of each by the preset"
+    )
     arguments = parser.parse_args()
     device = load_device(arguments.device) if arguments.device else host_device()
+    model = RooflineLatency(device)
+    if arguments.calibration:
+        model, _ = read_calibration(arguments.calibration)
     torch.set_num_threads(1)
     found = measured()
-    print(f"{fingerprint(1)}\n{device.name}\n")
+    print(f"{fingerprint(1)}\n{model.source}\n")
     print(
         f"{'layer':12}{'hidden':>8}{'steps':>7}{'measured us':>13}{'predicted us':>14}{'ratio':>7}"
     )
     ratios: list[float] = []
-    for each in found:
-        parts = predicted_parts_s(each, device)
-        predicted_s = sum(parts.values())
+    predictions = model.predict_many([each.work for each in found]).value_s
+    for each, predicted_s in zip(found, predictions, strict=True):
         ratios.append(predicted_s / each.measured_s)
         row = f"{each.name:12}{each.hidden:8}{each.steps:7}{each.measured_s * 1e6:13.1f}"
         print(f"{row}{predicted_s * 1e6:14.1f}{ratios[-1]:7.2f}")
         if arguments.parts:
+            parts = predicted_parts_s(each, device)
             print("    " + ", ".join(f"{part} {s * 1e6:.1f}" for part, s in parts.items()))
     factor = statistics.median(ratios)
     error = statistics.median(abs(ratio - 1) for ratio in ratios)

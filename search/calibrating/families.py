@@ -97,25 +97,18 @@ class _Encoder(nn.Module):
 
 
 class _Recurrent(nn.Module):
-    """An LSTM written out step by step (Hochreiter and Schmidhuber 1997)."""
+    """Recurrent layers, and a linear one that reads their last state."""
 
-    def __init__(self, inputs: int, hidden: int, steps: int) -> None:
+    def __init__(
+        self, kind: type[nn.LSTM | nn.GRU], inputs: int, hidden: int, layers: int
+    ) -> None:
         super().__init__()
-        self.steps, self.hidden = steps, hidden
-        self.read = nn.Linear(inputs, 4 * hidden)
-        self.recur = nn.Linear(hidden, 4 * hidden, bias=False)
+        self.layers = kind(inputs, hidden, layers, batch_first=True)
         self.head = nn.Linear(hidden, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output."""
-        gates = self.read(x)
-        state = gates[:, 0, : self.hidden].tanh()
-        cell = state
-        for step in range(self.steps):
-            into, forget, write, out = (gates[:, step] + self.recur(state)).chunk(4, dim=1)
-            cell = forget.sigmoid() * cell + into.sigmoid() * write.tanh()
-            state = out.sigmoid() * cell.tanh()
-        return self.head(state)
+        return self.head(self.layers(x)[0][:, -1])
 
 
 class _Pooled(nn.Module):
@@ -181,9 +174,10 @@ def _transformer(draw: Draw) -> tuple[nn.Module, Tensor]:
 
 
 def _recurrent(draw: Draw) -> tuple[nn.Module, Tensor]:
-    inputs, hidden = draw.one_of(16, 32, 64), draw.one_of(32, 64, 128, 256)
-    steps = draw.one_of(4, 8, 12)
-    return _Recurrent(inputs, hidden, steps), torch.randn(1, steps, inputs)
+    inputs, hidden = draw.one_of(16, 32, 64), draw.one_of(32, 48, 64, 96, 128, 192, 256)
+    steps, layers = draw.one_of(8, 16, 32, 64), draw.one_of(1, 2)
+    kind = (nn.LSTM, nn.GRU)[draw.one_of(0, 1)]
+    return _Recurrent(kind, inputs, hidden, layers), torch.randn(1, steps, inputs)
 
 
 _BUILDERS: Mapping[Family, Callable[[Draw], tuple[nn.Module, Tensor]]] = {
