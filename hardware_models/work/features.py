@@ -25,7 +25,8 @@ from paredown.hardware_models.work.steps import add_steps
 from paredown.hardware_models.work.workload import OperatorWork, Work
 
 STEP_PARTS = (
-    "steps", "step_outputs", "step_macs", "int8_step_macs", "step_traffic", "int8_step_traffic",
+    "recurrent_calls", "steps", "step_outputs", "step_macs", "int8_step_macs", "step_traffic",
+    "int8_step_traffic",
 )  # fmt: skip
 """Parts that recurrent layers alone have."""
 PARTS = (

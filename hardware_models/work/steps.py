@@ -10,6 +10,9 @@ _STEP = {"": (0.2, 0.8, 1), "int8_": (0.4, 0.9, 3)}
 call, since it is no call of its own; of the weights' traffic, since the next step's are fetched ahead; of
 the outputs, since codes are summed up as integers first and the state is rounded. Measured by
 `benchmarks/operators/recurrent.py` on an EPYC with VNNI, ONNX Runtime 1.31, one thread."""
+_CALLS = 2
+"""Calls that an operator takes as long as beside its steps: it makes buffers for gates and states. Measured
+on 120 networks of the family "recurrent", on the same machine."""
 
 
 def add_steps(
@@ -25,5 +28,6 @@ def add_steps(
         parts[prefix + "step_macs"] += computing_s
     else:
         parts[prefix + "step_traffic"] += traffic_s
+    parts["recurrent_calls"] += _CALLS * device.overheads.other_s.value
     parts["steps"] += of_call * op.out_spatial * device.overheads.other_s.value
     parts["step_outputs"] += of_outputs * op.output_elements * device.elements.activation_s.value

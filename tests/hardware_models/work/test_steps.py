@@ -63,6 +63,9 @@ def test_steps_take_as_long_each_however_many(model_map) -> None:
     short, long = (Preset(device).total_s(work(m, 32)) for m in (model_map, longer))
     for part in ("steps", "step_outputs"):
         assert long[part] == pytest.approx(3 * short[part])
+    assert (
+        long["recurrent_calls"] == short["recurrent_calls"] == 2 * device.overheads.other_s.value
+    )
 
 
 def test_a_step_reads_all_its_weights_and_shares_of_a_call(model_map) -> None:
