@@ -104,9 +104,10 @@ def model(folder: str, name: str) -> nn.Module:
 
 
 def splits(folder: str) -> dict[str, Rows]:
-    """Every second clip to search on, all 300 for the final figures.
+    """Every second clip to search on, the others to solve layers for, all 300 for the final figures.
 
-    Among so few clips one point is three of them; the networks were trained on 205 of the 300.
+    Layers solved for the clips that are searched on look better there than they are. Among so few clips
+    one point is three of them; the networks were trained on 205 of the 300.
     """
     stored = np.load(Path(folder) / "data.npz")
     words = json.loads((Path(folder) / "vocab.json").read_text(encoding="utf-8"))
@@ -116,5 +117,8 @@ def splits(folder: str) -> dict[str, Rows]:
     )
     clips = torch.from_numpy(stored["mfcc"])
     targets = label_of[torch.from_numpy(stored["word"].astype("int64"))]
-    half = clips[::2], targets[::2]
-    return {"train": half, "search": half, "test": (clips, targets)}
+    return {
+        "train": (clips[1::2], targets[1::2]),
+        "search": (clips[::2], targets[::2]),
+        "test": (clips, targets),
+    }

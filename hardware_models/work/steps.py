@@ -11,8 +11,8 @@ call, since it is no call of its own; of the weights' traffic, since the next st
 the outputs, since codes are summed up as integers first and the state is rounded. Measured by
 `benchmarks/operators/recurrent.py` on an EPYC with VNNI, ONNX Runtime 1.31, one thread."""
 _CALLS = 2
-"""Calls that an operator takes as long as beside its steps: it makes buffers for gates and states. Measured
-on 120 networks of the family "recurrent", on the same machine."""
+"""Calls that an operator takes as long as beside its steps, for buffers of gates and states. Measured on
+120 networks of the family "recurrent", on the same machine."""
 
 
 def add_steps(

@@ -182,18 +182,20 @@ def uniform(space: Space, architecture: str, bits: int, activation_bits: int = 0
 def _in_codes(network: Architecture) -> dict[str, SegmentChoice]:
     """Every segment on 8-bit codes, with ranges that its layers have kernels for and its knob offers.
 
-    Linear layers run on codes of static ranges as well as of dynamic ones, an LSTM on the latter alone.
+    Linear layers run on codes of static ranges as well as of dynamic ones, an LSTM on the latter alone. A
+    segment without such layers follows the others.
     """
     offered = {
         target: {choice.ranges for choice in knob.domain if choice.activation_bits == 8}
         for knob in network.knobs_of(SegmentKnob)
         for target in knob.targets
     }
+    anywhere = {each for ranges in offered.values() for each in ranges}
     found = {}
     for segment in network.model_map.segments:
         layers = (network.model_map.layer_by_name[name] for name in segment.layers)
         is_recurrent = any(each.kind == "recurrent" and each.finds_range for each in layers)
-        ranges = offered.get(segment.name, set())
+        ranges = offered.get(segment.name) or anywhere
         is_dynamic = "dynamic" in ranges and (is_recurrent or "static" not in ranges)
         found[segment.name] = SegmentChoice(
             activation_bits=8, ranges="dynamic" if is_dynamic else "static"

@@ -55,6 +55,12 @@ def uniform_ranges(module: nn.Module, x: Tensor, ranges: tuple[str, ...]) -> dic
     return {o.layer: o.ranges if o.activation_bits == 8 else "" for o in blueprint.operators}
 
 
+def test_a_segment_without_layers_that_find_ranges_stays_float_beside_those() -> None:
+    module = nn.Sequential(nn.Embedding(7, 16), nn.LayerNorm(16), nn.Linear(16, 4))
+    tokens = torch.zeros(1, 5, dtype=torch.int64)
+    assert uniform_ranges(module, tokens, ("dynamic",)) == {"0": "", "2": "dynamic"}
+
+
 def test_uniform_8_bits_take_the_only_ranges_that_rules_offer() -> None:
     module, x = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)), torch.zeros(1, 16)
     assert set(uniform_ranges(module, x, ("dynamic",)).values()) == {"dynamic"}
