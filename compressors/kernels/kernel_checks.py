@@ -229,7 +229,7 @@ def _linear_promise(graph: Graph, blueprint: Blueprint, node: Node) -> str | Non
         return "QGemm"
     if node.args[2] is not None:
         # ONNX Runtime makes a Gemm of product and bias only where it knows all sizes.
-        return "MatMulIntegerToFloat" if graph.timed else "QGemm"
+        return "MatMulIntegerToFloat" if graph.free else "QGemm"
     return "QLinearMatMul" if ends_in_codes(graph, node) else "MatMulIntegerToFloat"
 
 

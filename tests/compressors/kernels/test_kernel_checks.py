@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -240,12 +241,15 @@ def test_a_zero_point_above_the_least_code_is_caught_by_the_name_of_its_layer(in
     assert found.startswith("conv2 runs as")
 
 
+@pytest.mark.parametrize("any_batch", [False, True])
 @pytest.mark.parametrize("lengths", [None, (2, 16)])
-def test_linear_layers_over_steps_keep_their_promise_whether_time_is_free_or_not(
-    lengths: tuple[int, int] | None,
+def test_linear_layers_over_steps_keep_their_promise_whichever_axes_are_free(
+    lengths: tuple[int, int] | None, any_batch: bool
 ) -> None:
     network = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32), nn.GELU()).eval()
-    model_map = read_model_map(capture(network, torch.zeros(1, 8, 32), lengths))
+    captured = capture(network, torch.zeros(1, 8, 32), lengths)
+    captured = replace(captured, graph=replace(captured.graph, any_batch=any_batch))
+    model_map = read_model_map(captured)
     candidate = Candidate.of(
         layers={layer.name: LayerChoice(weight_bits=8) for layer in model_map.layers},
         segments={each.name: SegmentChoice(activation_bits=8) for each in model_map.segments},
