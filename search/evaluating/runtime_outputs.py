@@ -67,8 +67,9 @@ def _simulated(model: CompressedModel, inputs: Sequence[Tensor]) -> Outputs:
 def run_onnx(session: ort.InferenceSession, graph: Graph, inputs: Sequence[Tensor]) -> Outputs:
     """Outputs for any number of rows, in batches of the size the file is made for.
 
-    All rows go at once where any batch will do. It will not where ranges are found in the run: those of
-    the rows that run together, which in the simulation are as many as costs are for. The last batch is filled up by repeating its last row; what comes of that is cut off.
+    All rows go at once where any batch will do. It will not where ranges are found in the run: those are
+    of the rows that run together, in the simulation as many as costs are for. The last batch is filled up
+    by repeating its last row; what comes of that is cut off.
     """
     names = list(output_names(graph))
     count = inputs[0].shape[0]
