@@ -266,9 +266,9 @@ def test_heads_and_hidden_units_are_groups_of_their_own(name: str) -> None:
     assert len(family.groups("hidden")) == HIDDEN[name]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "albert"])
 def test_every_part_has_a_segment_of_its_own(name: str) -> None:
-    """Attention and MLP never share a precision, so that each can have its own."""
+    """Attention and MLP can each have a precision, but where layers take turns with a weight."""
     family = _family(name)
     places = family.model_map.segment_of_node
     nodes = {x.name: x.node for x in family.model_map.layers}
