@@ -75,7 +75,10 @@ def _plain(architecture: Architecture) -> dict[str, Json]:
             }
             for layer in model_map.layers
         ],
-        "groups": [{"name": g.name, "channels": g.channels} for g in model_map.groups],
+        "groups": [
+            {"name": g.name, "channels": g.channels, "entries": g.entries}
+            for g in model_map.groups
+        ],
         "blocks": [{"name": b.name, "layers": list(b.layers)} for b in model_map.blocks],
         "segments": [{"name": s.name, "layers": list(s.layers)} for s in model_map.segments],
         "knobs": [
@@ -134,7 +137,9 @@ def _groups(model_map: ModelMap) -> RenderableType:
     table = plain_table("channel group", "channels", "made by", "read by")
     for group in model_map.groups:
         makers, readers = ", ".join(group.producers), ", ".join(group.consumers)
-        table.add_row(group.name, str(group.channels), makers, readers)
+        # A head is one channel of several entries.
+        count = f"{group.channels} × {group.entries}" if group.entries > 1 else f"{group.channels}"
+        table.add_row(group.name, count, makers, readers)
     table.columns[2].justify = table.columns[3].justify = "left"
     return table
 

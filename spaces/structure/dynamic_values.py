@@ -71,6 +71,11 @@ def rounds_state(node: Node) -> bool:
     return node.op == LSTM and node.args[ROWS] is not None
 
 
+def finds_ranges(graph: Graph) -> bool:
+    """Whether codes get their range from the rows that are run together: others give other outputs."""
+    return any(node.op == DYNAMIC_QDQ or rounds_state(node) for node in graph.nodes)
+
+
 def _is_linear(node: Node) -> bool:
     layer = node.facts.layer
     return layer is not None and layer.kind == "linear"

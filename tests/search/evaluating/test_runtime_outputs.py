@@ -1,11 +1,16 @@
 """Outputs through ONNX Runtime and of our own run: every row once, in order, whatever the batch size."""
 
+from dataclasses import replace
+
 import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
 
 from paredown.compressors.bundle.loading import load_model
+from paredown.compressors.kernels.kernel_checks import session as exact_session
+from paredown.compressors.onnx.lowering import lower
+from paredown.search.calibrating.drawing import imagine
 from paredown.search.evaluating.runtime_outputs import (
     both_outputs,
     onnx_outputs,
@@ -13,7 +18,10 @@ from paredown.search.evaluating.runtime_outputs import (
     simulated_outputs,
 )
 from paredown.search.tasks.splits import Split
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
+from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.capture.capturing import capture
+from paredown.spaces.structure.reading import read_model_map
 
 
 class Recorded:
@@ -27,6 +35,17 @@ class Recorded:
         assert len(one) == len(two) == 3
         self.seen.append(one[:, 0].tolist())
         return [one + two for _ in names]
+
+
+class Watched:
+    """A session that notes how many rows each run has."""
+
+    def __init__(self, session, seen):
+        self.session, self.seen = session, seen
+
+    def run(self, names, feeds):
+        self.seen.append(len(next(iter(feeds.values()))))
+        return self.session.run(names, feeds)
 
 
 class Sum(nn.Module):
@@ -43,6 +62,31 @@ def test_the_last_batch_is_filled_up_and_what_comes_of_that_is_cut_off(rows):
     assert torch.equal(found, 101 * one)
     assert len(session.seen) == -(-rows // 3)
     assert [x for batch in session.seen for x in batch][:rows] == one[:, 0].tolist()
+
+
+@pytest.mark.parametrize("ranges", ["static", "dynamic"])
+def test_a_free_batch_runs_whole_but_for_ranges_of_the_rows_that_costs_are_for(ranges):
+    network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8)).eval()
+    captured = capture(network, torch.randn(2, 16))
+    captured = replace(captured, graph=replace(captured.graph, any_batch=True))
+    model_map = read_model_map(captured)
+    candidate = Candidate.of(
+        layers={layer.name: LayerChoice(weight_bits=8) for layer in model_map.layers},
+        segments={
+            each.name: SegmentChoice(activation_bits=8, ranges=ranges)
+            for each in model_map.segments
+        },
+    )
+    model = imagine(draft(model_map, candidate), seed=0)
+    session = exact_session(lower(model).SerializeToString())
+    seen = []
+    # One row of large values: its range would be that of all rows beside it.
+    rows = torch.randn(7, 16) * torch.tensor([1, 1, 100, 1, 1, 1, 1]).unsqueeze(1)
+    with torch.no_grad():
+        (ours,) = model([rows])
+    (theirs,) = run_onnx(Watched(session, seen), model.blueprint.graph, [rows])
+    assert seen == ([7] if ranges == "static" else [2, 2, 2, 2])
+    assert torch.allclose(theirs, ours, rtol=1e-4, atol=1e-3 * float(ours[:2].abs().max()))
 
 
 @pytest.fixture

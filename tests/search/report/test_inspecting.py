@@ -45,6 +45,23 @@ def test_inspection_names_every_part_and_all_that_is_left_out(mapped, zoo):
     assert f"bytes only on {DEVICE}: 4, 2" in shown
 
 
+def test_heads_are_shown_with_their_entries_and_each_part_as_a_segment(mapped):
+    model_map = mapped("encoder")
+    space, shown = shown_of(model_map)
+    assert ["layers.0.query", "2", "×", "16"] in [x.split()[:4] for x in shown.splitlines()]
+    plain = inspection_json(space, capabilities(load_device(DEVICE)), BASELINE)
+    (network,) = plain["architectures"]
+    sizes = {group["name"]: (group["channels"], group["entries"]) for group in network["groups"]}
+    assert sizes["layers.0.query"] == (2, 16)
+    assert sizes["layers.0.up"] == (64, 1)
+    inside = {layer: s["name"] for s in network["segments"] for layer in s["layers"]}
+    parts = [[f"layers.{i}.{n}" for n in ("query", "key", "value", "proj")] for i in (0, 1)]
+    parts += [[f"layers.{i}.{n}" for n in ("up", "down")] for i in (0, 1)]
+    places = [{inside[name] for name in part} for part in parts]
+    assert [len(place) for place in places] == [1, 1, 1, 1]
+    assert len(set.union(*places)) == 4
+
+
 def test_ranks_are_shown_with_their_forms(mapped):
     rule = LayerRule(layers=("*",), rank_fraction=(1.0, 0.25), decomposition=("spatial", "tucker"))
     _, shown = shown_of(mapped("resnet_a"), section=SpaceSection(rules=(rule,)))

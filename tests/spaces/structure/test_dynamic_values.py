@@ -11,9 +11,11 @@ from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.capture.capturing import capture
 from paredown.spaces.graph.functions import DYNAMIC_QDQ
 from paredown.spaces.graph.graph import run
+from paredown.spaces.graph.recurrent import LSTM
 from paredown.spaces.structure.dynamic_values import (
     FIRST,
     batch_places,
+    finds_ranges,
     mark_dynamic,
     reads_own_range,
 )
@@ -50,6 +52,16 @@ def test_layers_that_read_one_value_share_its_codes():
 def test_no_layer_to_mark_changes_nothing():
     graph = capture(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.randn(1, 3)).graph
     assert mark_dynamic(graph, {}) == graph
+    assert not finds_ranges(graph)
+
+
+def test_a_linear_layer_and_an_lstm_may_find_ranges() -> None:
+    linear = capture(nn.Linear(3, 2), torch.randn(1, 3)).graph
+    assert finds_ranges(mark_dynamic(linear, {linear.nodes[0].name: FIRST}))
+    steps = capture(nn.LSTM(3, 2, batch_first=True), torch.randn(1, 4, 3)).graph
+    (lstm,) = (node.name for node in steps.nodes if node.op == LSTM)
+    assert not finds_ranges(steps)
+    assert finds_ranges(mark_dynamic(steps, {lstm: FIRST}))
 
 
 class TokensFirst(nn.Module):

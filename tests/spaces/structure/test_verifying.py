@@ -7,12 +7,47 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from paredown.spaces.capture.capturing import Captured
+from paredown.spaces.capture.capturing import Captured, capture
 from paredown.spaces.channels.parts import Part
 from paredown.spaces.structure.model_map import Block, ModelMap
+from paredown.spaces.structure.reading import read_model_map
 from paredown.spaces.structure.verifying import verified, without_groups
+
+HEADS, SHARED, ENTRIES, HIDDEN = 6, 2, 2, 8
+
+
+class Transformer(nn.Module):
+    """Three heads of queries for each of keys and values, then a gated MLP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        size = HEADS * ENTRIES
+        self.q, self.o = nn.Linear(size, size), nn.Linear(size, size)
+        self.k, self.v = (nn.Linear(size, SHARED * ENTRIES) for _ in range(2))
+        self.gate, self.up = (nn.Linear(size, HIDDEN) for _ in range(2))
+        self.down, self.last = nn.Linear(HIDDEN, size), nn.Linear(size, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, _ = x.shape
+        q, k, v = (
+            layer(x).view(b, t, -1, ENTRIES).transpose(1, 2) for layer in (self.q, self.k, self.v)
+        )
+        k, v = (z.repeat_interleave(HEADS // SHARED, 1) for z in (k, v))
+        x = x + self.o(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.last(x + self.down(F.silu(self.gate(x)) * self.up(x)))
+
+
+def transformer() -> tuple[ModelMap, Captured]:
+    torch.manual_seed(0)
+    of = capture(Transformer().eval(), torch.randn(2, 5, HEADS * ENTRIES))
+    return read_model_map(of), of
+
+
+INTERLEAVED = (Part("q", SHARED, ENTRIES),) * (HEADS // SHARED)
+"""Query heads as if each group of keys and values served every second one: the classic wrong order."""
 
 Maps = Callable[[str], ModelMap]
 Captures = Callable[[str], Captured]
@@ -115,6 +150,31 @@ def test_a_block_that_cannot_be_skipped_is_dropped(
     result = verified(planted, *traced(captured("resnet20")))
     assert result.blocks == model_map.blocks
     assert "cannot be skipped" in reason(result, "block wrong")
+
+
+@pytest.mark.parametrize(
+    ("group", "tensor", "dim", "wrong", "why"),
+    [
+        ("q", "q.weight", 0, INTERLEAVED, "differ by"),
+        ("q", "o.weight", 1, INTERLEAVED, "differ by"),
+        ("q", "k.weight", 0, (Part("q", SHARED),) * ENTRIES, "differ by"),
+        ("q", "v.weight", 0, (Part("q", SHARED),) * ENTRIES, "differ by"),
+        ("q", "k.weight", 0, None, "cannot be removed"),
+        ("q", "v.bias", 0, None, "cannot be removed"),
+        ("gate", "up.weight", 0, None, "cannot be removed"),
+        ("gate", "down.weight", 1, (Part("gate", HIDDEN // 2),) * 2, "cannot be removed"),
+    ],
+)
+def test_a_wrong_tie_of_heads_or_of_a_gated_mlp_is_caught(
+    group: str, tensor: str, dim: int, wrong: tuple[Part, ...] | None, why: str
+) -> None:
+    model_map, of = transformer()
+    sizes = {each.name: (each.channels, each.entries) for each in model_map.groups}
+    assert sizes == {"q": (SHARED, HEADS // SHARED * ENTRIES), "gate": (HIDDEN, 1)}
+    planted = verified(with_parts(model_map, (tensor, dim), wrong), *traced(of))
+    assert {each.name for each in planted.groups} == sizes.keys() - {group}
+    producers = next(each.producers for each in model_map.groups if each.name == group)
+    assert why in reason(planted, f"channels of {', '.join(producers)}")
 
 
 def test_without_groups_keeps_sizes(mapped: Maps) -> None:
