@@ -23,7 +23,9 @@ from paredown.spaces.candidates.blueprint import Blueprint, Storage
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.capture.capturing import capture
+from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.canonical_form import canonical
+from paredown.spaces.knobs.segment_precision import SegmentKnob
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.reading import read_model_map
 
@@ -163,17 +165,35 @@ def sample_candidates(space: Space, count: int, seed: int = _SEED) -> list[Candi
 
 
 def uniform(space: Space, architecture: str, bits: int, activation_bits: int = 0) -> Candidate:
-    """Every layer at one width: 8 and more bits with the activations alike, fewer with float ones."""
-    model_map = space.by_name[architecture].model_map
+    """Every layer at one width: 8 and more bits with the activations alike, fewer with float ones.
+
+    8-bit activations have static ranges, or those found in the run where the space offers no others.
+    """
+    chosen = space.by_name[architecture]
     activations = activation_bits or (8 if bits == 8 else 32)
     layers = {
         layer.name: LayerChoice(weight_bits=bits, method="gptq" if bits < 8 else "rtn")
-        for layer in model_map.layers
+        for layer in chosen.model_map.layers
     }
-    segments = {s.name: SegmentChoice(activation_bits=activations) for s in model_map.segments}
     return Candidate.of(
-        architecture=architecture, layers=layers, segments=segments if activations == 8 else {}
+        architecture=architecture,
+        layers=layers,
+        segments=_eight_bit_segments(chosen) if activations == 8 else {},
     )
+
+
+def _eight_bit_segments(architecture: Architecture) -> dict[str, SegmentChoice]:
+    domains = {
+        name: [choice.ranges for choice in knob.domain if choice.activation_bits == 8]
+        for knob in architecture.knobs
+        if isinstance(knob, SegmentKnob)
+        for name in knob.targets
+    }
+    if {ranges for offered in domains.values() for ranges in offered} == {"dynamic"}:
+        choice = SegmentChoice(activation_bits=8, ranges="dynamic")
+        return {name: choice for name, offered in domains.items() if offered}
+    static = SegmentChoice(activation_bits=8)
+    return {segment.name: static for segment in architecture.model_map.segments}
 
 
 def imagine(blueprint: Blueprint, seed: int) -> CompressedModel:

@@ -15,6 +15,7 @@ from paredown.search.evaluating.scoring import channels_last
 from paredown.search.tasks.splits import Inputs, Split, Targets, of_length
 from paredown.spaces.capture.capturing import as_inputs
 from paredown.spaces.graph.graph import Graph
+from paredown.spaces.structure.dynamic_values import finds_ranges
 
 Outputs = tuple[Tensor, ...]
 
@@ -66,12 +67,14 @@ def _simulated(model: CompressedModel, inputs: Sequence[Tensor]) -> Outputs:
 def run_onnx(session: ort.InferenceSession, graph: Graph, inputs: Sequence[Tensor]) -> Outputs:
     """Outputs for any number of rows, in batches of the size the file is made for.
 
-    The last batch is filled up by repeating its last row; what comes of that is cut off.
+    A file for any batch takes all rows at once, unless it finds ranges of values in the run: rows that run
+    together share them, so it is run as it is scored and priced. The last batch is filled up by
+    repeating its last row; what comes of that is cut off.
     """
     names = list(output_names(graph))
     count = inputs[0].shape[0]
     parts: list[Outputs] = []
-    step = count if graph.any_batch else graph.batch_size
+    step = count if graph.any_batch and not finds_ranges(graph) else graph.batch_size
     for start in range(0, count, step):
         index = torch.arange(start, start + step).clamp(max=count - 1)
         feeds = {n: t[index].numpy() for n, t in zip(graph.inputs, inputs, strict=True)}
