@@ -67,8 +67,8 @@ def _simulated(model: CompressedModel, inputs: Sequence[Tensor]) -> Outputs:
 def run_onnx(session: ort.InferenceSession, graph: Graph, inputs: Sequence[Tensor]) -> Outputs:
     """Outputs for any number of rows, in batches of the size the file is made for.
 
-    A file for any batch takes all rows at once, unless it finds ranges of values in the run: rows that run
-    together share them, so it is run as it is scored and priced. The last batch is filled up by
+    A file for any batch takes all rows at once, unless it finds ranges of values in the run: rows that
+    run together share them, so it is run as it is scored and priced. The last batch is filled up by
     repeating its last row; what comes of that is cut off.
     """
     names = list(output_names(graph))

@@ -95,8 +95,9 @@ def _line(graph: Graph, here: int, first: int, last: int) -> int | Size:
     size = Size(("+", ("*", slope, TIME), first - slope * low))
     if [size.at({TIME: at}) for at in (graph.axes[TIME], high)] != [here, last]:
         raise SizeError(
-            f"hardware.axes.time: positions that a linear layer reads must grow evenly with the length, got "
-            f"{first}, {here} and {last} at {low}, {graph.axes[TIME]} and {high}; leave hardware.axes.time out"
+            f"hardware.axes.time: positions that a linear layer reads must grow evenly with the length, "
+            f"got {first}, {here} and {last} at {low}, {graph.axes[TIME]} and {high}; leave "
+            "hardware.axes.time out"
         )
     return size
 
