@@ -80,16 +80,19 @@ class FreeSizes:
         if not graph.free:
             return shape
         axes = {graph.axes[axis]: axis for axis in sorted(graph.free)}
-        longer = self._when_longer(storage)[graph.outputs.index(name)]
-        pairs = enumerate(zip(shape, longer, strict=True))
+        other = self._at_others(storage)[graph.outputs.index(name)]
+        pairs = enumerate(zip(shape, other, strict=True))
         return tuple(a if a == b else axes.get(a, f"{name}_{at}") for at, (a, b) in pairs)
 
-    def _when_longer(self, storage: Mapping[str, Storage]) -> list[tuple[int, ...]]:
-        """Shapes of the outputs with three times each free axis, found on shapes alone."""
+    def _at_others(self, storage: Mapping[str, Storage]) -> list[tuple[int, ...]]:
+        """Shapes of the outputs at other sizes of the free axes, found on shapes alone."""
         graph = self.graph
+        # Positions may end at the longest length, so no longer one is tried.
+        here, ends = graph.axes.get(TIME, 0), sorted(graph.lengths, reverse=True)
+        others = {BATCH: 3 * graph.axes[BATCH], TIME: next((n for n in ends if n != here), here)}
         inputs = []
         for name, dtype in zip(graph.inputs, graph.input_dtypes, strict=True):
-            dims = (3 * graph.axes[d] if isinstance(d, str) else d for d in self.input_dims(name))
+            dims = (others[d] if isinstance(d, str) else d for d in self.input_dims(name))
             inputs.append(_on_shapes_alone(tuple(dims), dtype))
         tensors = {name: _on_shapes_alone(s.shape, s.dtype) for name, s in storage.items()}
         return [tuple(x.shape) for x in run(graph, tensors, inputs)]

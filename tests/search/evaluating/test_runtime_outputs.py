@@ -1,5 +1,7 @@
 """Outputs through ONNX Runtime and of our own run: every row once, in order, whatever the batch size."""
 
+from dataclasses import replace
+
 import onnxruntime as ort
 import pytest
 import torch
@@ -14,6 +16,7 @@ from paredown.search.evaluating.runtime_outputs import (
 )
 from paredown.search.tasks.splits import Split
 from paredown.spaces.capture.capturing import capture
+from paredown.spaces.structure.dynamic_values import FIRST, mark_dynamic
 
 
 class Recorded:
@@ -43,6 +46,26 @@ def test_the_last_batch_is_filled_up_and_what_comes_of_that_is_cut_off(rows):
     assert torch.equal(found, 101 * one)
     assert len(session.seen) == -(-rows // 3)
     assert [x for batch in session.seen for x in batch][:rows] == one[:, 0].tolist()
+
+
+@pytest.mark.parametrize("bits, at_once", [(32, [[0.0, 1.0, 2.0, 3.0]]), (8, [[0.0, 1.0], [2.0, 3.0]])])
+def test_rows_that_share_a_range_are_those_that_are_scored_together(bits, at_once):
+    captured = capture(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.zeros(2, 2))
+    graph = replace(captured.graph, any_batch=True)
+    if bits == 8:
+        graph = mark_dynamic(graph, {node.name: FIRST for node in graph.nodes[:1]})
+    seen = []
+
+    class Watched:
+        def run(self, names, feeds):
+            (x,) = feeds.values()
+            seen.append(x[:, 0].tolist())
+            return [x for _ in names]
+
+    x = torch.arange(4.0)[:, None].expand(4, 2)
+    (found,) = run_onnx(Watched(), graph, [x])
+    assert torch.equal(found, x)
+    assert seen == at_once
 
 
 @pytest.fixture
