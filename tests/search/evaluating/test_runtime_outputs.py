@@ -48,7 +48,9 @@ def test_the_last_batch_is_filled_up_and_what_comes_of_that_is_cut_off(rows):
     assert [x for batch in session.seen for x in batch][:rows] == one[:, 0].tolist()
 
 
-@pytest.mark.parametrize("bits, at_once", [(32, [[0.0, 1.0, 2.0, 3.0]]), (8, [[0.0, 1.0], [2.0, 3.0]])])
+@pytest.mark.parametrize(
+    ("bits", "at_once"), [(32, [[0.0, 1.0, 2.0, 3.0]]), (8, [[0.0, 1.0], [2.0, 3.0]])]
+)
 def test_rows_that_share_a_range_are_those_that_are_scored_together(bits, at_once):
     captured = capture(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.zeros(2, 2))
     graph = replace(captured.graph, any_batch=True)
