@@ -25,7 +25,7 @@ from paredown.compressors.layers import Database
 from paredown.hardware_models.timing import fingerprint
 from paredown.search.config import load_config
 from paredown.search.evaluating import survey
-from paredown.spaces.candidates import GROUPED_KINDS, LayerChoice
+from paredown.spaces.candidates import GROUPED_KINDS, LayerChoice, Method
 from paredown.spaces.structure import Layer
 
 FOLDER = Path(__file__).parent
@@ -34,15 +34,12 @@ MOST_BYTES = 6e9
 GROUP = 64
 
 
-def choices(layer: Layer) -> Iterator[LayerChoice]:
-    """What each layer is asked for."""
-    yield LayerChoice(weight_bits=8)
-    if layer.kind == "embedding":
-        yield LayerChoice(weight_bits=4)
-        return
-    yield LayerChoice(weight_bits=4, method="gptq")
-    if layer.kind in GROUPED_KINDS and layer.weight_shape[1] > GROUP:
-        yield LayerChoice(weight_bits=4, method="gptq", group_size=GROUP)
+def choices(layer: Layer, bits: int) -> Iterator[LayerChoice]:
+    """What a layer is asked for at this width."""
+    method: Method = "rtn" if bits == 8 or layer.kind == "embedding" else "gptq"
+    yield LayerChoice(weight_bits=bits, method=method)
+    if method == "gptq" and layer.kind in GROUPED_KINDS and layer.weight_shape[1] > GROUP:
+        yield LayerChoice(weight_bits=bits, method=method, group_size=GROUP)
 
 
 def peak_bytes() -> float:
@@ -50,8 +47,8 @@ def peak_bytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
-def measured(name: str) -> tuple[float, float]:
-    """Seconds of statistics and of solving, printed with the processor's and the peaks."""
+def measured(name: str) -> float:
+    """Seconds of statistics and of solving together, printed one by one with the peaks."""
     surveyed = survey(load_config(FOLDER / f"{name}.yaml"))
     architecture = surveyed.space.architectures[0]
     captured, layers = surveyed.captured[architecture.name], architecture.model_map.layers
@@ -71,12 +68,14 @@ def measured(name: str) -> tuple[float, float]:
         return seconds
 
     found = surveyed.collected.of(architecture.name)
-    collecting = _lap("statistics")
+    seconds = _lap("statistics")
     database = Database(architecture.model_map, captured.tensors, found.statistics, found.ranges)
-    asked = [(layer, choice) for layer in layers for choice in choices(layer)]
-    for layer, choice in asked:
-        database.solution(layer, choice, {})
-    return collecting, _lap(f"{len(asked)} solutions")
+    for bits in (8, 4):
+        asked = [(layer, choice) for layer in layers for choice in choices(layer, bits)]
+        for layer, choice in asked:
+            database.solution(layer, choice, {})
+        seconds += _lap(f"{len(asked)} solutions at {bits} bits")
+    return seconds
 
 
 def main() -> int:
@@ -89,7 +88,7 @@ def main() -> int:
     print(fingerprint(arguments.threads))
     with tempfile.TemporaryDirectory() as cache:
         os.environ["PAREDOWN_CACHE"] = cache
-        seconds = sum(measured(arguments.name))
+        seconds = measured(arguments.name)
     print(
         f"together {seconds:.0f} s (at most {MOST_S:.0f}), {peak_bytes() / 1e9:.2f} GB "
         f"(at most {MOST_BYTES / 1e9:.0f})"

@@ -68,32 +68,24 @@ def init(
     from paredown.search.config.starting_config import commented_config
     from paredown.spaces.system.whole_file import write_text_whole
 
-    beginning: Beginning
-    needed, missing = {}, ""
     if is_written_as_path(model):
         if metric != ACCURACY.name or loss is not None or weights is not None:
             raise mistake(
                 f"--metric, --loss and --weights are of a network of your own, got one for {model}, "
                 "whose folder says them; leave them out"
             )
-        beginning = _hub_beginning(Path(model).expanduser(), data, output)
+        beginning: Beginning = _hub_beginning(Path(model).expanduser(), data, output)
+        remarks = []
     else:
-        own, missing = _own_beginning(model, data, metric, loss, weights, output)
-        beginning, needed = own, {"kwargs": own.kwargs, "data_kwargs": own.data_kwargs}
+        beginning, remarks = _own_beginning(model, data, metric, loss, weights, output)
     write_text_whole(output, commented_config(beginning))
     try:
         load_config(output)
     except ParedownError:
         output.unlink()  # what was given is wrong, and the error says which
         raise
-    console = progress()
-    console.print(f"wrote {output}", soft_wrap=True)
-    if missing:
-        console.print(missing, soft_wrap=True)
-    for key, names in needed.items():
-        if names:
-            console.print(f"set task.{key} in it: {', '.join(names)}", soft_wrap=True)
-    console.print(f"next: paredown inspect {output}", soft_wrap=True)
+    for line in (f"wrote {output}", *remarks, f"next: paredown inspect {output}"):
+        progress().print(line, soft_wrap=True)
 
 
 def _hub_beginning(folder: Path, data: str | None, output: Path) -> HubBeginning:
@@ -114,6 +106,14 @@ def _hub_beginning(folder: Path, data: str | None, output: Path) -> HubBeginning
     return HubBeginning.of_folder(folder, _from_config(folder), rows)
 
 
+def _check_import_paths(model: str, data: str | None) -> None:
+    for option, path in (("MODEL", model), ("--data", data or model)):
+        if ":" not in path:
+            raise mistake(
+                f"{option} must be package.module:name, got {path!r}; write a folder as a path, ./{path}"
+            )
+
+
 def _own_beginning(
     model: str,
     data: str | None,
@@ -121,29 +121,30 @@ def _own_beginning(
     loss: str | None,
     weights: Path | None,
     output: Path,
-) -> tuple[OwnBeginning, str]:
-    """What the config begins with, and a sentence on the data factory where there is none yet."""
+) -> tuple[OwnBeginning, list[str]]:
+    """What the config begins with, and what is left to do: a sentence each."""
     from paredown.search.config.starting_config import OwnBeginning, needed_arguments
     from paredown.search.tasks.user_code import UserCodeError, load_function
 
+    _check_import_paths(model, data)
     here = Path.cwd()
-    for option, path in (("MODEL", model), ("--data", data or model)):
-        if ":" not in path:
-            raise mistake(
-                f"{option} must be package.module:name, got {path!r}; write a folder as a path, ./{path}"
-            )
     kwargs = needed_arguments(load_function("MODEL", model, here))
-    data_kwargs, missing = {}, ""
+    data_kwargs: dict[str, None] = {}
+    remarks = []
     found = data or f"{model.partition(':')[0]}:make_splits"
     try:
         data_kwargs = needed_arguments(load_function("--data", found, here))
     except UserCodeError:
         if data is not None:
             raise
-        missing = (
+        remarks.append(
             f"write {found}: a function that returns a mapping with train, search and test, each "
             "(inputs, targets); docs/own_model.md says more"
         )
+    needed = {"kwargs": kwargs, "data_kwargs": data_kwargs}
+    remarks += [
+        f"set task.{key} in it: {', '.join(names)}" for key, names in needed.items() if names
+    ]
     folder = output.resolve().parent
     beginning = OwnBeginning(
         model=model,
@@ -155,7 +156,7 @@ def _own_beginning(
         weights=None if weights is None else os.path.relpath(weights, folder),
         code_folder="." if folder == here else str(here),
     )
-    return beginning, missing
+    return beginning, remarks
 
 
 def runs(

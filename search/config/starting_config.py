@@ -28,7 +28,7 @@ from paredown.spaces.system.bounded import UnreadableTextError, as_mapping, read
 from paredown.spaces.system.errors import ParedownError
 
 _LINE = 96
-_KNOWN = """\
+_SPACE = """\
 space:
   # What may be chosen where. A later rule overrides an earlier one, and `paredown inspect` prints
   # the names of layers, segments, groups and blocks.
@@ -213,7 +213,7 @@ def commented_config(beginning: Beginning) -> str:
         f"name: {beginning.name}",
         "\n".join(["task:", f"  name: {_tag(beginning.section)}", *task]),
         _goals(beginning),
-        _KNOWN + beginning.rules,
+        _SPACE + beginning.rules,
     ]
     for name, section in (
         ("hardware", HardwareSection),
@@ -255,10 +255,8 @@ def _keys(section: type[BaseModel], given: Given, indent: str) -> Iterator[str]:
         if isinstance(value, Mapping):
             yield f"{indent}## null stands for what is not known: set it."
         if value is None:
-            default = known.get_default(call_default_factory=True)
-            yield f"{indent}# {name}: {_yaml(default)}"
-        else:
-            yield f"{indent}{name}: {_yaml(value)}"
+            name, value = f"# {name}", known.get_default(call_default_factory=True)
+        yield f"{indent}{name}: {_yaml(value)}"
 
 
 def _goals(beginning: Beginning) -> str:
