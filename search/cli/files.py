@@ -127,7 +127,7 @@ def _own_beginning(
     from paredown.search.tasks.user_code import UserCodeError, load_function
 
     _check_import_paths(model, data)
-    here = Path.cwd()
+    here, folder = Path.cwd(), output.resolve().parent
     kwargs = needed_arguments(load_function("MODEL", model, here))
     data_kwargs: dict[str, None] = {}
     remarks = []
@@ -141,11 +141,9 @@ def _own_beginning(
             f"write {found}: a function that returns a mapping with train, search and test, each "
             "(inputs, targets); docs/own_model.md says more"
         )
-    needed = {"kwargs": kwargs, "data_kwargs": data_kwargs}
-    remarks += [
-        f"set task.{key} in it: {', '.join(names)}" for key, names in needed.items() if names
-    ]
-    folder = output.resolve().parent
+    for key, names in (("kwargs", kwargs), ("data_kwargs", data_kwargs)):
+        if names:
+            remarks.append(f"set task.{key} in it: {', '.join(names)}")
     beginning = OwnBeginning(
         model=model,
         data=found,
