@@ -78,8 +78,8 @@ class FreeSizes:
         if not graph.free:
             return shape
         axes = {graph.axes[axis]: axis for axis in sorted(graph.free)}
-        longer = _when_longer(graph, storage)[name]
-        pairs = enumerate(zip(shape, longer, strict=True))
+        other = _at_other_sizes(graph, storage)[name]
+        pairs = enumerate(zip(shape, other, strict=True))
         return tuple(a if a == b else axes.get(a, f"{name}_{at}") for at, (a, b) in pairs)
 
     def _one(self, part: int | Size) -> str:
@@ -112,8 +112,8 @@ def following(graph: Graph, storage: Mapping[str, Storage]) -> frozenset[str]:
     """Names of the values that have a size which follows a free axis."""
     if not graph.free:
         return frozenset()
-    longer = _when_longer(graph, storage)
-    return frozenset(name for name, shape in longer.items() if shape != graph.shape_of(name))
+    other = _at_other_sizes(graph, storage)
+    return frozenset(name for name, shape in other.items() if shape != graph.shape_of(name))
 
 
 def _input_dims(graph: Graph, name: str) -> tuple[int | str, ...]:
@@ -122,12 +122,15 @@ def _input_dims(graph: Graph, name: str) -> tuple[int | str, ...]:
     return (BATCH if BATCH in graph.free else shape[0], *rest)
 
 
-def _when_longer(graph: Graph, storage: Mapping[str, Storage]) -> Mapping[str, tuple[int, ...]]:
-    """Shapes of all values with three times each free axis, found on shapes alone."""
+def _at_other_sizes(graph: Graph, storage: Mapping[str, Storage]) -> Mapping[str, tuple[int, ...]]:
+    """Shapes of all values at other sizes of the free axes, found on shapes alone."""
     shapes: dict[str, tuple[int, ...]] = {}
     inputs = []
+    # Positions may end at the longest length, so no longer one is tried.
+    here, ends = graph.axes.get(TIME, 0), sorted(graph.lengths, reverse=True)
+    others = {BATCH: 3 * graph.axes[BATCH], TIME: next((n for n in ends if n != here), here)}
     for name, dtype in zip(graph.inputs, graph.input_dtypes, strict=True):
-        dims = (3 * graph.axes[d] if isinstance(d, str) else d for d in _input_dims(graph, name))
+        dims = (others[d] if isinstance(d, str) else d for d in _input_dims(graph, name))
         shapes[name] = tuple(dims)
         inputs.append(_on_shapes_alone(shapes[name], dtype))
 

@@ -37,7 +37,8 @@ class CalibrationData:
 
     `batches` holds inputs in the order of `graph.inputs`, `targets` one target a batch or None for
     labels drawn with `seed`; see `collect_statistics`, of `loss` too. `loss_digest` stands for the
-    loss's code: two losses of the same digest must be the same.
+    loss's code: two losses of the same digest must be the same. `real` says of each batch which
+    positions (batch, time) are not padding; None where no row is padded.
     """
 
     batches: Sequence[list[Tensor]]
@@ -45,6 +46,7 @@ class CalibrationData:
     loss: Loss
     loss_digest: str
     seed: int
+    real: Sequence[Tensor] | None = None
 
 
 def calibrate(
@@ -83,6 +85,7 @@ def _collect(
         data.targets,
         data.seed,
         watch=ranges.note,
+        real=data.real,
     )
     return Calibration(statistics=statistics, ranges=ranges.found())
 
@@ -96,6 +99,8 @@ def _key(
     for batch in data.batches:
         parts += batch
     parts += ["targets", *(_parts(data.targets) if data.targets is not None else ())]
+    if data.real is not None:
+        parts += ["real", *data.real]
     return digest(*parts, data.loss_digest, str(data.seed))
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paredown.compressors.statistics.layer_sums import LayerSums, gradient_shape
+from paredown.compressors.statistics.padding import RealValues
 from paredown.compressors.statistics.steps import state_product
 from paredown.compressors.storage.shelf import digest
 from paredown.spaces.graph.facts import Result
@@ -33,7 +34,8 @@ from paredown.spaces.system.errors import ParedownError
 Target = Tensor | tuple[Tensor, ...]
 """What a loss is given beside the outputs, as the user's data holds it."""
 Loss = Callable[[tuple[Tensor, ...], Target], Tensor]
-Watch = Callable[[str, Result], None]
+Watch = Callable[[str, Result, Tensor | None], None]
+"""Is given every value by name, and which of it is real where rows are padded."""
 
 
 class StatisticsError(ParedownError):
@@ -90,6 +92,7 @@ class _Collector:
     with_gradients: bool
     with_curvature: bool
     watch: Watch
+    real: RealValues = field(default_factory=RealValues)
     samples: int = 0
     sums: dict[str, LayerSums] = field(default_factory=dict)
     first_readers: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -105,7 +108,8 @@ class _Collector:
         return self.first_readers.setdefault(read, layer.name)
 
     def __call__(self, node: Node, arguments: Arguments, output: Result) -> Result:
-        self.watch(node.name, output)
+        self.real.follow(node, arguments, output)
+        self.watch(node.name, output, self.real.of(node.name))
         layer = self.layers.get(node.name)
         if layer is None:
             return output
@@ -116,8 +120,8 @@ class _Collector:
         assert isinstance(output, Tensor)
         with torch.no_grad():
             if self.inputs_of(layer) == layer.name:
-                sums.add_inputs(arguments)
-            sums.add_outputs(output)
+                sums.add_inputs(self.real.read(node, arguments))
+            sums.add_outputs(self.real.given(node, output))
         if self.with_gradients:
             # Nothing before the first layer needs a gradient, so cutting there loses nothing.
             output = output if output.requires_grad else output.detach().requires_grad_()
@@ -154,7 +158,8 @@ def collect_statistics(
     targets: Iterable[Target] | None = None,
     seed: int = 0,
     with_curvature: bool = False,
-    watch: Watch = lambda name, value: None,
+    watch: Watch = lambda name, value, real: None,
+    real: Iterable[Tensor] | None = None,
 ) -> dict[str, LayerStatistics]:
     """Statistics of each layer, by its name, from one pass over the batches.
 
@@ -168,6 +173,8 @@ def collect_statistics(
         with_curvature: Whether each weight's own squared gradient is wanted; it doubles the
             time of the backward passes.
         watch: Called with every value of the graph by name, inputs included, as the pass goes by.
+        real: Of each batch the positions that are not padding, (batch, time), boolean; None where no row
+            is padded. Inputs and outputs of layers count there alone; a loss leaves padding out itself.
 
     Raises:
         StatisticsError, ValueError: There is no batch, or not one target for each.
@@ -179,11 +186,13 @@ def collect_statistics(
     generator = torch.Generator().manual_seed(seed)
     samples = 0
     each = repeat(None) if targets is None else targets
-    for inputs, target in zip(batches, each, strict=targets is not None):
+    pairs = zip(batches, each, strict=targets is not None)
+    for (inputs, target), mask in zip(pairs, repeat(None) if real is None else real, strict=False):
         collector.samples = inputs[0].shape[0]
+        collector.real = RealValues.of_inputs(graph, inputs, mask)
         samples += collector.samples
         for name, value in zip(graph.inputs, inputs, strict=True):
-            watch(name, value)
+            watch(name, value, collector.real.of(name))
         with torch.enable_grad() if loss is not None else torch.no_grad():
             outputs = run(graph, tensors, inputs, after=collector)
             if loss is not None:

@@ -100,4 +100,4 @@ def _outer(columns: Tensor) -> Tensor:
 
 def _plus(total: Tensor | None, part: Tensor) -> Tensor:
     """The float64 sum, in place from the second part on: a wide Gram is never there twice."""
-    return part.double() if total is None else total.add_(part)
+    return part.to(torch.float64, copy=True) if total is None else total.add_(part)

@@ -60,15 +60,20 @@ class RangeCollector:
         self._seen: dict[str, tuple[float, float]] = {}
         self._samples: dict[str, list[_Sample]] = {}
 
-    def note(self, name: str, value: Result) -> None:
+    def note(self, name: str, value: Result, real: Tensor | None = None) -> None:
         """Counts a batch of one value in; anything but a float tensor is passed over.
+
+        Args:
+            real: Which of it counts, boolean and broadcast to its shape; None where all does.
 
         Raises:
             StatisticsError: The value is infinite or not a number.
         """
-        if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
             return
-        value = value.detach()
+        value = value.detach() if real is None else value.detach()[real.expand(value.shape)]
+        if not value.numel():
+            return
         low, high = (float(v) for v in torch.aminmax(value))
         if not np.isfinite([low, high]).all():
             if name in self._masked and not np.isnan([low, high]).any():

@@ -23,6 +23,7 @@ from paredown.spaces.candidates.blueprint import Operator, Storage
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.functions import DYNAMIC_QDQ, QDQ
 from paredown.spaces.graph.graph import Arguments, Graph, GraphError, Node, call, run
+from paredown.spaces.graph.sizes import Size
 from paredown.spaces.system.bounded import parse_json
 from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.json_values import Json
@@ -179,7 +180,9 @@ def _check_quantiser(node: Node) -> None:
         _, scale, zero_point, low, high = node.args
         holds = 0 < scale < math.inf and -128 <= low <= zero_point <= high <= 255
     elif node.op == DYNAMIC_QDQ:
-        holds = all(type(size) is int for size in node.args[1:]) and node.args[1] >= 1
+        rows, axis, outside = node.args[1:]
+        numbers = [size for size in (rows, outside) if not isinstance(size, Size)]
+        holds = all(type(each) is int and each >= 1 for each in numbers) and type(axis) is int
     else:
         return
     if not holds:

@@ -16,25 +16,32 @@ from paredown.search.config.qualities import ACCURACY, TASK_QUALITIES
 from paredown.spaces.system.errors import ParedownError
 
 if TYPE_CHECKING:
-    from paredown.search.config.starting_config import Beginning
+    from paredown.search.config.starting_config import Beginning, HubBeginning, OwnBeginning
 
 INIT_EXAMPLES = (
     "paredown init my_project.model:make_model",
     "paredown init my_project.model:make_model --data my_project.data:make_splits "
     "--weights trained.safetensors",
+    "paredown init ./my_bert --data ./rows",
 )
 RUNS_EXAMPLES = ("paredown runs", "paredown runs /data/runs --json")
 CACHE_EXAMPLES = ("paredown cache", "paredown cache --clear", "paredown cache --clear solutions")
 
 
 ModelFactory = Annotated[
-    str, typer.Argument(metavar="MODULE:FACTORY", help="The function that returns the network.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="MODULE:FACTORY, the function that returns the network; or the folder of a Hugging Face "
+        "model, written as a path (./model).",
+    ),
 ]
 DataFactory = Annotated[
     str | None,
     typer.Option(
-        metavar="MODULE:FACTORY",
-        help="The function that returns the splits; make_splits beside the network by default.",
+        metavar="DATA",
+        help="MODULE:FACTORY, the function that returns the splits; make_splits beside the network by "
+        "default. Of a Hugging Face model a data set on the hub, or a folder (./rows).",
     ),
 ]
 MetricName = Annotated[str, typer.Option(help=f"{', '.join(TASK_QUALITIES)}, or MODULE:FUNCTION.")]
@@ -51,62 +58,93 @@ def init(
     weights: Weights = None,
     output: NewConfig = Path("paredown.yaml"),
 ) -> None:
-    """Write a commented config for a network of your own, imported from the current folder."""
+    """Write a commented config for a network of your own, or for a Hugging Face model in a folder."""
     if output.exists():
         raise mistake(
             f"init writes a new config, got {output}, which exists; give another --output"
         )
     from paredown.search.config.reading import load_config
+    from paredown.search.config.schema_task import is_written_as_path
     from paredown.search.config.starting_config import commented_config
     from paredown.spaces.system.whole_file import write_text_whole
 
-    beginning, missing = _beginning(model, data, metric, loss, weights, output)
+    if is_written_as_path(model):
+        if metric != ACCURACY.name or loss is not None or weights is not None:
+            raise mistake(
+                f"--metric, --loss and --weights are of a network of your own, got one for {model}, "
+                "whose folder says them; leave them out"
+            )
+        beginning: Beginning = _hub_beginning(Path(model).expanduser(), data, output)
+        remarks = []
+    else:
+        beginning, remarks = _own_beginning(model, data, metric, loss, weights, output)
     write_text_whole(output, commented_config(beginning))
     try:
         load_config(output)
     except ParedownError:
         output.unlink()  # what was given is wrong, and the error says which
         raise
-    console = progress()
-    console.print(f"wrote {output}", soft_wrap=True)
-    if missing:
-        console.print(missing, soft_wrap=True)
-    for key, needed in (("kwargs", beginning.kwargs), ("data_kwargs", beginning.data_kwargs)):
-        if needed:
-            console.print(f"set task.{key} in it: {', '.join(needed)}", soft_wrap=True)
-    console.print(f"next: paredown inspect {output}", soft_wrap=True)
+    for line in (f"wrote {output}", *remarks, f"next: paredown inspect {output}"):
+        progress().print(line, soft_wrap=True)
 
 
-def _beginning(
+def _hub_beginning(folder: Path, data: str | None, output: Path) -> HubBeginning:
+    """What the config of a Hugging Face model begins with."""
+    from paredown.search.config.schema_task import is_written_as_path
+    from paredown.search.config.starting_config import HubBeginning
+
+    if data is None:
+        raise mistake(
+            f"--data must name rows for {folder}, got none; give a data set on the hub, or a folder "
+            "with train, validation and test written as a path (./rows)"
+        )
+
+    def _from_config(path: Path) -> str:
+        return os.path.join(".", os.path.relpath(path.expanduser(), output.resolve().parent))
+
+    rows = _from_config(Path(data)) if is_written_as_path(data) else data
+    return HubBeginning.of_folder(folder, _from_config(folder), rows)
+
+
+def _check_import_paths(model: str, data: str | None) -> None:
+    for option, path in (("MODEL", model), ("--data", data or model)):
+        if ":" not in path:
+            raise mistake(
+                f"{option} must be package.module:name, got {path!r}; write a folder as a path, ./{path}"
+            )
+
+
+def _own_beginning(
     model: str,
     data: str | None,
     metric: str,
     loss: str | None,
     weights: Path | None,
     output: Path,
-) -> tuple[Beginning, str]:
-    """What the config begins with, and a sentence on the data factory where there is none yet."""
-    from paredown.search.config.starting_config import Beginning, needed_arguments
+) -> tuple[OwnBeginning, list[str]]:
+    """What the config begins with, and what is left to do: a sentence each."""
+    from paredown.search.config.starting_config import OwnBeginning, needed_arguments
     from paredown.search.tasks.user_code import UserCodeError, load_function
 
-    here = Path.cwd()
-    for option, path in (("MODULE:FACTORY", model), ("--data", data or model)):
-        if ":" not in path:
-            raise mistake(f"{option} must be package.module:name, got {path!r}")
-    kwargs = needed_arguments(load_function("MODULE:FACTORY", model, here))
-    data_kwargs, missing = {}, ""
+    _check_import_paths(model, data)
+    here, folder = Path.cwd(), output.resolve().parent
+    kwargs = needed_arguments(load_function("MODEL", model, here))
+    data_kwargs: dict[str, None] = {}
+    remarks = []
     found = data or f"{model.partition(':')[0]}:make_splits"
     try:
         data_kwargs = needed_arguments(load_function("--data", found, here))
     except UserCodeError:
         if data is not None:
             raise
-        missing = (
+        remarks.append(
             f"write {found}: a function that returns a mapping with train, search and test, each "
             "(inputs, targets); docs/own_model.md says more"
         )
-    folder = output.resolve().parent
-    beginning = Beginning(
+    for key, names in (("kwargs", kwargs), ("data_kwargs", data_kwargs)):
+        if names:
+            remarks.append(f"set task.{key} in it: {', '.join(names)}")
+    beginning = OwnBeginning(
         model=model,
         data=found,
         kwargs=kwargs,
@@ -116,7 +154,7 @@ def _beginning(
         weights=None if weights is None else os.path.relpath(weights, folder),
         code_folder="." if folder == here else str(here),
     )
-    return beginning, missing
+    return beginning, remarks
 
 
 def runs(

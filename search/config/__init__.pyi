@@ -28,5 +28,8 @@ from .schema_space import SegmentRule as SegmentRule
 from .schema_space import SpaceSection as SpaceSection
 from .schema_task import ParquetFiles as ParquetFiles
 from .starting_config import Beginning as Beginning
+from .starting_config import BeginningError as BeginningError
+from .starting_config import HubBeginning as HubBeginning
+from .starting_config import OwnBeginning as OwnBeginning
 from .starting_config import commented_config as commented_config
 from .starting_config import needed_arguments as needed_arguments

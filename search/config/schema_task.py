@@ -90,13 +90,13 @@ class ParquetFiles(Section):
     test: ExistingFile = Field(description="Parquet file with the test rows.")
 
 
-def _is_written_as_path(value: object) -> bool:
-    # As on a command line: what begins like a path is one, and a hub id never does.
+def is_written_as_path(value: object) -> bool:
+    """Whether text names a path, as on a command line; a hub id never begins like one."""
     return str(value).startswith((".", "/", "~"))
 
 
 def _source_kind(value: object) -> str:
-    return "folder" if _is_written_as_path(value) else "hub"
+    return "folder" if is_written_as_path(value) else "hub"
 
 
 def _dataset_kind(value: object) -> str:

@@ -60,7 +60,9 @@ def _collect(captured: Captured, model_map: ModelMap, task: Task, config: Config
     split = task.splits.calibration
     graph = captured.graph
     rows = min(RESTORED_ROWS, len(split))
-    batches = [(as_inputs(graph, i), t) for i, t in split.batches(_BATCH, rows)]
+    batches = [
+        (as_inputs(graph, i), t, split.real_positions(i)) for i, t in split.batches(_BATCH, rows)
+    ]
     classifies = task.loss_name == "cross_entropy"
 
     def _summed_loss(outputs: tuple[Tensor, ...], targets: object) -> Tensor:
@@ -73,11 +75,12 @@ def _collect(captured: Captured, model_map: ModelMap, task: Task, config: Config
         captured.tensors,
         model_map.layers,
         CalibrationData(
-            batches=[inputs for inputs, _ in batches],
+            batches=[inputs for inputs, _, _ in batches],
             loss=summed_cross_entropy if classifies else _summed_loss,
-            targets=None if classifies else [targets for _, targets in batches],
+            targets=None if classifies else [targets for _, targets, _ in batches],
             loss_digest=loss_digest or "",
             seed=config.search.seed,
+            real=[real for _, _, real in batches if real is not None] or None,
         ),
         shelf=Shelf(cache_folder() / "statistics", STATISTICS_BYTES) if loss_digest else None,
     )

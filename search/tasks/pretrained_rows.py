@@ -263,6 +263,7 @@ def _token_split(source: _Source, encoded: BatchEncoding, targets: Tensor) -> Sp
         prepare=_as_int64,
         names=tuple(names),
         named=source.named,
+        mask="attention_mask" if "attention_mask" in names else "",
     )
 
 

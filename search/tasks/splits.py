@@ -30,7 +30,7 @@ class Split:
 
     `prepare` turns a batch of them into what the model takes. `names` are the arguments of forward
     where the user gives inputs by name; else the inputs are in forward's order. `named` says where they
-    come from.
+    come from. `mask` names the input (rows, time) that is zero at padding; "" where no row is padded.
     """
 
     inputs: tuple[Tensor, ...]
@@ -38,6 +38,7 @@ class Split:
     prepare: Prepare = as_they_are
     names: tuple[str, ...] = ()
     named: str = "the data"
+    mask: str = ""
 
     def __post_init__(self) -> None:
         targets = self.targets if isinstance(self.targets, tuple) else (self.targets,)
@@ -75,6 +76,10 @@ class Split:
         if self.names:
             return dict(zip(self.names, inputs, strict=True)), targets
         return list(inputs), targets
+
+    def real_positions(self, inputs: Inputs) -> Tensor | None:
+        """Positions of a batch that are not padding, (rows, time), boolean; None where rows have none."""
+        return inputs[self.mask] != 0 if isinstance(inputs, dict) and self.mask else None
 
     def _as_taken(self, x: Tensor, start: int) -> Tensor:
         """Inputs as a graph takes them; NumPy's float64 and half precision become float32."""

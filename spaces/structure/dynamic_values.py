@@ -17,9 +17,10 @@ from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.functions import DYNAMIC_QDQ
 from paredown.spaces.graph.graph import Arguments, Graph, Node, Ref, run
 from paredown.spaces.graph.recurrent import LSTM, ROWS
+from paredown.spaces.graph.sizes import TIME, Size, SizeError
 from paredown.spaces.structure.model_map import BatchPlace
 
-FIRST: BatchPlace = (0, 1)
+FIRST = BatchPlace(axis=0, outside=1, inside=1)
 """Where nearly all values have their batch."""
 
 _BATCH = 10_007
@@ -32,12 +33,29 @@ def batch_places(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Batch
     Tokens come first inside torch's MultiheadAttention: (tokens, batch, channels), which is then viewed
     as (tokens * batch, channels). Shapes are followed at another batch size; nothing is computed. A view
     keeps the order of all values, so what lies in front of the batch stays; other operators keep how the
-    batch lies inside its dimension.
+    batch lies inside its dimension. Where time is free, shapes are followed at both ends of its range.
+
+    Raises:
+        SizeError: Steps that the batch repeats in, or that a sample has, do not follow a free time.
     """
-    inputs = [
-        torch.empty(_BATCH, *shape[1:], dtype=getattr(torch, dtype), device="meta")
-        for shape, dtype in zip(graph.input_shapes, graph.input_dtypes, strict=True)
-    ]
+    found = _places_at(graph, tensors, graph.axes.get(TIME, 0))
+    if graph.timed:
+        ends = [_places_at(graph, tensors, length) for length in graph.lengths]
+        found = {
+            name: _along_time(graph, place, *(end[name] for end in ends))
+            for name, place in found.items()
+        }
+    return {name: place for name, place in found.items() if place != FIRST}
+
+
+def _places_at(graph: Graph, tensors: Mapping[str, Tensor], length: int) -> dict[str, BatchPlace]:
+    """Those of all linear layers at one length of the free time axis, if there is one."""
+    inputs = []
+    for name, shape, dtype in zip(
+        graph.inputs, graph.input_shapes, graph.input_dtypes, strict=True
+    ):
+        further = (length, *shape[2:]) if name in graph.timed else shape[1:]
+        inputs.append(torch.empty(_BATCH, *further, dtype=getattr(torch, dtype), device="meta"))
     places = dict.fromkeys(graph.inputs, FIRST)
     shapes = {name: tuple(x.shape) for name, x in zip(graph.inputs, inputs, strict=True)}
 
@@ -46,16 +64,42 @@ def batch_places(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Batch
         source = next((name for name in node.inputs if name in places), None)
         axis = next((axis for axis, size in enumerate(shape) if size % _BATCH == 0), None)
         if source is not None and axis is not None:
-            before, outside = places[source]
+            before, outside = places[source].axis, places[source].outside
             if node.facts.kind == "reshape":
                 outside = outside * math.prod(shapes[source][:before]) // math.prod(shape[:axis])
-            places[node.name], shapes[node.name] = (axis, outside), shape
+            inside = shape[axis] // (_BATCH * outside)
+            places[node.name] = BatchPlace(axis=axis, outside=outside, inside=inside)
+            shapes[node.name] = shape
         return output
 
     run(graph, {name: t.to("meta") for name, t in tensors.items()}, inputs, after=_follow)
     linear = (node for node in graph.nodes if _is_linear(node))
-    read = {node.name: places.get(node.args[0].name, FIRST) for node in linear}
-    return {name: place for name, place in read.items() if place != FIRST}
+    return {node.name: places.get(node.args[0].name, FIRST) for node in linear}
+
+
+def _along_time(graph: Graph, here: BatchPlace, first: BatchPlace, last: BatchPlace) -> BatchPlace:
+    """The place whose steps follow the time axis; `first` and `last` are those at its ends."""
+    sizes = {
+        field: _line(graph, *(getattr(place, field) for place in (here, first, last)))
+        for field in ("outside", "inside")
+    }
+    return replace(here, **sizes)
+
+
+def _line(graph: Graph, here: int, first: int, last: int) -> int | Size:
+    """A number that grows evenly with the time axis, as whole numbers in shapes do."""
+    if first == last:
+        return here
+    low, high = graph.lengths
+    slope = (last - first) // (high - low)
+    size = Size(("+", ("*", slope, TIME), first - slope * low))
+    if [size.at({TIME: at}) for at in (graph.axes[TIME], high)] != [here, last]:
+        raise SizeError(
+            f"hardware.axes.time: positions that a linear layer reads must grow evenly with the length, "
+            f"got {first}, {here} and {last} at {low}, {graph.axes[TIME]} and {high}; leave "
+            "hardware.axes.time out"
+        )
+    return size
 
 
 def reads_own_range(graph: Graph, node: Node) -> bool:
@@ -99,10 +143,10 @@ def mark_dynamic(graph: Graph, layers: Mapping[str, BatchPlace]) -> Graph:
         if node.name in layers:
             value = node.args[0].name
             if value not in marked:
-                shape = graph.shape_of(value)
                 marked[value] = f"{node.name}.d"
-                axis, outside = layers[node.name]
-                args = (Ref(value), shape[axis] // outside, axis, outside)
+                place = layers[node.name]
+                args = (Ref(value), place.rows(graph.batch_size), place.axis, place.outside)
+                shape = graph.shape_of(value)
                 nodes.append(Node(name=marked[value], op=DYNAMIC_QDQ, args=args, shape=shape))
             node = replace(node, args=(Ref(marked[value]), *node.args[1:]))
         nodes.append(node)

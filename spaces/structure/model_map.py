@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from paredown.spaces.channels.parts import Part
 from paredown.spaces.graph.graph import Graph
+from paredown.spaces.graph.sizes import Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +118,22 @@ class LeftOut:
     reason: str
 
 
-BatchPlace = tuple[int, int]
-"""The dimension of a value that grows with the batch, and in how many steps the batch repeats in it."""
+@dataclass(frozen=True, kw_only=True)
+class BatchPlace:
+    """The dimension of a value that grows with the batch, of size outside * batch * inside.
+
+    `outside` and `inside` follow the time axis where that is free.
+    """
+
+    axis: int
+    outside: int | Size
+    inside: int | Size
+
+    def rows(self, batch: int) -> int | Size:
+        """Steps of the dimension that so many samples have together, not counting `outside`."""
+        if isinstance(self.inside, int):
+            return batch * self.inside
+        return self.inside if batch == 1 else Size(("*", batch, self.inside.term))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,22 @@ def test_a_file_with_free_axes_has_the_bytes_that_are_counted() -> None:
     assert onnx_file_bytes(model.blueprint) == len(lower(model).SerializeToString())
 
 
+@pytest.mark.parametrize("here", [4, 30, 40])
+def test_the_example_may_have_any_length_that_the_positions_reach(here: int) -> None:
+    module = Encoder()
+    captured = capture(module, torch.randint(30, (1, here)), lengths=(4, 40))
+    stored = {name: StoredTensor.unchanged(t) for name, t in captured.tensors.items()}
+    model = CompressedModel(blueprint=draft(read_model_map(captured), Candidate()), stored=stored)
+    proto = lower(model)
+    running = session(proto.SerializeToString(), exact=True)
+    for time in (4, 17, 40):
+        ids = torch.randint(30, (1, time))
+        (found,) = running.run(None, {"ids": ids.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), module(ids), atol=1e-5, rtol=1e-4)
+    (shape,) = (value.type.tensor_type.shape.dim for value in proto.graph.output)
+    assert [bool(d.dim_param) for d in shape] == [False, True, False]
+
+
 def test_a_convolution_takes_any_batch() -> None:
     module = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5)

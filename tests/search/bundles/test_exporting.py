@@ -270,3 +270,22 @@ def test_a_folder_that_holds_something_else_is_left_alone(
     with pytest.raises(BundleError, match="holds no bundle"):
         export(workbench, exported.four, tmp_path / "out", exported.base, NONE_TRAINED)
     assert names(place) == {"thesis.tex"}
+
+
+def test_files_of_the_task_are_exported_as_they_are_and_pinned(
+    workbench: Workbench, tmp_path: Path
+) -> None:
+    files = {"tokenizer.json": b"{}", "config.json": b'{"model_type": "bert"}\n'}
+    bench = replace(workbench, task=replace(workbench.task, files=files))
+    base = bench.evaluate_uncompressed(Rung(rows=20))
+    folder = export(bench, base, tmp_path, base, NONE_TRAINED)
+    pinned = json.loads((folder / CARD).read_text())["files"]
+    for name, content in files.items():
+        assert (folder / name).read_bytes() == content
+        assert pinned[name] == hashlib.sha256(content).hexdigest()
+    text = card_config(bench.config)
+    assert is_written(folder, text)
+    (folder / "tokenizer.json").write_bytes(b"[]")
+    assert not is_written(folder, text)
+    (folder / "tokenizer.json").unlink()
+    assert not is_written(folder, text)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from paredown.search.config.reading import load_config
+from paredown.search.config.schema_task import HuggingFaceTask
+
 ROOT = Path(__file__).resolve().parents[3]
 OWN = ROOT / "examples" / "own_model"
 
@@ -72,6 +75,31 @@ def test_a_mistake_is_a_sentence_and_nothing_is_written(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not (project / "paredown.yaml").exists()
+
+
+def test_a_config_of_a_hugging_face_folder_is_written_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "rows").mkdir()
+    facts = {"architectures": ["BertForSequenceClassification"], "max_position_embeddings": 64}
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(facts))
+    (tmp_path / "configs").mkdir()
+    words = ["./bert", "--data", "./rows", "--output", "configs/bert.yaml"]
+    done = typed(tmp_path, "init", *words)
+    assert done.returncode == 0, done.stderr
+    task = load_config(tmp_path / "configs" / "bert.yaml").task
+    assert isinstance(task, HuggingFaceTask)
+    assert task.model == tmp_path / "bert"
+    assert task.data.dataset == tmp_path / "rows"
+    for missing, said in (
+        (["./bert"], "--data must name rows for bert"),
+        (["./none", "--data", "./rows"], "must hold config.json of a Hugging Face model"),
+        (["./bert", "--data", "./rows", "--loss", "mse"], "are of a network of your own"),
+        (["./bert", "--data", "./nothing"], "must be a folder that exists"),
+    ):
+        done = typed(tmp_path, "init", *missing)
+        assert done.returncode == 2
+        assert said in " ".join(done.stderr.split())
+        assert not (tmp_path / "paredown.yaml").exists()
 
 
 def test_a_config_that_exists_is_kept(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,9 +11,16 @@ import yaml
 
 from paredown.search.config.reading import load_config
 from paredown.search.config.schema import Config
-from paredown.search.config.starting_config import Beginning, commented_config, needed_arguments
+from paredown.search.config.schema_task import HubData, HuggingFaceTask
+from paredown.search.config.starting_config import (
+    BeginningError,
+    HubBeginning,
+    OwnBeginning,
+    commented_config,
+    needed_arguments,
+)
 
-BEGINNING = Beginning(model="my_project.model:make", data="my_project.data:make_splits")
+BEGINNING = OwnBeginning(model="my_project.model:make", data="my_project.data:make_splits")
 
 
 def load(text: str, folder: Path) -> Config:
@@ -47,7 +55,7 @@ def test_every_key_of_a_section_is_there(section: str) -> None:
 def test_a_metric_of_ones_own_gets_a_direction_and_arguments_without_values_stand_as_null(
     tmp_path: Path,
 ) -> None:
-    beginning = Beginning(
+    beginning = OwnBeginning(
         model="net:make",
         data="net:splits",
         kwargs={"channels": None},
@@ -65,3 +73,72 @@ def test_needed_arguments_are_those_without_a_default() -> None:
     def make(channels: int, depth: int = 3, *, seed: int, **more: int) -> None: ...
 
     assert needed_arguments(make) == {"channels": None, "seed": None}
+
+
+def model_folder(folder: Path, **facts: object) -> Path:
+    (folder / "model").mkdir()
+    (folder / "rows").mkdir()
+    (folder / "model" / "config.json").write_text(json.dumps(facts))
+    return folder / "model"
+
+
+@pytest.mark.parametrize(
+    ("head", "facts", "kind", "metric", "tokens"),
+    [
+        ("BertForSequenceClassification", {}, "text-classification", "accuracy", 128),
+        (
+            "RobertaForTokenClassification",
+            {"max_position_embeddings": 64},
+            "token-classification",
+            "f1",
+            64,
+        ),
+        ("GPT2LMHeadModel", {"n_positions": 20}, "causal-lm", "perplexity", 20),
+        ("LlamaForCausalLM", {}, "causal-lm", "perplexity", 128),
+        ("ViTForImageClassification", {}, "image-classification", "accuracy", None),
+    ],
+)
+def test_a_folder_of_the_hugging_face_libraries_says_what_its_model_does(
+    tmp_path: Path,
+    head: str,
+    facts: dict[str, object],
+    kind: str,
+    metric: str,
+    tokens: int | None,
+) -> None:
+    folder = model_folder(tmp_path, architectures=[head], **facts)
+    text = commented_config(HubBeginning.of_folder(folder, "./model", "./rows"))
+    config = load(text, tmp_path)
+    assert isinstance(config.task, HuggingFaceTask)
+    assert (config.name, config.task.kind, config.task.model) == ("model", kind, folder)
+    assert config.goals[0].metric == metric
+    axes = config.hardware.axes
+    assert axes.batch is not None
+    assert (axes.time is None) == (tokens is None)
+    if tokens is not None:
+        assert axes.time is not None
+        assert axes.time.longest == config.task.data.max_length == tokens
+    without_marks = re.sub(r"^( *)# (?! *#)(?=[ a-z_]+:)", r"\1", text, flags=re.MULTILINE)
+    assert without_marks != text
+    assert load(without_marks, tmp_path) == config
+    keys = set(re.findall(r"^ *(?:# +)?(\w+):", text, re.MULTILINE))
+    assert {*HuggingFaceTask.model_fields, *HubData.model_fields} <= keys
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"architectures": ["BertModel"]}, "must name a network that ends in ForSequence"),
+        ({}, "got none; save the model with its trained head"),
+    ],
+)
+def test_a_folder_without_a_head_that_is_known_is_refused(
+    tmp_path: Path, facts: dict[str, object], said: str
+) -> None:
+    with pytest.raises(BeginningError, match=said):
+        HubBeginning.of_folder(model_folder(tmp_path, **facts), "./model", "./rows")
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BeginningError, match=r"must hold config\.json"):
+        HubBeginning.of_folder(tmp_path, "./model", "./rows")

@@ -24,6 +24,9 @@ def test_texts_are_padded_ids_with_their_mask(section):
     inputs, targets = split.rows(0, 4)
     assert inputs["input_ids"][0].tolist() == [CLS, GOOD, FILM, SEP, 0, 0]
     assert inputs["attention_mask"].sum(1).tolist() == [4, 5, 4, 4]
+    real = split.real_positions(inputs)
+    assert real is not None
+    assert torch.equal(real, inputs["attention_mask"] == 1)
     assert {x.dtype for x in inputs.values()} == {torch.int64}
     assert targets.tolist() == [1, 0, 0, 1]
 

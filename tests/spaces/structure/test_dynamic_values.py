@@ -11,7 +11,9 @@ from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.capture.capturing import capture
 from paredown.spaces.graph.functions import DYNAMIC_QDQ
 from paredown.spaces.graph.graph import run
+from paredown.spaces.graph.graph_json import from_json, to_json
 from paredown.spaces.graph.recurrent import LSTM
+from paredown.spaces.graph.sizes import SizeError
 from paredown.spaces.structure.dynamic_values import (
     FIRST,
     batch_places,
@@ -19,6 +21,7 @@ from paredown.spaces.structure.dynamic_values import (
     mark_dynamic,
     reads_own_range,
 )
+from paredown.spaces.structure.model_map import BatchPlace
 from paredown.spaces.structure.reading import read_model_map
 
 
@@ -77,13 +80,16 @@ class TokensFirst(nn.Module):
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_samples_are_told_apart_where_the_batch_is_not_in_front(batch):
+def test_samples_are_distinguished_where_the_batch_is_not_in_front(batch):
     torch.manual_seed(0)
     captured = capture(TokensFirst(), torch.randn(batch, 5, 8))
     model_map = read_model_map(captured)
     places = batch_places(captured.graph, captured.tensors)
     # (tokens, batch, channels), and that viewed as (tokens * batch, channels).
-    assert sorted(places.values()) == [(0, 5), (1, 1)]
+    assert set(places.values()) == {
+        BatchPlace(axis=0, outside=5, inside=1),
+        BatchPlace(axis=1, outside=1, inside=1),
+    }
     choice = SegmentChoice(activation_bits=8, ranges="dynamic")
     candidate = Candidate.of(
         layers={layer.name: LayerChoice(weight_bits=8) for layer in model_map.layers},
@@ -96,3 +102,48 @@ def test_samples_are_told_apart_where_the_batch_is_not_in_front(batch):
     apart = torch.cat([run(graph, captured.tensors, [each])[0] for each in x.split(batch)])
     assert torch.allclose(together, apart, atol=1e-5)
     assert not torch.allclose(together, run(captured.graph, captured.tensors, [x])[0], atol=1e-3)
+
+
+class Flat(nn.Module):
+    """A layer that reads tokens and batch as one dimension, as GPT-2's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.reshape(-1, 8)).reshape(x.shape[0], x.shape[1], 4)
+
+
+@pytest.mark.parametrize("module", [TokensFirst, Flat])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_samples_are_distinguished_at_any_length(module, batch):
+    torch.manual_seed(0)
+    captured = capture(module().eval(), torch.randn(batch, 5, 8), (3, 12))
+    assert captured.graph.timed
+    model_map = read_model_map(captured)
+    linear = [layer.node for layer in model_map.layers if layer.kind == "linear"]
+    places = {node: model_map.batch_places.get(node, FIRST) for node in linear}
+    graph = from_json(to_json(mark_dynamic(captured.graph, places)))
+    for length in (3, 5, 11):
+        x = torch.randn(6, length, 8) * torch.arange(1, 7)[:, None, None]
+        (together,) = run(graph, captured.tensors, [x])
+        apart = torch.cat([run(graph, captured.tensors, [each])[0] for each in x.split(batch)])
+        assert torch.allclose(together, apart, atol=1e-5)
+
+
+class Strided(nn.Module):
+    """Reads a number of positions that grows in steps with the length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x[:, ::3].reshape(-1, 8)).reshape(x.shape[0], -1, 4)
+
+
+def test_positions_that_grow_unevenly_are_refused():
+    captured = capture(Strided(), torch.randn(1, 5, 8), (3, 12))
+    with pytest.raises(SizeError, match="must grow evenly with the length"):
+        batch_places(captured.graph, captured.tensors)
