@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from paredown.compressors.layers.database import Database
@@ -15,6 +16,7 @@ from paredown.compressors.onnx.sizes import file_sizes
 from paredown.compressors.statistics.calibration import Calibration
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.shelf import Shelf
+from paredown.compressors.storage.stored import CPU
 from paredown.compressors.training.kept import TrainedModels
 from paredown.hardware_models.devices.device import Device
 from paredown.hardware_models.latency.elsewhere import latencies_elsewhere
@@ -101,8 +103,8 @@ class Workbench:
             return None
 
     def assemble(self, candidate: Candidate) -> CompressedModel:
-        """The compressed model, exactly as it is scored where it is not trained."""
-        return self.evaluator.assemble(candidate)
+        """The compressed model on the CPU, exactly as it is scored where it is not trained."""
+        return self.evaluator.assemble(candidate).to(CPU)
 
     def model_of(self, evaluation: Evaluation, kept: TrainedModels) -> CompressedModel:
         """The very model that was scored: assembled again, or as it was kept after its training.
@@ -155,6 +157,7 @@ class Workbench:
 
     def score(self, model: CompressedModel, split: Split, rows: int | None = None) -> Score:
         """Task metric and mean loss of a model on the first `rows` rows of `split`, or all."""
+        model = model.to(self.evaluator.device)
         return score(model, split, self.task.metric, self.task.loss, rows)
 
 
@@ -201,7 +204,10 @@ def _equip(
     config, task, space = surveyed.config, surveyed.task, surveyed.space
     databases = {
         name: _database(
-            surveyed.captured[name], space.by_name[name].model_map, surveyed.collected.of(name)
+            surveyed.captured[name],
+            space.by_name[name].model_map,
+            surveyed.collected.of(name),
+            surveyed.computes_on,
         )
         for name in architectures
     }
@@ -243,8 +249,14 @@ def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:
     return [channels_last(x) for x in as_inputs(model_map.graph, split.rows(0, rows)[0])]
 
 
-def _database(captured: Captured, model_map: ModelMap, calibration: Calibration) -> Database:
-    shelf = Shelf(cache_folder() / "solutions", SOLUTION_BYTES)
+def _database(
+    captured: Captured, model_map: ModelMap, calibration: Calibration, device: torch.device
+) -> Database:
     return Database(
-        model_map, captured.tensors, calibration.statistics, calibration.ranges, shelf=shelf
+        model_map,
+        captured.tensors,
+        calibration.statistics,
+        calibration.ranges,
+        shelf=Shelf(cache_folder() / "solutions", SOLUTION_BYTES),
+        device=device,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from paredown.compressors.storage.stored import CPU
 from paredown.spaces.system.errors import ParedownError
 
 Prepare = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -30,7 +31,7 @@ class Split:
 
     `prepare` turns a batch of them into what the model takes. `names` are the arguments of forward
     where the user gives inputs by name; else the inputs are in forward's order. `named` says where they
-    come from.
+    come from. The rows lie on the CPU; batches are handed out on `device`.
     """
 
     inputs: tuple[Tensor, ...]
@@ -38,6 +39,7 @@ class Split:
     prepare: Prepare = as_they_are
     names: tuple[str, ...] = ()
     named: str = "the data"
+    device: torch.device = CPU
 
     def __post_init__(self) -> None:
         targets = self.targets if isinstance(self.targets, tuple) else (self.targets,)
@@ -50,6 +52,10 @@ class Split:
 
     def __len__(self) -> int:
         return int(self.inputs[0].shape[0])
+
+    def on(self, device: torch.device) -> Split:
+        """The same rows, whose batches `rows` and `batches` give on `device`."""
+        return replace(self, device=device)
 
     def batches(self, size: int, rows: int | None = None) -> Iterator[tuple[Inputs, Targets]]:
         """Prepared inputs and targets of the first `rows` rows, `size` at a time, in order."""
@@ -67,11 +73,12 @@ class Split:
         Raises:
             DataError: An input holds NaN.
         """
-        inputs = tuple(self._as_taken(x, start) for x in self.as_prepared(start, stop))
+        prepared = (self._as_taken(x, start) for x in self.as_prepared(start, stop))
+        inputs = tuple(x.to(self.device) for x in prepared)
         if isinstance(self.targets, tuple):
-            targets: Targets = tuple(t[start:stop] for t in self.targets)
+            targets: Targets = tuple(t[start:stop].to(self.device) for t in self.targets)
         else:
-            targets = self.targets[start:stop]
+            targets = self.targets[start:stop].to(self.device)
         if self.names:
             return dict(zip(self.names, inputs, strict=True)), targets
         return list(inputs), targets
