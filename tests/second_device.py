@@ -73,9 +73,7 @@ class SecondDevice(TorchDispatchMode):
         return _computed(func, args, kwargs or {})
 
 
-def _computed(
-    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Any:
+def _computed(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     tensors = [x for x in tree_leaves((args, dict(kwargs))) if isinstance(x, Tensor)]
     there = [x for x in tensors if isinstance(x, Elsewhere)]
     here = [x for x in tensors if not isinstance(x, Elsewhere)]

@@ -56,9 +56,7 @@ def evaluator_on(device, captured, model_map, inputs):
     )
     found = calibrate(captured.graph, captured.tensors, model_map.layers, data, shelf=None)
     assert {s.gram.device for s in found.statistics.values()} == {CPU}
-    database = Database(
-        model_map, captured.tensors, found.statistics, found.ranges, device=device
-    )
+    database = Database(model_map, captured.tensors, found.statistics, found.ranges, device=device)
     return Evaluator(
         databases={"": database},
         split=Split(inputs=tuple(inputs), targets=targets, names=captured.graph.inputs),
@@ -97,7 +95,9 @@ def check(device, tolerance, setting, captured, model_map, inputs, candidates):
         assert score.loss == pytest.approx(base.loss, rel=tolerance)
         if tolerance == 0:
             for name, stored in model.stored.items():
-                torch.testing.assert_close(stored.dense(), same.stored[name].dense(), rtol=0, atol=0)
+                torch.testing.assert_close(
+                    stored.dense(), same.stored[name].dense(), rtol=0, atol=0
+                )
 
 
 def test_the_chain_gives_the_same_on_a_second_device(

@@ -66,7 +66,8 @@ def check_resources(section: SearchSection, nodes: Sequence[Mapping[str, float]]
     for kind, key in (("CPU", "cpus_per_worker"), ("GPU", "gpus_per_worker")):
         most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
         if asked[kind] > most:
-            remedy = "lower it, or set search.device to cpu" if kind == "GPU" else "lower it"
+            is_own_share = kind == "GPU" and section.gpus_per_worker is None
+            remedy = "set search.device to cpu" if is_own_share else "lower it"
             raise ClusterError(
                 f"search.{key} must be at most the {most:g} {kind}s of {place}, got "
                 f"{asked[kind]:g}; {remedy}{start}"
