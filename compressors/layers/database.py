@@ -80,9 +80,8 @@ class Database:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made again, and without entries that are on disk: a worker reads its own."""
-        state = dict(self.__dict__) | {"_paths": Paths(), "_workspaces": Recent(1)}
-        for moved in ("tensors", "statistics"):
-            state.pop(moved, None)
+        state = {n: v for n, v in self.__dict__.items() if n not in ("tensors", "statistics")}
+        state |= {"_paths": Paths(), "_workspaces": Recent(1)}
         if self.shelf is not None:
             state |= {"_entries": OrderedDict(), "held_bytes": 0}
         return state

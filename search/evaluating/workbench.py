@@ -8,12 +8,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from paredown.compressors.layers.database import Database
 from paredown.compressors.onnx.sizes import file_sizes
-from paredown.compressors.statistics.calibration import Calibration
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.shelf import Shelf
 from paredown.compressors.storage.stored import CPU
@@ -40,7 +38,7 @@ from paredown.search.tasks.task import Task
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.capture.capturing import Captured, as_inputs
+from paredown.spaces.capture.capturing import as_inputs
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap
 
@@ -202,15 +200,7 @@ def _equip(
     surveyed: Surveyed, architectures: Collection[str], latency_file: Path | None
 ) -> Workbench:
     config, task, space = surveyed.config, surveyed.task, surveyed.space
-    databases = {
-        name: _database(
-            surveyed.captured[name],
-            space.by_name[name].model_map,
-            surveyed.collected.of(name),
-            surveyed.computes_on,
-        )
-        for name in architectures
-    }
+    databases = {name: _database(surveyed, name) for name in architectures}
     first = space.architectures[0]
     evaluator = Evaluator(
         databases=databases,
@@ -249,14 +239,13 @@ def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:
     return [channels_last(x) for x in as_inputs(model_map.graph, split.rows(0, rows)[0])]
 
 
-def _database(
-    captured: Captured, model_map: ModelMap, calibration: Calibration, device: torch.device
-) -> Database:
+def _database(surveyed: Surveyed, architecture: str) -> Database:
+    calibration = surveyed.collected.of(architecture)
     return Database(
-        model_map,
-        captured.tensors,
+        surveyed.space.by_name[architecture].model_map,
+        surveyed.captured[architecture].tensors,
         calibration.statistics,
         calibration.ranges,
         shelf=Shelf(cache_folder() / "solutions", SOLUTION_BYTES),
-        device=device,
+        device=surveyed.computes_on,
     )
