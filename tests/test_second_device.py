@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from paredown.compressors.layers.database import Database
+from paredown.compressors.layers.methods import METHODS, Problem, compress
+from paredown.compressors.matrix.gram import Gram
+from paredown.compressors.rounding.target import Target
 from paredown.compressors.statistics.calibration import CalibrationData, calibrate
 from paredown.compressors.storage.stored import CPU
 from paredown.search.config.qualities import MSE
@@ -20,6 +23,8 @@ from paredown.search.evaluating.scoring import Evaluator
 from paredown.search.study.rung import Rung
 from paredown.search.tasks.metrics import Metric
 from paredown.search.tasks.splits import Split
+from paredown.spaces.candidates.candidate import GROUPED_METHODS, LayerChoice
+from paredown.spaces.candidates.zeros import Zeros
 
 _spec = importlib.util.spec_from_file_location(
     "paredown_tests_second_device", Path(__file__).with_name("second_device.py")
@@ -141,3 +146,34 @@ def test_a_second_device_refuses_to_meet_the_cpu():
         with pytest.raises(AssertionError, match="two devices"):
             there @ torch.ones(2, 2)
         assert (there @ torch.ones(2, 2, device=SECOND)).tolist() == [[2.0, 2.0], [2.0, 2.0]]
+
+
+FORMS = [(4, 0.0, "dense", 0), (2, 0.0, "dense", 16), (8, 0.5, "element", 0), (3, 0.5, "2:4", 0)]
+SOLVED = [
+    (method, *form)
+    for method in METHODS
+    for form in FORMS
+    if not form[-1] or method in GROUPED_METHODS
+]
+
+
+@pytest.mark.parametrize(("method", "bits", "share", "pattern", "group"), SOLVED)
+def test_a_method_solves_the_same_on_a_second_device(method, bits, share, pattern, group):
+    generator = torch.Generator().manual_seed(bits)
+    matrix = torch.randn(6, 32, generator=generator)
+    seen = torch.randn(90, 32, generator=generator).double()
+    choice = LayerChoice(
+        weight_bits=bits, zeros=Zeros(share, pattern), group_size=group, method=method
+    )
+
+    def solved(device):
+        gram = (seen.t() @ seen / len(seen)).to(device)
+        curvature = torch.linspace(0.5, 2.0, 6, dtype=torch.float64).to(device)
+        target = Target(matrix=matrix.to(device), gram=Gram(gram))
+        return compress(Problem(target=target, row_curvature=curvature), choice).dense()
+
+    expected = solved(CPU)
+    with second_device.SecondDevice():
+        found = solved(SECOND)
+        assert found.device == SECOND
+        assert torch.equal(found.cpu(), expected)
