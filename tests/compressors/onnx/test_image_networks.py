@@ -121,7 +121,6 @@ CASES = {
         ),
         56,
     ),
-    "inception": Case(partial(_of_timm, "inception_v3"), 96),
     "unet": Case(UNet, 32),
     "detector": Case(Detector, 32),
 }
