@@ -7,6 +7,7 @@ included, so that other processes and later runs find it too and a stale one is 
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,13 +20,13 @@ from paredown.compressors.layers.packed import pack, unpack
 from paredown.compressors.layers.solution import Solution, solve, unchanged
 from paredown.compressors.matrix.algebra import centred_gram, damage, times_gram, to_matrix
 from paredown.compressors.matrix.recent import Recent
-from paredown.compressors.pruning.narrow import Consumer, channel_order
+from paredown.compressors.pruning.narrow import Consumer, channel_order, columns_of_channels
 from paredown.compressors.pruning.paths import Paths
 from paredown.compressors.statistics.layer_statistics import LayerStatistics
 from paredown.compressors.statistics.ranges import Range
 from paredown.compressors.storage.shelf import Record, Shelf, code_version, digest
+from paredown.compressors.storage.stored import CPU
 from paredown.spaces.candidates.candidate import LayerChoice
-from paredown.spaces.channels.parts import Part
 from paredown.spaces.structure.model_map import ChannelGroup, Layer, ModelMap
 from paredown.spaces.structure.slicing import kept_positions
 
@@ -46,8 +47,9 @@ class Database:
         statistics: By layer name.
         ranges: By value name, for 8-bit activations.
         capacity_bytes: Packed solutions beyond this are forgotten, least recently used first.
-        shelf: Where solutions are kept on disk, for other processes and later runs; None keeps them
-            in this process alone.
+        shelf: Where solutions are kept on disk, for other processes and later runs, if at all.
+        device: Where layers are solved and what is asked for lies. Tensors and statistics are given on
+            the CPU and moved when first used; packed solutions and numbers of channels stay there.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Database:
         ranges: Mapping[str, Range],
         capacity_bytes: int = 2**30,
         shelf: Shelf | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self.model_map = model_map
-        self.tensors = tensors
-        self.statistics = statistics
+        self.device = device
         self.ranges = ranges
+        self._tensors = tensors
+        self._statistics = statistics
         self.shelf = shelf
         self._capacity_bytes = capacity_bytes
         self._entries: OrderedDict[_Key, Record] = OrderedDict()
@@ -76,10 +80,21 @@ class Database:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made again, and without entries that are on disk: a worker reads its own."""
-        state = dict(self.__dict__) | {"_paths": Paths(), "_workspaces": Recent(1)}
+        state = {n: v for n, v in self.__dict__.items() if n not in ("tensors", "statistics")}
+        state |= {"_paths": Paths(), "_workspaces": Recent(1)}
         if self.shelf is not None:
             state |= {"_entries": OrderedDict(), "held_bytes": 0}
         return state
+
+    @functools.cached_property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The model's tensors on `device`."""
+        return {name: tensor.to(self.device) for name, tensor in self._tensors.items()}
+
+    @functools.cached_property
+    def statistics(self) -> Mapping[str, LayerStatistics]:
+        """By layer name, on `device`."""
+        return {name: found.to(self.device) for name, found in self._statistics.items()}
 
     def solution(self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int]) -> Solution:
         """The layer under `choice` when the groups in `widths` keep only so many channels.
@@ -96,7 +111,7 @@ class Database:
     def damage(self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int]) -> float:
         """Predicted increase of the mean loss when only this layer is compressed (K-FAC).
 
-        Outputs that are removed count where they are missed: in the layers that read them.
+        Outputs that are removed count in the layers that miss them.
 
         Raises:
             ValueError: Statistics were collected without a loss.
@@ -198,7 +213,7 @@ class Database:
             per_channel = width // layer.weight_shape[layer.column_axis]
             steps = torch.arange(per_channel)
             columns = (narrowing.channels[:, None] * per_channel + steps).flatten()
-        return unpack(entry, layer, columns, width)
+        return unpack(entry, layer, columns, width, self.device)
 
     def _harm(
         self, layer: Layer, narrowed: NarrowedLayer, solution: Solution, narrowing: Narrowing
@@ -232,9 +247,9 @@ class Database:
             shape = (layer.kind, layer.weight_shape, layer.out_axis, layer.in_axis, layer.groups)
             bias = "" if layer.bias is None else self.tensors[layer.bias]
             weight = self.tensors[layer.weight]
-            statistics = self.statistics[layer.name].digest
+            statistics = self._statistics[layer.name].digest
             self._origins[layer.name] = digest(
-                code_version(), repr(shape), weight, bias, statistics
+                code_version(), self.device.type, repr(shape), weight, bias, statistics
             )
         return self._origins[layer.name]
 
@@ -270,7 +285,7 @@ class Database:
             matrix = (vectors * values.clamp_min(0).sqrt()).t() @ matrix
         parts = self.model_map.tensor_parts[layer.weight, layer.in_axis]
         per_channel = matrix.shape[1] // layer.weight_shape[layer.in_axis]
-        columns = _columns_of_channels(parts, group, channels, per_channel)
+        columns = columns_of_channels(parts, group, channels, per_channel)
         return matrix, statistics.gram, columns
 
     def _remember(self, key: _Key, entry: Record) -> None:
@@ -283,18 +298,3 @@ class Database:
 
 def _held(entry: Record) -> int:
     return entry.nbytes + _OBJECTS_BYTES * len(entry.tensors)
-
-
-def _columns_of_channels(
-    parts: tuple[Part, ...], group: str, channels: int, per_channel: int
-) -> Tensor:
-    """Matrix columns (channels, m) that read each channel of `group`."""
-    found: list[Tensor] = []
-    start = 0
-    for part in parts:
-        if part.group == group:
-            first = start + torch.arange(channels) * part.repeat
-            columns = first[:, None] * per_channel + torch.arange(part.repeat * per_channel)
-            found.append(columns)
-        start += part.channels * part.repeat
-    return torch.cat(found, dim=1)

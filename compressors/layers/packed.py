@@ -22,6 +22,7 @@ from paredown.compressors.statistics.ranges import Range
 from paredown.compressors.storage.indices import pack_mask, unpack_mask
 from paredown.compressors.storage.packing import pack_codes, unpack_codes
 from paredown.compressors.storage.shelf import Record
+from paredown.compressors.storage.stored import CPU
 from paredown.spaces.structure.model_map import Layer
 from paredown.spaces.system.json_values import Json
 
@@ -41,8 +42,10 @@ def pack(solution: Solution) -> Record:
     return Record(tensors=tensors, facts=facts)
 
 
-def unpack(record: Record, layer: Layer, columns: Tensor | None, width: int) -> Solution:
-    """The solution that `pack` was given.
+def unpack(
+    record: Record, layer: Layer, columns: Tensor | None, width: int, device: torch.device = CPU
+) -> Solution:
+    """The solution that `pack` was given, on `device`.
 
     Args:
         layer: The dense layer.
@@ -50,12 +53,13 @@ def unpack(record: Record, layer: Layer, columns: Tensor | None, width: int) -> 
         width: Fan-in of the dense layer.
     """
     factors = tuple(
-        _unpack_factor(facts, f"{i}", record.tensors)
+        _unpack_factor(facts, f"{i}", record.tensors, device)
         for i, facts in enumerate(record.facts["factors"])
     )
+    bias = _unpack_tensor(record.facts["bias"], "bias", record.tensors)
     return Solution(
         factors=factors,
-        bias=_unpack_tensor(record.facts["bias"], "bias", record.tensors),
+        bias=None if bias is None else bias.to(device),
         inner=tuple(Range(**each) for each in record.facts["inner"]),
         matrix=_matrix(factors, layer, columns, width),
     )
@@ -76,14 +80,16 @@ def _pack_factor(factor: Factor, name: str, tensors: dict[str, Tensor]) -> dict[
     return facts
 
 
-def _unpack_factor(facts: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor]) -> Factor:
+def _unpack_factor(
+    facts: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor], device: torch.device
+) -> Factor:
     found = {key: _unpack_tensor(value, f"{name}.{key}", tensors) for key, value in facts.items()}
     if facts["values"].get("is_masked"):
         mask, kept = found["mask"], found["values"]
         assert mask is not None
         assert kept is not None
         found["values"] = torch.zeros(mask.shape, dtype=kept.dtype).masked_scatter_(mask, kept)
-    return Factor(**found)  # type: ignore[arg-type]
+    return Factor(**{key: v if v is None else v.to(device) for key, v in found.items()})  # type: ignore[arg-type]
 
 
 def _pack_tensor(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.matrix.algebra import damped_cholesky
+from paredown.spaces.channels.parts import Part
 
 Consumer = tuple[Tensor, Tensor, Tensor]
 """A layer that reads the channels: weight (R, K), gram (K, K), columns of each channel (C, m)."""
@@ -63,7 +64,7 @@ class _State:
     def of(cls, weight: Tensor, gram: Tensor, columns: Tensor) -> _State:
         """Of a weight (R, K) with the Gram (K, K) of its inputs; `columns` (C, n) are each channel's."""
         inverse = torch.cholesky_inverse(damped_cholesky(gram.double().unsqueeze(0)))[0]
-        return cls(weight.double().clone(), inverse, columns)
+        return cls(weight.double().clone(), inverse, columns.to(weight.device))
 
     def scores(self) -> Tensor:
         """Error (C,) of removing each channel now: sum over rows of w_S [H^-1]_SS^-1 w_S."""
@@ -83,3 +84,18 @@ class _State:
         self.inverse[own] = 0.0
         self.inverse[:, own] = 0.0
         self.inverse[own, own] = 1.0
+
+
+def columns_of_channels(
+    parts: tuple[Part, ...], group: str, channels: int, per_channel: int
+) -> Tensor:
+    """Matrix columns (channels, m) that read each channel of `group`."""
+    found: list[Tensor] = []
+    start = 0
+    for part in parts:
+        if part.group == group:
+            first = start + torch.arange(channels) * part.repeat
+            columns = first[:, None] * per_channel + torch.arange(part.repeat * per_channel)
+            found.append(columns)
+        start += part.channels * part.repeat
+    return torch.cat(found, dim=1)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from paredown.compressors.statistics.layer_statistics import (
@@ -17,6 +18,7 @@ from paredown.compressors.statistics.layer_statistics import (
 )
 from paredown.compressors.statistics.ranges import Range, RangeCollector
 from paredown.compressors.storage.shelf import Record, Shelf, code_version, digest
+from paredown.compressors.storage.stored import CPU
 from paredown.spaces.graph.graph import Graph
 from paredown.spaces.graph.graph_json import to_json
 from paredown.spaces.structure.model_map import Layer
@@ -36,9 +38,9 @@ class CalibrationData:
     """What is run through a model to learn about it.
 
     `batches` holds inputs in the order of `graph.inputs`, `targets` one target a batch or None for
-    labels drawn with `seed`; see `collect_statistics`, of `loss` too. `loss_digest` stands for the
-    loss's code: two losses of the same digest must be the same. `real` says of each batch which
-    positions (batch, time) are not padding; None where no row is padded.
+    labels drawn with `seed`; see `collect_statistics`, of `loss` too. All lie on `device`, where the
+    model runs. `loss_digest` stands for the loss's code: two losses of the same digest must be the same.
+    `real` says of each batch which positions (batch, time) are not padding; None where no row is padded.
     """
 
     batches: Sequence[list[Tensor]]
@@ -47,6 +49,7 @@ class CalibrationData:
     loss_digest: str
     seed: int
     real: Sequence[Tensor] | None = None
+    device: torch.device = CPU
 
 
 def calibrate(
@@ -57,6 +60,8 @@ def calibrate(
     shelf: Shelf | None,
 ) -> Calibration:
     """From the shelf if these very tensors and data were there before, else collected and kept.
+
+    The model runs on the device of the data; what comes of it lies on the CPU.
 
     Raises:
         StatisticsError: No batch, or values that are not finite.
@@ -78,7 +83,7 @@ def _collect(
     ranges = RangeCollector(uncoded_values(graph, tensors))
     statistics = collect_statistics(
         graph,
-        tensors,
+        {name: tensor.to(data.device) for name, tensor in tensors.items()},
         layers,
         data.batches,
         data.loss,
@@ -87,7 +92,8 @@ def _collect(
         watch=ranges.note,
         real=data.real,
     )
-    return Calibration(statistics=statistics, ranges=ranges.found())
+    kept = {name: found.to(CPU) for name, found in statistics.items()}
+    return Calibration(statistics=kept, ranges=ranges.found())
 
 
 def _key(
@@ -101,7 +107,7 @@ def _key(
     parts += ["targets", *(_parts(data.targets) if data.targets is not None else ())]
     if data.real is not None:
         parts += ["real", *data.real]
-    return digest(*parts, data.loss_digest, str(data.seed))
+    return digest(*parts, data.loss_digest, str(data.seed), data.device.type)
 
 
 def _parts(value: Target | Sequence[Target]) -> Iterable[str | Tensor]:

@@ -39,13 +39,13 @@ def squared_gradients(
     items = gradient.shape[0] if layer.kind.startswith("conv") else flat.shape[1]
     positions = flat.shape[1] // items * items_per_sample(items, samples)
     grouped = flat.reshape(layer.groups, -1, flat.shape[1])
-    total: Tensor | float = 0.0
+    total = gradient.new_zeros((), dtype=torch.float64)
     start = 0
     for columns in input_columns(layer, arguments, samples):
         stop = start + columns.shape[2]
         total = total + _sum_of_squares(grouped[:, :, start:stop], columns, positions)
         start = stop
-    return torch.as_tensor(total).flatten(0, 1)
+    return total.flatten(0, 1)
 
 
 def _sum_of_squares(gradients: Tensor, columns: Tensor, positions: int) -> Tensor:

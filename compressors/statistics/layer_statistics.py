@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import repeat
 
 import torch
@@ -74,6 +74,19 @@ class LayerStatistics:
     gradient_gram: Tensor | None
     curvature: Tensor | None = None
     positions: int
+
+    def to(self, device: torch.device) -> LayerStatistics:
+        """The same on `device`."""
+        loss, curvature = self.gradient_gram, self.curvature
+        return replace(
+            self,
+            gram=self.gram.to(device),
+            input_mean=self.input_mean.to(device),
+            output_mean=self.output_mean.to(device),
+            output_std=self.output_std.to(device),
+            gradient_gram=None if loss is None else loss.to(device),
+            curvature=None if curvature is None else curvature.to(device),
+        )
 
     @functools.cached_property
     def digest(self) -> str:
@@ -221,7 +234,7 @@ def summed_cross_entropy(outputs: tuple[Tensor, ...], labels: Target) -> Tensor:
     Hessian.
     """
     targets = labels if isinstance(labels, tuple) else (labels,)
-    total = torch.zeros(())
+    total = outputs[0].new_zeros(())
     for output, target in zip(outputs, targets, strict=True):
         factor = target[0].numel() ** -0.5
         total = total + factor * F.cross_entropy(output, target, reduction="sum")
@@ -269,7 +282,7 @@ def _of_table(collector: _Collector, sums: LayerSums, samples: int) -> LayerStat
     width = sums.layer.weight_shape[1]
     assert sums.gram is not None
     mean, deviation = sums.output_moments()
-    found = {"gram": torch.eye(width, dtype=torch.float64)}
+    found = {"gram": torch.eye(width, dtype=torch.float64, device=mean.device)}
     if collector.with_gradients:
         known = sums.gradients
         gradients = mean.new_zeros(width, width) if known is None else known / samples

@@ -166,7 +166,7 @@ def _outside(flat: Tensor, low: float, high: float) -> Tensor:
 
     By NumPy, in pieces that stay in the processor's cache: torch takes five times as long.
     """
-    if flat.is_cuda:
+    if flat.device.type != "cpu":
         return flat[(flat < low) | (flat > high)]
     pieces = (part.numpy() for part in flat.split(_PIECE))
     return torch.from_numpy(np.concatenate([p[(p < low) | (p > high)] for p in pieces]))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from paredown.compressors.storage.stored import StoredTensor
@@ -20,6 +21,15 @@ class CompressedModel:
 
     blueprint: Blueprint
     stored: Mapping[str, StoredTensor]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors lie, all of them, and where it computes."""
+        return next(iter(self.stored.values())).values.device
+
+    def to(self, device: torch.device) -> CompressedModel:
+        """The same on `device`."""
+        return replace(self, stored={name: each.to(device) for name, each in self.stored.items()})
 
     @functools.cached_property
     def tensors(self) -> Mapping[str, Tensor]:

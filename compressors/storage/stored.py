@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from paredown.compressors.rounding.quantize import Codes
 from paredown.spaces.candidates.blueprint import Storage
+
+CPU = torch.device("cpu")
+"""Where tensors lie that are kept, written, or handed to a runtime."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,15 @@ class StoredTensor:
             dtype=str(values.dtype).removeprefix("torch."),
         )
         return cls(storage=storage, values=values)
+
+    def to(self, device: torch.device) -> StoredTensor:
+        """The same on `device`."""
+        return replace(
+            self,
+            values=self.values.to(device),
+            scale=None if self.scale is None else self.scale.to(device),
+            mask=None if self.mask is None else self.mask.to(device),
+        )
 
     def dense(self) -> Tensor:
         """The float32 tensor that the codes stand for, or the values as they are."""

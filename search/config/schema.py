@@ -53,6 +53,18 @@ def _sampler_or_import_path(value: str) -> str:
     return value
 
 
+def _computing_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError("must be cpu, cuda, cuda:1 (a GPU by its number) or auto")
+    return value
+
+
+def _share_of_gpus(value: float | None) -> float | None:
+    if value is not None and value > 1 and value != round(value):
+        raise ValueError("must be a share of one GPU, at most 1, or a whole number of GPUs")
+    return value
+
+
 class SearchSection(Section):
     """How candidates are proposed and evaluated."""
 
@@ -90,11 +102,18 @@ class SearchSection(Section):
     cpus_per_worker: float = Field(
         1, ge=0, description="CPUs that Ray reserves for a worker; a local cluster rounds up."
     )
-    gpus_per_worker: float = Field(
-        0.0,
+    device: Annotated[str, AfterValidator(_computing_device)] = Field(
+        "cpu",
+        description="Where models are scored, statistics collected and layers solved: cpu, cuda, "
+        "cuda:1, or auto: cuda where torch sees a GPU, else cpu. What the result is for is "
+        "hardware.device.",
+    )
+    gpus_per_worker: Annotated[float | None, AfterValidator(_share_of_gpus)] = Field(
+        None,
         ge=0,
-        description="GPUs that Ray reserves for a worker; fractions share one. Scoring runs on the "
-        "CPU: they are for a metric or data of your own that use them.",
+        description="GPUs that Ray reserves for a worker; fractions share one. null: with device "
+        "cuda an equal share of the cluster's GPUs, else 0. With device cpu they are for a metric or "
+        "data of your own that use them.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the sampler and the statistics.")
     ray_address: str | None = Field(
@@ -182,6 +201,18 @@ class Config(Section):
         if len(goals) < 2:
             raise ValueError("must be at least two; add for example {metric: onnx_bytes}")
         return goals
+
+    @model_validator(mode="after")
+    def _gpus_can_be_reserved(self) -> Config:
+        device, gpus = self.search.device, self.search.gpus_per_worker
+        if self.search.engine == "ray" and device.startswith("cuda"):
+            if device != "cuda":
+                rule = "with engine ray, which gives each worker its GPU, must be cuda"
+                _mistake("search.device", rule, device)
+            if gpus == 0:
+                rule = "must be above 0 with search.device cuda; delete it for equal shares"
+                _mistake("search.gpus_per_worker", rule, gpus)
+        return self
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:

@@ -82,6 +82,8 @@ class Recovering:
             TrainingError: The trainer returned something else than the model with other values.
         """
         recovery = self.recovery
-        data = TrainingRows(split=self._split, graph=model.blueprint.graph, task_loss=self.loss)
+        data = TrainingRows(
+            split=self._split.on(model.device), graph=model.blueprint.graph, task_loss=self.loss
+        )
         found = trained(recovery.trainer, model, data, recovery.budget, recovery.seed)
         return found, self.kept.put(found)

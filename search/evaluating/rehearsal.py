@@ -5,7 +5,10 @@ What fails here would fail minutes later, after statistics and latencies.
 
 from __future__ import annotations
 
+import torch
+
 from paredown.search.config.schema import Config, CustomTask, HuggingFaceTask
+from paredown.search.evaluating.computing_device import computing_device
 from paredown.search.evaluating.scoring import score_outputs
 from paredown.search.study.evaluation import Score
 from paredown.search.tasks.metrics import MetricError, Outputs
@@ -33,15 +36,21 @@ def rehearse(config: Config, task: Task) -> Score:
         return task.form.tensors(forward(task.module, inputs, named))
 
     if isinstance(task.loss, UserLoss):
-        _check_gradient(task, named)
+        _check_gradient(task, named, computing_device(config.search))
     rows = min(config.search.rung_images, len(split))
     return score_outputs(_run, split, task.metric, task.loss, rows)
 
 
-def _check_gradient(task: Task, named: str) -> None:
-    """Refuses a loss that has no gradient by the outputs: its curvature weighs the layers."""
-    inputs, targets = task.splits.calibration.rows(0, min(_ROWS, len(task.splits.calibration)))
-    outputs = task.form.tensors(forward(task.module, inputs, named))
+def _check_gradient(task: Task, named: str, device: torch.device) -> None:
+    """Refuses a loss that has no gradient by the outputs: its curvature weighs the layers.
+
+    It is given what it will be given, tensors on `device`.
+    """
+    split = task.splits.calibration
+    rows = min(_ROWS, len(split))
+    inputs, _ = split.rows(0, rows)
+    _, targets = split.on(device).rows(0, rows)
+    outputs = [x.to(device) for x in task.form.tensors(forward(task.module, inputs, named))]
     leaves = tuple(x.float().requires_grad_() if x.is_floating_point() else x for x in outputs)
     value = task.loss(leaves, targets)
     if not value.requires_grad:

@@ -13,6 +13,7 @@ from paredown.compressors.layers.database import Database
 from paredown.compressors.models.assembling import assemble, needs_refit, settle
 from paredown.compressors.models.refit import DenseOutputs
 from paredown.compressors.storage.compressed import CompressedModel
+from paredown.search.evaluating.computing_device import prepare_process
 from paredown.search.evaluating.recovery import Recovering
 from paredown.search.study.evaluation import Score
 from paredown.search.study.rung import Rung
@@ -39,7 +40,8 @@ class RecipeError(ParedownError):
 class Evaluator:
     """All that a worker needs: the databases, the search split, the metric and the loss.
 
-    `calibration` holds the inputs that the databases' statistics were collected on, in graph order.
+    `calibration` holds the inputs that the databases' statistics were collected on, in graph order. All
+    that is given lies on the CPU; models are assembled, settled and run on the databases' device.
     `recovery` trains candidates on the rungs whose recipe says so; None where no rung does.
     """
 
@@ -50,9 +52,21 @@ class Evaluator:
     calibration: list[Tensor]
     recovery: Recovering | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the databases solve and models run."""
+        return next(iter(self.databases.values())).device
+
+    def prepare_process(self, threads: int) -> None:
+        """Settings of this process for evaluating, with so many threads on the CPU."""
+        prepare_process(self.device, threads)
+
     @functools.cached_property
     def _dense(self) -> Mapping[str, DenseOutputs]:
-        return {n: DenseOutputs(d, self.calibration) for n, d in self.databases.items()}
+        return {
+            name: DenseOutputs(database, [x.to(database.device) for x in self.calibration])
+            for name, database in self.databases.items()
+        }
 
     def assemble(self, candidate: Candidate) -> CompressedModel:
         """The compressed model, settled where it needs it: exactly what is scored and exported."""
@@ -99,7 +113,7 @@ def channels_last(x: Tensor) -> Tensor:
 def score(
     model: CompressedModel, split: Split, metric: Metric, loss: Loss, rows: int | None = None
 ) -> Score:
-    """Metric and mean loss of a model over the first `rows` rows of a split.
+    """Metric and mean loss of a model, which runs where it lies, over the first `rows` rows of a split.
 
     Raises:
         NotFiniteError: One of them is no finite number.
@@ -109,7 +123,7 @@ def score(
     def _run(inputs: Inputs) -> Outputs:
         return model([channels_last(x) for x in as_inputs(graph, inputs)])
 
-    return score_outputs(_run, split, metric, loss, rows)
+    return score_outputs(_run, split.on(model.device), metric, loss, rows)
 
 
 def score_outputs(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from paredown.hardware_models.devices.device import Device, DeviceError, load_device
@@ -17,6 +18,7 @@ from paredown.hardware_models.devices.offered import capabilities
 from paredown.hardware_models.pricing.costs import WEIGHT_MEMORY, has_weight_memory
 from paredown.search.config.schema import Config
 from paredown.search.config.schema_hardware import AxesSection
+from paredown.search.evaluating.computing_device import computing_device
 from paredown.search.evaluating.holding import held_rows
 from paredown.search.space.found_ranks import FindRanks, FoundRanks, read_ranks
 from paredown.search.space.space_rules import build_space
@@ -37,7 +39,8 @@ class Surveyed:
     """A config's model before it is searched: enough to inspect and to price.
 
     `ranks` has what was found for rules with `rank_error`; `collected` gives calibration statistics,
-    which are collected when they are first asked for.
+    which are collected when they are first asked for. `computes_on` is what `search.device` names;
+    `device` what the result is for.
     """
 
     config: Config
@@ -45,6 +48,7 @@ class Surveyed:
     captured: Mapping[str, Captured]
     space: Space
     device: Device
+    computes_on: torch.device
     also: tuple[Device, ...]
     offered: Capabilities
     collected: Collected
@@ -126,6 +130,7 @@ def _survey(
     draw: Callable[[Mapping[str, ModelMap], Capabilities, FindRanks], Space],
     ranks_file: Path | None,
 ) -> Surveyed:
+    computes_on = computing_device(config.search)
     task = load_task(config)
     device = load_device(config.hardware.device)
     _check_goals(config, device)
@@ -144,7 +149,7 @@ def _survey(
             f"got none in {type(task.module).__name__}{reasons}"
         )
     offered = joint([capabilities(each) for each in (device, *also)])
-    collected = Collected(config, task, captured, maps)
+    collected = Collected(config, task, captured, maps, computes_on)
     ranks = FoundRanks(captured, collected, read_ranks(ranks_file))
     return Surveyed(
         config=config,
@@ -152,6 +157,7 @@ def _survey(
         captured=captured,
         space=draw(maps, offered, ranks.of),
         device=device,
+        computes_on=computes_on,
         also=also,
         offered=offered,
         collected=collected,

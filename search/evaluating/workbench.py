@@ -12,9 +12,9 @@ from torch import Tensor
 
 from paredown.compressors.layers.database import Database
 from paredown.compressors.onnx.sizes import file_sizes
-from paredown.compressors.statistics.calibration import Calibration
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.shelf import Shelf
+from paredown.compressors.storage.stored import CPU
 from paredown.compressors.training.kept import TrainedModels
 from paredown.hardware_models.devices.device import Device
 from paredown.hardware_models.latency.elsewhere import latencies_elsewhere
@@ -38,7 +38,7 @@ from paredown.search.tasks.task import Task
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
-from paredown.spaces.capture.capturing import Captured, as_inputs
+from paredown.spaces.capture.capturing import as_inputs
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap
 
@@ -101,8 +101,8 @@ class Workbench:
             return None
 
     def assemble(self, candidate: Candidate) -> CompressedModel:
-        """The compressed model, exactly as it is scored where it is not trained."""
-        return self.evaluator.assemble(candidate)
+        """The compressed model on the CPU, exactly as it is scored where it is not trained."""
+        return self.evaluator.assemble(candidate).to(CPU)
 
     def model_of(self, evaluation: Evaluation, kept: TrainedModels) -> CompressedModel:
         """The very model that was scored: assembled again, or as it was kept after its training.
@@ -155,6 +155,7 @@ class Workbench:
 
     def score(self, model: CompressedModel, split: Split, rows: int | None = None) -> Score:
         """Task metric and mean loss of a model on the first `rows` rows of `split`, or all."""
+        model = model.to(self.evaluator.device)
         return score(model, split, self.task.metric, self.task.loss, rows)
 
 
@@ -199,12 +200,7 @@ def _equip(
     surveyed: Surveyed, architectures: Collection[str], latency_file: Path | None
 ) -> Workbench:
     config, task, space = surveyed.config, surveyed.task, surveyed.space
-    databases = {
-        name: _database(
-            surveyed.captured[name], space.by_name[name].model_map, surveyed.collected.of(name)
-        )
-        for name in architectures
-    }
+    databases = {name: _database(surveyed, name) for name in architectures}
     first = space.architectures[0]
     evaluator = Evaluator(
         databases=databases,
@@ -243,8 +239,13 @@ def _calibration_inputs(task: Task, model_map: ModelMap) -> list[Tensor]:
     return [channels_last(x) for x in as_inputs(model_map.graph, split.rows(0, rows)[0])]
 
 
-def _database(captured: Captured, model_map: ModelMap, calibration: Calibration) -> Database:
-    shelf = Shelf(cache_folder() / "solutions", SOLUTION_BYTES)
+def _database(surveyed: Surveyed, architecture: str) -> Database:
+    calibration = surveyed.collected.of(architecture)
     return Database(
-        model_map, captured.tensors, calibration.statistics, calibration.ranges, shelf=shelf
+        surveyed.space.by_name[architecture].model_map,
+        surveyed.captured[architecture].tensors,
+        calibration.statistics,
+        calibration.ranges,
+        shelf=Shelf(cache_folder() / "solutions", SOLUTION_BYTES),
+        device=surveyed.computes_on,
     )

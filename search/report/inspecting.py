@@ -17,6 +17,7 @@ from paredown.search.study.display import show
 from paredown.spaces.candidates.capabilities import Capabilities
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.knob import Knob
+from paredown.spaces.knobs.reach import float_bytes, reached_shares
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import LeftOut, ModelMap
 from paredown.spaces.system.json_values import Json
@@ -81,6 +82,8 @@ def _plain(architecture: Architecture) -> dict[str, Json]:
         ],
         "blocks": [{"name": b.name, "layers": list(b.layers)} for b in model_map.blocks],
         "segments": [{"name": s.name, "layers": list(s.layers)} for s in model_map.segments],
+        "weight_bytes": sum(float_bytes(model_map).values()),
+        "reach": dict(reached_shares(architecture)),
         "knobs": [
             {
                 "kind": knob.kind,
@@ -121,7 +124,8 @@ def _architecture(architecture: Architecture, offered: Capabilities) -> list[Ren
         parts += [_groups(model_map), ""]
     if model_map.blocks:
         parts += [_blocks(model_map), ""]
-    return [*parts, _segments(model_map), "", _knobs(architecture, offered), ""]
+    parts += [_segments(model_map), "", _knobs(architecture, offered), ""]
+    return [*parts, _reach(architecture), ""]
 
 
 def _layers(model_map: ModelMap) -> RenderableType:
@@ -180,6 +184,14 @@ def _knobs(architecture: Architecture, offered: Capabilities) -> RenderableType:
         note = "fixed" if is_fixed[kind, domain] else notes[kind, domain]
         table.add_row(kind, str(count), domain, shown, styled(note, "dim"))
     table.columns[2].justify = table.columns[3].justify = "left"
+    return table
+
+
+def _reach(architecture: Architecture) -> RenderableType:
+    total = sum(float_bytes(architecture.model_map).values())
+    table = plain_table("knob", f"reaches of {show('onnx_bytes', total)} in weights")
+    for kind, share in reached_shares(architecture).items():
+        table.add_row(kind, f"{share:.1%}")
     return table
 
 

@@ -6,7 +6,7 @@ Tune schedules, restarts and reserves resources; what to try is the coordinator'
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from paredown.search.running.ray_resources import (
     check_client,
     check_resources,
     cpus_per_worker,
+    gpus_per_worker,
 )
 from paredown.spaces.system.scratch import scratch_folder
 from paredown.spaces.system.telemetry import SWITCHES
@@ -80,8 +81,8 @@ class RayEngine:
 
         section = self._section
         resources = {"cpu": cpus_per_worker(section)}
-        if section.gpus_per_worker:
-            resources["gpu"] = section.gpus_per_worker
+        if gpus := gpus_per_worker(section, _nodes()):
+            resources["gpu"] = gpus
         trainable = tune.with_parameters(
             EvaluateCandidate, evaluator=self._evaluator, threads=section.threads_per_worker
         )
@@ -116,7 +117,7 @@ def check_cluster(section: SearchSection) -> None:
     Raises:
         ClusterError: As `ray_cluster`.
     """
-    if section.ray_address is not None or section.gpus_per_worker > 0:
+    if section.ray_address is not None or section.gpus_per_worker:
         with ray_cluster(section):
             return
 
@@ -139,10 +140,17 @@ def ray_cluster(section: SearchSection, code_path: str = "") -> Iterator[None]:
     with no_remains() if own else nullcontext():
         _connect(section, code_path)
         try:
-            check_resources(section, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+            check_resources(section, _nodes())
             yield
         finally:
             ray.shutdown()
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    """All that each living node of the cluster has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _connect(section: SearchSection, code_path: str) -> None:

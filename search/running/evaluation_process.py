@@ -198,9 +198,9 @@ def _evaluate_all(
     from paredown.search.running.trial import carry_out
 
     faulthandler.enable(file=words, all_threads=False)
-    torch.set_num_threads(beginning.threads)
     # Mapped, so that all processes share the pages; written by our parent, in a folder of its own.
     evaluator = torch.load(Path(beginning.folder) / _EVALUATOR, mmap=True, weights_only=False)
+    evaluator.prepare_process(beginning.threads)
     print(json.dumps(_READY), file=replies, flush=True)
     while True:
         job = jobs.get()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 from paredown.search.config.schema import SearchSection
+from paredown.search.evaluating.computing_device import computing_device
 from paredown.spaces.system.errors import ParedownError
 
 
@@ -14,11 +15,26 @@ class ClusterError(ParedownError):
     """Ray could not carry the search out."""
 
 
+_RAY_STEPS = 10_000
+"""Ray counts resources in steps of 1 / 10,000."""
+
+
 def cpus_per_worker(section: SearchSection) -> float:
     """CPUs to ask for: a local cluster has whole ones, as many as let `workers` work at once."""
     if section.ray_address is None:
         return max(1, math.ceil(section.cpus_per_worker))
     return section.cpus_per_worker
+
+
+def gpus_per_worker(section: SearchSection, nodes: Sequence[Mapping[str, float]]) -> float:
+    """GPUs to ask for: what the config says, or an equal share of what `nodes` have; 0 on the CPU."""
+    if section.gpus_per_worker is not None:
+        return section.gpus_per_worker
+    if computing_device(section).type == "cpu":
+        return 0.0
+    gpus = sum(math.floor(node.get("GPU", 0.0)) for node in nodes)
+    sharing = math.ceil(section.workers / max(1, gpus))
+    return math.floor(_RAY_STEPS / sharing) / _RAY_STEPS
 
 
 def check_client(address: str | None) -> None:
@@ -41,7 +57,7 @@ def check_resources(section: SearchSection, nodes: Sequence[Mapping[str, float]]
     Args:
         nodes: All that each living node has, in use or not, under "CPU" and "GPU".
     """
-    asked = {"CPU": section.cpus_per_worker, "GPU": section.gpus_per_worker}
+    asked = {"CPU": section.cpus_per_worker, "GPU": gpus_per_worker(section, nodes)}
     if any(all(node.get(kind, 0.0) >= asked[kind] for kind in asked) for node in nodes):
         return
     is_own = section.ray_address is None
@@ -50,7 +66,8 @@ def check_resources(section: SearchSection, nodes: Sequence[Mapping[str, float]]
     for kind, key in (("CPU", "cpus_per_worker"), ("GPU", "gpus_per_worker")):
         most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
         if asked[kind] > most:
-            remedy = "set it to 0: scoring runs on the CPU" if kind == "GPU" else "lower it"
+            is_own_share = kind == "GPU" and section.gpus_per_worker is None
+            remedy = "set search.device to cpu" if is_own_share else "lower it"
             raise ClusterError(
                 f"search.{key} must be at most the {most:g} {kind}s of {place}, got "
                 f"{asked[kind]:g}; {remedy}{start}"

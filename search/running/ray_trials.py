@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -39,7 +38,7 @@ class EvaluateCandidate(tune.Trainable):
         self, config: _Config, evaluator: Evaluator, threads: int
     ) -> None:
         """Takes what it evaluates with, and the first job."""
-        torch.set_num_threads(threads)
+        evaluator.prepare_process(threads)
         self._evaluator = evaluator
         self._job = config["job"]
 

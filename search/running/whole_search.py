@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
-import torch
 
 from paredown.compressors.training.kept import TrainedModels
 from paredown.search.config.reading import dump_config, load_config
@@ -19,6 +18,7 @@ from paredown.search.evaluating.bounds import (
     refuse_too_slow,
     refuse_unreachable,
 )
+from paredown.search.evaluating.computing_device import computing_device, prepare_process
 from paredown.search.evaluating.holding import check_metric
 from paredown.search.evaluating.recovery import Recovery
 from paredown.search.evaluating.rehearsal import rehearse
@@ -101,11 +101,12 @@ class _Search:
     def carry_out(self, lock: filelock.BaseFileLock) -> RunResult:
         """The search in the folder, whose journal `lock` holds."""
         config = self.config
+        device = computing_device(config.search)
         check_store(config)
         check_cache()
         if config.search.engine == "ray":
             check_cluster(config.search)
-        torch.set_num_threads(config.search.threads_per_worker)
+        prepare_process(device, config.search.threads_per_worker)
         started_s = time.monotonic()
         timed = Timed(self.watch)
         workbench, base = self._prepared(timed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from paredown.compressors.statistics.calibration import Calibration, CalibrationData, calibrate
@@ -29,6 +30,7 @@ class Collected:
     Args:
         captured: By architecture.
         maps: Likewise.
+        device: Where the networks run for it.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class Collected:
         task: Task,
         captured: Mapping[str, Captured],
         maps: Mapping[str, ModelMap],
+        device: torch.device,
     ) -> None:
         self._config = config
         self._task = task
         self._captured = captured
         self._maps = maps
+        self._device = device
         self._found: dict[str, Calibration] = {}
 
     def of(self, architecture: str) -> Calibration:
@@ -52,12 +56,16 @@ class Collected:
         """
         if architecture not in self._found:
             captured, model_map = self._captured[architecture], self._maps[architecture]
-            self._found[architecture] = _collect(captured, model_map, self._task, self._config)
+            self._found[architecture] = _collect(
+                captured, model_map, self._task, self._config, self._device
+            )
         return self._found[architecture]
 
 
-def _collect(captured: Captured, model_map: ModelMap, task: Task, config: Config) -> Calibration:
-    split = task.splits.calibration
+def _collect(
+    captured: Captured, model_map: ModelMap, task: Task, config: Config, device: torch.device
+) -> Calibration:
+    split = task.splits.calibration.on(device)
     graph = captured.graph
     rows = min(RESTORED_ROWS, len(split))
     batches = [
@@ -81,6 +89,7 @@ def _collect(captured: Captured, model_map: ModelMap, task: Task, config: Config
             loss_digest=loss_digest or "",
             seed=config.search.seed,
             real=[real for _, _, real in batches if real is not None] or None,
+            device=device,
         ),
         shelf=Shelf(cache_folder() / "statistics", STATISTICS_BYTES) if loss_digest else None,
     )

@@ -37,8 +37,9 @@ class Metric(Generic[Part]):
     """How a quality is computed.
 
     `measure(outputs, targets)` gives the statistics of one batch, `finish(parts)` the value from
-    those of all batches. Where the value is a mean over rows, `row_scores(parts)` gives one score for
-    each, (rows,), so that two models can be compared row by row; None where it is not.
+    those of all batches; both run where the outputs lie. Where the value is a mean over rows,
+    `row_scores(parts)` gives one score for each, (rows,), so that two models can be compared row by
+    row; None where it is not.
     """
 
     quality: Quality
@@ -74,7 +75,7 @@ class Tally(Generic[Part]):
     def per_sample(self) -> Tensor | None:
         """One score per sample, in order, (rows,); None if the metric is no mean over samples."""
         row_scores = self.metric.row_scores
-        return row_scores(self.parts) if row_scores and self.parts else None
+        return row_scores(self.parts).cpu() if row_scores and self.parts else None
 
 
 def metric_named(name: str) -> Metric[Tensor]:

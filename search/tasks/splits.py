@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from paredown.compressors.storage.stored import CPU
 from paredown.spaces.system.errors import ParedownError
 
 Prepare = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -30,7 +31,8 @@ class Split:
 
     `prepare` turns a batch of them into what the model takes. `names` are the arguments of forward
     where the user gives inputs by name; else the inputs are in forward's order. `named` says where they
-    come from. `mask` names the input (rows, time) that is zero at padding; "" where no row is padded.
+    come from. `mask` names the input (rows, time) that is zero at padding; "" where no row is padded. The
+    rows lie on the CPU; batches are handed out on `device`.
     """
 
     inputs: tuple[Tensor, ...]
@@ -39,6 +41,7 @@ class Split:
     names: tuple[str, ...] = ()
     named: str = "the data"
     mask: str = ""
+    device: torch.device = CPU
 
     def __post_init__(self) -> None:
         targets = self.targets if isinstance(self.targets, tuple) else (self.targets,)
@@ -51,6 +54,10 @@ class Split:
 
     def __len__(self) -> int:
         return int(self.inputs[0].shape[0])
+
+    def on(self, device: torch.device) -> Split:
+        """The same rows, whose batches `rows` and `batches` give on `device`."""
+        return replace(self, device=device)
 
     def batches(self, size: int, rows: int | None = None) -> Iterator[tuple[Inputs, Targets]]:
         """Prepared inputs and targets of the first `rows` rows, `size` at a time, in order."""
@@ -68,11 +75,12 @@ class Split:
         Raises:
             DataError: An input holds NaN.
         """
-        inputs = tuple(self._as_taken(x, start) for x in self.as_prepared(start, stop))
+        prepared = (self._as_taken(x, start) for x in self.as_prepared(start, stop))
+        inputs = tuple(x.to(self.device) for x in prepared)
         if isinstance(self.targets, tuple):
-            targets: Targets = tuple(t[start:stop] for t in self.targets)
+            targets: Targets = tuple(t[start:stop].to(self.device) for t in self.targets)
         else:
-            targets = self.targets[start:stop]
+            targets = self.targets[start:stop].to(self.device)
         if self.names:
             return dict(zip(self.names, inputs, strict=True)), targets
         return list(inputs), targets

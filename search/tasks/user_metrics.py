@@ -58,7 +58,9 @@ class UserLoss:
 
 
 def _keep(outputs: Outputs, targets: Targets) -> tuple[Outputs, Targets]:
-    return outputs, targets
+    """On the CPU: a whole split may be more than a GPU holds, and the user's code may use NumPy."""
+    kept = targets.cpu() if isinstance(targets, Tensor) else tuple(x.cpu() for x in targets)
+    return tuple(x.cpu() for x in outputs), kept
 
 
 @dataclass(frozen=True, kw_only=True)

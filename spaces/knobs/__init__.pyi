@@ -7,6 +7,8 @@ from .knob import Knob as Knob
 from .knob import LayerKnob as LayerKnob
 from .low_rank import RankKnob as RankKnob
 from .method import MethodKnob as MethodKnob
+from .reach import float_bytes as float_bytes
+from .reach import reached_shares as reached_shares
 from .scale_group import GroupSizeKnob as GroupSizeKnob
 from .segment_precision import SegmentKnob as SegmentKnob
 from .space import Space as Space

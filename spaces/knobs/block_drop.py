@@ -34,6 +34,11 @@ class DropKnob(Knob[bool]):
         """The layers of the block."""
         return layers_of(model_map, (target,))
 
+    def tensors_of(self, model_map: ModelMap) -> frozenset[str]:
+        """Weights and biases of the blocks' layers."""
+        gone = (model_map.layer_by_name[name] for name in layers_of(model_map, self.targets))
+        return frozenset(name for x in gone for name in (x.weight, x.bias) if name is not None)
+
     def is_live(
         self, model_map: ModelMap, candidate: Candidate, gone: AbstractSet[str], target: str
     ) -> bool:

@@ -52,6 +52,11 @@ class Knob(ABC, Generic[ValueT]):
     def layers_of(self, model_map: ModelMap, target: str) -> frozenset[str]:
         """The layers that a target consists of: where all of them are dropped, so is the target."""
 
+    def tensors_of(self, model_map: ModelMap) -> frozenset[str]:
+        """The tensors whose bytes its values change: the weights of its targets' layers."""
+        names = (name for target in self.targets for name in self.layers_of(model_map, target))
+        return frozenset(model_map.layer_by_name[name].weight for name in names)
+
     def is_live(
         self, model_map: ModelMap, candidate: Candidate, gone: AbstractSet[str], target: str
     ) -> bool:

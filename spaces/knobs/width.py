@@ -35,6 +35,14 @@ class WidthKnob(Knob[int]):
         makers = (group.producers for group in model_map.groups if group.name == target)
         return frozenset(next(makers))
 
+    def tensors_of(self, model_map: ModelMap) -> frozenset[str]:
+        """Every tensor that has the channels along one of its dimensions."""
+        return frozenset(
+            name
+            for (name, _), parts in model_map.tensor_parts.items()
+            if any(part.group in self.targets for part in parts)
+        )
+
     def touches(self, model_map: ModelMap, segment: Segment) -> bool:
         """Whether a layer inside makes or reads the channels."""
         groups = [group for group in model_map.groups if group.name in self.targets]

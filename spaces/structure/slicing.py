@@ -49,7 +49,9 @@ def slice_tensors(
     sliced = dict(tensors)
     for (name, dim), parts in model_map.tensor_parts.items():
         if name in sliced and any(part.group in keep for part in parts):
-            sliced[name] = sliced[name].index_select(dim, kept_positions(parts, keep))
+            sliced[name] = sliced[name].index_select(
+                dim, kept_positions(parts, keep).to(sliced[name].device)
+            )
     return sliced
 
 

@@ -44,6 +44,9 @@ class Deadly:
 class Fatal:
     """An evaluator that ends its process on every candidate."""
 
+    def prepare_process(self, threads):
+        """Nothing to set."""
+
     def evaluate(self, candidate, rung):
         os._exit(1)
 
@@ -53,6 +56,9 @@ class Placed:
     """An evaluator that leaves the address of its Ray node."""
 
     folder: str
+
+    def prepare_process(self, threads):
+        """Nothing to set."""
 
     def evaluate(self, candidate, rung):
         import ray
@@ -66,6 +72,9 @@ class Numbered:
     """An evaluator that leaves the number of its process, then waits for a second one."""
 
     folder: str
+
+    def prepare_process(self, threads):
+        """Nothing to set."""
 
     def evaluate(self, candidate, rung):
         folder = Path(self.folder)

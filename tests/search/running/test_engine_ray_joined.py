@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from paredown.search.config import SearchSection
 from paredown.search.proposing.jobs import Job
@@ -54,6 +55,9 @@ class Meeting:
 
     folder: str
 
+    def prepare_process(self, threads):
+        """Nothing to set."""
+
     def evaluate(self, candidate, rung):
         import ray
 
@@ -69,6 +73,9 @@ class Alone:
     """An evaluator that fails where another one is at work."""
 
     folder: str
+
+    def prepare_process(self, threads):
+        """Nothing to set."""
 
     def evaluate(self, candidate, rung):
         mark = Path(self.folder) / "at work"
@@ -123,11 +130,25 @@ def test_two_workers_share_a_gpu_at_the_same_time(address, coordinate, tmp_path)
     assert signed == ["0.5 of GPU 0"] * 2
 
 
+def test_workers_on_cuda_share_the_gpu_without_being_asked(
+    address, coordinate, tmp_path, monkeypatch
+):
+    """Nothing is computed there: the driver only believes to see a GPU, as its cluster does."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    coordinator, recorded = coordinate(numbered(4))
+    section = SearchSection(ray_address=address, workers=2, cpus_per_worker=0.5, device="cuda")
+    carry_out(coordinator, Meeting(str(tmp_path)), section)
+    assert [outcome.failure for _, outcome in recorded] == [None] * 4
+    signed = [path.name.split(" has ")[1] for path in tmp_path.iterdir()]
+    assert signed == ["0.5 of GPU 0"] * 2
+
+
 @pytest.mark.parametrize("key", ["gpus_per_worker", "cpus_per_worker"])
 def test_more_than_a_node_has_is_refused_and_nothing_is_carried_out(
     address, coordinate, tmp_path, key
 ):
-    section = SearchSection(ray_address=address, **{key: 1.5})
+    section = SearchSection(ray_address=address, **{key: 2})
     coordinator, recorded = coordinate(numbered(1))
     with pytest.raises(ClusterError, match=rf"search\.{key} must be at most the 1 "):
         carry_out(coordinator, Meeting(str(tmp_path)), section)
@@ -144,7 +165,7 @@ def test_a_search_that_asks_for_too_much_is_refused_before_its_model_is_read(
     path = tmp_path / "digits.yaml"
     path.write_text(CONFIG)
     asked = [f"output.folder={tmp_path}", f"search.ray_address={address}"]
-    with pytest.raises(ClusterError, match="got 2; set it to 0"):
+    with pytest.raises(ClusterError, match="got 2; lower it"):
         running.run(path, overrides=[*asked, "search.gpus_per_worker=2"])
     with pytest.raises(AssertionError, match="the model was loaded"):
         running.run(path, overrides=[*asked, "search.gpus_per_worker=0.5"])

@@ -24,6 +24,9 @@ class Strange:
 
     secret: str
 
+    def prepare_process(self, threads):
+        """Nothing to set."""
+
     def evaluate(self, candidate, rung):
         rows = rung.rows
         if rows == 1:
