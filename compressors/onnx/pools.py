@@ -53,8 +53,8 @@ def _lies_channels_last(graph: Graph, value: str) -> bool:
     """Whether codes come from a kernel on codes: convolutions of ONNX Runtime give them channels last.
 
     Codes of a float result lie channels first, where MaxPool is one loop over single codes:
-    behind the first convolution of a ResNet it took 470 us, half as long as all the rest. Writing the
-    quantiser behind the pool does not help, because ONNX Runtime moves it in front.
+    behind the first convolution of a ResNet it took 470 us, nearly as long as all the rest. Writing
+    the quantiser behind the pool does not help, because ONNX Runtime moves it in front.
     """
     quantiser = codes_source(graph, value)
     assert quantiser is not None
