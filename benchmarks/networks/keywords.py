@@ -43,7 +43,7 @@ class GRU(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (batch, 12) of frames (batch, 49, 10)."""
-        state = frames.new_zeros(len(frames), self.hidden)
+        state = frames.new_zeros(frames.shape[0], self.hidden)
         for step in range(frames.shape[1]):
             frame = frames[:, step]
             gates = torch.sigmoid(self.gates(torch.cat([frame, state], 1)))

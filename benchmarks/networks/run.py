@@ -3,7 +3,9 @@
     PAREDOWN_DATA=... python benchmarks/networks/run.py NAME [--evaluations N]
 
 NAME is a config of this folder. Prints the uncompressed model, the two uniform ones, the front, and of
-these the smallest and the fastest within 1 % of the uncompressed quality (of an accuracy: one point).
+the front what is smallest, smallest packed and fastest within 1 % of the uncompressed quality (of an
+accuracy: one point). Behind a quality stands the standard error of its difference to the uncompressed
+model, sample by sample, where the metric is a mean over samples.
 Every figure is on the card of a verified bundle: the quality through ONNX Runtime on a split that the
 search does not rank by, bytes of both files against those of the uncompressed model, and the time as a
 ratio to it, measured interleaved. The loss alone is computed here, on the same split. Exit code 1 if a
@@ -36,11 +38,12 @@ WITHIN = 0.01
 
 @dataclass(frozen=True)
 class Verified:
-    """A bundle by its card, and its mean loss on the final split."""
+    """A bundle by its card, its mean loss on the final split, and whether it is on the front."""
 
     name: str
     card: Card
     loss: float
+    on_front: bool
 
     @property
     def measured(self) -> Mapping[str, float]:
@@ -54,21 +57,27 @@ class Verified:
         return self.measured[f"test_{self.card.metric}"]
 
     @property
+    def quality_error(self) -> str:
+        """Standard error of the quality's difference to the uncompressed model; "" where it has none."""
+        error = self.measured.get("test_difference_error")
+        return "" if error is None else f"±{error:.4f}"
+
+    @property
     def time_ratio(self) -> float:
         """Measured latency over the uncompressed model's."""
         return self.measured.get("latency_ratio", 1.0)
 
 
-def searched(config: Config) -> tuple[Path, list[BundleCheck]]:
-    """The run's folder, and what verifying the references and the front there found."""
+def searched(config: Config) -> tuple[Path, list[BundleCheck], frozenset[str]]:
+    """The run's folder, what verifying the references and the front there found, and the front's keys."""
     result = run(config)
     record = read_run(result.folder)
-    known = {check.key for check in result.bundles}
+    known = frozenset(check.key for check in result.bundles)
     # Scored twice, on the first rung and on the whole search split.
     references = {e.key: e for e in record.evaluations if e.label and e.key not in known}
     places = result.folder / BUNDLES
     checks = deliver(record, list(references.values()), places, Terminal(stderr=True))
-    return result.folder, [*checks, *result.bundles]
+    return result.folder, [*checks, *result.bundles], known
 
 
 def mean_loss(bundle: Path, task: Task, test: Split) -> float:
@@ -95,7 +104,7 @@ def shown(name: str, found: Verified, base: Verified) -> str:
         for key in ("onnx_bytes", "packed_bytes")
     )
     return (
-        f"{name:24}{found.card.key:14}{found.quality:10.4f}{found.loss:10.4f}"
+        f"{name:24}{found.card.key:14}{found.quality:10.4f}{found.quality_error:>9}{found.loss:10.4f}"
         f"{found.measured['onnx_bytes']:12,.0f}{onnx:8.2f}x{packed:8.2f}x{1 / found.time_ratio:8.2f}x"
     )
 
@@ -104,12 +113,15 @@ def print_table(found: Sequence[Verified], quality: Quality) -> None:
     """The references, and what is smallest and fastest of those that are near the uncompressed model."""
     base = next(each for each in found if each.name == UNCOMPRESSED)
     print(
-        f"{'':24}{'bundle':14}{quality.name[:9]:>10}{'loss':>10}{'ONNX bytes':>12}{'ONNX':>9}"
-        f"{'packed':>9}{'faster':>9}"
+        f"{'':24}{'bundle':14}{quality.name[:9]:>10}{'paired':>9}{'loss':>10}{'ONNX bytes':>12}"
+        f"{'ONNX':>9}{'packed':>9}{'faster':>9}"
     )
     for each in sorted(found, key=lambda v: (not v.name, -v.measured["onnx_bytes"])):
         print(shown(each.name or "front", each, base))
-    near = [each for each in found if is_near(each, base, quality)]
+    near = [each for each in found if each.on_front and is_near(each, base, quality)]
+    if not near:
+        print("nothing on the front is within 1 %")
+        return
     smallest = min(near, key=lambda each: each.measured["onnx_bytes"])
     packed = min(near, key=lambda each: each.measured["packed_bytes"])
     print(shown("smallest within 1 %", smallest, base))
@@ -125,7 +137,7 @@ def main() -> int:
     overrides = []
     if arguments.evaluations is not None:
         overrides.append(f"search.evaluations={arguments.evaluations}")
-    folder, checks = searched(load_config(FOLDER / f"{arguments.name}.yaml", overrides))
+    folder, checks, front = searched(load_config(FOLDER / f"{arguments.name}.yaml", overrides))
     task, record = load_task(load_config(folder / CONFIG)), read_run(folder)
     test = task.splits.open_test()
     found = [
@@ -133,6 +145,7 @@ def main() -> int:
             record.with_key(check.key).label,
             read_card(check.folder),
             mean_loss(check.folder, task, test),
+            check.key in front,
         )
         for check in checks
     ]

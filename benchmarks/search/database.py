@@ -10,7 +10,8 @@ Needs PAREDOWN_DATA (CIFAR-10 and ResNet-20 weights). Three parts, each against 
   weights, 196 tokens, 512 samples): one block is solved, the others are alike (target: 10 minutes);
   the part `whole-encoder`, which only runs when it is named, solves all twelve;
 * candidates assembled and scored on 1,500 images, beside a bare forward pass of the uncompressed
-  graph over the same batches (target: 1.5 times).
+  graph over the same batches (target: 1.5 times). One that is refitted has every layer pruned and
+  quantised again, for the inputs that it really gets: it is held against the target without that.
 
 Processes use one thread each; the encoder's statistics, made by one process, use two. Name a part
 to run it alone.
@@ -258,7 +259,7 @@ def scored_candidates(model_map: ModelMap) -> dict[str, Candidate]:
     return {
         "4-bit weights": uniform(LayerChoice(weight_bits=4, method="gptq")),
         "8-bit weights and activations": uniform(LayerChoice(weight_bits=8, method="gptq"), 8),
-        "4-bit, half sparse (moments restored)": uniform(sparse),
+        "4-bit, half sparse (refitted)": uniform(sparse),
     }
 
 

@@ -24,7 +24,7 @@ PRODUCER = "paredown"
 
 RUNTIME_DOMAIN = "com.microsoft"
 """Domain of ONNX Runtime's own operators, all of version 1."""
-_RUNTIME_OPERATORS = frozenset({"DynamicQuantizeLSTM"})
+_RUNTIME_OPERATORS = frozenset({"DynamicQuantizeLSTM", "NhwcMaxPool"})
 
 Attribute = int | float | str | tuple[int, ...] | tuple[str, ...]
 Payload = Callable[[Mapping[str, StoredTensor]], bytes]

@@ -88,7 +88,8 @@ def padded_macs(op: OperatorWork, device: Device) -> float:
 def is_aligned(op: OperatorWork, device: Device) -> bool:
     """Whether the kernel with the fast layout can run the convolution.
 
-    ONNX Runtime's blocked float kernels need weights that are constants: a dequantised one is not.
+    ONNX Runtime's blocked float kernels need weights that are constants: a dequantised one is not. They
+    pad the outputs of a convolution without groups, whatever their number; integer kernels do not.
     """
     if op.kind == "conv_transpose" or (not op.integer and is_dequantised(op, device)):
         return False
@@ -97,7 +98,9 @@ def is_aligned(op: OperatorWork, device: Device) -> bool:
     multiple = device.alignment.multiple
     into = op.in_channels // op.groups
     narrow = into < device.alignment.float_block and op.groups == 1
-    return op.out_channels % multiple == 0 and (narrow or into % multiple == 0)
+    pads_outputs = op.groups == 1 and not op.integer
+    fits = pads_outputs or op.out_channels % multiple == 0
+    return fits and (narrow or into % multiple == 0)
 
 
 def blocked_operators(work: Work, device: Device) -> frozenset[str]:
@@ -114,6 +117,8 @@ def layout_changes(op: OperatorWork, device: Device, blocked: set[str]) -> bool:
     if op.integer or op.kind not in ("conv", "depthwise_conv") or not is_aligned(op, device):
         # An addition of values in both layouts is computed plain.
         keeps = has_blocked and op.kind in _KEEPS_LAYOUT and blocked.issuperset(op.sources)
+        # Blocked pools take whole blocks.
+        keeps &= op.kind != "pool" or op.in_channels % device.alignment.float_block == 0
         if keeps:
             blocked.add(op.name)
         return has_blocked and not keeps

@@ -65,7 +65,8 @@ def capture(module: nn.Module, example: Any, lengths: tuple[int, int] | None = N
             the example's length alone. Of several inputs it is that of those as long as the first.
 
     Raises:
-        CaptureError: Tracing fails, an operator cannot be run, or a size cannot be kept.
+        CaptureError: Tracing fails, an operator cannot be run, a size cannot be kept, or the graph does
+            not run on the example's number of rows.
     """
     args, kwargs = _arguments(module, example)
     with evaluating(module), choosing(module):
@@ -75,7 +76,9 @@ def capture(module: nn.Module, example: Any, lengths: tuple[int, int] | None = N
     graph, tensors = fold_constants(prune_dead(_skip_identities(graph)), tensors)
     graph = prune_dead(_skip_identities(graph))
     check_operators(graph)
-    graph, tensors = as_linear(_with_shapes(graph, tensors, leaves), tensors)
+    with refusing_rows(module, len(leaves[0])):
+        graph = _with_shapes(graph, tensors, leaves)
+    graph, tensors = as_linear(graph, tensors)
     graph, tensors = fold_biases(prune_dead(graph), tensors)
     graph, tensors, folded = fold_norms(graph, tensors)
     used = set(graph.tensor_names())
@@ -85,6 +88,23 @@ def capture(module: nn.Module, example: Any, lengths: tuple[int, int] | None = N
         example=tuple(leaves),
         folded=folded,
     )
+
+
+@contextlib.contextmanager
+def refusing_rows(module: nn.Module, rows: int) -> Iterator[None]:
+    """Around a run of the module's graph on so many rows, which may not be those it was traced with.
+
+    Raises:
+        CaptureError: The graph does not run.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise CaptureError(
+            f"the graph read off {type(module).__name__} must run on any number of rows, got on "
+            f"{rows} rows: {_first_line(error)}; write x.shape[0] or -1 for the batch, since len(x) is "
+            "traced as a number"
+        ) from error
 
 
 @contextlib.contextmanager

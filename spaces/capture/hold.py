@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paredown.spaces.capture.capturing import Captured, CaptureError, as_inputs, evaluating
+from paredown.spaces.capture.capturing import (
+    Captured,
+    CaptureError,
+    as_inputs,
+    evaluating,
+    refusing_rows,
+)
 from paredown.spaces.capture.choosing import chosen_outputs
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Node, run
@@ -91,14 +97,8 @@ def check_graph(
     """
     graph = captured.graph
     wanted = module_outputs(module, batch, tensors)
-    try:
+    with refusing_rows(module, len(as_inputs(graph, batch)[0])):
         found = run_graph(captured, batch)
-    except RuntimeError as error:
-        raise CaptureError(
-            f"the graph read off {type(module).__name__} must run on any number of rows, got on "
-            f"{len(as_inputs(graph, batch)[0])} rows: {str(error).splitlines()[0]}; write x.shape[0] or "
-            "-1 for the batch, since len(x) is traced as a number"
-        ) from error
     worst = disagreement(wanted, found)
     if worst is None:
         return

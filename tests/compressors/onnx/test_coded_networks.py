@@ -28,8 +28,13 @@ from paredown.spaces.capture.capturing import as_inputs, capture
 from paredown.spaces.structure.reading import read_model_map
 
 
-def all_8_bit(module: nn.Module, batch: object) -> CompressedModel:
-    """8-bit weights and static ranges everywhere, calibrated on the batch, for runs of one row."""
+def all_8_bit(
+    module: nn.Module, batch: object, left_float: tuple[str, ...] = ()
+) -> CompressedModel:
+    """8-bit weights and static ranges, calibrated on the batch, for runs of one row.
+
+    Segments `left_float` keep float activations.
+    """
     captured = capture(module.eval(), batch)
     graph, tensors = captured.graph, captured.tensors
     model_map = read_model_map(captured)
@@ -38,7 +43,11 @@ def all_8_bit(module: nn.Module, batch: object) -> CompressedModel:
     database = Database(model_map, tensors, statistics, collect_ranges(graph, tensors, [inputs]))
     candidate = Candidate.of(
         layers={x.name: LayerChoice(weight_bits=8, method="rtn") for x in model_map.layers},
-        segments={s.name: SegmentChoice(activation_bits=8) for s in model_map.segments},
+        segments={
+            s.name: SegmentChoice(activation_bits=8)
+            for s in model_map.segments
+            if s.name not in left_float
+        },
     )
     return assemble(candidate, database)
 
@@ -163,3 +172,24 @@ def test_a_convolution_keeps_its_kernel_behind_any_bounds(
     assert low != 0 or kernels(content)["Clip"] == 0
     ours, theirs = outputs(model, [x])
     assert float((theirs - ours).abs().max()) < 0.02 * float(ours.abs().max())
+
+
+@pytest.mark.parametrize(("left_float", "expected"), [((), "MaxPool"), (("0",), "NhwcMaxPool")])
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(2), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 2, 1, 2)]
+)
+def test_codes_of_a_float_kernel_are_pooled_channels_last(
+    left_float: tuple[str, ...], expected: str, pool: nn.Module
+) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), pool, nn.Conv2d(16, 16, 3), nn.Flatten()
+    )
+    batch = torch.randn(1, 3, 19, 19)
+    model = all_8_bit(module, batch, left_float)
+    written = [node.op_type for node in lower(model).graph.node]
+    assert [op for op in written if op.endswith("MaxPool")] == [expected]
+    content = lower(model).SerializeToString()
+    assert fallbacks(content, promises(model.blueprint)) == ()
+    ours, theirs = outputs(model, [batch])
+    assert float((ours - theirs).abs().max()) <= 1e-5 * float(ours.abs().max())

@@ -58,8 +58,22 @@ def test_weights_that_are_no_constants_have_no_fast_layout():
     narrow = convolution(16, 16, onnx_type="int4")
     assert is_aligned(narrow, X86)  # a float constant once the model is loaded
     assert not is_aligned(narrow, load_device("stm32h743-cmsis-nn"))
-    assert not is_aligned(convolution(16, 18), X86)
     assert not is_aligned(convolution(16, 16, kind="conv_transpose"), X86)
+
+
+def test_float_convolutions_pad_outputs_and_integer_ones_do_not():
+    assert is_aligned(convolution(16, 18), X86)
+    assert not is_aligned(convolution(18, 16), X86)
+    assert not is_aligned(convolution(16, 18, integer=True), X86)
+    assert not is_aligned(convolution(32, 34, groups=2), X86)
+
+
+def test_a_pool_keeps_the_layout_of_whole_blocks_alone():
+    for channels, keeps in ((16, True), (18, False)):
+        conv = convolution(16, channels)
+        pool = OperatorWork(name="p", kind="pool", in_channels=channels, sources=("c",))
+        blocked = blocked_operators(Work(operators=(conv, pool)), X86)
+        assert ("p" in blocked) is keeps
 
 
 def test_an_addition_keeps_the_layout_of_what_it_adds():

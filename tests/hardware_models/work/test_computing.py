@@ -29,11 +29,16 @@ def test_a_convolution_of_whole_blocks_takes_its_macs_over_the_rate() -> None:
 
 
 def test_channels_that_fit_no_block_take_the_slow_kernel() -> None:
-    odd = replace(CONV, out_channels=63, macs=CONV.macs // 64 * 63)
+    odd = replace(CONV, in_channels=63, macs=CONV.macs // 64 * 63)
     assert computing_s(odd, X86, False) == {
         "misaligned_macs": pytest.approx(odd.macs / X86.float32.misaligned_macs_per_s.value),
-        "im2col": pytest.approx(256 * 9 * 64 / X86.float32.im2col_elements_per_s.value),
+        "im2col": pytest.approx(256 * 9 * 63 / X86.float32.im2col_elements_per_s.value),
     }
+
+
+def test_outputs_that_fit_no_block_cost_a_whole_one() -> None:
+    odd = replace(CONV, out_channels=63, macs=CONV.macs // 64 * 63)
+    assert computing_s(odd, X86, False) == pytest.approx(computing_s(CONV, X86, False))
 
 
 def test_a_linear_layer_on_codes_has_the_rate_of_codes() -> None:

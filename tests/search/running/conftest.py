@@ -1,4 +1,4 @@
-"""Jobs on the digits, scored once in this process, for the tests of Ray's workers."""
+"""Jobs on the digits, scored once in this process, for the tests of engines."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -8,11 +8,10 @@ import pytest
 from paredown.search.calibrating import uniform
 from paredown.search.proposing.coordinator import Coordinator
 from paredown.search.proposing.jobs import Job, Outcome
-from paredown.search.running.engine_local import local_engine
 from paredown.search.study import Evaluation, Rung
 
 
-def coordinate(jobs):
+def coordinate(jobs, longest_s=lambda: None):
     """A coordinator of these jobs alone, and the list of (job, outcome) that it fills."""
     recorded = []
 
@@ -23,13 +22,19 @@ def coordinate(jobs):
         )
 
     coordinator = Coordinator(
-        proposer=None, first=list(jobs), evaluations=len(jobs), batch=1, rung=Rung(), tell=record
+        proposer=None,
+        first=list(jobs),
+        evaluations=len(jobs),
+        batch=1,
+        rung=Rung(),
+        tell=record,
+        longest_s=longest_s,
     )
     return coordinator, recorded
 
 
 @pytest.fixture(scope="session", name="coordinate")
-def _coordinate() -> Callable[[list[Job]], tuple[Coordinator, list[tuple[Job, Outcome]]]]:
+def _coordinate() -> Callable[..., tuple[Coordinator, list[tuple[Job, Outcome]]]]:
     return coordinate
 
 
@@ -51,8 +56,4 @@ def jobs(workbench):
 
 @pytest.fixture(scope="session")
 def local_scores(workbench, jobs):
-    coordinator, recorded = coordinate(jobs)
-    with local_engine(workbench.evaluator, workbench.config.search) as engine:
-        engine.run(coordinator)
-    assert [job for job, _ in recorded] == jobs
-    return {job.name: outcome.score for job, outcome in recorded}
+    return {job.name: workbench.evaluator.evaluate(job.candidate, job.rung) for job in jobs}

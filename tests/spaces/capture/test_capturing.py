@@ -105,6 +105,16 @@ def test_control_flow_on_data_is_refused_with_the_remedy() -> None:
         capture(Branching(), torch.randn(2, 3))
 
 
+class LengthOfBatch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x.new_zeros(len(x), 1)], 1)
+
+
+def test_a_batch_that_is_traced_as_a_number_is_refused_with_the_remedy() -> None:
+    with pytest.raises(CaptureError, match=r"any number of rows, got on 1 rows.*x\.shape\[0\]"):
+        capture(LengthOfBatch(), torch.randn(1, 3))
+
+
 def test_the_hook_sees_every_operator_and_may_replace_its_output(
     zoo: Any, captured: Callable[[str], Captured]
 ) -> None:

@@ -1,0 +1,233 @@
+"""What every engine does with a coordinator's jobs: one suite, run on processes and on Ray's workers."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from paredown.search.calibrating import uniform
+from paredown.search.config import SearchSection
+from paredown.search.proposing.coordinator import Coordinator, Engine
+from paredown.search.proposing.jobs import GRACE_S, Job
+from paredown.search.proposing.proposer import Proposer
+from paredown.search.proposing.sampler import OptunaSampler
+from paredown.search.proposing.samplers import BUILT_IN
+from paredown.search.running.engine_local import MOST_ENDED, ProcessesEndedError, local_engine
+from paredown.search.running.engine_ray import RayEngine, ray_cluster
+from paredown.search.running.ray_resources import ClusterError
+from paredown.search.running.ray_trials import MOST_LOST
+from paredown.search.study import Evaluation, FailureKind, Rung, Score
+from paredown.spaces.knobs import Space, WeightBitsKnob
+from paredown.spaces.system.errors import ParedownError
+
+LIMIT_S = 4.0
+DIES, EXITS, HANGS = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Contract:
+    """An engine's factory, and its words for workers that are lost."""
+
+    open: Callable[[object, int], AbstractContextManager[Engine]]
+    lost: FailureKind
+    error: type[ParedownError]
+    most_lost: int
+
+
+@contextmanager
+def _ray(evaluator, workers):
+    """On the cluster that is up."""
+    yield RayEngine(evaluator, SearchSection(engine="ray", workers=workers))
+
+
+def _local(evaluator, workers):
+    return local_engine(evaluator, SearchSection(engine="local", workers=workers))
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.cluster)])
+def contract(request):
+    """Each engine; classes of this file travel by value, as no worker can import it."""
+    module = sys.modules[__name__]
+    if request.param == "ray":
+        request.getfixturevalue("sent_by_value")(module)
+        with ray_cluster(SearchSection(engine="ray", workers=2)):
+            yield Contract(_ray, FailureKind.WORKER_LOST, ClusterError, MOST_LOST)
+    else:
+        cloudpickle.register_pickle_by_value(module)
+        yield Contract(_local, FailureKind.ENDED_PROCESS, ProcessesEndedError, MOST_ENDED)
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A loss that does what the number of rows names, as a metric or the out-of-memory killer would."""
+
+    inner: object
+
+    def __call__(self, outputs, targets):
+        if len(targets) == DIES:
+            os._exit(1)
+        if len(targets) == EXITS:
+            sys.exit(3)
+        if len(targets) == HANGS:
+            time.sleep(600)
+        return self.inner(outputs, targets)
+
+
+@dataclass(frozen=True)
+class Signing:
+    """An evaluator that leaves the number of its process, and waits until so many have."""
+
+    folder: str
+    awaited: int = 1
+    inner: object = None
+
+    def prepare_process(self, threads):
+        """Nothing to set."""
+
+    def evaluate(self, candidate, rung):
+        folder = Path(self.folder)
+        (folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 180
+        while len(list(folder.iterdir())) < self.awaited:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"fewer than {self.awaited} workers work")
+            time.sleep(0.05)
+        if self.inner is not None:
+            return self.inner.evaluate(candidate, rung)
+        return Score(metric=0.5, loss=1.0, images=1)
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """An evaluator that ends its process on every candidate."""
+
+    def prepare_process(self, threads):
+        """Nothing to set."""
+
+    def evaluate(self, candidate, rung):
+        os._exit(1)
+
+
+@pytest.fixture
+def job(workbench):
+    """(bits, rows) -> a job."""
+    return lambda bits, rows=96: Job(
+        candidate=uniform(workbench.space, "", bits), rung=Rung(rows=rows)
+    )
+
+
+def _is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _end_soon(workers):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and any(_is_alive(pid) for pid in workers):
+        time.sleep(0.1)
+    return not any(_is_alive(pid) for pid in workers)
+
+
+def test_scores_are_those_of_this_process_in_asking_order_and_a_death_is_one_failure(
+    contract, workbench, job, coordinate
+):
+    dying = job(5, DIES)
+    asked = [job(8), job(6), dying, job(4), job(3)]
+    coordinator, recorded = coordinate(asked)
+    evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
+    with contract.open(evaluator, 2) as engine:
+        engine.run(coordinator)
+    assert [job for job, _ in recorded] == asked
+    assert coordinator.is_done
+    for each, outcome in recorded:
+        if each == dying:
+            assert outcome.score is None
+            assert outcome.failure.kind is contract.lost
+        else:
+            here = workbench.evaluator.evaluate(each.candidate, each.rung)
+            assert outcome.failure is None
+            assert outcome.score.metric == here.metric
+            assert outcome.score.loss == pytest.approx(here.loss, rel=1e-5)
+
+
+def test_what_a_metric_raises_or_hangs_in_costs_no_worker(
+    contract, workbench, job, coordinate, tmp_path
+):
+    asked = [job(8, EXITS), job(6, HANGS), job(4)]
+    coordinator, recorded = coordinate(asked, lambda: LIMIT_S)
+    deadly = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
+    with contract.open(Signing(str(tmp_path), inner=deadly), 1) as engine:
+        engine.run(coordinator)
+    exits, hangs, good = (outcome for _, outcome in recorded)
+    assert (exits.failure.kind, exits.failure.sentence) == (FailureKind.RAISED, "SystemExit: 3")
+    assert hangs.failure.kind is FailureKind.TIMED_OUT
+    assert hangs.failure.sentence.startswith("an evaluation must take at most 4 s")
+    assert "time.sleep(600)" in hangs.failure.where
+    assert LIMIT_S <= hangs.duration_s < LIMIT_S + GRACE_S
+    assert good.failure is None
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(
+    contract, job, coordinate
+):
+    asked = [job(bits) for bits in range(2, 9)]
+    coordinator, recorded = coordinate(asked)
+    with (
+        contract.open(Fatal(), 2) as engine,
+        pytest.raises(contract.error, match=r"in a row (.*\n)*.*--resume"),
+    ):
+        engine.run(coordinator)
+    assert contract.most_lost <= len(recorded) < len(asked)
+    assert {outcome.failure.kind for _, outcome in recorded} == {contract.lost}
+
+
+def test_proposals_are_new_and_workers_work_together_and_live_as_long_as_the_search(
+    contract, workbench, tmp_path
+):
+    class Slow(Proposer):
+        def ask(self):
+            time.sleep(0.2)
+            return super().ask()
+
+    architecture = workbench.space.architectures[0]
+    knobs = architecture.knobs_of(WeightBitsKnob)[:2]
+    small = Space(architectures=(replace(architecture, knobs=knobs),))
+    sampler = OptunaSampler(small, {"accuracy": "maximize"}, BUILT_IN["random"].make(0, 8))
+    first = [
+        Job(candidate=small.decode(dict.fromkeys(small.dimensions(), i)), rung=Rung(rows=32))
+        for i in (0, 1)
+    ]
+    keys = []
+
+    def record(job, outcome):
+        keys.append(job.candidate.key)
+        metrics = {"accuracy": outcome.score.metric}
+        return Evaluation(
+            number=len(keys), key=keys[-1], candidate=job.candidate, rung=job.rung, metrics=metrics
+        )
+
+    coordinator = Coordinator(
+        proposer=Slow(small, (sampler,), lambda c: None),
+        first=first,
+        evaluations=12,
+        batch=4,
+        rung=Rung(rows=32),
+        tell=record,
+    )
+    with contract.open(Signing(str(tmp_path), awaited=2), 2) as engine:
+        engine.run(coordinator)
+    assert len(keys) == len(set(keys)) == 12
+    assert keys[:2] == [job.candidate.key for job in first]
+    workers = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(workers) == 2
+    assert _end_soon(workers)
