@@ -75,7 +75,7 @@ def init(
                 "whose folder says them; leave them out"
             )
         beginning: Beginning = _hub_beginning(Path(model).expanduser(), data, output)
-        remarks = []
+        remarks: list[str] = []
     else:
         beginning, remarks = _own_beginning(model, data, metric, loss, weights, output)
     write_text_whole(output, commented_config(beginning))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,16 +40,29 @@ def batch_places(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Batch
         SizeError: Steps that the batch repeats in, or that a sample has, do not follow a free time.
     """
     found = _places_at(graph, tensors, graph.axes.get(TIME, 0))
+    first, last = found, found
     if graph.timed:
-        ends = [_places_at(graph, tensors, length) for length in graph.lengths]
-        found = {
-            name: _along_time(graph, place, *(end[name] for end in ends))
-            for name, place in found.items()
-        }
-    return {name: place for name, place in found.items() if place != FIRST}
+        first, last = (_places_at(graph, tensors, length) for length in graph.lengths)
+    places = {
+        name: BatchPlace(
+            axis=here.axis,
+            outside=_line(graph, first[name].outside, here.outside, last[name].outside),
+            inside=_line(graph, first[name].inside, here.inside, last[name].inside),
+        )
+        for name, here in found.items()
+    }
+    return {name: place for name, place in places.items() if place != FIRST}
 
 
-def _places_at(graph: Graph, tensors: Mapping[str, Tensor], length: int) -> dict[str, BatchPlace]:
+class _Place(NamedTuple):
+    """A `BatchPlace` at one length."""
+
+    axis: int = 0
+    outside: int = 1
+    inside: int = 1
+
+
+def _places_at(graph: Graph, tensors: Mapping[str, Tensor], length: int) -> dict[str, _Place]:
     """Those of all linear layers at one length of the free time axis, if there is one."""
     inputs = []
     for name, shape, dtype in zip(
@@ -56,38 +70,29 @@ def _places_at(graph: Graph, tensors: Mapping[str, Tensor], length: int) -> dict
     ):
         further = (length, *shape[2:]) if name in graph.timed else shape[1:]
         inputs.append(torch.empty(_BATCH, *further, dtype=getattr(torch, dtype), device="meta"))
-    places = dict.fromkeys(graph.inputs, FIRST)
+    places = dict.fromkeys(graph.inputs, _Place())
     shapes = {name: tuple(x.shape) for name, x in zip(graph.inputs, inputs, strict=True)}
 
-    def _follow(node: Node, _: Arguments, output: Result) -> Result:
+    def _follow(node: Node, arguments: Arguments, output: Result) -> Result:
         shape = tuple((output if isinstance(output, Tensor) else output[0]).shape)
         source = next((name for name in node.inputs if name in places), None)
         axis = next((axis for axis, size in enumerate(shape) if size % _BATCH == 0), None)
         if source is not None and axis is not None:
-            before, outside = places[source].axis, places[source].outside
+            before, outside, _ = places[source]
             if node.facts.kind == "reshape":
                 outside = outside * math.prod(shapes[source][:before]) // math.prod(shape[:axis])
             inside = shape[axis] // (_BATCH * outside)
-            places[node.name] = BatchPlace(axis=axis, outside=outside, inside=inside)
+            places[node.name] = _Place(axis, outside, inside)
             shapes[node.name] = shape
         return output
 
     run(graph, {name: t.to("meta") for name, t in tensors.items()}, inputs, after=_follow)
     linear = (node for node in graph.nodes if _is_linear(node))
-    return {node.name: places.get(node.args[0].name, FIRST) for node in linear}
+    return {node.name: places.get(node.args[0].name, _Place()) for node in linear}
 
 
-def _along_time(graph: Graph, here: BatchPlace, first: BatchPlace, last: BatchPlace) -> BatchPlace:
-    """The place whose steps follow the time axis; `first` and `last` are those at its ends."""
-    sizes = {
-        field: _line(graph, *(getattr(place, field) for place in (here, first, last)))
-        for field in ("outside", "inside")
-    }
-    return replace(here, **sizes)
-
-
-def _line(graph: Graph, here: int, first: int, last: int) -> int | Size:
-    """A number that grows evenly with the time axis, as whole numbers in shapes do."""
+def _line(graph: Graph, first: int, here: int, last: int) -> int | Size:
+    """A number that grows evenly with the time axis, from its values at both ends and here."""
     if first == last:
         return here
     low, high = graph.lengths
