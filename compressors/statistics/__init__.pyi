@@ -1,9 +1,9 @@
 from .calibration import Calibration as Calibration
 from .calibration import CalibrationData as CalibrationData
 from .calibration import calibrate as calibrate
+from .drawn_labels import summed_cross_entropy as summed_cross_entropy
 from .layer_statistics import LayerStatistics as LayerStatistics
 from .layer_statistics import collect_statistics as collect_statistics
-from .layer_statistics import summed_cross_entropy as summed_cross_entropy
 from .patches import sampled_columns as sampled_columns
 from .patches import sampled_outputs as sampled_outputs
 from .ranges import Range as Range

@@ -20,8 +20,8 @@ from itertools import repeat
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from paredown.compressors.statistics.drawn_labels import Target, draw_labels
 from paredown.compressors.statistics.layer_sums import LayerSums, gradient_shape
 from paredown.compressors.statistics.padding import RealValues
 from paredown.compressors.statistics.steps import state_product
@@ -31,8 +31,6 @@ from paredown.spaces.graph.graph import Arguments, Graph, Node, run
 from paredown.spaces.structure.model_map import Layer
 from paredown.spaces.system.errors import ParedownError
 
-Target = Tensor | tuple[Tensor, ...]
-"""What a loss is given beside the outputs, as the user's data holds it."""
 Loss = Callable[[tuple[Tensor, ...], Target], Tensor]
 Watch = Callable[[str, Result, Tensor | None], None]
 """Is given every value by name, and which of it is real where rows are padded."""
@@ -214,37 +212,6 @@ def collect_statistics(
     if not samples:
         raise StatisticsError("calibration needs at least one batch, got none; check its split")
     return {layer.name: _finish(collector, layer, samples) for layer in layers}
-
-
-def draw_labels(outputs: tuple[Tensor, ...], generator: torch.Generator) -> Target:
-    """Class numbers drawn from the softmax over dimension 1 of each output.
-
-    A tensor (N, ...) for one output, a tuple of them for several.
-    """
-    with torch.no_grad():
-        labels = tuple(_draw(output, generator) for output in outputs)
-    return labels[0] if len(labels) == 1 else labels
-
-
-def summed_cross_entropy(outputs: tuple[Tensor, ...], labels: Target) -> Tensor:
-    """Cross entropy summed over samples and outputs, for Fisher gradients of a mean over pixels.
-
-    Classes are on dimension 1. With P labels per sample the loss of a sample is their mean, but
-    independent draws add up in the Fisher: the factor is 1 / sqrt(P), so that E[g g^T] is its
-    Hessian.
-    """
-    targets = labels if isinstance(labels, tuple) else (labels,)
-    total = outputs[0].new_zeros(())
-    for output, target in zip(outputs, targets, strict=True):
-        factor = target[0].numel() ** -0.5
-        total = total + factor * F.cross_entropy(output, target, reduction="sum")
-    return total
-
-
-def _draw(output: Tensor, generator: torch.Generator) -> Tensor:
-    last = output.softmax(dim=1).movedim(1, -1)
-    drawn = torch.multinomial(last.reshape(-1, last.shape[-1]).cpu(), 1, generator=generator)
-    return drawn.view(last.shape[:-1]).to(output.device)
 
 
 def _finish(collector: _Collector, layer: Layer, samples: int) -> LayerStatistics:

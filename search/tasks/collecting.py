@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.statistics.calibration import Calibration, CalibrationData, calibrate
-from paredown.compressors.statistics.layer_statistics import summed_cross_entropy
+from paredown.compressors.statistics.drawn_labels import summed_cross_entropy
 from paredown.compressors.storage.shelf import Shelf
 from paredown.search.config.schema import Config, CustomTask
 from paredown.search.tasks.cache import cache_folder, digest

@@ -15,10 +15,8 @@ from paredown.compressors.layers.database import Database
 from paredown.compressors.layers.repair import Moments, repair_rows
 from paredown.compressors.models.assembling import assemble, needs_refit, settle
 from paredown.compressors.models.refit import DenseOutputs
-from paredown.compressors.statistics.layer_statistics import (
-    collect_statistics,
-    summed_cross_entropy,
-)
+from paredown.compressors.statistics.drawn_labels import summed_cross_entropy
+from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.tasks.digits import digits_split
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice

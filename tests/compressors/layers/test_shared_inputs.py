@@ -9,10 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.statistics.layer_statistics import (
-    collect_statistics,
-    summed_cross_entropy,
-)
+from paredown.compressors.statistics.drawn_labels import summed_cross_entropy
+from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.compressors.statistics.layer_sums import LayerSums
 
 

@@ -18,10 +18,8 @@ from paredown.compressors.layers.database import Database
 from paredown.compressors.models.assembling import assemble
 from paredown.compressors.onnx.lowering import lower, plan_of
 from paredown.compressors.onnx.sizes import onnx_file_bytes, packed_file_bytes
-from paredown.compressors.statistics.layer_statistics import (
-    collect_statistics,
-    summed_cross_entropy,
-)
+from paredown.compressors.statistics.drawn_labels import summed_cross_entropy
+from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.compressors.statistics.ranges import collect_ranges
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.packing import read_packed, write_packed

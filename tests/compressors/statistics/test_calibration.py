@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from paredown.compressors.statistics import calibration
 from paredown.compressors.statistics.calibration import Calibration, CalibrationData, calibrate
-from paredown.compressors.statistics.layer_statistics import StatisticsError, summed_cross_entropy
+from paredown.compressors.statistics.drawn_labels import summed_cross_entropy
+from paredown.compressors.statistics.layer_statistics import StatisticsError
 from paredown.compressors.statistics.ranges import collect_ranges
 from paredown.compressors.storage.shelf import Shelf
 

@@ -12,10 +12,8 @@ from torch.nn import functional as F
 
 from paredown.compressors.matrix.algebra import to_matrix
 from paredown.compressors.statistics import fisher, patches
-from paredown.compressors.statistics.layer_statistics import (
-    collect_statistics,
-    summed_cross_entropy,
-)
+from paredown.compressors.statistics.drawn_labels import summed_cross_entropy
+from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.spaces.graph.graph import run
 
 LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [

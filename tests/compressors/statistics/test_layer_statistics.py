@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from paredown.compressors.layers.narrowed import Inputs
 from paredown.compressors.matrix.algebra import to_matrix
+from paredown.compressors.statistics.drawn_labels import summed_cross_entropy
 from paredown.compressors.statistics.layer_statistics import (
     LayerStatistics,
     StatisticsError,
     collect_statistics,
-    summed_cross_entropy,
 )
 from paredown.spaces.capture.capturing import Captured
 from paredown.spaces.structure.model_map import Layer

@@ -14,10 +14,8 @@ from paredown.compressors.layers.database import Database
 from paredown.compressors.layers.narrowed import row_curvature
 from paredown.compressors.matrix.algebra import damage
 from paredown.compressors.statistics import layer_sums
-from paredown.compressors.statistics.layer_statistics import (
-    collect_statistics,
-    summed_cross_entropy,
-)
+from paredown.compressors.statistics.drawn_labels import summed_cross_entropy
+from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.spaces.candidates.candidate import LayerChoice
 from paredown.spaces.structure.reading import read_model_map
 

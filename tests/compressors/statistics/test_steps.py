@@ -4,10 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.statistics.layer_statistics import (
-    collect_statistics,
-    summed_cross_entropy,
-)
+from paredown.compressors.statistics.drawn_labels import summed_cross_entropy
+from paredown.compressors.statistics.layer_statistics import collect_statistics
 from paredown.spaces.capture import capture
 from paredown.spaces.structure.layers import read_layers
 
