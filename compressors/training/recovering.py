@@ -108,8 +108,8 @@ class _Training:
         saved = checkpoint.load() if checkpoint else None
         if saved is not None:
             self._progress.restore(saved, trainable, self._optimizer, self._best)
-        self._schedule = LambdaLR(self._optimizer, self._rate)
-        self._schedule.step(self._progress.step)
+        begun = self._progress.step
+        self._schedule = LambdaLR(self._optimizer, lambda step: self._rate(begun + step))
 
     def carry_out(self) -> Trained:
         """Steps until the budget is spent."""
