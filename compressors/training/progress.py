@@ -45,7 +45,7 @@ class Progress:
 
     def look(self, held_out_loss: float) -> None:
         """Adds a point to the curve."""
-        mean = self.total / self.count if self.count else math.nan
+        mean = self.total / self.count if self.count else held_out_loss
         self.curve.append(CurvePoint(step=self.step, loss=mean, held_out_loss=held_out_loss))
         self.total, self.count = 0.0, 0
 
