@@ -121,9 +121,7 @@ def round_by_own_range(x: Tensor, rows: int, axis: int = 0, outside: int = 1) ->
     return rounded
 
 
-def differentiable(
-    node: Node, arguments: Arguments, scales: Mapping[str, LearnedScale]
-) -> Result:
+def differentiable(node: Node, arguments: Arguments, scales: Mapping[str, LearnedScale]) -> Result:
     """What the node's operator gives, with a gradient where it rounds.
 
     Args:

@@ -27,8 +27,8 @@ from paredown.search.config.schema import Config
 from paredown.search.evaluating.holding import check_files
 from paredown.search.evaluating.recovery import Recovering, Recovery
 from paredown.search.evaluating.scoring import Evaluator, score
-from paredown.search.evaluating.training_rows import channels_last
 from paredown.search.evaluating.surveying import Surveyed, survey, survey_part
+from paredown.search.evaluating.training_rows import channels_last
 from paredown.search.space.found_ranks import FoundRanks
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Score
 from paredown.search.study.rung import Rung
@@ -127,6 +127,11 @@ class Workbench:
             recipes = recovering.recovery.recipes
             return first, *(Rung(number=i, recipe=each) for i, each in enumerate(recipes, 1))
         return (first,) if first.rows == whole else (first, Rung(number=1))
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether leading candidates are trained before they are scored for the front."""
+        return self.evaluator.recovery is not None
 
     def kept_of(self, count: int, rung: Rung) -> int:
         """How many of `count` candidates of the rung before climb to `rung`, references apart."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from paredown.search.study.display import Outline, Unit, title_of, unit_of
-from paredown.search.study.evaluation import Evaluation, Goal, is_cost, comparable
+from paredown.search.study.evaluation import Evaluation, Goal, comparable, is_cost
 from paredown.search.study.front_measured import MeasuredFront
 from paredown.search.study.pareto import Front
 

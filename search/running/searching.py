@@ -18,6 +18,7 @@ from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.belief import believed_values, quality_models
 from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.jobs import Job
+from paredown.search.proposing.outlook import outlook_of
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.search.proposing.promotion import leading
 from paredown.search.proposing.proposer import Proposer
@@ -28,7 +29,7 @@ from paredown.search.running.engine_local import local_engine
 from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.trial import longest_s
-from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, Goal, of_rung
+from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, of_rung
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
@@ -220,7 +221,7 @@ class Climb:
                 rung=rung,
                 begins=e.trained or "",
             )
-            for e in self._promoted(first, self.workbench.kept_of(len(first), rung))
+            for e in self._promoted(first, rung)
             if e.key not in done
         ]
         self.watch.started(len(ledger.evaluations) + len(jobs))
@@ -242,11 +243,17 @@ class Climb:
         _work(self.engine, coordinator)
         return coordinator.stopped
 
-    def _promoted(self, first: Sequence[Evaluation], count: int) -> Collection[Evaluation]:
-        """The references, what may beat them, and the `count` leading ones of the rung before."""
+    def _promoted(self, first: Sequence[Evaluation], rung: Rung) -> Collection[Evaluation]:
+        """The references, what may beat them, and the leading ones of the rung before.
+
+        What was trained is taken at its score; what was not, at what training is expected to make of it.
+        """
         goals, base, terms = self.ledger.goals, self.base, self.terms
+        count = self.workbench.kept_of(len(first), rung)
+        begins = rung.recipe.is_trained and not first[0].rung.recipe.is_trained
+        outlook = outlook_of(self.ledger.evaluations, goals, base, begins)
         models = quality_models(first, goals, base, terms)
-        values = believed_values(first, goals, base, terms, models)
+        values = believed_values(first, goals, base, terms, models, outlook)
         promoted = {e.key: e for e in first if e.kind == "reference"}
         for each in unbeaten(first, goals, base.key):
             rivals = rivals_among(first, values, goals, each, count // _RIVAL_SHARE)

@@ -227,9 +227,11 @@ def of_rung(evaluations: Iterable[Evaluation], rung: Rung) -> tuple[Evaluation, 
 
 
 def comparable(evaluations: Iterable[Evaluation], rung: Rung) -> tuple[Evaluation, ...]:
-    """Those whose scores may be compared with scores of `rung`, in order; a candidate's latest alone."""
-    found = {e.key: e for e in evaluations if e.rung.compares_with(rung)}
-    return tuple(sorted(found.values(), key=lambda e: e.number))
+    """Those whose scores may be compared with scores of `rung`, in order.
+
+    A candidate that was trained further is among them once for each rung.
+    """
+    return tuple(e for e in evaluations if e.rung.compares_with(rung))
 
 
 def reference(evaluations: Iterable[Evaluation], label: str) -> Evaluation | None:

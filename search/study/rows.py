@@ -12,8 +12,8 @@ from paredown.search.study.evaluation import (
     UNIFORM_8_BIT,
     Evaluation,
     Goal,
-    is_cost,
     comparable,
+    is_cost,
     reference,
 )
 from paredown.search.study.rung import Rung

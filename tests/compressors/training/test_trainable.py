@@ -96,7 +96,9 @@ def test_weights_biases_and_norms_learn_and_constants_stay(model_of, identity):
     trainable = Trainable(model)
     moved(trainable, [torch.randn(5, 4)])
     frozen = trainable.freeze()
-    changed = {n for n, t in frozen.stored.items() if not torch.equal(t.values, model.stored[n].values)}
+    changed = {
+        n for n, t in frozen.stored.items() if not torch.equal(t.values, model.stored[n].values)
+    }
     assert changed == {"first.bias", "first.weight", "norm.bias", "norm.weight"}
 
 
