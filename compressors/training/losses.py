@@ -132,8 +132,8 @@ def kernel_alignment(x: Tensor, wanted: Tensor) -> Tensor:
     """Centred kernel alignment of two batches of values, 1 where they are alike up to rotation."""
     a, b = (v.float().flatten(1) for v in (x, wanted))
     a, b = a - a.mean(dim=0), b - b.mean(dim=0)
-    k, l = a @ a.T, b @ b.T
-    return (k * l).sum() / (k.norm() * l.norm()).clamp_min(_TINY)
+    one, other = a @ a.T, b @ b.T
+    return (one * other).sum() / (one.norm() * other.norm()).clamp_min(_TINY)
 
 
 def _mean(parts: list[Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ from paredown.spaces.capture.capturing import as_inputs
 from paredown.spaces.graph.graph import Graph
 
 _SEED = 20_017
-"""Of the rows held out: the same in all rungs and for all candidates, so that none ever trains on them."""
+"""Of the rows held out: the same on all rungs and for all candidates, so that none trains on them."""
 _LARGEST_SHARE = 5
 """At most one in so many rows is held out."""
 

@@ -13,8 +13,8 @@ import numpy as np
 from paredown.search.study.evaluation import Evaluation, Goal
 
 _PRIOR_LEFT = 0.45
-"""Share of the quality lost that is still lost after training, where nothing is known yet: ResNet-20 keeps
-0.5 of two points and 0.3 of thirteen."""
+"""Share of the quality lost that is still lost after training, where nothing is known yet: 0.5 of two
+points and 0.3 of thirteen on ResNet-20."""
 _PRIOR_PAIRS = 3.0
 """Candidates before and after training that the prior counts as much as."""
 _SPREAD = 0.5
