@@ -36,7 +36,7 @@ def recover(
     """Trains a model of a run for `steps` batches from where it is, and writes its bundle to `out`.
 
     The recipe is that of the config's `recovery`, or its defaults. The best state on held-out training
-    rows is what is exported. The search split is scored before and after; nothing looks at the test split.
+    rows is what is exported. The search split is scored before and after.
 
     Raises:
         TrainingError: The training came to no end.

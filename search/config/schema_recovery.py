@@ -61,7 +61,7 @@ class RecipeSection(Section):
     )
     loss: LossSection = Field(LossSection(), description="What is minimised.")
     lr: float = Field(
-        5e-3,
+        2e-3,
         gt=0,
         le=1,
         description="Learning rate at its height, as a share of the size of each tensor's values.",
