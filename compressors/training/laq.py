@@ -21,7 +21,6 @@ from paredown.compressors.training.quantizer import (
     Learned,
     as_stored,
     largest_code,
-    latent_weights,
     masked,
     size_of_values,
 )
@@ -38,12 +37,14 @@ _HALF_STEPS = 2
 class Laq(nn.Module):
     """A tensor of codes whose latent weights learn, projected at every step."""
 
-    def __init__(self, tensor: StoredTensor, wanted: Tensor | None = None) -> None:
+    def __init__(self, tensor: StoredTensor, _: Tensor | None = None) -> None:
         super().__init__()
         assert tensor.scale is not None
         self._storage = tensor.storage
         self._rows = ScaleRows(tensor.storage)
-        self.latent = nn.Parameter(latent_weights(tensor, wanted))
+        # At the codes themselves: uncompressed weights are smaller than those of refitted layers, and the
+        # first projection would shrink all scales with them.
+        self.latent = nn.Parameter(tensor.dense().clone())
         self.register_buffer("codes", tensor.values.to(torch.float32))
         self.register_buffer("scale", tensor.scale.clone())
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))

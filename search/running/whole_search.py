@@ -34,7 +34,7 @@ from paredown.search.running.engine_ray import check_cluster
 from paredown.search.running.finish import export_front, log_pages, write_figures, write_pages
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.searching import INTERRUPTED, Climb, explore, open_engine
-from paredown.search.running.timetable import keep_pace, timetable
+from paredown.search.running.timetable import check_budget, keep_pace, timetable
 from paredown.search.running.watching import RunResult, Silent, Timed, Watcher
 from paredown.search.space.found_ranks import write_ranks
 from paredown.search.study.bundle_check import BundleCheck
@@ -145,7 +145,9 @@ class _Search:
         own = rehearse(config, task)
         for doubt in doubtful_bounds(config, task.metric.name, own):
             watch.notice(doubt)
-        watch.planned(timetable(surveyed, done))
+        table = timetable(surveyed, done)
+        check_budget(config, table)
+        watch.planned(table)
         watch.stage("collecting statistics, timing sample networks")
         workbench = equip(surveyed, folder / LATENCY)
         refuse_too_slow(workbench)
