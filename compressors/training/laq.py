@@ -37,7 +37,7 @@ _HALF_STEPS = 2
 class Laq(nn.Module):
     """A tensor of codes whose latent weights learn, projected at every step."""
 
-    def __init__(self, tensor: StoredTensor, _: Tensor | None = None) -> None:
+    def __init__(self, tensor: StoredTensor, wanted: Tensor | None = None) -> None:
         super().__init__()
         assert tensor.scale is not None
         self._storage = tensor.storage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def recover(
     prices = workbench.price(evaluation.candidate)
 
     def _evaluation(metric: float, loss: float, trained: str | None) -> Evaluation:
-        metrics: Mapping[str, float] = {workbench.task.metric.name: metric, "loss": loss}
+        metrics = {workbench.task.metric.name: metric, "loss": loss}
         return Evaluation(
             number=evaluation.number,
             key=evaluation.key,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ def augmentation(name: str | None, code_folder: Path) -> Augment | None:
         return None
     if name in AUGMENTATIONS:
         return AUGMENTATIONS[name]
-    return load_function("recovery.recipe.augment", name, code_folder)
+    return cast("Augment", load_function("recovery.recipe.augment", name, code_folder))
 
 
 def _by_kind(

@@ -31,8 +31,8 @@ an empty cache; a warm one is several times faster)."""
 _SCORING = 1.5
 """A compressed model's pass against the uncompressed one's."""
 _TRAINING_PASSES = 6.0
-"""A step of training against a pass over its rows: forward and backward with rounding, and the uncompressed
-network's answers (ResNet-20)."""
+"""A step of training against a pass over its rows: forward and backward with rounding, and the answers of
+the uncompressed network (ResNet-20)."""
 _TRAINED_REFERENCES = 2
 _MODEL_S, _VERIFYING_PASSES = 2.0, 2.5
 """Exporting, opening and timing one model; then its test split through the runtime and our simulation."""
