@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from paredown.compressors.rounding.quantize import Codes
+from paredown.compressors.rounding.quantize import by_column
 from paredown.spaces.candidates.blueprint import Storage
 
 CPU = torch.device("cpu")
@@ -58,8 +58,13 @@ class StoredTensor:
         """The float32 tensor that the codes stand for, or the values as they are."""
         if self.scale is None:
             return self.values
-        if self.scale.ndim == 2:
-            return Codes(codes=self.values, scale=self.scale).dense()
-        shape = [1] * self.values.ndim
-        shape[self.storage.axis] = -1
-        return self.values.to(torch.float32) * self.scale.view(shape)
+        return self.values.to(torch.float32) * spread(self.scale, self.storage)
+
+
+def spread(scale: Tensor, storage: Storage) -> Tensor:
+    """Scales (rows,) or (rows, groups of columns) as factors of a tensor of `storage.shape`."""
+    if scale.ndim == 2:
+        return by_column(scale, storage.shape[1])
+    shape = [1] * len(storage.shape)
+    shape[storage.axis] = -1
+    return scale.view(shape)

@@ -6,6 +6,7 @@ the model before training, the trained model comes back bit by bit.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,13 @@ from torch import Tensor
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.shelf import Record, digest, read_record, write_record
 from paredown.compressors.storage.stored import StoredTensor
+from paredown.compressors.training.activations import scales_of, with_scales
 from paredown.compressors.training.trainer import TrainingError
 from paredown.spaces.system.sealed import DamagedFileError
 
 _PARTS = ("values", "scale", "mask")
+_SCALES = "activation_scales"
+_STATE, _ON_THE_WAY = "-state", "-under-way"
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,28 @@ class TrainedModels:
 
     def put(self, model: CompressedModel) -> str:
         """Keeps the model's tensors; their digest, 24 hexadecimal digits."""
-        tensors = dict(_named(model.stored))
-        key = digest(*(part for name in sorted(tensors) for part in (name, tensors[name])))
+        tensors, scales = dict(_named(model.stored)), scales_of(model.blueprint)
+        named = (part for name in sorted(tensors) for part in (name, tensors[name]))
+        key = digest(json.dumps(scales, sort_keys=True), *named)
         path = self._path(key)
         if not path.is_file():
-            write_record(path, key, Record(tensors=tensors, facts={}))
+            write_record(path, key, Record(tensors=tensors, facts={_SCALES: scales}))
         return key
+
+    def put_state(self, key: str, state: Mapping[str, Tensor]) -> None:
+        """Keeps what further training of the model of that key goes on from."""
+        write_record(self._path(key, _STATE), key, Record(tensors=state, facts={}))
+
+    def state(self, key: str) -> Mapping[str, Tensor] | None:
+        """What further training of the model goes on from; None where it is not there, or damaged."""
+        try:
+            return read_record(self._path(key, _STATE), key).tensors
+        except (OSError, DamagedFileError):
+            return None
+
+    def checkpoint(self, name: str) -> CheckpointFile:
+        """Where the training of that name saves on its way."""
+        return CheckpointFile(path=self._path(name, _ON_THE_WAY), name=name)
 
     def get(self, key: str, before: CompressedModel) -> CompressedModel:
         """The model that `put` returned `key` for.
@@ -47,22 +67,48 @@ class TrainedModels:
         """
         path = self._path(key)
         try:
-            tensors = read_record(path, key).tensors
+            record = read_record(path, key)
         except (OSError, DamagedFileError) as error:
             raise TrainingError(
                 f"the tensors of a trained model must be in {path}, got {error}; restore the file, or "
                 "search again"
             ) from error
-        if tensors.keys() != dict(_named(before.stored)).keys():
+        tensors, scales = record.tensors, record.facts.get(_SCALES, {})
+        is_same = scales.keys() == scales_of(before.blueprint).keys()
+        if not is_same or tensors.keys() != dict(_named(before.stored)).keys():
             raise TrainingError(
                 f"{path} must hold the tensors of the model that is exported, got those of another; "
                 "export from the run that trained it"
             )
         stored = {name: _filled(name, each, tensors) for name, each in before.stored.items()}
-        return replace(before, stored=stored)
+        return replace(before, blueprint=with_scales(before.blueprint, scales), stored=stored)
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.safetensors"
+    def _path(self, key: str, kind: str = "") -> Path:
+        return self.folder / f"{key}{kind}.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFile:
+    """A training that is under way, in one file that is replaced whole."""
+
+    path: Path
+    name: str
+    every_s: float = 30.0
+
+    def load(self) -> Mapping[str, Tensor] | None:
+        """What was saved last; None where nothing was, or is damaged: training then begins again."""
+        try:
+            return read_record(self.path, self.name).tensors
+        except (OSError, DamagedFileError):
+            return None
+
+    def save(self, state: Mapping[str, Tensor]) -> None:
+        """Keeps the tensors in the place of those before."""
+        write_record(self.path, self.name, Record(tensors=state, facts={}))
+
+    def remove(self) -> None:
+        """Once the training is done."""
+        self.path.unlink(missing_ok=True)
 
 
 def _named(stored: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:

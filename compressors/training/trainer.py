@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -11,21 +11,27 @@ from torch import Tensor
 from paredown.compressors.storage.checking import CheckError, check_values
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
+from paredown.compressors.training.activations import with_scales_of
 from paredown.spaces.system.errors import ParedownError
 
 Targets = Tensor | tuple[Tensor, ...]
 
 
 class TrainingError(ParedownError):
-    """A trainer returned something other than the model it was given, with other values."""
+    """A model cannot be trained, or a trainer returned something other than what it was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows to train on: `inputs` in the order of the graph's inputs, batch first, and their targets."""
+    """Rows to train on: `inputs` in the order of the graph's inputs, batch first, and their targets.
+
+    `rows` are the numbers (batch,) of the rows among the training data, None where each drawing of a row
+    is another, so that nothing can be computed of it once and for all.
+    """
 
     inputs: tuple[Tensor, ...]
     targets: Targets
+    rows: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +43,62 @@ class Budget:
 
 
 class TrainingData(Protocol):
-    """The rows that a model is trained on, and the loss that it is trained for."""
+    """The rows that a model is trained on, and what it is trained for."""
+
+    @property
+    def reference(self) -> CompressedModel:
+        """The uncompressed network."""
+
+    @property
+    def class_dim(self) -> int | None:
+        """The dimension of the first output that holds logits of classes; None where none does."""
 
     def batches(self, rows: int, seed: int) -> Iterator[Batch]:
         """Every row once, `rows` at a time, in an order drawn with `seed`; the last may be smaller."""
 
+    def held_out(self, rows: int) -> Iterator[Batch]:
+        """Rows that `batches` never gives, always the same."""
+
     def loss(self, outputs: tuple[Tensor, ...], targets: Targets) -> Tensor:
         """The mean loss over a batch, shape (), with a gradient by the outputs."""
+
+
+class Checkpoint(Protocol):
+    """Where a trainer keeps what it needs to go on from when it is interrupted."""
+
+    def load(self) -> Mapping[str, Tensor] | None:
+        """What was saved last; None where nothing was."""
+
+    def save(self, state: Mapping[str, Tensor]) -> None:
+        """Keeps the tensors in the place of those before; takes effect whole or not at all."""
+
+    @property
+    def every_s(self) -> float:
+        """Seconds of training between two savings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """Losses after `step` steps: of training since the point before, and of held-out rows.
+
+    Where nothing was trained yet both are that of the held-out rows.
+
+    `flips` is the share of codes that are others than at the point before.
+    """
+
+    step: int
+    loss: float
+    held_out_loss: float
+    flips: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained model, what further training goes on from, and how the loss went."""
+
+    model: CompressedModel
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    curve: tuple[CurvePoint, ...] = ()
 
 
 class Trainer(Protocol):
@@ -54,24 +109,43 @@ class Trainer(Protocol):
         """Name and version: results of two names are never compared with each other."""
 
     def __call__(
-        self, model: CompressedModel, data: TrainingData, budget: Budget, seed: int
-    ) -> CompressedModel:
-        """The trained model: the same blueprint and storage, the argument unchanged."""
+        self,
+        model: CompressedModel,
+        data: TrainingData,
+        budget: Budget,
+        seed: int,
+        state: Mapping[str, Tensor] | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Trained:
+        """The trained model: the same operators and storage, the argument unchanged.
+
+        Args:
+            state: What this trainer returned when it trained the model before.
+            checkpoint: Where to save on the way, and to go on from where something is.
+        """
 
 
 def trained(
-    trainer: Trainer, model: CompressedModel, data: TrainingData, budget: Budget, seed: int
-) -> CompressedModel:
+    trainer: Trainer,
+    model: CompressedModel,
+    data: TrainingData,
+    budget: Budget,
+    seed: int,
+    state: Mapping[str, Tensor] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
     """What `trainer` makes of `model`, held against what it may change.
 
     Raises:
-        TrainingError: Its blueprint, tensors or storage are not the model's own, or a value cannot be
+        TrainingError: Its operators, tensors or storage are not the model's own, or a value cannot be
             computed with.
     """
-    found = trainer(model, data, budget, seed)
-    if found.blueprint != model.blueprint or found.stored.keys() != model.stored.keys():
+    result = trainer(model, data, budget, seed, state, checkpoint)
+    found = result.model
+    allowed = with_scales_of(model.blueprint, found.blueprint)
+    if found.blueprint != allowed or found.stored.keys() != model.stored.keys():
         raise TrainingError(
-            f"a trainer must keep the model's blueprint and the names of its tensors, {trainer.name} "
+            f"a trainer must keep the model's operators and the names of its tensors, {trainer.name} "
             "changed them; return the model with other values"
         )
     for name, tensor in found.stored.items():
@@ -87,7 +161,7 @@ def trained(
             raise TrainingError(
                 f"{trainer.name} must return values to compute with: {error}"
             ) from error
-    return found
+    return result
 
 
 def _form(tensor: StoredTensor) -> str:

@@ -83,7 +83,7 @@ def export(
     found = deliver(record, chosen, out or run / BUNDLES, console)
     if not whole_front:
         announce_picked(record, found[0], console)
-    _conclude(found)
+    conclude(found)
 
 
 def verify(
@@ -117,10 +117,11 @@ def verify(
     found = verify_bundles(bundles, console, own, trusts_cards=trust)
     if as_json:
         print_json([check.to_json() for check in found])
-    _conclude(found)
+    conclude(found)
 
 
-def _conclude(found: Sequence[BundleCheck]) -> None:
+def conclude(found: Sequence[BundleCheck]) -> None:
+    """Ends the command with an error where a bundle does not hold."""
     broken = [check.key for check in found if not check.ok]
     if broken:
         raise failure(f"{len(broken)} of {len(found)} bundles do not hold: {', '.join(broken)}")

@@ -38,6 +38,7 @@ from paredown.search.cli.files import (
     init,
     runs,
 )
+from paredown.search.cli.recover import RECOVER_EXAMPLES, recover
 from paredown.search.report.terminal import Terminal
 
 _ENVIRONMENT = {
@@ -159,6 +160,7 @@ def inspect(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = F
 
 
 command("export", *EXPORT_EXAMPLES)(export)
+command("recover", *RECOVER_EXAMPLES)(recover)
 command("verify", *VERIFY_EXAMPLES)(verify)
 
 

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from paredown.search.config.qualities import LOSS
 from paredown.search.config.schema_goals import COSTS, GoalSection
 from paredown.search.config.schema_hardware import HardwareSection
+from paredown.search.config.schema_recovery import RecoverySection
 from paredown.search.config.schema_section import Section, resolved
 from paredown.search.config.schema_space import SpaceSection
 from paredown.search.config.schema_task import (
@@ -188,6 +189,9 @@ class Config(Section):
     hardware: HardwareSection = Field(HardwareSection(), description="The target device.")
     goals: tuple[GoalSection, ...] = Field(description="Two or more things to optimise.")
     search: SearchSection = Field(SearchSection(), description="How it searches.")
+    recovery: RecoverySection | None = Field(
+        None, description="Training of the leading candidates; null: nothing is trained."
+    )
     tracking: TrackingSection = Field(TrackingSection(), description="MLflow.")
     output: OutputSection = Field(default_factory=OutputSection, description="The run's files.")
 

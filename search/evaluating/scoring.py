@@ -15,6 +15,7 @@ from paredown.compressors.models.refit import DenseOutputs
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.evaluating.computing_device import prepare_process
 from paredown.search.evaluating.recovery import Recovering
+from paredown.search.evaluating.training_rows import channels_last
 from paredown.search.study.evaluation import Score
 from paredown.search.study.rung import Rung
 from paredown.search.tasks.metrics import Loss, Metric, Outputs
@@ -84,10 +85,13 @@ class Evaluator:
         """
         return score(model, self.split, self.metric, self.loss, rows)
 
-    def evaluate(self, candidate: Candidate, rung: Rung) -> Score:
+    def evaluate(self, candidate: Candidate, rung: Rung, begins: str = "") -> Score:
         """Score of a candidate on a rung; its tensors are kept where it was trained for it.
 
         The uncompressed model is the yardstick: it is never trained.
+
+        Args:
+            begins: The digest of the model that training goes on from; "" begins with the assembled one.
 
         Raises:
             NotFiniteError: As `score`.
@@ -96,18 +100,15 @@ class Evaluator:
         model = self.assemble(candidate)
         if not rung.recipe.is_trained or candidate.is_uncompressed:
             return self.score(model, rung.rows)
-        if self.recovery is None or self.recovery.recovery.recipe != rung.recipe:
+        if self.recovery is None or rung.recipe not in self.recovery.recovery.recipes:
             raise RecipeError(
                 f"a rung's recipe must be one that this search can carry out, got {rung.text}; give "
                 "`run` the same recovery as the search began with"
             )
-        model, digest = self.recovery.train(model)
-        return replace(self.score(model, rung.rows), trained=digest)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Images laid out as CPU convolutions run fastest; every other tensor as it is."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        reference = self.assemble(Candidate(architecture=candidate.architecture))
+        found, digest = self.recovery.train(model, reference, rung.recipe, begins)
+        curve = tuple((p.step, p.loss, p.held_out_loss) for p in found.curve)
+        return replace(self.score(found.model, rung.rows), trained=digest, curve=curve)
 
 
 def score(

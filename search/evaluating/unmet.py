@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from paredown.search.config.schema import Config
 from paredown.search.evaluating.bounds import absolute_goals
 from paredown.search.study.display import name_of, show
-from paredown.search.study.evaluation import Evaluation, Goal, Score, of_rung
+from paredown.search.study.evaluation import Evaluation, Goal, Score, comparable
 from paredown.search.study.pareto import Front
 
 
@@ -35,7 +35,7 @@ def doubtful_bounds(config: Config, quality: str, score: Score) -> list[str]:
 
 def why_none(evaluations: Sequence[Evaluation], front: Front) -> str:
     """Why a front is empty: the bounds that no evaluation meets, and the nearest to each."""
-    scored = [e for e in of_rung(evaluations, front.rung) if not e.is_failed]
+    scored = [e for e in comparable(evaluations, front.rung) if not e.is_failed]
     if not scored:
         return f"no model was scored: all {len(evaluations)} evaluations failed"
     missed = []

@@ -26,8 +26,9 @@ from paredown.search.calibrating.latency_source import kept_latency_model
 from paredown.search.config.schema import Config
 from paredown.search.evaluating.holding import check_files
 from paredown.search.evaluating.recovery import Recovering, Recovery
-from paredown.search.evaluating.scoring import Evaluator, channels_last, score
+from paredown.search.evaluating.scoring import Evaluator, score
 from paredown.search.evaluating.surveying import Surveyed, survey, survey_part
+from paredown.search.evaluating.training_rows import channels_last
 from paredown.search.space.found_ranks import FoundRanks
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Score
 from paredown.search.study.rung import Rung
@@ -115,7 +116,7 @@ class Workbench:
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
-        """What candidates climb: all are scored on the first, the leading ones on the last.
+        """What candidates climb: all are scored on the first, fewer and fewer on those after it.
 
         One alone where that is the whole search split and nothing is trained.
         """
@@ -123,15 +124,30 @@ class Workbench:
         first = Rung(rows=min(self.config.search.rung_images, whole))
         recovering = self.evaluator.recovery
         if recovering is not None:
-            return first, Rung(number=1, recipe=recovering.recovery.recipe)
+            recipes = recovering.recovery.recipes
+            return first, *(Rung(number=i, recipe=each) for i, each in enumerate(recipes, 1))
         return (first,) if first.rows == whole else (first, Rung(number=1))
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether leading candidates are trained before they are scored for the front."""
+        return self.evaluator.recovery is not None
+
+    def kept_of(self, count: int, rung: Rung) -> int:
+        """How many of `count` candidates of the rung before climb to `rung`, references apart."""
+        recovering = self.evaluator.recovery
+        if recovering is None or not rung.recipe.is_trained:
+            return max(1, round(self.config.search.promote_fraction * count))
+        kept: int = recovering.recovery.rungs[rung.number - 1].keep
+        return kept
+
     def recovering(self, recovery: Recovery, kept: TrainedModels) -> Workbench:
-        """The workbench with a last rung whose candidates are trained; results go to `kept`."""
+        """The workbench with rungs whose candidates are trained; results go to `kept`."""
         step = Recovering(
             recovery=recovery,
             open_train=self.task.splits.open_train,
             loss=self.task.loss,
+            class_dim=self.task.class_dim,
             kept=kept,
         )
         return replace(self, evaluator=replace(self.evaluator, recovery=step))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from paredown.search.proposing.outlook import Outlook
 from paredown.search.proposing.prediction import DamageTerms, QualityModel, fit_quality
 from paredown.search.study.evaluation import Evaluation, Goal
 
@@ -34,15 +35,23 @@ def believed_values(
     base: Evaluation,
     terms: DamageTerms,
     models: Mapping[str, QualityModel],
+    outlook: Outlook,
 ) -> np.ndarray:
-    """The goals' values (n, d): costs as they are, qualities weighed with what `models` predict."""
+    """The goals' values (n, d): costs as they are, qualities weighed with what `models` predict.
+
+    Qualities are those after the training that `outlook` expects.
+    """
     values = np.array([[e.metrics[g.metric] for g in goals] for e in evaluations], dtype=float)
     values = values.reshape(len(evaluations), len(goals))
     seen = [terms.of(e.candidate) for e in evaluations]
     for column, goal in enumerate(goals):
         if goal.metric in models and seen:
             lost = models[goal.metric].weigh(seen, _lost(evaluations, goal, base))
-            values[:, column] = with_loss(goal, base, lost)
+        elif outlook.left and seen and not goal.is_cost:
+            lost = _lost(evaluations, goal, base)
+        else:
+            continue
+        values[:, column] = with_loss(goal, base, outlook.after(goal.metric, lost))
     return values
 
 

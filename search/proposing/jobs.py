@@ -27,7 +27,8 @@ def too_long(longest_s: float) -> str:
 class Job:
     """One evaluation to carry out: the candidate scored as `rung` says.
 
-    After `longest_s` seconds it has failed; None sets no limit.
+    After `longest_s` seconds it has failed; None sets no limit. `begins` is the digest of the model that
+    the rung before trained, "" where it trained none.
     """
 
     candidate: Candidate
@@ -35,6 +36,7 @@ class Job:
     label: str = ""
     rung: Rung = field(default_factory=Rung)
     longest_s: float | None = None
+    begins: str = ""
 
     @property
     def name(self) -> str:
@@ -49,6 +51,7 @@ class Job:
             "label": self.label,
             "rung": self.rung.to_json(),
             "longest_s": self.longest_s,
+            "begins": self.begins,
         }
 
     @classmethod

@@ -22,6 +22,7 @@ from paredown.search.proposing.ladder import (
     draw_ladders,
     warm_start,
 )
+from paredown.search.proposing.outlook import Outlook, outlook_of
 from paredown.search.proposing.prediction import DamageTerms, QualityModel
 from paredown.search.proposing.rivals import least_harmful, unbeaten
 from paredown.search.study.evaluation import Evaluation, Goal
@@ -54,6 +55,7 @@ class Refiner:
         refused_by: The cost whose hard bound a candidate breaks; such ones are never suggested once
             there is something to learn from.
         reference: The point (d,) of `pareto.reference_point`.
+        outlook: What training will give back of the quality lost.
     """
 
     space: Space
@@ -65,6 +67,7 @@ class Refiner:
     price: Price
     refused_by: Callable[[Candidate], str | None]
     reference: np.ndarray
+    outlook: Outlook = field(default_factory=Outlook)
     seed: int = 0
     _learned: list[Evaluation] = field(default_factory=list)
     _known: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
@@ -102,6 +105,7 @@ class Refiner:
             price=_price,
             refused_by=refused_by,
             reference=reference_point(goals, base, base),
+            outlook=outlook_of((), goals, base, workbench.is_trained),
             seed=section.seed,
         )
 
@@ -184,7 +188,9 @@ class Refiner:
         self._models = models if len(models) == len(self.qualities) else {}
         if not self._models:
             return []
-        values = believed_values(self._learned, self.goals, self.base, self.terms, models)
+        values = believed_values(
+            self._learned, self.goals, self.base, self.terms, models, self.outlook
+        )
         leading = non_dominated(values, [goal.direction for goal in self.goals])
         self._known = volume_axes(values[leading], self.goals)
         members = [e.candidate for e, leads in zip(self._learned, leading, strict=True) if leads]
@@ -237,8 +243,10 @@ class Refiner:
         deviation = np.zeros(len(candidates))
         for column, goal in reversed(list(enumerate(self.goals))):
             if not goal.is_cost:
-                lost, deviation = models[goal.metric].predict(terms)
-                values[:, column] = with_loss(goal, self.base, lost)
+                lost, before = models[goal.metric].predict(terms)
+                deviation = self.outlook.deviation(goal.metric, lost, before)
+                after = self.outlook.after(goal.metric, lost)
+                values[:, column] = with_loss(goal, self.base, after)
         points = volume_axes(values, self.goals)
         return [
             _Draft(candidate, point, float(each))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paredown.search.report.pages import table, whole_page, write_page
+from paredown.search.report.recovery import recovery_section
 from paredown.search.report.sections import (
     decisions_section,
     front_section,
@@ -62,6 +63,7 @@ def _body(summary: RunSummary, places: Mapping[str, str]) -> str:
         front_section(picture, places),
         _front_table(summary, places),
         _bundles(summary, places),
+        recovery_section(picture),
         decisions_section(picture),
         parallel_section(picture),
         progress_section(picture) if picture.hypervolumes else "",

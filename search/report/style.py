@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from paredown.search.study.display import Outline, Unit, title_of, unit_of
-from paredown.search.study.evaluation import Evaluation, Goal, is_cost, of_rung
+from paredown.search.study.evaluation import Evaluation, Goal, comparable, is_cost
 from paredown.search.study.front_measured import MeasuredFront
 from paredown.search.study.pareto import Front
 
@@ -64,7 +64,7 @@ class Picture:
     @property
     def shown(self) -> tuple[Evaluation, ...]:
         """What can be drawn: successful evaluations of the front's rung."""
-        return tuple(e for e in of_rung(self.evaluations, self.front.rung) if not e.is_failed)
+        return tuple(e for e in comparable(self.evaluations, self.front.rung) if not e.is_failed)
 
     @property
     def dominated(self) -> tuple[Evaluation, ...]:

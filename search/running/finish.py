@@ -27,7 +27,7 @@ from paredown.search.running.ledger import Ledger
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.disk import is_disk_full
 from paredown.search.study.display import Outline
-from paredown.search.study.evaluation import UNCOMPRESSED, of_rung, reference
+from paredown.search.study.evaluation import UNCOMPRESSED, comparable, reference
 from paredown.search.study.front_measured import measured_front
 from paredown.search.study.run_record import BUNDLES, CONFIG, TRAINED, bundle_places
 from paredown.search.tracking.tracker import Tracker
@@ -46,7 +46,7 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
     """
     # What is on its way to MLflow would slow the machine that latencies are measured on.
     ledger.tracker.drain()
-    own = of_rung(ledger.evaluations, ledger.front.rung)
+    own = comparable(ledger.evaluations, ledger.front.rung)
     base = reference(own, UNCOMPRESSED) or workbench.evaluate_uncompressed(workbench.rungs[-1])
     kept = TrainedModels(folder / TRAINED)
     register_as = workbench.config.tracking.register_as

@@ -131,6 +131,7 @@ class Ledger:
             metrics=metrics if failure is None else {},
             failure=failure and _without_passwords(failure),
             trained=None if score is None else score.trained,
+            curve=() if score is None else score.curve,
             duration_s=outcome.duration_s,
         )
         self._keep(evaluation)

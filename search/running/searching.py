@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from paredown.search.calibrating.drawing import uniform
@@ -17,6 +18,7 @@ from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.belief import believed_values, quality_models
 from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.jobs import Job
+from paredown.search.proposing.outlook import outlook_of
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.search.proposing.promotion import leading
 from paredown.search.proposing.proposer import Proposer
@@ -27,7 +29,7 @@ from paredown.search.running.engine_local import local_engine
 from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.trial import longest_s
-from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, Goal, of_rung
+from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, of_rung
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
@@ -181,69 +183,83 @@ def _reference_jobs(workbench: Workbench) -> list[Job]:
     ]
 
 
-def rescore(
-    workbench: Workbench,
-    engine: Engine,
-    ledger: Ledger,
-    base: Evaluation,
-    terms: DamageTerms,
-    watch: Progress,
-) -> str | None:
-    """The leading part of the first rung and the references, on the last.
+@dataclass(frozen=True, kw_only=True)
+class Climb:
+    """From rung to rung: the leading candidates of each, with the references, on the one after it.
 
-    Only these make the final front: scores of different rungs are never compared. Says why it stopped
-    early, or None.
+    Only what is scored on the whole search split makes the final front: scores of other rows are never
+    compared with it.
     """
-    first_rung, last = workbench.rungs
-    how = "training and " if last.recipe.is_trained else ""
-    watch.stage(f"{how}rescoring the leading candidates on the whole search split")
-    first = [e for e in of_rung(ledger.evaluations, first_rung) if not e.is_failed]
-    section, rows = workbench.config.search, len(workbench.task.splits.search)
-    growth = rows / section.rung_images
-    count = max(1, round(section.promote_fraction * len(first)))
-    done = ledger.settled(last)
-    jobs = [
-        Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=last)
-        for e in _promoted(first, ledger.goals, base, terms, count)
-        if e.key not in done
-    ]
-    watch.started(len(ledger.evaluations) + len(jobs))
-    coordinator = Coordinator(
-        proposer=None,
-        first=jobs,
-        evaluations=len(jobs),
-        batch=1,
-        rung=last,
-        tell=ledger.tell,
-        # How long training takes is not known from scoring.
-        longest_s=lambda: (
-            section.evaluation_timeout_s
-            if last.recipe.is_trained
-            else longest_s(section, first, growth)
-        ),
-    )
-    _work(engine, coordinator)
-    if coordinator.stopped is None:
-        ledger.use_rung(last)
-    return coordinator.stopped
 
+    workbench: Workbench
+    engine: Engine
+    ledger: Ledger
+    base: Evaluation
+    terms: DamageTerms
+    watch: Progress
 
-def _promoted(
-    first: Sequence[Evaluation],
-    goals: tuple[Goal, ...],
-    base: Evaluation,
-    terms: DamageTerms,
-    count: int,
-) -> Collection[Evaluation]:
-    """The references, what may beat them, and the `count` leading ones of the first rung."""
-    models = quality_models(first, goals, base, terms)
-    values = believed_values(first, goals, base, terms, models)
-    promoted = {e.key: e for e in first if e.kind == "reference"}
-    for each in unbeaten(first, goals, base.key):
-        rivals = rivals_among(first, values, goals, each, count // _RIVAL_SHARE)
-        promoted |= {e.key: e for e in rivals}
-    promoted |= {e.key: e for e in leading(first, values, goals, count)}
-    return promoted.values()
+    def carry_out(self) -> str | None:
+        """Climbs all rungs; why it stopped early, or None."""
+        for before, rung in pairwise(self.workbench.rungs):
+            stopped = self._score(before, rung)
+            if stopped is not None:
+                return stopped
+            self.ledger.use_rung(rung)
+        return None
+
+    def _score(self, before: Rung, rung: Rung) -> str | None:
+        how = f"training to {rung.recipe.steps:,} steps" if rung.recipe.is_trained else "rescoring"
+        self.watch.stage(f"{how}: the leading candidates, on the whole search split")
+        ledger, section = self.ledger, self.workbench.config.search
+        first = [e for e in of_rung(ledger.evaluations, before) if not e.is_failed]
+        done = ledger.settled(rung)
+        jobs = [
+            Job(
+                candidate=e.candidate,
+                kind=e.kind,
+                label=e.label,
+                rung=rung,
+                begins=e.trained or "",
+            )
+            for e in self._promoted(first, rung)
+            if e.key not in done
+        ]
+        self.watch.started(len(ledger.evaluations) + len(jobs))
+        growth = len(self.workbench.task.splits.search) / section.rung_images
+        coordinator = Coordinator(
+            proposer=None,
+            first=jobs,
+            evaluations=len(jobs),
+            batch=1,
+            rung=rung,
+            tell=ledger.tell,
+            # How long training takes is not known from scoring.
+            longest_s=lambda: (
+                section.evaluation_timeout_s
+                if rung.recipe.is_trained
+                else longest_s(section, first, growth)
+            ),
+        )
+        _work(self.engine, coordinator)
+        return coordinator.stopped
+
+    def _promoted(self, first: Sequence[Evaluation], rung: Rung) -> Collection[Evaluation]:
+        """The references, what may beat them, and the leading ones of the rung before.
+
+        What was trained is taken at its score; what was not, at what training is expected to make of it.
+        """
+        goals, base, terms = self.ledger.goals, self.base, self.terms
+        count = self.workbench.kept_of(len(first), rung)
+        begins = rung.recipe.is_trained and not first[0].rung.recipe.is_trained
+        outlook = outlook_of(self.ledger.evaluations, goals, base, begins)
+        models = quality_models(first, goals, base, terms)
+        values = believed_values(first, goals, base, terms, models, outlook)
+        promoted = {e.key: e for e in first if e.kind == "reference"}
+        for each in unbeaten(first, goals, base.key):
+            rivals = rivals_among(first, values, goals, each, count // _RIVAL_SHARE)
+            promoted |= {e.key: e for e in rivals}
+        promoted |= {e.key: e for e in leading(first, values, goals, count)}
+        return promoted.values()
 
 
 def _work(engine: Engine, coordinator: Coordinator) -> None:

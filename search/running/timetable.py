@@ -15,6 +15,7 @@ from paredown.search.config.schema import Config
 from paredown.search.evaluating.surveying import Surveyed
 from paredown.search.tasks.cache import cache_folder
 from paredown.search.tasks.collecting import RESTORED_ROWS
+from paredown.spaces.system.errors import ParedownError
 
 STATISTICS, SEARCH, RESCORING, VERIFICATION = "statistics", "search", "rescoring", "verification"
 
@@ -29,11 +30,19 @@ _SOLVING_S = 1e-5
 an empty cache; a warm one is several times faster)."""
 _SCORING = 1.5
 """A compressed model's pass against the uncompressed one's."""
+_TRAINING_PASSES = 6.0
+"""A step of training against a pass over its rows: forward and backward with rounding, and the answers of
+the uncompressed network (ResNet-20)."""
+_TRAINED_REFERENCES = 2
 _MODEL_S, _VERIFYING_PASSES = 2.0, 2.5
 """Exporting, opening and timing one model; then its test split through the runtime and our simulation."""
 _MODELS = 1.4
 """Models on a front of three goals, for the root of the number of evaluations."""
 _KEPT_BYTES = 2**20
+
+
+class BudgetError(ParedownError):
+    """Training would take longer than it may."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +100,7 @@ def timetable(surveyed: Surveyed, done: int) -> Timetable:
     if pace is None:
         pace = _pace_of_a_pass(surveyed, seconds_per_row(surveyed))
     models = max(1, round(pace.models * math.sqrt(section.evaluations)))
-    is_rescored = section.rung_images < len(surveyed.task.splits.search)
-    rescored = section.promote_fraction * section.evaluations if is_rescored else 0.0
+    rescored = _rescored(surveyed)
     left = max(0, section.evaluations - done)
     expected_s = {
         STATISTICS: pace.statistics_s,
@@ -101,6 +109,40 @@ def timetable(surveyed: Surveyed, done: int) -> Timetable:
         VERIFICATION: models * pace.model_s,
     }
     return Timetable(expected_s=expected_s, models=models, is_rough=is_rough)
+
+
+def check_budget(config: Config, table: Timetable) -> None:
+    """Refuses training that is expected to take longer than `recovery.budget_s`.
+
+    Raises:
+        BudgetError: As said.
+    """
+    limit_s = None if config.recovery is None else config.recovery.budget_s
+    if limit_s is not None and table.expected_s[RESCORING] > limit_s:
+        raise BudgetError(
+            f"recovery.budget_s: training must be expected to take at most {limit_s:,.0f} s, got "
+            f"{table.expected_s[RESCORING]:,.0f} s by one timed pass; lower `steps` or `keep` of "
+            "recovery.rungs, or raise it"
+        )
+
+
+def _rescored(surveyed: Surveyed) -> float:
+    """Evaluations on rungs after the first; of those that train, the references too."""
+    section, recovery = surveyed.config.search, surveyed.config.recovery
+    if recovery is not None:
+        return float(sum(rung.keep + _TRAINED_REFERENCES for rung in recovery.rungs))
+    is_rescored = section.rung_images < len(surveyed.task.splits.search)
+    return section.promote_fraction * section.evaluations if is_rescored else 0.0
+
+
+def _training_s(config: Config, row_s: float) -> float:
+    """Of one candidate on one rung, the mean over all of them."""
+    recovery = config.recovery
+    if recovery is None:
+        return 0.0
+    trained = [rung.keep + _TRAINED_REFERENCES for rung in recovery.rungs]
+    steps = sum(n * rung.steps for n, rung in zip(trained, recovery.rungs, strict=True))
+    return steps / sum(trained) * recovery.recipe.batch * row_s * _TRAINING_PASSES
 
 
 def seconds_per_row(surveyed: Surveyed, rows: int = 32) -> float:
@@ -138,7 +180,8 @@ def _pace_of_a_pass(surveyed: Surveyed, row_s: float) -> Pace:
     return Pace(
         statistics_s=statistics_s,
         evaluation_s=(solving_s + first_rows * row_s * _SCORING) / section.workers,
-        rescoring_s=len(splits.search) * row_s * _SCORING / section.workers,
+        rescoring_s=(len(splits.search) * row_s * _SCORING + _training_s(surveyed.config, row_s))
+        / section.workers,
         # The test split is opened by nothing but verification; it is about as long.
         model_s=_MODEL_S + len(splits.search) * row_s * _VERIFYING_PASSES,
         models=_MODELS,
@@ -165,7 +208,7 @@ def _shelf() -> Shelf:
 
 def _key(config: Config) -> str:
     """All that the pace depends on; not the number of evaluations, by which it is multiplied."""
-    plain = config.model_dump(mode="json", include={"task", "space", "hardware"})
+    plain = config.model_dump(mode="json", include={"task", "space", "hardware", "recovery"})
     section = config.search
     plain["search"] = [section.engine, section.workers, section.threads_per_worker]
     plain["search"] += [section.sampler, section.rung_images]

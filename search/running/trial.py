@@ -36,7 +36,7 @@ def carry_out(evaluator: Evaluator, job: Job) -> Outcome:
     score, failure = None, None
     try:
         with _time_limit(job.longest_s):
-            score = evaluator.evaluate(job.candidate, job.rung)
+            score = evaluator.evaluate(job.candidate, job.rung, job.begins)
     # SystemExit is what a metric's sys.exit() raises; KeyboardInterrupt is the user's alone.
     except (Exception, SystemExit, EvaluationTimeout) as error:
         failure = _failure(error)

@@ -19,6 +19,7 @@ from paredown.search.evaluating.bounds import (
     refuse_unreachable,
 )
 from paredown.search.evaluating.computing_device import computing_device, prepare_process
+from paredown.search.evaluating.configured_recovery import configured_recovery
 from paredown.search.evaluating.holding import check_metric
 from paredown.search.evaluating.recovery import Recovery
 from paredown.search.evaluating.rehearsal import rehearse
@@ -32,8 +33,8 @@ from paredown.search.report.page import RunSummary
 from paredown.search.running.engine_ray import check_cluster
 from paredown.search.running.finish import export_front, log_pages, write_figures, write_pages
 from paredown.search.running.ledger import Ledger
-from paredown.search.running.searching import INTERRUPTED, explore, open_engine, rescore
-from paredown.search.running.timetable import keep_pace, timetable
+from paredown.search.running.searching import INTERRUPTED, Climb, explore, open_engine
+from paredown.search.running.timetable import check_budget, keep_pace, timetable
 from paredown.search.running.watching import RunResult, Silent, Timed, Watcher
 from paredown.search.space.found_ranks import write_ranks
 from paredown.search.study.bundle_check import BundleCheck
@@ -67,8 +68,9 @@ def run(
         config: A checked config, or the path of a YAML file.
         resume: Go on with the run in the folder; nothing recorded is evaluated again.
         overrides: `a.b=c` settings over the file's; only with a path.
-        recovery: How the leading candidates are trained before they are scored for the front; None
-            trains nothing. With several machines, all must reach the run's folder under one path.
+        recovery: How the leading candidates are trained before they are scored for the front, in place
+            of what the config's `recovery` says. With several machines, all must reach the run's
+            folder under one path.
 
     Raises:
         ConfigError, TaskError, JournalError, ...: What the config asks for cannot be had; all derive
@@ -138,17 +140,20 @@ class _Search:
         for notice in task.notices:
             watch.notice(notice)
         check_sampler(config, surveyed.space)
+        recovery = self.recovery or configured_recovery(config)
         refuse_unreachable(surveyed)
         watch.stage("trying model, metric and loss on the search split")
         own = rehearse(config, task)
         for doubt in doubtful_bounds(config, task.metric.name, own):
             watch.notice(doubt)
-        watch.planned(timetable(surveyed, done))
+        table = timetable(surveyed, done)
+        check_budget(config, table)
+        watch.planned(table)
         watch.stage("collecting statistics, timing sample networks")
         workbench = equip(surveyed, folder / LATENCY)
         refuse_too_slow(workbench)
-        if self.recovery is not None:
-            workbench = workbench.recovering(self.recovery, TrainedModels(folder / TRAINED))
+        if recovery is not None:
+            workbench = workbench.recovering(recovery, TrainedModels(folder / TRAINED))
         # Relative bounds need it before the search starts.
         base = workbench.evaluate_uncompressed(workbench.rungs[0])
         check_metric(task, base.metrics[task.metric.name], own.metric, own.images)
@@ -214,7 +219,15 @@ class _Course:
                 if stopped is not None:
                     watch.stage(f"stopped early: {stopped}")
                 if len(workbench.rungs) > 1 and stopped != INTERRUPTED:
-                    stopped = rescore(workbench, engine, ledger, base, terms, watch) or stopped
+                    climb = Climb(
+                        workbench=workbench,
+                        engine=engine,
+                        ledger=ledger,
+                        base=base,
+                        terms=terms,
+                        watch=watch,
+                    )
+                    stopped = climb.carry_out() or stopped
             if stopped == INTERRUPTED:
                 return stopped
             # Before the export: however that ends, the search has its report.

@@ -145,13 +145,15 @@ class Failure:
 class Score:
     """How well a candidate does on `images` examples of the search split.
 
-    `trained` is the digest under which the run keeps its tensors where it was trained, else None.
+    `trained` is the digest under which the run keeps its tensors where it was trained, else None;
+    `curve` holds (step, training loss, held-out loss) on the way.
     """
 
     metric: float
     loss: float
     images: int
     trained: str | None = None
+    curve: tuple[tuple[int, float, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +161,9 @@ class Evaluation:
     """One finished evaluation: the candidate and its metrics, or the reason it has none.
 
     `label` names a reference ("uncompressed", "uniform 8-bit") and is "" otherwise. `rung` says how
-    it was scored: only evaluations of equal rungs are compared, see `of_rung`. `metrics` are in SI
+    it was scored; what may be compared with each other, `comparable` gives. `metrics` are in SI
     units by name (accuracy, loss, latency_s, onnx_bytes). `failure` is None where the evaluation
-    succeeded. `trained` is as in `Score`.
+    succeeded. `trained` and `curve` are as in `Score`.
     """
 
     number: int
@@ -173,6 +175,7 @@ class Evaluation:
     metrics: Mapping[str, float] = field(default_factory=dict)
     failure: Failure | None = None
     trained: str | None = None
+    curve: tuple[tuple[int, float, float], ...] = ()
     duration_s: float = 0.0
 
     @property
@@ -193,6 +196,7 @@ class Evaluation:
             "rung": self.rung.to_json(),
             "metrics": dict(self.metrics),
             "failure": self.failure and self.failure.to_json(),
+            "curve": [list(point) for point in self.curve],
         }
 
     @classmethod
@@ -204,7 +208,8 @@ class Evaluation:
         """
         made = {"candidate": Candidate.from_json, "rung": Rung.from_json}
         records = {name: make(_mapping(name, data.get(name))) for name, make in made.items()}
-        failure = data.get("failure")
+        failure, curve = data.get("failure"), data.get("curve", ())
+        records["curve"] = tuple(tuple(point) for point in curve)  # type: ignore[union-attr, arg-type]
         if failure is not None:
             records["failure"] = Failure.from_json(_mapping("failure", failure))
         return cls(**{**data, **records})  # type: ignore[arg-type]
@@ -217,8 +222,16 @@ def _mapping(name: str, value: Json) -> Mapping[str, Json]:
 
 
 def of_rung(evaluations: Iterable[Evaluation], rung: Rung) -> tuple[Evaluation, ...]:
-    """Those that were scored on `rung`, in order: the only ones that may be compared with each other."""
+    """Those that were scored on `rung`, in order."""
     return tuple(e for e in evaluations if e.rung == rung)
+
+
+def comparable(evaluations: Iterable[Evaluation], rung: Rung) -> tuple[Evaluation, ...]:
+    """Those whose scores may be compared with scores of `rung`, in order.
+
+    A candidate that was trained further is among them once for each rung.
+    """
+    return tuple(e for e in evaluations if e.rung.compares_with(rung))
 
 
 def reference(evaluations: Iterable[Evaluation], label: str) -> Evaluation | None:

@@ -15,7 +15,6 @@ from paredown.search.study.evaluation import (
     Evaluation,
     Goal,
     is_cost,
-    of_rung,
     require_goals,
 )
 from paredown.search.study.rung import Rung
@@ -25,8 +24,9 @@ from paredown.search.study.rung import Rung
 class Front:
     """The non-dominated evaluations of one rung, kept as they come; members in order of arrival.
 
-    Failed evaluations, those of another rung and those outside a goal's bounds never enter. Two
-    evaluations with equal values stay both, as in Optuna's `best_trials`.
+    Failed evaluations, those that do not compare with the rung's and those outside a goal's bounds never
+    enter. Two evaluations with equal values stay both, as in Optuna's `best_trials`; of one candidate
+    that was trained further, the latest alone.
 
     >>> goals = (Goal(metric="accuracy", direction="maximize"),)
     >>> Front(goals).members
@@ -43,19 +43,15 @@ class Front:
         Raises:
             MissingMetricError: A successful evaluation of this rung lacks a goal's metric.
         """
-        if evaluation.is_failed or not of_rung([evaluation], self.rung):
+        if evaluation.is_failed or not evaluation.rung.compares_with(self.rung):
             return self
+        before = tuple(m for m in self.members if m.key != evaluation.key)
         mine = losses(evaluation, self.goals)
         if not is_within_bounds(evaluation, self.goals):
             return self
-        theirs = [losses(member, self.goals) for member in self.members]
-        if any(_dominates(other, mine) for other in theirs):
+        if any(_dominates(losses(member, self.goals), mine) for member in self.members):
             return self
-        kept = [
-            member
-            for member, other in zip(self.members, theirs, strict=True)
-            if not _dominates(mine, other)
-        ]
+        kept = [m for m in before if not _dominates(mine, losses(m, self.goals))]
         return replace(self, members=(*kept, evaluation))
 
     @property

@@ -12,8 +12,8 @@ from paredown.search.study.evaluation import (
     UNIFORM_8_BIT,
     Evaluation,
     Goal,
+    comparable,
     is_cost,
-    of_rung,
     reference,
 )
 from paredown.search.study.rung import Rung
@@ -78,7 +78,7 @@ def front_rows(
 
 def references_of(evaluations: Sequence[Evaluation], rung: Rung) -> list[Evaluation]:
     """The uncompressed and the uniform 8-bit model at `rung`; empty without the former."""
-    same_rung = of_rung(evaluations, rung)
+    same_rung = comparable(evaluations, rung)
     found = [reference(same_rung, label) for label in (UNCOMPRESSED, UNIFORM_8_BIT)]
     # Ratios are to the first, so without the uncompressed model there are none.
     return [e for e in found if e is not None] if found[0] is not None else []

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, of_rung, reference
+from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, comparable, reference
 from paredown.search.study.journal import JournalError, read_journal
 from paredown.search.study.pareto import Front, front_of
 from paredown.search.study.picking import pick
@@ -48,7 +48,7 @@ class RunRecord:
     @property
     def uncompressed(self) -> Evaluation | None:
         """The reference at the front's rung, else at any."""
-        same_rung = of_rung(self.evaluations, self.front.rung)
+        same_rung = comparable(self.evaluations, self.front.rung)
         return reference(same_rung, UNCOMPRESSED) or reference(self.evaluations, UNCOMPRESSED)
 
     def picked(self, expression: str) -> Evaluation:

@@ -1,6 +1,7 @@
 """Rungs: on how many rows a candidate is scored, and what is done to it before.
 
-Scores of two rungs are never compared: rows differ, or what was done to the model.
+Scores of two rungs are not compared: rows differ, or what was done to the model. The exception are
+models that were trained: however long, each is what its user gets.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ class Rung:
     number: int = 0
     rows: int | None = None
     recipe: Recipe = field(default_factory=Recipe)
+
+    def compares_with(self, other: Rung) -> bool:
+        """Whether scores of both rungs may be compared: they are equal, or of models trained as long as
+        was found worth it, on the same rows.
+        """
+        both_trained = self.recipe.is_trained and other.recipe.is_trained
+        return self == other or (both_trained and self.rows == other.rows)
 
     @property
     def text(self) -> str:

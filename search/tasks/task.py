@@ -78,6 +78,11 @@ class Task:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
+    def class_dim(self) -> int | None:
+        """The dimension of the first output that holds logits of classes; None where none does."""
+        return {"cross_entropy": 1, "sequence_cross_entropy": -1}.get(self.loss_name)
+
+    @property
     def module(self) -> nn.Module:
         """The uncompressed reference."""
         return next(iter(self.modules.values()))

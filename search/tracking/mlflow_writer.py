@@ -212,7 +212,7 @@ class MlflowWriter:
         metrics = dict(evaluation.metrics) | {"duration_s": evaluation.duration_s}
         self._client.log_batch(
             run_id,
-            metrics=_metrics(metrics, evaluation.rung.number),
+            metrics=_metrics(metrics, evaluation.rung.number) + _curve(evaluation),
             params=[Param(name, value) for name, value in params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
@@ -258,6 +258,20 @@ class MlflowWriter:
             for e in evaluations
         ]
         return {"columns": columns, "data": rows}
+
+
+def _curve(evaluation: Evaluation) -> list[Metric]:
+    """Losses on the way of training, by the steps since the assembled model."""
+    if not evaluation.curve:
+        return []
+    first = evaluation.rung.recipe.steps - evaluation.curve[-1][0]
+    return [
+        metric
+        for step, loss, held_out_loss in evaluation.curve
+        for metric in _metrics(
+            {"recovery/loss": loss, "recovery/held_out_loss": held_out_loss}, first + step
+        )
+    ]
 
 
 def _metrics(values: Mapping[str, float], step: int, model_id: str | None = None) -> list[Metric]:

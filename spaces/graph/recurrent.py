@@ -42,6 +42,7 @@ def lstm_steps(
     bias: Tensor | None,
     reverse: bool = False,
     rows: int | None = None,
+    round_by_range: Callable[[Tensor, int], Tensor] = quantize_dequantize_by_range,
 ) -> tuple[Tensor, Tensor]:
     """The steps of an LSTM (Hochreiter and Schmidhuber 1997) over what its gates read at each.
 
@@ -52,6 +53,7 @@ def lstm_steps(
         reverse: Whether the last step comes first.
         rows: Where the state is rounded to 8-bit codes by its own range at each step: samples that
             share a range, as they are run at once. None leaves it as it is.
+        round_by_range: What rounds it then; training gives one that has a gradient.
 
     Returns:
         States (time, batch, units) in the order of `gates`, and the cell after the last step.
@@ -61,7 +63,7 @@ def lstm_steps(
     c = gates.new_zeros(gates.shape[1], units) if cell is None else cell
     states: list[Tensor] = []
     for read in reversed(gates) if reverse else gates:
-        seen = h if rows is None else quantize_dequantize_by_range(h, rows)
+        seen = h if rows is None else round_by_range(h, rows)
         i, f, g, o = (read + F.linear(seen, weight, bias)).chunk(4, dim=1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)

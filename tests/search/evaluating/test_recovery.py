@@ -10,9 +10,9 @@ import torch
 from paredown.compressors.bundle.loading import load_model
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.kept import TrainedModels
-from paredown.compressors.training.trainer import Budget, TrainingData
+from paredown.compressors.training.trainer import Trained
 from paredown.search.config.reading import load_config
-from paredown.search.evaluating.recovery import Recovery, TrainingRows
+from paredown.search.evaluating.recovery import Recovery, TrainingRung
 from paredown.search.evaluating.scoring import RecipeError
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.running import searching
@@ -39,9 +39,7 @@ class Rescale:
 
     name: str = "rescale 1"
 
-    def __call__(
-        self, model: CompressedModel, data: TrainingData, budget: Budget, seed: int
-    ) -> CompressedModel:
+    def __call__(self, model, data, budget, seed, state=None, checkpoint=None) -> Trained:
         batches = [
             b for b, _ in zip(data.batches(budget.rows, seed), range(budget.steps), strict=False)
         ]
@@ -52,7 +50,11 @@ class Rescale:
 
         # 1 is left out, so that the trained model always differs from the assembled one.
         factors = [0.9, 0.95, 0.98, 0.99, 1.01, 1.02, 1.05, 1.1]
-        return min((rescaled(model, f) for f in factors), key=loss)
+        # The factor so far, so that a later rung shows what it went on from.
+        before = 1.0 if state is None else float(state["factor"])
+        factor = min(factors, key=lambda f: loss(rescaled(model, f)))
+        found = {"factor": torch.tensor(before * factor)}
+        return Trained(model=rescaled(model, factor), state=found)
 
 
 def rescaled(model: CompressedModel, factor: float) -> CompressedModel:
@@ -82,7 +84,9 @@ class InThisProcess:
                 coordinator.finish(job, carry_out(self.evaluator, job))
 
 
-RECOVERY = Recovery(trainer=Rescale(), budget=Budget(steps=3, rows=50), seed=5)
+RECOVERY = Recovery(
+    trainer=Rescale(), rungs=(TrainingRung(3, 2), TrainingRung(2, 1)), batch_rows=50, seed=5
+)
 
 
 @pytest.fixture
@@ -91,31 +95,11 @@ def four_bits(workbench: Workbench) -> Candidate:
     return Candidate.of(layers={x.name: LayerChoice(weight_bits=4) for x in layers})
 
 
-def test_training_rows_are_the_split_once_in_an_order_by_seed(workbench):
-    split = workbench.task.splits.open_train().take(torch.arange(70))
-    graph = workbench.databases[""].model_map.graph
-    rows = TrainingRows(split=split, graph=graph, task_loss=workbench.task.loss)
-    batches = list(rows.batches(32, seed=3))
-    assert [len(b.targets) for b in batches] == [32, 32, 6]
-    seen, wanted = torch.cat([b.inputs[0] for b in batches]), split.rows(0, 70)[0][0]
-    assert not torch.equal(seen, wanted)
-    assert torch.equal(seen.flatten(1).sum(1).sort()[0], wanted.flatten(1).sum(1).sort()[0])
-    again, other = list(rows.batches(32, seed=3)), list(rows.batches(32, seed=4))
-    assert torch.equal(batches[0].inputs[0], again[0].inputs[0])
-    assert not torch.equal(batches[0].inputs[0], other[0].inputs[0])
-    outputs = torch.zeros(6, 10, requires_grad=True)
-    loss = rows.loss((outputs,), batches[2].targets)
-    # Ten classes alike: the cross-entropy is ln 10.
-    assert float(loss.detach()) == pytest.approx(2.302585, rel=1e-5)
-    loss.backward()
-    assert outputs.grad is not None
-
-
 def test_a_rung_that_trains_scores_what_the_trainer_made(workbench, four_bits, tmp_path):
     kept = TrainedModels(tmp_path)
     trains = workbench.recovering(RECOVERY, kept)
-    first, last = trains.rungs
-    assert (first.recipe, last.recipe) == (Recipe(), RECOVERY.recipe)
+    first, last, _ = trains.rungs
+    assert (first.recipe, last.recipe) == (Recipe(), RECOVERY.recipes[0])
     plain = trains.evaluator.evaluate(four_bits, replace(last, recipe=Recipe()))
     score = trains.evaluator.evaluate(four_bits, last)
     assert plain.trained is None
@@ -125,17 +109,34 @@ def test_a_rung_that_trains_scores_what_the_trainer_made(workbench, four_bits, t
     assert workbench.score(found, workbench.task.splits.search).loss == score.loss
 
 
+def test_a_later_rung_goes_on_from_the_one_before(workbench, four_bits, tmp_path):
+    kept = TrainedModels(tmp_path)
+    trains = workbench.recovering(RECOVERY, kept)
+    _, first, last = trains.rungs
+    assert (first.recipe.steps, last.recipe.steps) == (3, 5)
+    once = trains.evaluator.evaluate(four_bits, first).trained
+    twice = trains.evaluator.evaluate(four_bits, last, once).trained
+    alone = trains.evaluator.evaluate(four_bits, last).trained
+    factor = {key: float(kept.state(key)["factor"]) for key in (once, twice, alone)}
+    name = next(n for n, t in workbench.assemble(four_bits).stored.items() if t.scale is not None)
+    scales = {
+        key: kept.get(key, workbench.assemble(four_bits)).stored[name].scale for key in factor
+    }
+    assert torch.allclose(scales[twice] / scales[once], torch.tensor(factor[twice] / factor[once]))
+    assert torch.allclose(scales[alone] / scales[once], torch.tensor(factor[alone] / factor[once]))
+
+
 def test_the_uncompressed_model_is_never_trained(workbench, tmp_path):
     trains = workbench.recovering(RECOVERY, TrainedModels(tmp_path))
     evaluation = trains.evaluate_uncompressed(trains.rungs[-1])
-    assert evaluation.rung.recipe == RECOVERY.recipe
+    assert evaluation.rung.recipe == RECOVERY.recipes[-1]
     assert evaluation.trained is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_recipe_that_the_search_does_not_have_is_refused(workbench, four_bits, tmp_path):
     trains = workbench.recovering(RECOVERY, TrainedModels(tmp_path))
-    other = replace(RECOVERY.recipe, steps=4)
+    other = replace(RECOVERY.recipes[0], steps=4)
     for evaluator in (workbench.evaluator, trains.evaluator):
         with pytest.raises(RecipeError, match="trained by rescale 1 for 4 steps"):
             evaluator.evaluate(four_bits, Rung(number=1, recipe=other))
@@ -147,10 +148,11 @@ def test_a_trained_front_is_journalled_exported_and_verified(tmp_path, monkeypat
     path.write_text(CONFIG)
     config = load_config(path, [f"output.folder={tmp_path}"])
     result = run(config, recovery=RECOVERY)
-    trained = [e for e in result.evaluations if e.trained is not None]
-    assert trained
-    assert all(e.rung == Rung(number=1, recipe=RECOVERY.recipe) for e in trained)
-    assert all(e.rung == result.front.rung for e in result.front.members)
+    by_rung = [[e for e in result.evaluations if e.rung.number == n] for n in (1, 2)]
+    for evaluations, recipe in zip(by_rung, RECOVERY.recipes, strict=True):
+        assert [e for e in evaluations if e.trained is not None]
+        assert all(e.rung.recipe == recipe for e in evaluations)
+    assert all(e.rung.recipe.is_trained for e in result.front.members)
     assert [check.mismatches for check in result.bundles] == [()] * len(result.front.members)
     record = read_run(result.folder)
     assert record.evaluations == result.evaluations
