@@ -129,9 +129,7 @@ def test_a_checkpoint_is_replaced_whole_and_removed(kept):
     for number in (1, 2):
         checkpoint.save({"step": torch.tensor(number)})
     assert checkpoint.load()["step"] == 2
-    assert [path.name for path in kept.folder.iterdir()] == [
-        "rung 1 of abc-under-way.safetensors"
-    ]
+    assert [path.name for path in kept.folder.iterdir()] == ["rung 1 of abc-under-way.safetensors"]
     other = CheckpointFile(path=checkpoint.path, name="another")
     assert other.load() is None
     checkpoint.path.write_bytes(b"no tensors")

@@ -50,7 +50,9 @@ def test_kernels_are_aligned_whatever_the_rotation_size_and_width():
     assert float(kernel_alignment(wider, x)) == pytest.approx(1.0, abs=1e-5)
     assert float(kernel_alignment(torch.randn(9, 4, generator=draw), x)) < 0.7
     # By hand: centred values -1, 1 and (-1, 0), (1, 0) are alike; with rows turned round they are too.
-    assert float(kernel_alignment(torch.tensor([[0.0], [2.0]]), torch.tensor([[5.0], [3.0]]))) == 1.0
+    assert (
+        float(kernel_alignment(torch.tensor([[0.0], [2.0]]), torch.tensor([[5.0], [3.0]]))) == 1.0
+    )
 
 
 def test_the_text_names_the_parts_that_count():
@@ -98,7 +100,9 @@ def test_parts_are_weighed_and_added(small):
     outputs = model(batch.inputs)
 
     def loss(**weights):
-        objective = Objective(LossWeights(**{"logits": 0.0, **weights}), data, model.blueprint.graph)
+        objective = Objective(
+            LossWeights(**{"logits": 0.0, **weights}), data, model.blueprint.graph
+        )
         seen = {}
 
         def look(node, _, output):
@@ -114,7 +118,8 @@ def test_parts_are_weighed_and_added(small):
     assert all(value > 0 for value in each.values())
     assert each["labels"] == pytest.approx(float(data.loss(outputs, batch.targets)))
     assert loss(logits=2.0, labels=0.5, blocks=3.0, kernels=4.0) == pytest.approx(
-        2 * each["logits"] + 0.5 * each["labels"] + 3 * each["blocks"] + 4 * each["kernels"], rel=1e-5
+        2 * each["logits"] + 0.5 * each["labels"] + 3 * each["blocks"] + 4 * each["kernels"],
+        rel=1e-5,
     )
 
 

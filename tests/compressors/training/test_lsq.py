@@ -11,7 +11,8 @@ from paredown.spaces.candidates.blueprint import Storage
 
 
 @pytest.mark.parametrize(
-    "kind", [{"shape": (3, 8)}, {"shape": (3, 8), "group_size": 4}, {"shape": (4, 3, 2, 2), "axis": 1}]
+    "kind",
+    [{"shape": (3, 8)}, {"shape": (3, 8), "group_size": 4}, {"shape": (4, 3, 2, 2), "axis": 1}],
 )
 def test_gradients_by_latents_and_scales_are_those_of_the_paper(coded, kind):
     bits, top = 3, 3
@@ -28,7 +29,9 @@ def test_gradients_by_latents_and_scales_are_those_of_the_paper(coded, kind):
     by_latent = torch.where(steps.abs() <= top, weights, torch.zeros(()))
     assert bool((by_latent == 0).any())
     assert torch.equal(quantizer.latent.grad, by_latent)
-    by_step = torch.where(steps.abs() <= top, steps.round() - steps, steps.clamp(-top, top)) * weights
+    by_step = (
+        torch.where(steps.abs() <= top, steps.round() - steps, steps.clamp(-top, top)) * weights
+    )
     count = tensor.values.numel() / tensor.scale.numel()
     # By the logarithm of a scale: the scale times the gradient by it.
     each = by_step * step / math.sqrt(count * top)

@@ -131,7 +131,9 @@ def test_what_is_no_number_ends_it_with_the_remedy(small):
     model, data = small
     nowhere = replace(data, inputs=data.inputs.clone())
     nowhere.inputs[20:] = float("nan")
-    with pytest.raises(TrainingError, match="training loss must be a finite number, got nan after 0"):
+    with pytest.raises(
+        TrainingError, match="training loss must be a finite number, got nan after 0"
+    ):
         trained(Recover(), model, nowhere, BUDGET, 0)
     unseen = replace(data, inputs=data.inputs.clone())
     unseen.inputs[:5] = float("nan")

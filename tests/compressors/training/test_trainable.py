@@ -62,7 +62,7 @@ def test_what_was_trained_is_what_is_frozen(zoo_name, quantizer, model_of, calib
     frozen = trainable.freeze()
     assert form(frozen) == form(model)
     assert with_scales_of(model.blueprint, frozen.blueprint) == frozen.blueprint
-    for name, tensor in frozen.stored.items():
+    for tensor in frozen.stored.values():
         top = 2 ** (tensor.storage.bits - 1) - 1
         if tensor.scale is not None:
             assert int(tensor.values.abs().max()) <= top
@@ -96,7 +96,9 @@ def test_weights_biases_and_norms_learn_and_constants_stay(model_of, identity):
     trainable = Trainable(model)
     moved(trainable, [torch.randn(5, 4)])
     frozen = trainable.freeze()
-    changed = {n for n, t in frozen.stored.items() if not torch.equal(t.values, model.stored[n].values)}
+    changed = {
+        n for n, t in frozen.stored.items() if not torch.equal(t.values, model.stored[n].values)
+    }
     assert changed == {"first.bias", "first.weight", "norm.bias", "norm.weight"}
 
 
