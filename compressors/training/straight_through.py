@@ -26,6 +26,8 @@ from paredown.spaces.graph.graph import Arguments, Node, call
 from paredown.spaces.graph.recurrent import LSTM, ROWS, lstm_steps
 
 _ATEN = torch.ops.aten
+_EDGE = 1e-3
+"""Steps beyond the last code that count as within: values that were rounded before lie on it."""
 _AT_ONCE = 2**16
 """Values whose gradients are found at once: few enough to stay in the processor's cache."""
 
@@ -46,7 +48,7 @@ class _FixedRange(torch.autograd.Function):
     ) -> Tensor:
         """The rounded values."""
         ctx.save_for_backward(x)
-        ctx.bounds = scale * (low - zero_point), scale * (high - zero_point)  # type: ignore[attr-defined]
+        ctx.bounds = _bounds(scale, low - zero_point, high - zero_point)  # type: ignore[attr-defined]
         return quantize_dequantize(x, scale, zero_point, low, high)
 
     @staticmethod
@@ -85,8 +87,11 @@ class _LearnedRange(torch.autograd.Function):
         flat, gradients = ordered.reshape(-1), gradient.permute(order).reshape(-1)
         passed = torch.empty_like(flat)
         by_scale = x.new_zeros(())
-        for piece in zip(*(v.split(_AT_ONCE) for v in (flat, gradients, passed)), strict=True):
-            by_scale += _through_range(*piece, ctx.scale, ctx.limits, ctx.by_rounding)
+        pieces = zip(*(v.split(_AT_ONCE) for v in (flat, gradients, passed)), strict=True)
+        for x_, gradient_, passed_ in pieces:
+            by_scale += _through_range(
+                x_, gradient_, passed_, ctx.scale, ctx.limits, by_rounding=ctx.by_rounding
+            )
         by_x = passed.view(ordered.shape).permute([order.index(d) for d in range(x.ndim)])
         return by_x, by_scale, None, None, None, None
 
@@ -97,18 +102,24 @@ def _through_range(
     passed: Tensor,
     scale: float,
     limits: tuple[int, int],
+    *,
     by_rounding: bool,
 ) -> Tensor:
     """Writes the gradient by `x` into `passed`; the gradient by the scale, shape ()."""
     low, high = limits
     steps = x / scale
-    _ATEN.hardtanh_backward(gradient, x, low * scale, high * scale, grad_input=passed)
+    _ATEN.hardtanh_backward(gradient, x, *_bounds(scale, low, high), grad_input=passed)
     # Within the codes rounding is off by code - step; clipping alone counts as no error there.
     inside = torch.dot(passed, steps) if by_rounding else None
     codes = steps.round_().clamp_(low, high)
     if inside is None:
         inside = torch.dot(passed, codes)
     return torch.dot(gradient, codes) - inside
+
+
+def _bounds(scale: float, low: int, high: int) -> tuple[float, float]:
+    """Between which values pass their gradients, of codes without their zero point."""
+    return scale * (low - _EDGE), scale * (high + _EDGE)
 
 
 class _OwnRange(torch.autograd.Function):
@@ -155,5 +166,5 @@ def differentiable(node: Node, arguments: Arguments, scales: Mapping[str, Learne
     if node.op == DYNAMIC_QDQ:
         return round_by_own_range(*arguments)
     if node.op == LSTM and arguments[ROWS] is not None:
-        return lstm_steps(*arguments, round_by_range=round_by_own_range)
+        return lstm_steps(*arguments, round_by_own_range)
     return call(node, arguments)

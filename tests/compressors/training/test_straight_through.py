@@ -96,6 +96,19 @@ def test_the_gradient_of_clipping_by_the_scale_is_the_relaxations():
     assert float(scale.grad) == pytest.approx(-127.0)
 
 
+@pytest.mark.parametrize("limits", RANGES)
+def test_values_on_the_last_codes_are_within(limits):
+    zero_point, low, high = limits
+    first = quantize_dequantize(torch.tensor([-99.0, 99.0]), SCALE, *limits)
+    assert first.tolist() == pytest.approx(
+        [SCALE * (low - zero_point), SCALE * (high - zero_point)]
+    )
+    for scale in (SCALE, LearnedScale(torch.tensor(SCALE, requires_grad=True), True)):
+        x = first.clone().requires_grad_()
+        round_in_range(x, scale, *limits).sum().backward()
+        assert x.grad.tolist() == [1.0, 1.0]
+
+
 def test_a_gradient_that_is_expanded_or_of_a_scalar_passes():
     x = torch.tensor(0.5, requires_grad=True)
     scale = torch.tensor(SCALE, requires_grad=True)
