@@ -1,9 +1,9 @@
 """Scales of 8-bit activations that learn, each a factor on the calibrated one.
 
 Nodes that share a scale share its factor: a value that is only moved keeps its codes, and so its scale.
-Scales that mathematics knows (of a softmax, a sigmoid) stay. "lsq" is the gradient of Esser et al. 2020
-(arXiv:1902.08153), of rounding and of clipping, which is also that of the calibrated PACT of Jin et al.
-2020 (arXiv:1912.10207); "pact" is that of clipping alone (Choi et al. 2018, arXiv:1805.06085).
+Scales that mathematics knows (of a softmax, a sigmoid) stay. "lsq" is the gradient of rounding and of
+clipping (Esser et al. 2020, arXiv:1902.08153), which is also that of calibrated PACT (Jin et al. 2020,
+arXiv:1912.10207); "pact" is that of clipping alone (Choi et al. 2018, arXiv:1805.06085).
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class TrainedModels:
         write_record(self._path(key, _STATE), key, Record(tensors=state, facts={}))
 
     def state(self, key: str) -> Mapping[str, Tensor] | None:
-        """What further training goes on from; None where that was not kept, or is damaged."""
+        """What further training of the model goes on from; None where it is not there, or damaged."""
         try:
             return read_record(self._path(key, _STATE), key).tensors
         except (OSError, DamagedFileError):

@@ -59,7 +59,7 @@ class Progress:
 
     def look(self, model: CompressedModel, held_out_loss: float) -> None:
         """Adds a point to the curve, of the model as it would be exported now."""
-        mean = self.total / self.count if self.count else math.nan
+        mean = self.total / self.count if self.count else held_out_loss
         codes = {n: x.values for n, x in model.stored.items() if x.scale is not None}
         changed = sum(int((x != codes[n]).sum()) for n, x in self.codes.items())
         total = sum(x.numel() for x in codes.values())

@@ -58,7 +58,7 @@ class Recover:
 
     view: View = field(default_factory=View)
     losses: LossWeights = field(default_factory=LossWeights)
-    lr: float = 5e-3
+    lr: float = 2e-3
     clip_norm: float = 0.0
     ema: float = 0.0
     damping: float = 0.0

@@ -79,7 +79,9 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """Losses after `step` steps: of training since the point before (NaN at the start), of held-out rows.
+    """Losses after `step` steps: of training since the point before, and of held-out rows.
+
+    Where nothing was trained yet both are that of the held-out rows.
 
     `flips` is the share of codes that are others than at the point before.
     """

@@ -56,13 +56,6 @@ def same(one, other):
     )
 
 
-def points(result):
-    """The curve without its first point, whose loss of training is not a number."""
-    return [(p.step, p.held_out_loss, p.flips) for p in result.curve], [
-        p.loss for p in result.curve[1:]
-    ]
-
-
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 @pytest.mark.parametrize("lr", [5e-3, 5.0])
 def test_the_model_that_comes_back_is_the_best_that_was_seen(small, quantizer, lr):
@@ -97,8 +90,8 @@ def test_one_seed_gives_one_result_and_another_another(small):
     model, data = small
     results = [trained(Recover(), model, data, BUDGET, seed) for seed in (3, 3, 4)]
     assert same(results[0].model, results[1].model)
-    assert points(results[0]) == points(results[1])
-    assert points(results[0]) != points(results[2])
+    assert results[0].curve == results[1].curve
+    assert results[0].curve != results[2].curve
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
@@ -112,7 +105,7 @@ def test_an_interrupted_training_ends_bit_equal(small, quantizer, stops_at):
         trained(recipe, model, data, BUDGET, 1, checkpoint=checkpoint)
     resumed = trained(recipe, model, data, BUDGET, 1, checkpoint=checkpoint)
     assert same(resumed.model, whole.model)
-    assert points(resumed) == points(whole)
+    assert resumed.curve == whole.curve
     assert resumed.state.keys() == whole.state.keys()
     assert all(torch.equal(x, whole.state[n]) for n, x in resumed.state.items())
 
@@ -161,8 +154,8 @@ def test_gradients_are_clipped(small):
     free = trained(Recover(), model, data, BUDGET, 0)
     loose = trained(Recover(clip_norm=1e9), model, data, BUDGET, 0)
     tight = trained(Recover(clip_norm=1e-9), model, data, BUDGET, 0)
-    assert points(loose) == points(free)
-    assert points(tight) != points(free)
+    assert loose.curve == free.curve
+    assert tight.curve != free.curve
 
 
 def test_damping_settles_codes(small):
@@ -171,7 +164,7 @@ def test_damping_settles_codes(small):
     free = trained(Recover(lr=0.05), model, data, budget, 0)
     damped = trained(Recover(lr=0.05, damping=0.5), model, data, budget, 0)
     # Nothing before the last third, five of eight looks; fewer flips behind.
-    assert points(free)[0][:6] == points(damped)[0][:6]
+    assert free.curve[:6] == damped.curve[:6]
     assert sum(p.flips for p in damped.curve[6:]) < sum(p.flips for p in free.curve[6:])
 
 
