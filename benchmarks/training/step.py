@@ -12,6 +12,7 @@ Exit code 1 if `lsq` costs more than 1.6 times the time or 3 times the memory.
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import statistics
 import sys
@@ -27,17 +28,22 @@ from paredown.search.calibrating import imagine
 from paredown.search.tasks.cifar10 import resnet
 from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice, draft
 from paredown.spaces.capture import capture
-from paredown.spaces.structure import read_model_map
+from paredown.spaces.structure import ModelMap, read_model_map
 
 MOST_TIME, MOST_MEMORY = 1.6, 3.0
 PLAIN = "plain"
 _LR = 1e-4
 
 
+@functools.cache
+def _network() -> ModelMap:
+    return read_model_map(capture(resnet("resnet20"), torch.zeros(1, 3, 32, 32)))
+
+
 def stepping(kind: str, arguments: argparse.Namespace) -> Callable[[], None]:
     """A function that carries out one step, of the quantiser named or in floats."""
     torch.set_num_threads(1)
-    model_map = read_model_map(capture(resnet("resnet20"), torch.zeros(1, 3, 32, 32)))
+    model_map = _network()
     candidate = Candidate()
     if kind != PLAIN:
         layers = {x.name: LayerChoice(weight_bits=arguments.bits) for x in model_map.layers}

@@ -123,6 +123,6 @@ class _Passed(torch.autograd.Function):
         return weight.clone()
 
     @staticmethod
-    def backward(_: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(_: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         """The gradient as it is."""
         return gradient, None

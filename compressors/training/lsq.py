@@ -94,7 +94,7 @@ class _Rounded(torch.autograd.Function):
         """Codes times scales."""
         steps = latent / step
         codes = masked(nearest_codes(steps, storage.bits), mask)
-        ctx.save_for_backward(steps, codes, step, mask)
+        ctx.save_for_backward(steps, codes, step, mask)  # type: ignore[arg-type]
         ctx.storage = storage  # type: ignore[attr-defined]
         return codes * step
 

@@ -131,7 +131,7 @@ class _OwnRange(torch.autograd.Function):
         return quantize_dequantize_by_range(x, rows, axis, outside)
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(_: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """The gradient as it is."""
         return gradient, None, None, None
 
@@ -166,5 +166,6 @@ def differentiable(node: Node, arguments: Arguments, scales: Mapping[str, Learne
     if node.op == DYNAMIC_QDQ:
         return round_by_own_range(*arguments)
     if node.op == LSTM and arguments[ROWS] is not None:
-        return lstm_steps(*arguments, round_by_own_range)
+        gates, hidden, cell, weight, bias, reverse, rows = arguments
+        return lstm_steps(gates, hidden, cell, weight, bias, reverse, rows, round_by_own_range)
     return call(node, arguments)
