@@ -35,10 +35,14 @@ class LearnedScales(nn.Module):
         self._shared: dict[str, int] = {}
         self.by_rounding = activations == "lsq"
         rows: dict[tuple[float, int], int] = {}
-        for node in graph.nodes if activations != "fixed" else ():
-            if node.op == QDQ and not _is_known(graph, node):
-                key = (node.args[_SCALE], node.args[_ZERO_POINT])
-                self._shared[node.name] = rows.setdefault(key, len(rows))
+        rounding = (
+            [node for node in graph.nodes if node.op == QDQ] if activations != "fixed" else []
+        )
+        # Also those of a known value that was moved, which are no longer behind what made it.
+        known = {_codes(node) for node in rounding if _is_known(graph, node)}
+        for node in rounding:
+            if _codes(node) not in known:
+                self._shared[node.name] = rows.setdefault(_codes(node), len(rows))
                 self._first[node.name] = node.args[_SCALE]
         self.factors = nn.Parameter(torch.zeros(len(rows)))
 
@@ -75,6 +79,10 @@ def with_scales_of(blueprint: Blueprint, other: Blueprint) -> Blueprint:
     """The blueprint with the scales that `other` has, where both round the same tensors."""
     mine, others = scales_of(blueprint), scales_of(other)
     return with_scales(blueprint, others) if mine.keys() == others.keys() else blueprint
+
+
+def _codes(node: Node) -> tuple[float, int]:
+    return node.args[_SCALE], node.args[_ZERO_POINT]
 
 
 def _is_known(graph: Graph, node: Node) -> bool:

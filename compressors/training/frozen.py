@@ -42,5 +42,8 @@ class Frozen(nn.Module):
     def after_step(self) -> None:
         """Nothing."""
 
+    def pull(self, strength: float) -> None:
+        """Nothing: there are no latent weights."""
+
     def rank(self, progress: float) -> None:
         """Nothing: zeros are codes that stay."""

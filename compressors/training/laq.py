@@ -76,13 +76,18 @@ class Laq(nn.Module):
         """Clips the latent weights and projects them onto codes and scales."""
         latent, limit = self.latent.detach(), self.get_buffer("_largest")
         latent.copy_(latent.clamp(-limit, limit))
-        codes, scale = self._project(latent, masked(self._curvature(), self.support.mask))
-        self.get_buffer("codes").copy_(masked(codes, self.support.mask))
-        self.get_buffer("scale").copy_(scale)
+        self._project()
 
     def rank(self, progress: float) -> None:
         """Chooses anew which weights stay, by what they are worth to the loss."""
-        self.support.rank(self._curvature() * self.latent.detach().square(), progress)
+        if self.support.mask is not None:
+            self.support.rank(self._curvature() * self.latent.detach().square(), progress)
+            self._project()
+
+    def pull(self, strength: float) -> None:
+        """Moves latent weights towards their codes."""
+        weight = self.get_buffer("codes") * spread(self.get_buffer("scale"), self._storage)
+        self.latent.detach().lerp_(weight, strength)
 
     def _curvature(self) -> Tensor:
         seen = 1 - _DECAY ** float(self.get_buffer("steps"))
@@ -92,9 +97,11 @@ class Laq(nn.Module):
         self.get_buffer("steps").add_(1)
         self.get_buffer("moment").mul_(_DECAY).addcmul_(gradient, gradient, value=1 - _DECAY)
 
-    def _project(self, latent: Tensor, curvature: Tensor) -> tuple[Tensor, Tensor]:
+    def _project(self) -> None:
+        """The codes and scales nearest to the latent weights where the loss is curved."""
         bits, top = self._storage.bits, largest_code(self._storage.bits)
-        rows, weigh = self._rows.split(latent), self._rows.split(curvature)
+        rows = self._rows.split(self.latent.detach())
+        weigh = self._rows.split(masked(self._curvature(), self.support.mask))
         before = self.get_buffer("scale").flatten()
         if bits <= _EXACT_BITS:
             found = fit_scaled_codebook(rows, weigh, linear_levels(bits))
@@ -103,8 +110,9 @@ class Laq(nn.Module):
             found = alternate(rows, weigh, linear_levels(bits), start, steps=_HALF_STEPS)
         # A row without codes keeps its scale: what is stored is above zero.
         scale = torch.where(found.scale > 0, (found.scale / top).to(before.dtype), before)
-        codes = self._rows.join((found.codes * top).round().to(latent.dtype))
-        return codes, scale.view_as(self.get_buffer("scale"))
+        codes = self._rows.join((found.codes * top).round().to(rows.dtype))
+        self.get_buffer("codes").copy_(masked(codes, self.support.mask))
+        self.get_buffer("scale").copy_(scale.view_as(self.get_buffer("scale")))
 
 
 class _Passed(torch.autograd.Function):
@@ -116,6 +124,6 @@ class _Passed(torch.autograd.Function):
         return weight.clone()
 
     @staticmethod
-    def backward(_: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(_: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         """The gradient as it is."""
         return gradient, None

@@ -91,13 +91,18 @@ class Objective:
             total = total + weights.kernels * _mean(parts)
         return total
 
+    def remember(self, batch: Batch) -> None:
+        """Computes the uncompressed network's answers where they are to be computed once."""
+        if self._weights.logits and not self.watched and batch.rows is not None:
+            self._reference(batch)
+
     def _reference(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         if batch.rows is None or self.watched:
-            return _answers(self._data.reference, batch.inputs, self.watched)
+            return answers(self._data.reference, batch.inputs, self.watched)
         numbers = batch.rows.tolist()
         if any(number not in self._known for number in numbers):
-            answers, _ = _answers(self._data.reference, batch.inputs, frozenset())
-            self._known.update(zip(numbers, zip(*answers, strict=True), strict=True))
+            found, _ = answers(self._data.reference, batch.inputs, frozenset())
+            self._known.update(zip(numbers, zip(*found, strict=True), strict=True))
         rows = [self._known[number] for number in numbers]
         return tuple(torch.stack(part) for part in zip(*rows, strict=True)), {}
 
@@ -140,9 +145,10 @@ def _mean(parts: list[Tensor]) -> Tensor:
     return torch.stack(parts).mean()
 
 
-def _answers(
+def answers(
     model: CompressedModel, inputs: tuple[Tensor, ...], watched: frozenset[str]
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """The model's outputs without gradients, and the values of the nodes named in `watched`."""
     seen: dict[str, Tensor] = {}
 
     def _after(node: Node, _: Arguments, output: Result) -> Result:

@@ -25,6 +25,7 @@ from paredown.compressors.training.quantizer import (
     size_of_values,
 )
 from paredown.compressors.training.supports import Support
+from paredown.spaces.candidates.blueprint import Storage
 
 
 class Lsq(nn.Module):
@@ -48,7 +49,7 @@ class Lsq(nn.Module):
     def forward(self) -> Tensor:
         """The dense weight."""
         step = spread(self.scale, self._storage)
-        weight: Tensor = _Rounded.apply(self.latent, step, self._storage.bits, self.support.mask)
+        weight: Tensor = _Rounded.apply(self.latent, step, self._storage, self.support.mask)
         return weight
 
     def learned(self) -> Iterator[Learned]:
@@ -59,12 +60,16 @@ class Lsq(nn.Module):
     def stored(self) -> StoredTensor:
         """The codes and scales of now."""
         scale = self.scale.detach()
-        steps = self.latent.detach() / spread(scale, self._storage)
-        codes = masked(nearest_codes(steps, self._storage.bits), self.support.mask)
-        return as_stored(self._storage, codes, scale, self.support.mask)
+        return as_stored(self._storage, self._codes(), scale, self.support.mask)
 
     def after_step(self) -> None:
         """Nothing: codes are found anew each time they are read."""
+
+    def pull(self, strength: float) -> None:
+        """Moves latent weights towards the middle of their codes; those beyond the last one stay."""
+        latent, step = self.latent.detach(), spread(self.scale.detach(), self._storage)
+        limit = largest_code(self._storage.bits) * step
+        latent.lerp_(torch.where(latent.abs() <= limit, self._codes() * step, latent), strength)
 
     def rank(self, progress: float) -> None:
         """Chooses anew which weights stay."""
@@ -74,28 +79,32 @@ class Lsq(nn.Module):
         value = codes.abs().clamp_min_(1.0).mul_(scale)
         self.support.rank(value * (2 * self.latent.detach().abs() - value), progress)
 
+    def _codes(self) -> Tensor:
+        steps = self.latent.detach() / spread(self.scale.detach(), self._storage)
+        return masked(nearest_codes(steps, self._storage.bits), self.support.mask)
+
 
 class _Rounded(torch.autograd.Function):
     """Latent weights rounded to codes, with LSQ's gradients."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, latent: Tensor, step: Tensor, bits: int, mask: Tensor | None
+        ctx: FunctionCtx, latent: Tensor, step: Tensor, storage: Storage, mask: Tensor | None
     ) -> Tensor:
         """Codes times scales."""
         steps = latent / step
-        codes = masked(nearest_codes(steps, bits), mask)
-        ctx.save_for_backward(steps, codes, step, mask)
-        ctx.bits = bits  # type: ignore[attr-defined]
+        codes = masked(nearest_codes(steps, storage.bits), mask)
+        ctx.save_for_backward(steps, codes, step, mask)  # type: ignore[arg-type]
+        ctx.storage = storage  # type: ignore[attr-defined]
         return codes * step
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """The gradient by latent weights passes within the codes; see the paper for the scale's."""
         steps, codes, step, mask = ctx.saved_tensors
-        top = largest_code(ctx.bits)
+        top = largest_code(ctx.storage.bits)
         is_inside = steps.abs() <= top
         by_scale = masked(torch.where(is_inside, codes - steps, codes), mask) * gradient
-        count = by_scale.numel() / step.numel()
+        count = ctx.storage.count / ctx.storage.scale_count
         by_step = by_scale.sum_to_size(step.shape).div_(math.sqrt(count * top))
         return gradient * is_inside, by_step, None, None

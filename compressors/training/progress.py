@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from paredown.compressors.storage.compressed import CompressedModel
+from paredown.compressors.training.averaging import Average
 from paredown.compressors.training.trainable import Trainable
 from paredown.compressors.training.trainer import CurvePoint
 
-_MODEL, _BEST, _OPTIMIZER = "model/", "best/", "optimizer/"
+_MODEL, _BEST, _AVERAGE, _CODES = "model/", "best/", "average/", "codes/"
+_OPTIMIZER = "optimizer/"
 
 
 class Best:
@@ -28,14 +32,24 @@ class Best:
         self.state = _copied(trainable)
 
 
+class Moving(NamedTuple):
+    """What changes in training beside the counters."""
+
+    trainable: Trainable
+    optimizer: torch.optim.Optimizer
+    average: Average
+    best: Best
+
+
 @dataclass
 class Progress:
-    """Steps done and losses so far."""
+    """Steps done and losses so far; `codes` are those of the last point of the curve."""
 
     step: int = 0
     curve: list[CurvePoint] = field(default_factory=list)
     total: float = 0.0
     count: int = 0
+    codes: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, loss: float) -> None:
         """Counts a step."""
@@ -43,48 +57,53 @@ class Progress:
         self.total += loss
         self.count += 1
 
-    def look(self, held_out_loss: float) -> None:
-        """Adds a point to the curve."""
+    def look(self, model: CompressedModel, held_out_loss: float) -> None:
+        """Adds a point to the curve, of the model as it would be exported now."""
         mean = self.total / self.count if self.count else held_out_loss
-        self.curve.append(CurvePoint(step=self.step, loss=mean, held_out_loss=held_out_loss))
-        self.total, self.count = 0.0, 0
+        codes = {n: x.values for n, x in model.stored.items() if x.scale is not None}
+        changed = sum(int((x != codes[n]).sum()) for n, x in self.codes.items())
+        total = sum(x.numel() for x in codes.values())
+        point = CurvePoint(
+            step=self.step, loss=mean, held_out_loss=held_out_loss, flips=changed / max(1, total)
+        )
+        self.curve.append(point)
+        self.total, self.count, self.codes = 0.0, 0, codes
 
-    def saved(
-        self, trainable: Trainable, optimizer: torch.optim.Optimizer, best: Best
-    ) -> dict[str, Tensor]:
+    def saved(self, moving: Moving) -> dict[str, Tensor]:
         """All of it as tensors."""
-        found = {f"{_MODEL}{name}": tensor for name, tensor in _copied(trainable).items()}
-        found |= {f"{_BEST}{name}": tensor for name, tensor in best.state.items()}
-        for number, moments in optimizer.state_dict()["state"].items():
+        parts = {
+            _MODEL: _copied(moving.trainable),
+            _BEST: moving.best.state,
+            _AVERAGE: {n: x.clone() for n, x in moving.average.values.items()},
+            _CODES: self.codes,
+        }
+        found = {f"{part}{n}": x for part, named in parts.items() for n, x in named.items()}
+        for number, moments in moving.optimizer.state_dict()["state"].items():
             for name, tensor in moments.items():
                 found[f"{_OPTIMIZER}{number}/{name}"] = tensor.clone()
-        points = [(p.step, p.loss, p.held_out_loss) for p in self.curve]
-        found["curve"] = torch.tensor(points, dtype=torch.float64).view(-1, 3)
-        counters = (self.step, self.total, self.count, best.loss)
+        points = [(p.step, p.loss, p.held_out_loss, p.flips) for p in self.curve]
+        found["curve"] = torch.tensor(points, dtype=torch.float64).view(-1, 4)
+        counters = (self.step, self.total, self.count, moving.best.loss)
         found["counters"] = torch.tensor(counters, dtype=torch.float64)
         return found
 
-    def restore(
-        self,
-        saved: Mapping[str, Tensor],
-        trainable: Trainable,
-        optimizer: torch.optim.Optimizer,
-        best: Best,
-    ) -> None:
+    def restore(self, saved: Mapping[str, Tensor], moving: Moving) -> None:
         """Goes on from what `saved` gave."""
-        trainable.load_state_dict(_under(_MODEL, saved))
-        best.state = _under(_BEST, saved)
+        moving.trainable.load_state_dict(_under(_MODEL, saved))
+        moving.best.state = _under(_BEST, saved)
+        moving.average.values = _under(_AVERAGE, saved)
+        self.codes = _under(_CODES, saved)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under(_OPTIMIZER, saved).items():
             number, _, key = name.partition("/")
             moments.setdefault(int(number), {})[key] = tensor
-        state = optimizer.state_dict()
-        optimizer.load_state_dict({**state, "state": moments})
-        step, self.total, count, best.loss = saved["counters"].tolist()
+        state = moving.optimizer.state_dict()
+        moving.optimizer.load_state_dict({**state, "state": moments})
+        step, self.total, count, moving.best.loss = saved["counters"].tolist()
         self.step, self.count = int(step), int(count)
         self.curve = [
-            CurvePoint(step=int(at), loss=loss, held_out_loss=held_out)
-            for at, loss, held_out in saved["curve"].tolist()
+            CurvePoint(step=int(at), loss=loss, held_out_loss=held_out, flips=flips)
+            for at, loss, held_out, flips in saved["curve"].tolist()
         ]
 
 

@@ -49,6 +49,13 @@ class WeightQuantizer(Protocol):
     def after_step(self) -> None:
         """What is to be done behind each step of the optimiser."""
 
+    def pull(self, strength: float) -> None:
+        """Moves latent weights by this share of the way to the middle of their codes.
+
+        So that codes whose latent weights lie at an edge stop to change with every step (Nagel et al.
+        2022, arXiv:2203.11086).
+        """
+
     def rank(self, progress: float) -> None:
         """Chooses anew which weights of a sparse tensor stay, at a share `progress` of all steps."""
 

@@ -2,7 +2,8 @@
 
 A loop of ordinary PyTorch: AdamW with a cosine schedule, where every tensor's learning rate is a share of
 the size of its own values, so that one rate fits weights, scales, biases and norms of any network. The
-best state seen on held-out training rows is what comes back, the start among them.
+best state seen on held-out training rows is what comes back, the start among them: each look at these
+rows is at the very model that would be exported.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.training.losses import LossWeights, Objective
-from paredown.compressors.training.progress import Best, Progress
+from paredown.compressors.training.averaging import Average
+from paredown.compressors.training.losses import LossWeights, Objective, answers
+from paredown.compressors.training.progress import Best, Moving, Progress
 from paredown.compressors.training.trainable import Trainable, View
 from paredown.compressors.training.trainer import (
     Batch,
@@ -35,6 +37,8 @@ _LOOKS = 8
 """How often held-out rows are scored on the way."""
 _RANKINGS = 20
 """How often the supports of sparse tensors are chosen anew."""
+_DAMPED_FROM = 2 / 3
+"""Share of the steps from which latent weights are pulled to the middle of their codes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +50,31 @@ class Recover:
         losses: What is minimised.
         lr: Learning rate at its height, as a share of the size of each tensor's values.
         clip_norm: Largest norm of the gradient of all parameters together; 0 clips nothing.
+        ema: Decay of the running average of what learns, which is then what is kept; 0 keeps the values
+            of single steps.
+        damping: Share of the way to the middle of its code that a latent weight is moved at each step,
+            rising to this over the last third of the steps, so that codes settle; 0 moves none.
     """
 
     view: View = field(default_factory=View)
     losses: LossWeights = field(default_factory=LossWeights)
     lr: float = 2e-3
     clip_norm: float = 0.0
+    ema: float = 0.0
+    damping: float = 0.0
 
     @property
     def name(self) -> str:
         """The recipe and its version."""
-        clipped = f", gradients clipped at {self.clip_norm:g}" if self.clip_norm else ""
+        parts = {
+            "gradients clipped at": self.clip_norm,
+            "averaged with decay": self.ema,
+            "damped by": self.damping,
+        }
+        extra = "".join(f", {what} {value:g}" for what, value in parts.items() if value)
         return (
             f"recovery 1 ({self.view.quantizer}, activations {self.view.activations}, "
-            f"{self.losses.text}, lr {self.lr:g}{clipped})"
+            f"{self.losses.text}, lr {self.lr:g}{extra})"
         )
 
     def __call__(
@@ -74,12 +89,15 @@ class Recover:
         """The model of the least held-out loss among those seen, the start included.
 
         Raises:
-            TrainingError: A loss is no finite number, or there are no rows to train on.
+            TrainingError: A loss is no finite number or depends on nothing that learns, or there are no
+                rows to train on or to hold out.
         """
         trainable = Trainable(model, self.view, data.reference.tensors)
         if state:
             trainable.load_state_dict(dict(state))
-        return _Training(self, trainable, data, budget, seed, checkpoint).carry_out()
+        # A quantiser may start beside the codes of the model itself.
+        start = trainable.freeze() if state else model
+        return _Training(self, trainable, data, budget, seed, checkpoint).carry_out(start)
 
 
 class _Training:
@@ -105,33 +123,33 @@ class _Training:
         self._optimizer = torch.optim.AdamW(groups, weight_decay=0.0, foreach=True)
         self._progress = Progress()
         self._best = Best(trainable)
+        self._average = Average(trainable, recipe.ema)
+        self._moving = Moving(trainable, self._optimizer, self._average, self._best)
         saved = checkpoint.load() if checkpoint else None
         if saved is not None:
-            self._progress.restore(saved, trainable, self._optimizer, self._best)
+            self._progress.restore(saved, self._moving)
         begun = self._progress.step
         self._schedule = LambdaLR(self._optimizer, lambda step: self._rate(begun + step))
 
-    def carry_out(self) -> Trained:
-        """Steps until the budget is spent."""
+    def carry_out(self, start: CompressedModel) -> Trained:
+        """Steps from `start` until the budget is spent."""
         if not self._progress.curve:
-            self._look()
+            self._look(start)
         saved_s = time.monotonic()
         for batch in self._batches():
             self._step(batch)
             step = self._progress.step
             if step % self._every(_LOOKS) == 0 or step == self._budget.steps:
-                self._look()
+                with self._average.applied():
+                    self._look(self._trainable.freeze())
             if self._checkpoint and time.monotonic() - saved_s > self._checkpoint.every_s:
-                self._checkpoint.save(
-                    self._progress.saved(self._trainable, self._optimizer, self._best)
-                )
+                self._checkpoint.save(self._progress.saved(self._moving))
                 saved_s = time.monotonic()
         self._trainable.load_state_dict(self._best.state)
-        return Trained(
-            model=self._trainable.freeze(),
-            state=self._best.state,
-            curve=tuple(self._progress.curve),
-        )
+        curve = tuple(self._progress.curve)
+        is_start = self._best.loss == curve[0].held_out_loss
+        model = start if is_start else self._trainable.freeze()
+        return Trained(model=model, state=self._best.state, curve=curve)
 
     def _batches(self) -> Iterator[Batch]:
         """The batches that are left, epoch after epoch, each in an order of its own."""
@@ -141,6 +159,9 @@ class _Training:
             for batch in self._data.batches(self._budget.rows, self._seed + epoch):
                 if number >= self._progress.step:
                     yield batch
+                else:
+                    # The same answers as without the interruption: kernels round by the whole batch.
+                    self._objective.remember(batch)
                 number += 1
                 if number == self._budget.steps:
                     return
@@ -151,11 +172,11 @@ class _Training:
     def _step(self, batch: Batch) -> None:
         outputs, seen = self._trainable.run(batch.inputs, self._objective.watched)
         loss = self._objective(batch, outputs, seen)
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        value = self._finite(float(loss.detach()), "training")
+        if not loss.requires_grad:
             raise TrainingError(
-                f"the training loss must be a finite number, got {value:g} after "
-                f"{self._progress.step} steps; lower recovery.recipe.lr, or clip the gradients"
+                f"the loss must depend on what learns, got {self._recipe.losses.text or 'no part'}; "
+                "let logits or labels count: no block of this model has the uncompressed one's width"
             )
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -166,21 +187,42 @@ class _Training:
         self._schedule.step()
         self._trainable.after_step()
         self._progress.add(value)
+        self._damp()
+        self._average.add(self._progress.step)
         if self._progress.step % self._every(_RANKINGS) == 0:
             self._trainable.rank(self._progress.step / self._budget.steps)
 
-    def _look(self) -> None:
+    def _damp(self) -> None:
+        """Pulls latent weights to the middle of their codes, more towards the end."""
+        done = self._progress.step / self._budget.steps
+        rise = (done - _DAMPED_FROM) / (1 - _DAMPED_FROM)
+        if self._recipe.damping and rise > 0:
+            self._trainable.pull(self._recipe.damping * rise)
+
+    def _look(self, model: CompressedModel) -> None:
         """Scores the held-out rows, and remembers the state where none was better."""
         total, rows = 0.0, 0
         with torch.no_grad():
             for batch in self._data.held_out(self._budget.rows):
-                outputs, seen = self._trainable.run(batch.inputs, self._objective.watched)
+                outputs, seen = answers(model, batch.inputs, self._objective.watched)
                 total += float(self._objective(batch, outputs, seen)) * len(batch.inputs[0])
                 rows += len(batch.inputs[0])
-        held_out = total / max(1, rows)
-        self._progress.look(held_out)
+        if not rows:
+            raise TrainingError(
+                "training needs held-out rows, got none; give a larger training split"
+            )
+        held_out = self._finite(total / rows, "held-out")
+        self._progress.look(model, held_out)
         if held_out < self._best.loss:
             self._best.take(self._trainable, held_out)
+
+    def _finite(self, loss: float, which: str) -> float:
+        if math.isfinite(loss):
+            return loss
+        raise TrainingError(
+            f"the {which} loss must be a finite number, got {loss:g} after {self._progress.step} "
+            "steps; lower recovery.recipe.lr, or clip the gradients"
+        )
 
     def _every(self, times: int) -> int:
         return max(1, self._budget.steps // times)

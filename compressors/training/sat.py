@@ -69,6 +69,14 @@ class Sat(nn.Module):
     def after_step(self) -> None:
         """Nothing: codes are found anew each time they are read."""
 
+    def pull(self, strength: float) -> None:
+        """Moves latent weights towards where the squashing gives whole codes."""
+        codes, _ = self._codes(self._squashed().detach())
+        middle = (
+            codes.div_(largest_code(self._storage.bits)).clamp_(-_STEEPEST, _STEEPEST).atanh_()
+        )
+        self.latent.detach().lerp_(middle, strength)
+
     def rank(self, progress: float) -> None:
         """Chooses anew which weights stay."""
         self.support.rank(self._squashed().detach().square(), progress)

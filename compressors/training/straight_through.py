@@ -25,6 +25,12 @@ from paredown.spaces.graph.functions import (
 from paredown.spaces.graph.graph import Arguments, Node, call
 from paredown.spaces.graph.recurrent import LSTM, ROWS, lstm_steps
 
+_ATEN = torch.ops.aten
+_EDGE = 1e-3
+"""Steps beyond the last code that count as within: values that were rounded before lie on it."""
+_AT_ONCE = 2**16
+"""Values whose gradients are found at once: few enough to stay in the processor's cache."""
+
 
 class LearnedScale(NamedTuple):
     """A scale, shape (), and whether it gets the gradient of rounding, or that of clipping alone."""
@@ -42,15 +48,14 @@ class _FixedRange(torch.autograd.Function):
     ) -> Tensor:
         """The rounded values."""
         ctx.save_for_backward(x)
-        ctx.bounds = scale * (low - zero_point), scale * (high - zero_point)  # type: ignore[attr-defined]
+        ctx.bounds = _bounds(scale, low - zero_point, high - zero_point)  # type: ignore[attr-defined]
         return quantize_dequantize(x, scale, zero_point, low, high)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Zero where the value was clipped."""
         (x,) = ctx.saved_tensors
-        low, high = ctx.bounds
-        return gradient * ((x >= low) & (x <= high)), None, None, None, None
+        return _ATEN.hardtanh_backward(gradient, x, *ctx.bounds), None, None, None, None
 
 
 class _LearnedRange(torch.autograd.Function):
@@ -67,26 +72,54 @@ class _LearnedRange(torch.autograd.Function):
         high: int,
     ) -> Tensor:
         """The rounded values."""
-        ctx.save_for_backward(x, scale)
-        ctx.by_rounding = by_rounding  # type: ignore[attr-defined]
+        ctx.save_for_backward(x)
+        ctx.by_rounding, ctx.scale = by_rounding, float(scale)  # type: ignore[attr-defined]
         ctx.limits = (low - zero_point, high - zero_point)  # type: ignore[attr-defined]
         return quantize_dequantize(x, float(scale), zero_point, low, high)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """By the scale: rounding's error within the codes, the last code beyond them."""
-        x, scale = ctx.saved_tensors
-        low, high = ctx.limits
-        steps = x / scale
-        is_inside = (steps >= low) & (steps <= high)
-        passed = gradient * is_inside
-        # Of clipped values the gradient is that of the last code: with rounding, of what it is off by.
-        limits = steps.clamp(low, high)
-        by_scale = torch.dot(limits.flatten(), (gradient - passed).flatten())
-        if ctx.by_rounding:
-            off = limits.round().sub_(limits)
-            by_scale += torch.dot(off.flatten(), passed.flatten())
-        return passed, by_scale, None, None, None, None
+        (x,) = ctx.saved_tensors
+        # In the order of memory, whatever the layout, so that pieces are without gaps.
+        order = sorted(range(x.ndim), key=x.stride, reverse=True)
+        ordered = x.permute(order)
+        flat, gradients = ordered.reshape(-1), gradient.permute(order).reshape(-1)
+        passed = torch.empty_like(flat)
+        by_scale = x.new_zeros(())
+        pieces = zip(*(v.split(_AT_ONCE) for v in (flat, gradients, passed)), strict=True)
+        for x_, gradient_, passed_ in pieces:
+            by_scale += _through_range(
+                x_, gradient_, passed_, ctx.scale, ctx.limits, by_rounding=ctx.by_rounding
+            )
+        by_x = passed.view(ordered.shape).permute([order.index(d) for d in range(x.ndim)])
+        return by_x, by_scale, None, None, None, None
+
+
+def _through_range(
+    x: Tensor,
+    gradient: Tensor,
+    passed: Tensor,
+    scale: float,
+    limits: tuple[int, int],
+    *,
+    by_rounding: bool,
+) -> Tensor:
+    """Writes the gradient by `x` into `passed`; the gradient by the scale, shape ()."""
+    low, high = limits
+    steps = x / scale
+    _ATEN.hardtanh_backward(gradient, x, *_bounds(scale, low, high), grad_input=passed)
+    # Within the codes rounding is off by code - step; clipping alone counts as no error there.
+    inside = torch.dot(passed, steps) if by_rounding else None
+    codes = steps.round_().clamp_(low, high)
+    if inside is None:
+        inside = torch.dot(passed, codes)
+    return torch.dot(gradient, codes) - inside
+
+
+def _bounds(scale: float, low: int, high: int) -> tuple[float, float]:
+    """Between which values pass their gradients, of codes without their zero point."""
+    return scale * (low - _EDGE), scale * (high + _EDGE)
 
 
 class _OwnRange(torch.autograd.Function):
@@ -98,7 +131,7 @@ class _OwnRange(torch.autograd.Function):
         return quantize_dequantize_by_range(x, rows, axis, outside)
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(_: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """The gradient as it is."""
         return gradient, None, None, None
 
@@ -133,5 +166,6 @@ def differentiable(node: Node, arguments: Arguments, scales: Mapping[str, Learne
     if node.op == DYNAMIC_QDQ:
         return round_by_own_range(*arguments)
     if node.op == LSTM and arguments[ROWS] is not None:
-        return lstm_steps(*arguments, round_by_range=round_by_own_range)
+        gates, hidden, cell, weight, bias, reverse, rows = arguments
+        return lstm_steps(gates, hidden, cell, weight, bias, reverse, rows, round_by_own_range)
     return call(node, arguments)

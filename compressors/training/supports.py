@@ -32,8 +32,7 @@ class Support(nn.Module):
     @property
     def mask(self) -> Tensor | None:
         """Boolean, of the tensor's shape; None where all is kept."""
-        mask: Tensor | None = self._mask
-        return mask
+        return self._buffers["_mask"]
 
     def rank(self, savings: Tensor, progress: float) -> None:
         """Keeps the weights of the largest savings, in the tensor's own pattern.

@@ -117,6 +117,12 @@ class Trainable(nn.Module):
                 if mask is not None:
                     parameter.mul_(mask)
 
+    def pull(self, strength: float) -> None:
+        """Moves latent weights by this share of the way to the middle of their codes."""
+        with torch.no_grad():
+            for quantizer in self._quantizers.values():
+                quantizer.pull(strength)
+
     def rank(self, progress: float) -> None:
         """Chooses anew which weights of sparse tensors stay; to be called now and then."""
         with torch.no_grad():

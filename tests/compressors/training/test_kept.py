@@ -7,12 +7,28 @@ import torch
 
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
-from paredown.compressors.training.kept import TrainedModels
+from paredown.compressors.training.activations import scales_of
+from paredown.compressors.training.kept import CheckpointFile, TrainedModels
 from paredown.compressors.training.trainer import TrainingError
-from paredown.spaces.candidates.blueprint import Storage
+from paredown.spaces.candidates.blueprint import Blueprint, Storage
+from paredown.spaces.graph.functions import QDQ
+from paredown.spaces.graph.graph import Graph, Node, Ref
 
 
-def model_of(scale, bias):
+def blueprint_of(activation_scale):
+    node = Node(name="q", op=QDQ, args=(Ref("x"), activation_scale, 0, 0, 255), shape=(1, 2))
+    graph = Graph(
+        nodes=(node,),
+        inputs=("x",),
+        input_shapes=((1, 2),),
+        input_dtypes=("float32",),
+        outputs=("q",),
+        output_keys=("",),
+    )
+    return Blueprint(graph=graph, operators=(), storage={})
+
+
+def model_of(scale, bias, activation_scale=0.5):
     codes = torch.tensor([[1, -2], [3, 0]], dtype=torch.int8)
     storage = Storage(shape=(2, 2), kept=3, bits=4)
     stored = {
@@ -21,7 +37,7 @@ def model_of(scale, bias):
         ),
         "b": StoredTensor.unchanged(torch.tensor(bias)),
     }
-    return CompressedModel(blueprint=("a blueprint",), stored=stored)
+    return CompressedModel(blueprint=blueprint_of(activation_scale), stored=stored)
 
 
 @pytest.fixture
@@ -30,9 +46,10 @@ def kept(tmp_path):
 
 
 def test_a_trained_model_comes_back_bit_by_bit(kept):
-    before, after = model_of(0.5, [1.0, 2.0]), model_of(1 / 3, [1.5, -0.0])
+    before, after = model_of(0.5, [1.0, 2.0]), model_of(1 / 3, [1.5, -0.0], 1 / 7)
     found = kept.get(kept.put(after), before)
-    assert found.blueprint is before.blueprint
+    assert found.blueprint == after.blueprint
+    assert scales_of(found.blueprint) == {"q": 1 / 7}
     for name, tensor in after.stored.items():
         assert found.stored[name].storage == tensor.storage
         for part in ("values", "scale", "mask"):
@@ -43,10 +60,16 @@ def test_a_trained_model_comes_back_bit_by_bit(kept):
 
 def test_equal_tensors_are_one_file_and_others_another(kept):
     keys = {
-        kept.put(model_of(s, b))
-        for s, b in ((0.5, [1.0]), (0.5, [1.0]), (0.5, [2.0]), (0.4, [1.0]))
+        kept.put(model_of(*parts))
+        for parts in (
+            (0.5, [1.0]),
+            (0.5, [1.0]),
+            (0.5, [2.0]),
+            (0.4, [1.0]),
+            (0.5, [1.0], 0.25),
+        )
     }
-    assert len(keys) == len(list(kept.folder.iterdir())) == 3
+    assert len(keys) == len(list(kept.folder.iterdir())) == 4
 
 
 def test_tensors_that_share_memory_are_kept_apart(kept):
@@ -71,3 +94,47 @@ def test_a_file_that_is_gone_damaged_or_anothers_is_refused(kept):
     path.unlink()
     with pytest.raises(TrainingError, match=f"{key}.safetensors"):
         kept.get(key, model)
+
+
+def test_a_model_of_other_rounded_values_is_refused(kept):
+    model = model_of(0.5, [1.0])
+    key = kept.put(model)
+    graph = model.blueprint.graph
+    renamed = replace(graph, nodes=(replace(graph.nodes[0], name="p"),), outputs=("p",))
+    other = replace(model, blueprint=replace(model.blueprint, graph=renamed))
+    with pytest.raises(TrainingError, match="those of another"):
+        kept.get(key, other)
+
+
+def test_a_state_comes_back_or_is_none(kept):
+    key = kept.put(model_of(0.5, [1.0]))
+    assert kept.state(key) is None
+    state = {"latent": torch.tensor([0.1, 0.2]), "steps": torch.tensor(3)}
+    kept.put_state(key, state)
+    found = kept.state(key)
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[n], x) for n, x in state.items())
+    path = kept.folder / f"{key}-state.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert kept.state(key) is None
+    kept.put_state("another", state)
+    (kept.folder / "another-state.safetensors").replace(path)
+    assert kept.state(key) is None, "the state of another model"
+
+
+def test_a_checkpoint_is_replaced_whole_and_removed(kept):
+    checkpoint = kept.checkpoint("rung 1 of abc")
+    assert checkpoint.load() is None
+    checkpoint.remove()
+    for number in (1, 2):
+        checkpoint.save({"step": torch.tensor(number)})
+    assert checkpoint.load()["step"] == 2
+    assert [path.name for path in kept.folder.iterdir()] == ["rung 1 of abc-under-way.safetensors"]
+    other = CheckpointFile(path=checkpoint.path, name="another")
+    assert other.load() is None
+    checkpoint.path.write_bytes(b"no tensors")
+    assert checkpoint.load() is None
+    checkpoint.save({"step": torch.tensor(3)})
+    assert checkpoint.load()["step"] == 3
+    checkpoint.remove()
+    assert list(kept.folder.iterdir()) == []
