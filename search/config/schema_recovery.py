@@ -69,6 +69,19 @@ class RecipeSection(Section):
     clip_norm: float = Field(
         0.0, ge=0, description="Largest norm of the whole gradient; 0 clips nothing."
     )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the running average of what learns, which is then kept; 0 averages nothing.",
+    )
+    damping: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the way to the middle of its code that a latent weight moves at each step at "
+        "the end, rising over the last third of the steps; 0 moves none.",
+    )
     batch: int = Field(128, ge=1, le=65536, description="Rows of a step.")
     held_out_rows: int = Field(
         1000,

@@ -56,4 +56,6 @@ def trainer_of(recipe: RecipeSection) -> Recover:
         ),
         lr=recipe.lr,
         clip_norm=recipe.clip_norm,
+        ema=recipe.ema,
+        damping=recipe.damping,
     )
