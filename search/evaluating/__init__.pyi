@@ -1,4 +1,3 @@
-from .augmenting import AUGMENTATIONS as AUGMENTATIONS
 from .baseline import Baseline as Baseline
 from .baseline import baseline_of as baseline_of
 from .bounds import absolute_goals as absolute_goals
@@ -6,11 +5,8 @@ from .bounds import cheapest_within as cheapest_within
 from .bounds import refuse_too_slow as refuse_too_slow
 from .bounds import refuse_unreachable as refuse_unreachable
 from .bounds import refused_by as refused_by
-from .configured_recovery import configured_recovery as configured_recovery
 from .facts import problem as problem
 from .holding import check_metric as check_metric
-from .recovery import Recovery as Recovery
-from .recovery import TrainingRung as TrainingRung
 from .rehearsal import rehearse as rehearse
 from .runtime_outputs import Outputs as Outputs
 from .runtime_outputs import both_outputs as both_outputs
@@ -20,8 +16,6 @@ from .runtime_outputs import simulated_outputs as simulated_outputs
 from .scoring import Evaluator as Evaluator
 from .surveying import Surveyed as Surveyed
 from .surveying import survey as survey
-from .training_rows import TrainingRows as TrainingRows
-from .training_rows import channels_last as channels_last
 from .unmet import doubtful_bounds as doubtful_bounds
 from .unmet import why_none as why_none
 from .workbench import Workbench as Workbench

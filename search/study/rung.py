@@ -7,7 +7,7 @@ models that were trained: however long, each is what its user gets.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from paredown.spaces.system.json_values import Json
 
@@ -53,11 +53,11 @@ class Rung:
     recipe: Recipe = field(default_factory=Recipe)
 
     def compares_with(self, other: Rung) -> bool:
-        """Whether scores of both rungs may be compared: they are equal, or of models trained as long as
-        was found worth it, on the same rows.
+        """Whether scores of both rungs may be compared: they are equal, or of models that were trained
+        alike but for the steps, on the same rows.
         """
-        both_trained = self.recipe.is_trained and other.recipe.is_trained
-        return self == other or (both_trained and self.rows == other.rows)
+        mine, theirs = (replace(r.recipe, steps=0) for r in (self, other))
+        return self == other or (mine.is_trained and mine == theirs and self.rows == other.rows)
 
     @property
     def text(self) -> str:

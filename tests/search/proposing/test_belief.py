@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from paredown.search.proposing.belief import believed_values, quality_models, with_loss
+from paredown.search.proposing.outlook import Outlook
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 
@@ -64,7 +65,7 @@ def test_believed_qualities_are_nearer_the_truth_and_costs_untouched(scored):
     base, evaluations, truth = scored
     models = quality_models(evaluations, GOALS, base, Terms())
     assert set(models) == {"accuracy", "loss"}
-    values = believed_values(evaluations, GOALS, base, Terms(), models)
+    values = believed_values(evaluations, GOALS, base, Terms(), models, Outlook())
     raw = np.array([[e.metrics[g.metric] for g in GOALS] for e in evaluations])
     assert (values[:, 0] == raw[:, 0]).all()
     for column, right in ((1, 0.9 - truth), (2, 0.4 + truth)):
@@ -76,9 +77,9 @@ def test_without_damage_scores_stand(scored):
     base, _, _ = scored
     models = quality_models([base], GOALS, base, Terms())
     assert models == {}
-    values = believed_values([base], GOALS, base, Terms(), models)
+    values = believed_values([base], GOALS, base, Terms(), models, Outlook())
     assert values.tolist() == [[9e4, 0.9, 0.4]]
-    assert believed_values([], GOALS, base, Terms(), models).shape == (0, 3)
+    assert believed_values([], GOALS, base, Terms(), models, Outlook()).shape == (0, 3)
 
 
 def test_a_loss_counts_downwards_for_what_is_maximised(scored):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.kept import TrainedModels
 from paredown.compressors.training.trainer import Budget, Trained, Trainer, trained
-from paredown.search.evaluating.augmenting import Augment
-from paredown.search.evaluating.training_rows import TrainingRows
+from paredown.search.recovery.augmenting import Augment
+from paredown.search.recovery.training_rows import TrainingRows
 from paredown.search.study.rung import Recipe
 from paredown.search.tasks.metrics import Loss
 from paredown.search.tasks.splits import Split

@@ -12,7 +12,7 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.kept import TrainedModels
 from paredown.compressors.training.trainer import Trained
 from paredown.search.config.reading import load_config
-from paredown.search.evaluating.recovery import Recovery, TrainingRung
+from paredown.search.recovery.recovery import Recovery, TrainingRung
 from paredown.search.evaluating.scoring import RecipeError
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.running import searching

@@ -10,8 +10,8 @@ from paredown.compressors.training.trainable import View
 from paredown.search.config.schema import Config
 from paredown.search.config.schema_recovery import RecipeSection, RecoverySection
 from paredown.search.config.schema_task import CustomTask
-from paredown.search.evaluating.augmenting import augmentation
-from paredown.search.evaluating.recovery import Recovery, TrainingRung
+from paredown.search.recovery.augmenting import augmentation
+from paredown.search.recovery.recovery import Recovery, TrainingRung
 
 
 def configured_recovery(config: Config) -> Recovery | None:
