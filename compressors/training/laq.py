@@ -21,7 +21,6 @@ from paredown.compressors.training.quantizer import (
     Learned,
     as_stored,
     largest_code,
-    latent_weights,
     masked,
     size_of_values,
 )
@@ -33,6 +32,8 @@ _FLOOR = 1e-8
 """Curvature of weights that no gradient reaches; the papers' own."""
 _EXACT_BITS = 2
 _HALF_STEPS = 2
+_BEYOND = 0.5
+"""Steps beyond the largest code where latent weights are clipped."""
 
 
 class Laq(nn.Module):
@@ -43,14 +44,18 @@ class Laq(nn.Module):
         assert tensor.scale is not None
         self._storage = tensor.storage
         self._rows = ScaleRows(tensor.storage)
-        self.latent = nn.Parameter(latent_weights(tensor, wanted))
+        # At the codes themselves, whose projection they are in every metric: from the uncompressed weights
+        # the first one would undo the scales that layers were refitted with.
+        self.latent = nn.Parameter(tensor.dense().clone())
         self.register_buffer("codes", tensor.values.to(torch.float32))
         self.register_buffer("scale", tensor.scale.clone())
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("moment", torch.zeros_like(self.latent))
         top = largest_code(tensor.storage.bits)
         # The papers clip at 1, the size that weights begin with: latent weights far out never return.
-        self.register_buffer("_largest", top * spread(tensor.scale, tensor.storage).clone())
+        # At the largest code itself all scales would shrink, as half of its weights lie beyond.
+        limit = (top + _BEYOND) * spread(tensor.scale, tensor.storage)
+        self.register_buffer("_largest", limit.clone())
         self.support = Support(tensor)
         self._unit = size_of_values(self.latent.detach())
 

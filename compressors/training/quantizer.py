@@ -19,8 +19,8 @@ from paredown.spaces.candidates.blueprint import Storage
 
 _WITHIN = 0.25
 """Steps around a code where latent weights may start. Codes of refitted layers are often not the nearest
-ones, so that nearer to the edge the first steps would flip many: on 2-bit ResNet-20 the held-out loss rises
-by half with 0.49, and by a thirtieth with 0.25 or 0, after which 0.25 is ahead."""
+ones, so that nearer to the edge the first steps would flip many: on 2-bit ResNet-20 the held-out loss
+rises by half with 0.49, and by a thirtieth with 0.25 or 0, after which 0.25 is ahead."""
 
 
 @dataclass(frozen=True)
