@@ -44,7 +44,7 @@ class Laq(nn.Module):
         assert tensor.scale is not None
         self._storage = tensor.storage
         self._rows = ScaleRows(tensor.storage)
-        # At the codes themselves, whose projection they are in every metric: from the uncompressed weights
+        # At the codes, which are their own projection in every metric: from the uncompressed weights
         # the first one would undo the scales that layers were refitted with.
         self.latent = nn.Parameter(tensor.dense().clone())
         self.register_buffer("codes", tensor.values.to(torch.float32))
