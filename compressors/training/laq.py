@@ -19,12 +19,12 @@ from paredown.compressors.rounding.codebook import alternate, fit_scaled_codeboo
 from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.compressors.training.quantizer import (
     Learned,
+    ScaleRows,
     as_stored,
     largest_code,
     masked,
     size_of_values,
 )
-from paredown.compressors.training.scale_rows import ScaleRows
 from paredown.compressors.training.supports import Support
 
 _DECAY = 0.999
