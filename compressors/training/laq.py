@@ -19,12 +19,12 @@ from paredown.compressors.rounding.codebook import alternate, fit_scaled_codeboo
 from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.compressors.training.quantizer import (
     Learned,
+    ScaleRows,
     as_stored,
     largest_code,
     masked,
     size_of_values,
 )
-from paredown.compressors.training.scale_rows import ScaleRows
 from paredown.compressors.training.supports import Support
 
 _DECAY = 0.999
@@ -32,6 +32,8 @@ _FLOOR = 1e-8
 """Curvature of weights that no gradient reaches; the papers' own."""
 _EXACT_BITS = 2
 _HALF_STEPS = 2
+_BEYOND = 0.5
+"""Steps beyond the largest code where latent weights are clipped."""
 
 
 class Laq(nn.Module):
@@ -42,8 +44,8 @@ class Laq(nn.Module):
         assert tensor.scale is not None
         self._storage = tensor.storage
         self._rows = ScaleRows(tensor.storage)
-        # At the codes themselves: uncompressed weights are smaller than those of refitted layers, and the
-        # first projection would shrink all scales with them.
+        # At the codes, which are their own projection in every metric: from the uncompressed weights
+        # the first one would undo the scales that layers were refitted with.
         self.latent = nn.Parameter(tensor.dense().clone())
         self.register_buffer("codes", tensor.values.to(torch.float32))
         self.register_buffer("scale", tensor.scale.clone())
@@ -51,7 +53,9 @@ class Laq(nn.Module):
         self.register_buffer("moment", torch.zeros_like(self.latent))
         top = largest_code(tensor.storage.bits)
         # The papers clip at 1, the size that weights begin with: latent weights far out never return.
-        self.register_buffer("_largest", top * spread(tensor.scale, tensor.storage).clone())
+        # At the largest code itself all scales would shrink, as half of its weights lie beyond.
+        limit = (top + _BEYOND) * spread(tensor.scale, tensor.storage)
+        self.register_buffer("_largest", limit.clone())
         self.support = Support(tensor)
         self._unit = size_of_values(self.latent.detach())
 

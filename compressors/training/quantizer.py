@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.spaces.candidates.blueprint import Storage
@@ -65,6 +66,29 @@ class QuantizerFactory(Protocol):
 
     def __call__(self, tensor: StoredTensor, wanted: Tensor | None) -> WeightQuantizer:
         """Starts at the codes of `tensor`; `wanted` is the uncompressed weight, None where unknown."""
+
+
+@dataclass(frozen=True)
+class ScaleRows:
+    """Takes tensors of a storage's shape apart, so that each row has one scale, and joins them again."""
+
+    storage: Storage
+
+    def split(self, x: Tensor) -> Tensor:
+        """(scales, weights of each); what a last group lacks is zero."""
+        rows = x.movedim(self.storage.axis, 0).flatten(1)
+        size = self.storage.group_size
+        if not size:
+            return rows
+        return F.pad(rows, (0, -rows.shape[1] % size)).reshape(-1, size)
+
+    def join(self, rows: Tensor) -> Tensor:
+        """The tensor that `split` took apart."""
+        axis = self.storage.axis
+        shape = list(self.storage.shape)
+        count = shape.pop(axis)
+        columns = self.storage.count // max(1, count)
+        return rows.reshape(count, -1)[:, :columns].reshape(count, *shape).movedim(0, axis)
 
 
 def nearest_codes(steps: Tensor, bits: int) -> Tensor:

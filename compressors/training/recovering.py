@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.training.averaging import Average
 from paredown.compressors.training.losses import LossWeights, Objective, answers
-from paredown.compressors.training.progress import Best, Moving, Progress
+from paredown.compressors.training.progress import Average, Best, Moving, Progress
 from paredown.compressors.training.trainable import Trainable, View
 from paredown.compressors.training.trainer import (
     Batch,

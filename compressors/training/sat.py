@@ -19,6 +19,7 @@ from torch.autograd.function import FunctionCtx
 from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.compressors.training.quantizer import (
     Learned,
+    ScaleRows,
     as_stored,
     largest_code,
     latent_weights,
@@ -26,7 +27,6 @@ from paredown.compressors.training.quantizer import (
     nearest_codes,
     size_of_values,
 )
-from paredown.compressors.training.scale_rows import ScaleRows
 from paredown.compressors.training.supports import Support
 
 _STEEPEST = 0.99

@@ -3,7 +3,7 @@
 import torch
 
 from paredown.compressors.training.frozen import Frozen
-from paredown.compressors.training.scale_rows import ScaleRows
+from paredown.compressors.training.quantizer import ScaleRows
 
 
 def test_the_gradient_of_a_scales_logarithm_is_that_of_its_row(coded):

@@ -46,7 +46,29 @@ def test_one_bit_is_lab_in_closed_form(coded):
 def test_latents_are_clipped_at_the_first_range(coded):
     tensor = coded(bits=3)
     quantizer = stepped(Laq(tensor), torch.ones(6, 10), 100 * torch.ones(6, 10))
-    assert torch.allclose(quantizer.latent, (3 * tensor.scale[:, None]).expand(6, 10))
+    assert torch.allclose(quantizer.latent, (3.5 * tensor.scale[:, None]).expand(6, 10))
+
+
+def test_the_first_projection_changes_nothing_whatever_the_curvature(coded):
+    for bits in (1, 2, 4):
+        tensor = coded(bits=bits)
+        uncompressed = tensor.dense() + 0.3 * tensor.scale.min()
+        quantizer = Laq(tensor, uncompressed)
+        gradient = torch.randn(6, 10, generator=torch.Generator().manual_seed(bits))
+        found = stepped(quantizer, gradient, quantizer.latent.detach().clone()).stored()
+        assert torch.equal(found.values, tensor.values)
+        assert torch.allclose(found.scale, tensor.scale, rtol=1e-6)
+
+
+def test_latents_around_their_codes_keep_the_scales(coded):
+    tensor = coded(bits=2, shape=(4, 4000))
+    draw = torch.Generator().manual_seed(2)
+    off = 0.25 * (2 * torch.rand(4, 4000, generator=draw) - 1)
+    latent = tensor.dense() + off * tensor.scale[:, None]
+    found = stepped(Laq(tensor, latent), torch.ones(4, 4000), latent).stored()
+    # Uniform errors around a code have its mean: clipped at the code they would take an eighth of it.
+    assert torch.allclose(found.scale, tensor.scale, rtol=0.01)
+    assert torch.equal(found.values, tensor.values)
 
 
 def test_codes_follow_the_support_at_once():

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from paredown.compressors.storage.stored import spread
 from paredown.compressors.training.quantizer import (
+    ScaleRows,
     as_stored,
     largest_code,
     latent_weights,
@@ -53,3 +55,30 @@ def test_codes_are_stored_as_integers_apart_from_what_learns(coded):
     assert torch.equal(found.scale, tensor.scale)
     assert torch.equal(masked(torch.ones(6, 10), tensor.mask), tensor.mask.float())
     assert masked(codes, None) is codes
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"shape": (3, 8)},
+        {"shape": (4, 3, 2, 2)},
+        {"shape": (4, 3, 2, 2), "axis": 1},
+        {"shape": (3, 10), "group_size": 4},
+    ],
+)
+def test_each_row_has_one_scale_and_comes_back(coded, kind):
+    tensor = coded(bits=4, **kind)
+    rows = ScaleRows(tensor.storage)
+    x = torch.randn(tensor.values.shape)
+    split = rows.split(x)
+    assert len(split) == tensor.scale.numel()
+    assert torch.equal(rows.join(split), x)
+    # Scales times rows are what `spread` multiplies with.
+    scaled = rows.join(split * tensor.scale.flatten()[:, None])
+    assert torch.equal(scaled, x * spread(tensor.scale, tensor.storage))
+
+
+def test_a_last_group_is_filled_with_zeros(coded):
+    rows = ScaleRows(coded(bits=4, shape=(1, 6), group_size=4).storage)
+    split = rows.split(torch.arange(1.0, 7.0)[None])
+    assert split.tolist() == [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 0.0, 0.0]]
