@@ -14,7 +14,7 @@ from paredown.search.config.schema_recovery import (
     RecoverySection,
     TrainingRungSection,
 )
-from paredown.search.recovery.configured import recovery_of
+from paredown.search.evaluating.recovery import recovery_of
 from paredown.search.evaluating.workbench import Workbench, prepare_part
 from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.run_record import LATENCY, TRAINED, RunRecord

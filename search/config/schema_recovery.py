@@ -73,14 +73,14 @@ class RecipeSection(Section):
         0.0,
         ge=0,
         lt=1,
-        description="Decay of the running average of what learns, which is then kept; 0 averages nothing.",
+        description="Decay of the running average of what learns, which is then kept; 0: no average.",
     )
     damping: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Share of the way to the middle of its code that a latent weight moves at each step at "
-        "the end, rising over the last third of the steps; 0 moves none.",
+        description="Share of the way to the middle of its code that a latent weight moves at each step, "
+        "rising to this over the last third of the steps; 0 moves none.",
     )
     batch: int = Field(128, ge=1, le=65536, description="Rows of a step.")
     held_out_rows: int = Field(

@@ -1,3 +1,4 @@
+from .augmenting import AUGMENTATIONS as AUGMENTATIONS
 from .baseline import Baseline as Baseline
 from .baseline import baseline_of as baseline_of
 from .bounds import absolute_goals as absolute_goals
@@ -7,6 +8,9 @@ from .bounds import refuse_unreachable as refuse_unreachable
 from .bounds import refused_by as refused_by
 from .facts import problem as problem
 from .holding import check_metric as check_metric
+from .recovery import Recovery as Recovery
+from .recovery import TrainingRung as TrainingRung
+from .recovery import configured_recovery as configured_recovery
 from .rehearsal import rehearse as rehearse
 from .runtime_outputs import Outputs as Outputs
 from .runtime_outputs import both_outputs as both_outputs
@@ -16,6 +20,8 @@ from .runtime_outputs import simulated_outputs as simulated_outputs
 from .scoring import Evaluator as Evaluator
 from .surveying import Surveyed as Surveyed
 from .surveying import survey as survey
+from .training_rows import TrainingRows as TrainingRows
+from .training_rows import channels_last as channels_last
 from .unmet import doubtful_bounds as doubtful_bounds
 from .unmet import why_none as why_none
 from .workbench import Workbench as Workbench

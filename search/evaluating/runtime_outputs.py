@@ -11,7 +11,7 @@ from torch import Tensor
 
 from paredown.compressors.onnx.lowering import output_names
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.search.recovery.training_rows import channels_last
+from paredown.search.evaluating.training_rows import channels_last
 from paredown.search.tasks.splits import Inputs, Split, Targets, of_length
 from paredown.spaces.capture.capturing import as_inputs
 from paredown.spaces.graph.graph import Graph

@@ -14,8 +14,8 @@ from paredown.compressors.models.assembling import assemble, needs_refit, settle
 from paredown.compressors.models.refit import DenseOutputs
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.search.evaluating.computing_device import prepare_process
-from paredown.search.recovery.recovery import Recovering
-from paredown.search.recovery.training_rows import channels_last
+from paredown.search.evaluating.recovery import Recovering
+from paredown.search.evaluating.training_rows import channels_last
 from paredown.search.study.evaluation import Score
 from paredown.search.study.rung import Rung
 from paredown.search.tasks.metrics import Loss, Metric, Outputs

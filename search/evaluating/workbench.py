@@ -25,10 +25,10 @@ from paredown.hardware_models.work.workload import read_work
 from paredown.search.calibrating.latency_source import kept_latency_model
 from paredown.search.config.schema import Config
 from paredown.search.evaluating.holding import check_files
-from paredown.search.recovery.recovery import Recovering, Recovery
+from paredown.search.evaluating.recovery import Recovering, Recovery
 from paredown.search.evaluating.scoring import Evaluator, score
 from paredown.search.evaluating.surveying import Surveyed, survey, survey_part
-from paredown.search.recovery.training_rows import channels_last
+from paredown.search.evaluating.training_rows import channels_last
 from paredown.search.space.found_ranks import FoundRanks
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Score
 from paredown.search.study.rung import Rung

@@ -19,9 +19,8 @@ from paredown.search.evaluating.bounds import (
     refuse_unreachable,
 )
 from paredown.search.evaluating.computing_device import computing_device, prepare_process
-from paredown.search.recovery.configured import configured_recovery
 from paredown.search.evaluating.holding import check_metric
-from paredown.search.recovery.recovery import Recovery
+from paredown.search.evaluating.recovery import Recovery, configured_recovery
 from paredown.search.evaluating.rehearsal import rehearse
 from paredown.search.evaluating.surveying import survey
 from paredown.search.evaluating.unmet import doubtful_bounds

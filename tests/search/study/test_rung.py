@@ -43,19 +43,27 @@ def test_only_evaluations_of_an_equal_rung_are_compared(goals, make_evaluations,
 
 
 def test_models_trained_alike_are_compared_however_long():
-    short, long = (Rung(number=n, recipe=replace(TRAINED, steps=s)) for n, s in ((1, 160), (2, 800)))
+    short, long = (
+        Rung(number=n, recipe=replace(TRAINED, steps=s)) for n, s in ((1, 160), (2, 800))
+    )
     assert short.compares_with(long)
     assert not short.compares_with(replace(long, rows=1500))
     assert not short.compares_with(replace(long, recipe=replace(TRAINED, trainer="rescale 2")))
     assert not short.compares_with(Rung(number=1))
 
 
-def test_of_a_model_that_was_trained_further_the_front_keeps_the_better_one(goals, make_evaluations):
-    short, long = (Rung(number=n, recipe=replace(TRAINED, steps=s)) for n, s in ((1, 160), (2, 800)))
+def test_of_a_model_that_was_trained_further_the_front_keeps_the_better_one(
+    goals, make_evaluations
+):
+    short, long = (
+        Rung(number=n, recipe=replace(TRAINED, steps=s)) for n, s in ((1, 160), (2, 800))
+    )
     first = [replace(e, rung=short) for e in make_evaluations(12)]
     for change, expected in ((0.01, 2), (0.0, 2), (-0.01, 1)):
         later = [
-            replace(e, rung=long, metrics={**e.metrics, "accuracy": e.metrics["accuracy"] + change})
+            replace(
+                e, rung=long, metrics={**e.metrics, "accuracy": e.metrics["accuracy"] + change}
+            )
             for e in first
         ]
         members = front_of([*first, *later], goals, long).members

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from paredown.search.recovery.training_rows import TrainingRows
+from paredown.search.evaluating.training_rows import TrainingRows
 from paredown.spaces.candidates.candidate import Candidate
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from paredown.search.recovery.augmenting import (
+from paredown.search.evaluating.augmenting import (
     AUGMENTATIONS,
     augmentation,
     flips_and_crops,

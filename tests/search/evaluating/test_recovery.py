@@ -12,7 +12,8 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.kept import TrainedModels
 from paredown.compressors.training.trainer import Trained
 from paredown.search.config.reading import load_config
-from paredown.search.recovery.recovery import Recovery, TrainingRung
+from paredown.search.evaluating.augmenting import flips_and_crops
+from paredown.search.evaluating.recovery import Recovery, TrainingRung, configured_recovery
 from paredown.search.evaluating.scoring import RecipeError
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.running import searching
@@ -163,3 +164,56 @@ def test_a_trained_front_is_journalled_exported_and_verified(tmp_path, monkeypat
     for member in members:
         written = load_model(result.folder / "bundles" / member.key)
         assert kept.put(written) == member.trained, "the bundle holds the very tensors"
+
+
+ASKED = """\
+task: {name: digits}
+goals: [{metric: accuracy}, {metric: onnx_bytes}]
+search: {seed: 9}
+"""
+TRAINED_AS = """\
+recovery:
+  recipe:
+    {quantizer: laq, activations: pact, lr: 0.01, clip_norm: 2, batch: 32, held_out_rows: 50, ema: 0.9,
+     damping: 0.1, augment: flips_and_crops, loss: {logits: 0.5, labels: 1, temperature: 4}}
+  rungs: [{steps: 10, keep: 4}, {steps: 30, keep: 2}]
+"""
+
+
+@pytest.fixture
+def recovery_in(tmp_path):
+    """(text of the config) -> its recovery."""
+
+    def read(text):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return configured_recovery(load_config(path))
+
+    return read
+
+
+def test_without_the_section_there_is_none(recovery_in):
+    assert recovery_in(ASKED) is None
+
+
+def test_every_setting_reaches_the_trainer(recovery_in):
+    found = recovery_in(ASKED + TRAINED_AS)
+    trainer = found.trainer
+    assert (trainer.view.quantizer, trainer.view.activations) == ("laq", "pact")
+    assert (trainer.lr, trainer.clip_norm, trainer.ema, trainer.damping) == (0.01, 2, 0.9, 0.1)
+    losses = trainer.losses
+    assert (losses.logits, losses.labels, losses.temperature) == (0.5, 1, 4)
+    assert (losses.blocks, losses.kernels) == (0, 0)
+    assert found.rungs == (TrainingRung(10, 4), TrainingRung(30, 2))
+    assert (found.batch_rows, found.held_out_rows, found.seed) == (32, 50, 9)
+    assert found.augment is flips_and_crops
+
+
+def test_recipes_say_all_that_makes_scores_differ(recovery_in):
+    one, other = (
+        recovery_in(ASKED + TRAINED_AS),
+        recovery_in(ASKED + TRAINED_AS.replace("augment: flips_and_crops, ", "")),
+    )
+    assert [r.steps for r in one.recipes] == [10, 40]
+    assert one.recipes[0] != other.recipes[0]
+    assert "flips_and_crops" in one.recipes[0].trainer

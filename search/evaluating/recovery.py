@@ -6,12 +6,19 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.kept import TrainedModels
+from paredown.compressors.training.losses import LossWeights
+from paredown.compressors.training.recovering import Recover
+from paredown.compressors.training.trainable import View
 from paredown.compressors.training.trainer import Budget, Trained, Trainer, trained
-from paredown.search.recovery.augmenting import Augment
-from paredown.search.recovery.training_rows import TrainingRows
+from paredown.search.config.schema import Config
+from paredown.search.config.schema_recovery import RecipeSection, RecoverySection
+from paredown.search.config.schema_task import CustomTask
+from paredown.search.evaluating.augmenting import Augment
+from paredown.search.evaluating.training_rows import TrainingRows
 from paredown.search.study.rung import Recipe
 from paredown.search.tasks.metrics import Loss
 from paredown.search.tasks.splits import Split
@@ -116,3 +123,50 @@ def _name(before: str, recipe: Recipe, steps: int) -> str:
     """Of a training: what it begins with and what is done."""
     text = f"{before} {recipe} {steps}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def configured_recovery(config: Config) -> Recovery | None:
+    """What `recovery` says; None where it is absent.
+
+    Raises:
+        UserCodeError: The user's augmentation cannot be imported.
+    """
+    section = config.recovery
+    if section is None:
+        return None
+    return recovery_of(config, section)
+
+
+def recovery_of(config: Config, section: RecoverySection) -> Recovery:
+    """The recovery that `section` describes, seeded as the search is."""
+    recipe = section.recipe
+    # Built-in tasks have no code of the user's: it is found from where the search was started.
+    code_folder = config.task.code_folder if isinstance(config.task, CustomTask) else Path()
+    return Recovery(
+        trainer=trainer_of(recipe),
+        rungs=tuple(TrainingRung(rung.steps, rung.keep) for rung in section.rungs),
+        batch_rows=recipe.batch,
+        held_out_rows=recipe.held_out_rows,
+        augment=augmentation(recipe.augment, code_folder),
+        augment_name=recipe.augment or "",
+        seed=config.search.seed,
+    )
+
+
+def trainer_of(recipe: RecipeSection) -> Recover:
+    """The trainer of a recipe."""
+    loss = recipe.loss
+    return Recover(
+        view=View(quantizer=recipe.quantizer, activations=recipe.activations),
+        losses=LossWeights(
+            logits=loss.logits,
+            labels=loss.labels,
+            blocks=loss.blocks,
+            kernels=loss.kernels,
+            temperature=loss.temperature,
+        ),
+        lr=recipe.lr,
+        clip_norm=recipe.clip_norm,
+        ema=recipe.ema,
+        damping=recipe.damping,
+    )

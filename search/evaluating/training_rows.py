@@ -11,7 +11,7 @@ from torch import Tensor
 
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.trainer import Batch
-from paredown.search.recovery.augmenting import Augment
+from paredown.search.evaluating.augmenting import Augment
 from paredown.search.tasks.metrics import Loss, Outputs
 from paredown.search.tasks.splits import Split, Targets
 from paredown.spaces.capture.capturing import as_inputs
