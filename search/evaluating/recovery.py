@@ -17,7 +17,7 @@ from paredown.compressors.training.trainer import Budget, Trained, Trainer, trai
 from paredown.search.config.schema import Config
 from paredown.search.config.schema_recovery import RecipeSection, RecoverySection
 from paredown.search.config.schema_task import CustomTask
-from paredown.search.evaluating.augmenting import Augment
+from paredown.search.evaluating.augmenting import Augment, augmentation
 from paredown.search.evaluating.training_rows import TrainingRows
 from paredown.search.study.rung import Recipe
 from paredown.search.tasks.metrics import Loss
