@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from paredown.compressors.rounding.codebook import alternate, fit_scaled_codebook, linear_levels
+from paredown.compressors.rounding.quantize import top_code
 from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.compressors.training.quantizer import (
     Learned,
     as_stored,
-    largest_code,
     latent_weights,
     masked,
     size_of_values,
@@ -48,7 +48,7 @@ class Laq(nn.Module):
         self.register_buffer("scale", tensor.scale.clone())
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("moment", torch.zeros_like(self.latent))
-        top = largest_code(tensor.storage.bits)
+        top = top_code(tensor.storage.bits)
         # The papers clip at 1, the size that weights begin with: latent weights far out never return.
         self.register_buffer("_largest", top * spread(tensor.scale, tensor.storage).clone())
         self.support = Support(tensor)
@@ -92,7 +92,7 @@ class Laq(nn.Module):
         self.get_buffer("moment").mul_(_DECAY).addcmul_(gradient, gradient, value=1 - _DECAY)
 
     def _project(self, latent: Tensor, curvature: Tensor) -> tuple[Tensor, Tensor]:
-        bits, top = self._storage.bits, largest_code(self._storage.bits)
+        bits, top = self._storage.bits, top_code(self._storage.bits)
         rows, weigh = self._rows.split(latent), self._rows.split(curvature)
         before = self.get_buffer("scale").flatten()
         if bits <= _EXACT_BITS:

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from paredown.compressors.rounding.quantize import nearest_codes, top_code
 from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.compressors.training.quantizer import (
     Learned,
     as_stored,
-    largest_code,
     latent_weights,
     masked,
-    nearest_codes,
     size_of_values,
 )
 from paredown.compressors.training.supports import Support
@@ -93,7 +92,7 @@ class _Rounded(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """The gradient by latent weights passes within the codes; see the paper for the scale's."""
         steps, codes, step, mask = ctx.saved_tensors
-        top = largest_code(ctx.bits)
+        top = top_code(ctx.bits)
         is_inside = steps.abs() <= top
         by_scale = masked(torch.where(is_inside, codes - steps, codes), mask) * gradient
         count = by_scale.numel() / step.numel()

@@ -58,25 +58,6 @@ class QuantizerFactory(Protocol):
         """Starts at the codes of `tensor`; `wanted` is the uncompressed weight, None where unknown."""
 
 
-def nearest_codes(steps: Tensor, bits: int) -> Tensor:
-    """The nearest code of `bits` bits for values in units of their scale: symmetric, halves to even.
-
-    One bit has no zero: it is -1 below zero and 1 from there on.
-
-    >>> nearest_codes(torch.tensor([-0.4, 0.0, 1.7]), 1).tolist()
-    [-1.0, 1.0, 1.0]
-    """
-    if bits == 1:
-        return torch.where(steps < 0, -1.0, 1.0)
-    top = 2 ** (bits - 1) - 1
-    return steps.round().clamp_(-top, top)
-
-
-def largest_code(bits: int) -> int:
-    """1 at one bit and at two, 2^(bits - 1) - 1 from there on."""
-    return max(1, 2 ** (bits - 1) - 1)
-
-
 def latent_weights(tensor: StoredTensor, wanted: Tensor | None) -> Tensor:
     """Where latent weights start: as near to the uncompressed ones as their codes allow.
 

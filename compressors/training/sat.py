@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from paredown.compressors.rounding.quantize import nearest_codes, top_code
 from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.compressors.training.quantizer import (
     Learned,
     as_stored,
-    largest_code,
     latent_weights,
     masked,
-    nearest_codes,
     size_of_values,
 )
 from paredown.compressors.training.scale_rows import ScaleRows
@@ -41,7 +40,7 @@ class Sat(nn.Module):
         assert tensor.scale is not None
         self._storage = tensor.storage
         self._rows = ScaleRows(tensor.storage)
-        top = largest_code(tensor.storage.bits)
+        top = top_code(tensor.storage.bits)
         share = latent_weights(tensor, wanted) / (top * spread(tensor.scale, tensor.storage))
         self.latent = nn.Parameter(share.clamp_(-_STEEPEST, _STEEPEST).atanh_())
         dense = self._rows.split(tensor.dense())
@@ -75,7 +74,7 @@ class Sat(nn.Module):
 
     def _squashed(self) -> Tensor:
         """Latent weights between the smallest and the largest code."""
-        return self.latent.tanh() * largest_code(self._storage.bits)
+        return self.latent.tanh() * top_code(self._storage.bits)
 
     def _codes(self, steps: Tensor) -> tuple[Tensor, Tensor]:
         codes = masked(nearest_codes(steps, self._storage.bits), self.support.mask)

@@ -13,7 +13,7 @@ from paredown.spaces.candidates.ranks import WHOLE, Rank
 from paredown.spaces.candidates.zeros import DENSE, Zeros
 from paredown.spaces.system.json_values import Json
 
-WeightBits = Literal[2, 3, 4, 5, 6, 8, 32]
+WeightBits = Literal[1, 2, 3, 4, 5, 6, 8, 32]
 GroupSize = Literal[0, 32, 64, 128]
 Method = Literal["rtn", "laq", "gptq", "adaround", "obq", "descent", "joint"]
 Container = Literal["compact", "fast"]
@@ -21,6 +21,8 @@ Ranges = Literal["static", "dynamic"]
 
 GROUPED_METHODS: tuple[Method, ...] = ("rtn", "laq", "gptq", "descent")
 """Methods that find codes with several scales in a row."""
+METHODS_WITH_ZERO: tuple[Method, ...] = ("adaround", "obq")
+"""Methods that round to whole numbers, zero among them: 1-bit codes are -1 and 1 alone."""
 
 
 Fields = Mapping[str, int | float | str | None]
