@@ -39,7 +39,6 @@ def test_the_end_is_a_point_that_no_single_code_improves(make_problem: Callable[
         assert (_errors(other, scale[0], weight, gram) >= least - 1e-9).all()
 
 
-@pytest.mark.parametrize("bits", [1, 2])
 def test_one_bit_ends_where_turning_no_single_sign_helps(make_problem: Callable[..., Any]) -> None:
     weight, gram = make_problem(1, 4, 12, 60)
     weight = weight.double()
@@ -57,6 +56,7 @@ def test_one_bit_ends_where_turning_no_single_sign_helps(make_problem: Callable[
         assert (_errors(other, scale[0], weight, gram) >= least - 1e-9).all()
 
 
+@pytest.mark.parametrize("bits", [1, 2])
 def test_no_sweep_raises_the_error(make_problem: Callable[..., Any], bits: int) -> None:
     weight, gram = make_problem(2, 6, 30, 100)
     weight = weight.double()
