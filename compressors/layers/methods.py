@@ -25,7 +25,7 @@ from paredown.compressors.rounding.groupwise import GROUPED, round_groups, with_
 from paredown.compressors.rounding.learned import adaround
 from paredown.compressors.rounding.quantize import Codes, by_column, round_to_nearest
 from paredown.compressors.rounding.target import Target
-from paredown.spaces.candidates.candidate import METHODS_WITH_ZERO, LayerChoice, Method
+from paredown.spaces.candidates.candidate import LayerChoice, Method
 from paredown.spaces.candidates.zeros import Zeros
 
 _Set = tuple[int, Zeros, int]
@@ -150,7 +150,7 @@ def compress(problem: Problem, choice: LayerChoice) -> Compressed:
 
 
 def _check_zeros(choice: LayerChoice) -> None:
-    if choice.weight_bits == 1 and (_prunes(choice) or choice.method in METHODS_WITH_ZERO):
+    if choice.lacks_zero:
         raise SolverError(
             f"1-bit codes have no zero, got {choice.zeros.text} by {choice.method}; take 2 bits or "
             "more"

@@ -51,6 +51,12 @@ class LayerChoice:
         """Whether the choice leaves the layer unchanged."""
         return self == IDENTITY_CHOICE
 
+    @property
+    def lacks_zero(self) -> bool:
+        """Whether it asks 1-bit codes, which have no zero, for zeros or a method that rounds to one."""
+        needs_zero = self.zeros != DENSE or self.method in METHODS_WITH_ZERO
+        return self.weight_bits == 1 and needs_zero
+
     def to_json(self) -> Fields:
         """The fields that differ from the identity's, by the names that files have."""
         return _differing(_layer_fields(self), _layer_fields(IDENTITY_CHOICE))

@@ -9,7 +9,6 @@ from dataclasses import replace
 from paredown.spaces.candidates.candidate import (
     GROUPED_METHODS,
     IDENTITY_CHOICE,
-    METHODS_WITH_ZERO,
     Candidate,
     LayerChoice,
     SegmentChoice,
@@ -93,8 +92,8 @@ def canonical_choice(
         choice = replace(choice, weight_bits=8)
     if choice.weight_bits == 1 or _prunes_nothing(layer, choice, shape):
         choice = replace(choice, zeros=DENSE)  # 1-bit codes have no zero
-    if choice.weight_bits == 1 and choice.method in METHODS_WITH_ZERO:
-        choice = replace(choice, method="descent")
+    if choice.lacks_zero:
+        choice = replace(choice, method="descent")  # its method would round to one
     if choice.method == "joint" and choice.zeros.pattern != "element":
         choice = replace(choice, method="descent")  # only single zeros are chosen with codes
     if choice.weight_bits == 32 and choice.method in ("adaround", "obq", "joint"):
