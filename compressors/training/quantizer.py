@@ -18,7 +18,7 @@ from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.spaces.candidates.blueprint import Storage
 
 _WITHIN = 0.49
-"""Steps around a code from which latent weights still round to it, whatever the arithmetic."""
+"""Share of the way to the next code at which latent weights still round back, whatever the arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def latent_weights(tensor: StoredTensor, wanted: Tensor | None) -> Tensor:
     if wanted is None or wanted.shape != dense.shape:
         return dense.clone()
     assert tensor.scale is not None
-    room = _WITHIN * spread(tensor.scale, tensor.storage)
+    # Codes are a step apart, but -1 and 1 of one bit are two.
+    way = 2 if tensor.storage.bits == 1 else 1
+    room = _WITHIN * way * spread(tensor.scale, tensor.storage)
     return torch.minimum(torch.maximum(wanted, dense - room), dense + room)
 
 
