@@ -112,7 +112,8 @@ def _assign(weight: Tensor, scale: Tensor, bits: int) -> Codes:
     # A scale below float32's normal numbers would be lost when stored: such a row is zero too.
     is_used = scale >= torch.finfo(torch.float32).tiny
     scale = torch.where(is_used, scale, 1.0 if bits > 1 else _VANISHING).to(torch.float32)
-    codes = nearest_codes_(weight / scale.double().unsqueeze(1), bits)
+    steps = torch.where(is_used.unsqueeze(1), weight / scale.double().unsqueeze(1), 0.0)
+    codes = nearest_codes_(steps, bits)
     return Codes(codes=codes.to(torch.int8), scale=scale)
 
 

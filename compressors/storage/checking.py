@@ -30,7 +30,7 @@ from paredown.spaces.system.json_values import Json
 _PLAIN_BYTES = 2**30
 _PACKED = 64
 """A file may unpack to a gigabyte, or to so many times its own size: 1 bit is a 32nd of a float,
-and a large network that is half as large again is none any more."""
+and a large network of half that size is none any more."""
 _ROW_VALUES = 2**24
 """At most so many values of one input's row: an image of 2,300 x 2,300."""
 _VALUES = 2**32

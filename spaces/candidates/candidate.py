@@ -54,7 +54,7 @@ class LayerChoice:
     @property
     def lacks_zero(self) -> bool:
         """Whether it asks 1-bit codes, which have no zero, for zeros or a method that rounds to one."""
-        needs_zero = self.zeros != DENSE or self.method in METHODS_WITH_ZERO
+        needs_zero = self.zeros.share > 0 or self.method in METHODS_WITH_ZERO
         return self.weight_bits == 1 and needs_zero
 
     def to_json(self) -> Fields:
