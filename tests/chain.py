@@ -28,6 +28,7 @@ SPARSITIES = (
     (0.5, "2:4"),
     (0.6, "block"),
 )
+_ONE_BIT = 0.15
 RANKS = (1.0, 0.5, 0.2)
 GROUP_SIZES = (0, 32, 64, 128)
 FORMS: tuple[Decomposition, ...] = ("channel", "spatial", "tucker")
@@ -52,12 +53,12 @@ def random_candidate(model_map: ModelMap, seed: int, activation_bits: int | None
     """A canonical candidate, random in every knob; `activation_bits` None draws 8 or 32 too."""
     draw, sizes = random.Random(seed), random.Random(f"group sizes of {seed}")
     second = random.Random(f"second ranks of {seed}")
-    ranges = random.Random(f"ranges of {seed}")
+    ranges, ones = random.Random(f"ranges of {seed}"), random.Random(f"1 bit of {seed}")
     layers = {}
     for layer in model_map.layers:
         sparsity, pattern = draw.choice(SPARSITIES)
         layers[layer.name] = LayerChoice(
-            weight_bits=draw.choice(BITS),
+            weight_bits=(draw.choice(BITS), 1)[ones.random() < _ONE_BIT],
             zeros=Zeros(sparsity, pattern),
             rank=Rank(draw.choice(RANKS), draw.choice(FORMS), second.choice((None, 0.3, 1.0))),
             method=draw.choice(("rtn", "laq", "gptq")),

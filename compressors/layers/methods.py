@@ -21,16 +21,11 @@ from paredown.compressors.pruning.paths import Paths
 from paredown.compressors.pruning.sparsify import exact_obs, magnitude, saliency, sparse_gpt
 from paredown.compressors.rounding.compensated import gptq
 from paredown.compressors.rounding.descent import descend, descend_codes
-from paredown.compressors.rounding.groupwise import GROUPED, round_groups
+from paredown.compressors.rounding.groupwise import GROUPED, round_groups, with_real_groups
 from paredown.compressors.rounding.learned import adaround
-from paredown.compressors.rounding.quantize import Codes, by_column, round_to_nearest, top_code
+from paredown.compressors.rounding.quantize import Codes, by_column, round_to_nearest
 from paredown.compressors.rounding.target import Target
-from paredown.spaces.candidates.candidate import (
-    GROUPED_METHODS,
-    LayerChoice,
-    Method,
-)
-from paredown.spaces.candidates.scale_groups import effective_size
+from paredown.spaces.candidates.candidate import LayerChoice, Method
 from paredown.spaces.candidates.zeros import Zeros
 
 _Set = tuple[int, Zeros, int]
@@ -138,9 +133,11 @@ def compress(problem: Problem, choice: LayerChoice) -> Compressed:
     """What `choice.method` makes of the problem, or the baseline where that is nearer.
 
     Raises:
-        SolverError: `choice.group_size` beside a method that finds one scale for each row.
+        SolverError: `choice.group_size` beside a method that finds one scale for each row, or zeros at
+            1 bit.
     """
-    choice = _with_real_groups(choice, problem.target.matrix.shape[1])
+    _check_zeros(choice)
+    choice = with_real_groups(choice, problem.target.matrix.shape[1])
     baseline, error = problem.baselines.get(
         (choice.weight_bits, choice.zeros, choice.group_size),
         lambda: _baseline(problem, choice),
@@ -152,15 +149,12 @@ def compress(problem: Problem, choice: LayerChoice) -> Compressed:
     return found if problem.error(found) <= error else baseline
 
 
-def _with_real_groups(choice: LayerChoice, columns: int) -> LayerChoice:
-    """The choice without groups where it has no codes, or where one group would hold a row."""
-    bits, size = choice.weight_bits, effective_size(columns, choice.group_size)
-    if size and bits < 32 and choice.method not in GROUPED_METHODS:
+def _check_zeros(choice: LayerChoice) -> None:
+    if choice.lacks_zero:
         raise SolverError(
-            f"method must be one of {', '.join(GROUPED_METHODS)} beside group_size {size}, got "
-            f"{choice.method}; take one of them, or group_size 0"
+            f"1-bit codes have no zero, got {choice.zeros.text} by {choice.method}; take 2 bits or "
+            "more"
         )
-    return choice if size and bits < 32 else replace(choice, group_size=0)
 
 
 def _baseline(problem: Problem, choice: LayerChoice) -> tuple[Compressed, Tensor]:
@@ -249,7 +243,7 @@ def _greedy(target: Target, bits: int, mask: Tensor | None) -> Codes:
         target.gram.square,
         found.codes.double().reshape(grouped.shape),
         found.scale.double().reshape(grouped.shape[:2]),
-        top_code(bits),
+        bits,
         None if mask is None else mask.reshape(grouped.shape),
     )
     settled = Codes(

@@ -126,9 +126,9 @@ def _unpack_tensor(
 
 
 def _bits(codes: Tensor) -> int:
-    """Narrowest two's-complement field that holds every code, 2 to 8."""
-    if not codes.numel():
-        return 2
+    """Bits of the narrowest field that holds every code, 1 to 8."""
+    if bool((codes.abs() == 1).all()):
+        return 1
     low, high = (int(v) for v in codes.aminmax())
     return max(2, 1 + max(high, -low - 1).bit_length())
 

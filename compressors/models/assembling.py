@@ -41,11 +41,11 @@ def assemble(candidate: Candidate, database: Database) -> CompressedModel:
 def needs_refit(candidate: Candidate) -> bool:
     """Whether layers' inputs drift too far for solutions that took them as the dense model's.
 
-    With structure changed, zeros, or 2-bit weights they do.
+    With structure changed, zeros, or weights of 1 or 2 bits they do.
     """
     structural = bool(candidate.widths or candidate.dropped)
     harsh = any(
-        c.weight_bits == 2 or c.rank.share < 1 or c.zeros.share > 0 for _, c in candidate.layers
+        c.weight_bits <= 2 or c.rank.share < 1 or c.zeros.share > 0 for _, c in candidate.layers
     )
     return structural or harsh
 

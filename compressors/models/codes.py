@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 
+from paredown.compressors.rounding.quantize import nearest_codes_
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Operator
@@ -75,9 +76,10 @@ def fit_biases(model: CompressedModel) -> CompressedModel:
     Beside 8-bit inputs a bias is held as int32 in units of s_x * s_w, by file or runtime. In a
     channel whose weights are almost zero that unit can be so small that the bias is clipped, and
     silently. Its scale is raised until the bias takes half the range; the codes follow, and what a
-    product loses is at most 255 * 2**-31 of the bias. A channel without any weight has a scale of no
-    meaning, in whose unit the bias may round to nothing: it gets the finest one. Biases are then
-    rounded to their units here, as the file does: half a unit is what tips one code in some hundred.
+    product loses is at most 255 * 2**-31 of the bias; at 1 bit codes stay, and it is twice that. A
+    channel without any weight has a scale of no meaning, in whose unit the bias may round to nothing: it
+    gets the finest one. Biases are then rounded to their units here, as the file does: half a unit is
+    what tips one code in some hundred.
     """
     stored = dict(model.stored)
     graph = model.blueprint.graph
@@ -124,8 +126,8 @@ def _fitted(weight: StoredTensor, bias: StoredTensor, input_scale: float) -> Sto
     shape = [1] * weight.values.ndim
     shape[weight.storage.axis] = -1
     ratio = (weight.scale / scale).view(shape)
-    codes = (weight.values * ratio).round().to(weight.values.dtype)
-    return replace(weight, values=codes, scale=scale)
+    codes = nearest_codes_(weight.values * ratio, weight.storage.bits)
+    return replace(weight, values=codes.to(weight.values.dtype), scale=scale)
 
 
 def _in_units(bias: StoredTensor, weight: StoredTensor, input_scale: float) -> StoredTensor:

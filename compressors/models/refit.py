@@ -32,7 +32,7 @@ from paredown.compressors.matrix.algebra import (
 )
 from paredown.compressors.rounding.descent import descend_codes
 from paredown.compressors.rounding.groupwise import refit_scales, settle_groups
-from paredown.compressors.rounding.quantize import Codes, top_code
+from paredown.compressors.rounding.quantize import Codes
 from paredown.compressors.rounding.target import Target
 from paredown.compressors.statistics.patches import sampled_columns, sampled_outputs
 from paredown.compressors.storage.compressed import CompressedModel
@@ -199,7 +199,7 @@ def _compressed(fit: _Fit, problem: _Layer, before: StoredTensor) -> Compressed:
         gram,
         codes.double().reshape(grouped.shape),
         before.scale.double().reshape(grouped.shape[:2]),
-        top_code(choice.weight_bits),
+        choice.weight_bits,
         None if allowed is None else allowed.reshape(grouped.shape),
         sweeps=_SWEEPS,
     )

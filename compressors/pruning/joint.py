@@ -38,7 +38,7 @@ def improve_jointly(
     """
     weight, gram = target.weight, target.gram.values
     kept = int(starts[0][1].sum())
-    state = _States.of(target, [codes for codes, _ in starts], top_code(bits))
+    state = _States.of(target, [codes for codes, _ in starts], bits)
     ends = [(row_errors(c.dense() - weight, gram).sum(), c, mask) for c, mask in starts]
     _, prices = state.largest(kept)
     for step in range(_SWEEPS):
@@ -70,7 +70,7 @@ def zeros_among(
         target.gram.square,
         (codes.codes * mask).double().reshape(grouped.shape),
         codes.scale.double().reshape(grouped.shape[:2]),
-        top_code(bits),
+        bits,
         mask.reshape(grouped.shape),
     )
     values = settled.reshape(mask.shape).to(torch.int8)
@@ -88,11 +88,11 @@ class _States:
     gram: Tensor
     codes: Tensor
     scale: Tensor
-    top: int
+    bits: int
     count: int
 
     @classmethod
-    def of(cls, target: Target, starts: Sequence[Codes], top: int) -> _States:
+    def of(cls, target: Target, starts: Sequence[Codes], bits: int) -> _States:
         """Of codes (R, K) for the target."""
         weight = target.grouped
         codes = [start.codes.double().reshape(weight.shape) for start in starts]
@@ -100,7 +100,7 @@ class _States:
         count = len(starts)
         wide = weight.repeat(1, count, 1)
         codes_of_all, scales_of_all = torch.cat(codes, dim=1), torch.cat(scales, dim=1)
-        return cls(wide, target.gram.square, codes_of_all, scales_of_all, top, count)
+        return cls(wide, target.gram.square, codes_of_all, scales_of_all, bits, count)
 
     def largest(self, kept: int) -> tuple[Tensor, Tensor]:
         """Mask of the `kept` largest savings of each start, and the smallest of them, (starts,).
@@ -112,7 +112,7 @@ class _States:
         live = torch.where(diagonal > 0, diagonal, 1.0)
         wanted = self.codes * self.scale.unsqueeze(2) - gradient / live
         step = self.scale.unsqueeze(2)
-        value = torch.round(wanted.abs() / step).clamp_(1, self.top) * step
+        value = torch.round(wanted.abs() / step).clamp_(1, top_code(self.bits)) * step
         savings = diagonal * value * (2 * wanted.abs() - value)
         parts = [_largest(part, kept) for part in savings.chunk(self.count, dim=1)]
         prices = torch.tensor([price for _, price in parts], dtype=savings.dtype)
@@ -129,7 +129,7 @@ class _States:
 
         def _settle(index: int, best: Tensor) -> Tensor:
             size = best.abs()
-            code = size.round().clamp_(1, self.top)
+            code = size.round().clamp_(1, top_code(self.bits))
             saving = size.mul_(2).sub_(code).mul_(code)
             return code.copysign_(best).mul_(saving > toll[:, index])
 
@@ -140,7 +140,7 @@ class _States:
     def descend_(self, allowed: Tensor) -> None:
         """Codes settled anew where `allowed`, zero elsewhere."""
         self.codes, self.scale = descend_codes(
-            self.weight, self.gram, self.codes * allowed, self.scale, self.top, allowed, sweeps=2
+            self.weight, self.gram, self.codes * allowed, self.scale, self.bits, allowed, sweeps=2
         )
 
     def found(self, allowed: Tensor, shape: torch.Size) -> Iterator[tuple[Codes, Tensor]]:

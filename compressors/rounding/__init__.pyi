@@ -16,9 +16,12 @@ from .groupwise import GROUPED as GROUPED
 from .groupwise import refit_scales as refit_scales
 from .groupwise import round_groups as round_groups
 from .groupwise import settle_groups as settle_groups
+from .groupwise import with_real_groups as with_real_groups
 from .learned import adaround as adaround
 from .quantize import Codes as Codes
 from .quantize import by_column as by_column
+from .quantize import nearest_codes as nearest_codes
+from .quantize import nearest_codes_ as nearest_codes_
 from .quantize import round_to_nearest as round_to_nearest
 from .quantize import top_code as top_code
 from .target import Target as Target

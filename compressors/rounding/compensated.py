@@ -13,7 +13,7 @@ from torch import Tensor
 
 from paredown.compressors.matrix.algebra import gram_diagonal
 from paredown.compressors.matrix.gram import Gram
-from paredown.compressors.rounding.quantize import Codes, round_to_nearest, top_code
+from paredown.compressors.rounding.quantize import Codes, nearest_codes_, round_to_nearest
 from paredown.compressors.rounding.target import Target
 
 BLOCK = 64
@@ -40,13 +40,13 @@ def gptq(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
     grouped = target.grouped
     scale = nearest.scale.double().reshape(grouped.shape[:2])
     allowed = None if mask is None else mask.reshape(grouped.shape)
-    codes = sweep(grouped, target.gram, scale, top_code(bits), allowed).reshape(kept.shape)
+    codes = sweep(grouped, target.gram, scale, bits, allowed).reshape(kept.shape)
     swept = Codes(codes=codes.to(torch.int8), scale=nearest.scale)
     return target.refit(swept).or_better(plain).codes
 
 
 def sweep(
-    grouped: Tensor, gram: Gram, scale: Tensor, top: int, allowed: Tensor | None = None
+    grouped: Tensor, gram: Gram, scale: Tensor, bits: int, allowed: Tensor | None = None
 ) -> Tensor:
     """Float64 codes (groups, rows, K) of one pass over the columns, the most active first.
 
@@ -68,7 +68,7 @@ def sweep(
 
     def _settle(index: int, column: Tensor) -> Tensor:
         step = steps[:, index]
-        code = torch.div(column, step, out=codes[:, index]).round_().clamp_(-top, top)
+        code = nearest_codes_(torch.div(column, step, out=codes[:, index]), bits)
         if allowed is not None:
             code.mul_(allowed[:, index])
         return code * step

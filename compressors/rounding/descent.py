@@ -14,7 +14,7 @@ from torch import Tensor
 
 from paredown.compressors.matrix.algebra import gram_diagonal
 from paredown.compressors.rounding.compensated import gptq, sweep
-from paredown.compressors.rounding.quantize import Codes, round_to_nearest, top_code
+from paredown.compressors.rounding.quantize import Codes, nearest_codes_, round_to_nearest
 from paredown.compressors.rounding.target import Target
 
 _STARTS = (1.0, 0.85, 1.15)
@@ -37,7 +37,6 @@ def descend(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
     best = target.refit(nearest)
     if target.gram.is_diagonal:
         return best.codes
-    top = top_code(bits)
     grouped, square = target.grouped, target.gram.square
     count = len(_STARTS)
     rows = grouped.shape[1]
@@ -46,8 +45,8 @@ def descend(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
     factors = torch.tensor(_STARTS, dtype=wide.dtype, device=wide.device)
     scale = nearest.scale.double().reshape(len(square), 1, rows) * factors.view(1, -1, 1)
     scale = scale.reshape(len(square), -1)
-    codes = sweep(wide, target.gram, scale, top, allowed)
-    codes, scale = descend_codes(wide, square, codes, scale, top, allowed)
+    codes = sweep(wide, target.gram, scale, bits, allowed)
+    codes, scale = descend_codes(wide, square, codes, scale, bits, allowed)
     for start in range(count):
         own = slice(start * rows, (start + 1) * rows)
         found = Codes(
@@ -63,7 +62,7 @@ def descend_codes(
     gram: Tensor,
     codes: Tensor,
     scale: Tensor,
-    top: int,
+    bits: int,
     allowed: Tensor | None = None,
     sweeps: int = _SWEEPS,
 ) -> tuple[Tensor, Tensor]:
@@ -80,7 +79,7 @@ def descend_codes(
     scale = fitted_scale(weight, gram, codes, scale)
     for _ in range(sweeps):
         before = codes.clone()
-        _sweep_once(weight, gram, codes, scale, top, allowed)
+        _sweep_once(weight, gram, codes, scale, bits, allowed)
         scale = fitted_scale(weight, gram, codes, scale)
         if torch.equal(before, codes):
             break
@@ -137,12 +136,12 @@ def sweep_columns_(
 
 
 def _sweep_once(
-    weight: Tensor, gram: Tensor, codes: Tensor, scale: Tensor, top: int, allowed: Tensor | None
+    weight: Tensor, gram: Tensor, codes: Tensor, scale: Tensor, bits: int, allowed: Tensor | None
 ) -> None:
     """Every code set to the nearest one, given all others."""
 
     def _settle(index: int, best: Tensor) -> Tensor:
-        code = best.round_().clamp_(-top, top)
+        code = nearest_codes_(best, bits)
         return code if allowed is None else code.mul_(allowed[:, index])
 
     sweep_columns_(codes, weight, gram, scale, _settle)

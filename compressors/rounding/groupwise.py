@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,10 +19,15 @@ from paredown.compressors.matrix.algebra import SolverError, gram_diagonal, row_
 from paredown.compressors.matrix.gram import in_groups
 from paredown.compressors.rounding.compensated import eliminate_, gptq, sweep
 from paredown.compressors.rounding.descent import descend, sweep_columns_
-from paredown.compressors.rounding.quantize import Codes, by_column, round_to_nearest, top_code
+from paredown.compressors.rounding.quantize import (
+    Codes,
+    by_column,
+    nearest_codes_,
+    round_to_nearest,
+)
 from paredown.compressors.rounding.target import Target
-from paredown.spaces.candidates.candidate import Method
-from paredown.spaces.candidates.scale_groups import group_count, size_of
+from paredown.spaces.candidates.candidate import GROUPED_METHODS, LayerChoice, Method
+from paredown.spaces.candidates.scale_groups import effective_size, group_count, size_of
 
 _SWEEPS = 8
 _RIDGE = 1e-9
@@ -36,11 +42,9 @@ def round_groups(weight: Tensor, bits: int, size: int, diagonal: Tensor | None =
         diagonal: Curvature >= 0 that broadcasts to the weight; None weighs alike.
     """
     rows, columns = weight.shape
-    # Columns that fill the last group are zero: no scale gains or loses by them.
-    whole = in_groups(weight, size).flatten(0, 1)
-    weighs = None
-    if diagonal is not None:
-        weighs = in_groups(diagonal.expand_as(weight), size).flatten(0, 1)
+    weighs = torch.ones_like(weight) if diagonal is None else diagonal.expand_as(weight)
+    # Columns that fill the last group weigh nothing: no scale gains or loses by them.
+    whole, weighs = (in_groups(each, size).flatten(0, 1) for each in (weight, weighs))
     found = round_to_nearest(whole, bits, weighs)
     codes = found.codes.reshape(rows, -1)[:, :columns].contiguous()
     return Codes(codes=codes, scale=found.scale.reshape(rows, -1))
@@ -92,6 +96,21 @@ GROUPED: Mapping[Method, Callable[[Target, int, Tensor | None, int], Codes]] = {
 """What finds the codes that a mask leaves, by method; "rtn" is `round_groups`."""
 
 
+def with_real_groups(choice: LayerChoice, columns: int) -> LayerChoice:
+    """The choice without groups where it has no codes, or where one group would hold a row.
+
+    Raises:
+        SolverError: Groups beside a method that finds one scale for each row.
+    """
+    bits, size = choice.weight_bits, effective_size(columns, choice.group_size)
+    if size and bits < 32 and choice.method not in GROUPED_METHODS:
+        raise SolverError(
+            f"method must be one of {', '.join(GROUPED_METHODS)} beside group_size {size}, got "
+            f"{choice.method}; take one of them, or group_size 0"
+        )
+    return choice if size and bits < 32 else replace(choice, group_size=0)
+
+
 def settle_groups(
     start: Codes,
     weight: Tensor,
@@ -105,12 +124,11 @@ def settle_groups(
     No step raises a row's error; each row is the better of where it began and where it ended.
     """
     gram = _plain(gram)
-    top = top_code(bits)
     target = weight.double().t().unsqueeze(0).contiguous()
     allowed = None if mask is None else mask.t().unsqueeze(0).double().contiguous()
 
     def _settle(index: int, best: Tensor) -> Tensor:
-        code = best.round_().clamp_(-top, top)
+        code = nearest_codes_(best, bits)
         return code if allowed is None else code.mul_(allowed[:, index])
 
     found = start
@@ -179,7 +197,6 @@ def _sweep(target: Target, bits: int, mask: Tensor | None, size: int) -> Codes:
     left = weight.t()[order].unsqueeze(0).contiguous()
     allowed = None if mask is None else mask.t()[order].to(weight.dtype)
     weighs = target.gram.values.diagonal()[order]
-    top = top_code(bits)
     codes, scales = weight.new_empty(columns, rows), weight.new_empty(groups, rows)
 
     def _settle(index: int, column: Tensor) -> Tensor:
@@ -189,7 +206,7 @@ def _sweep(target: Target, bits: int, mask: Tensor | None, size: int) -> Codes:
             found = round_to_nearest(entered.t().contiguous(), bits, weighs[own])
             scales[index // size] = found.scale.double()
         scale = scales[index // size]
-        code = torch.round(column / scale).clamp_(-top, top)
+        code = nearest_codes_(column / scale, bits)
         if allowed is not None:
             code = code * allowed[index]
         codes[index] = code
@@ -210,7 +227,7 @@ def _sweep_in_any_order(nearest: Codes, target: Target, bits: int, mask: Tensor 
     """One pass of GPTQ at the scales that rounding has, the most active columns of all first."""
     steps = by_column(nearest.scale.double(), target.matrix.shape[1]).unsqueeze(0)
     allowed = None if mask is None else mask.unsqueeze(0)
-    codes = sweep(target.grouped, target.gram, steps, top_code(bits), allowed)
+    codes = sweep(target.grouped, target.gram, steps, bits, allowed)
     return Codes(codes=codes[0].to(torch.int8), scale=nearest.scale)
 
 

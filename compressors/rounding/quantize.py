@@ -20,6 +20,8 @@ _COARSE, _FINE = 40, 32
 where the error of wide codes turns on whether the largest weights still fit."""
 _LOOK, _SLACK = 4, 1e-3
 """Each fourth scale it is looked whether smaller ones can still win, and by how much they must not."""
+_VANISHING = 2.0**-64
+"""Scale of an all-zero row of 1-bit codes: its products with other scales are normal numbers still."""
 _VALUES_AT_ONCE = 2**15
 _REFINEMENTS = 4
 
@@ -50,14 +52,31 @@ def by_column(scale: Tensor, columns: int) -> Tensor:
 
 
 def top_code(bits: int) -> int:
-    """Largest code: codes are symmetric, -top..top, ternary at 2 bits.
+    """Largest code: codes are symmetric, -top..top, ternary at 2 bits; 1 bit is -1 or 1, never 0.
 
     Raises:
-        SolverError: `bits` is outside 2..8.
+        SolverError: `bits` is outside 1..8.
     """
-    if not 2 <= bits <= 8:
-        raise SolverError(f"weight bits must be 2 to 8 for integer codes, got {bits}; 32 is float")
-    return 2 ** (bits - 1) - 1
+    if not 1 <= bits <= 8:
+        raise SolverError(f"weight bits must be 1 to 8 for integer codes, got {bits}; 32 is float")
+    return max(1, 2 ** (bits - 1) - 1)
+
+
+def nearest_codes(steps: Tensor, bits: int) -> Tensor:
+    """The nearest codes of values in units of their scale, halves to even; zero becomes 1 at 1 bit.
+
+    >>> nearest_codes(torch.tensor([-0.4, 0.0, 1.7]), 1).tolist()
+    [-1.0, 1.0, 1.0]
+    """
+    return nearest_codes_(steps.clone(), bits)
+
+
+def nearest_codes_(steps: Tensor, bits: int) -> Tensor:
+    """`nearest_codes` in place of the values."""
+    if bits == 1:
+        return steps.copy_(steps >= 0).mul_(2).sub_(1)
+    top = top_code(bits)
+    return steps.round_().clamp_(-top, top)
 
 
 def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) -> Codes:
@@ -65,7 +84,8 @@ def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) 
 
     Up to 4 bits, and for short rows, the optimum is exact, over scales and codes together
     (`codebook.py`). Else the best of a grid of scales is refined by alternating least squares and
-    rounding, which never raises the error. An all-zero row gets scale 1 and codes 0.
+    rounding, which never raises the error. An all-zero row gets scale 1 and codes 0; at 1 bit, which
+    has no code 0, a scale that vanishes beside any weight.
 
     Args:
         weight: The matrix (R, K).
@@ -78,22 +98,22 @@ def round_to_nearest(weight: Tensor, bits: int, diagonal: Tensor | None = None) 
     # Where no input is ever active nothing is at stake: weigh alike, so the codes stay sensible.
     weights = torch.where((weights > 0).any(dim=1, keepdim=True), weights, 1.0)
     if bits <= _EXACT_BITS or top * weight.shape[1] <= _EXACT_EVENTS:
-        scale = exact_scales(weight, weights, range(top + 1))
+        scale = exact_scales(weight, weights, range(0 if bits > 1 else 1, top + 1))
     else:
         # A few rows at a time, so that all passes over them stay in the processor's cache.
         rows = max(1, _VALUES_AT_ONCE // max(1, weight.shape[1]))
         pieces = zip(weight.abs().split(rows), weights.split(rows), strict=True)
         scale = torch.cat([_grid_scales(part, weigh, top) for part, weigh in pieces])
-    return _assign(weight, scale, top)
+    return _assign(weight, scale, bits)
 
 
-def _assign(weight: Tensor, scale: Tensor, top: int) -> Codes:
+def _assign(weight: Tensor, scale: Tensor, bits: int) -> Codes:
     """The nearest code of every weight at given scales (R,); rows with scale 0 become zero."""
     # A scale below float32's normal numbers would be lost when stored: such a row is zero too.
     is_used = scale >= torch.finfo(torch.float32).tiny
-    scale = torch.where(is_used, scale, 1.0).to(torch.float32)
-    codes = torch.round(weight / scale.double().unsqueeze(1)).clamp_(-top, top)
-    codes = torch.where(is_used.unsqueeze(1), codes, 0.0)
+    scale = torch.where(is_used, scale, 1.0 if bits > 1 else _VANISHING).to(torch.float32)
+    steps = torch.where(is_used.unsqueeze(1), weight / scale.double().unsqueeze(1), 0.0)
+    codes = nearest_codes_(steps, bits)
     return Codes(codes=codes.to(torch.int8), scale=scale)
 
 

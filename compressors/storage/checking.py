@@ -30,14 +30,14 @@ from paredown.spaces.system.json_values import Json
 
 _PLAIN_BYTES = 2**30
 _PACKED = 64
-"""A file may unpack to a gigabyte, or to so many times its own size: 2 bits are a sixteenth of a float,
-and a large network that is four times smaller again is none any more."""
+"""A file may unpack to a gigabyte, or to so many times its own size: 1 bit is a 32nd of a float,
+and a large network of half that size is none any more."""
 _ROW_VALUES = 2**24
 """At most so many values of one input's row: an image of 2,300 x 2,300."""
 _VALUES = 2**32
 """At most so many values of anything that is computed."""
 _PIECES = 2**16
-_WIDTHS = (2, 3, 4, 5, 6, 8, 32)
+_WIDTHS = (1, 2, 3, 4, 5, 6, 8, 32)
 # What operators raise of arguments that do not fit them; no common class is narrower than Exception.
 _OPERATOR_ERRORS = (
     *(RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError),

@@ -1,7 +1,8 @@
 """Codes packed to the bit, and the safetensors file that holds them beside their indices.
 
-A code of b bits is a two's-complement field; fields follow one another from the lowest bit of the
-first byte. ONNX packs its 4- and 2-bit tensors the same way, so both files share this code.
+A code of b bits is a two's-complement field, of one bit its sign; fields follow one another from the
+lowest bit of the first byte. ONNX packs its 4- and 2-bit tensors the same way, so both files share this
+code.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ TYPES: Mapping[str, str] = {
 def pack_codes(codes: Tensor, bits: int) -> bytes:
     """The codes as `bits`-wide two's-complement fields; ceil(n * bits / 8) bytes.
 
+    One bit holds a sign: 1 stands for the code -1, 0 for 1.
+
     Raises:
         PackingError: A code does not fit.
 
@@ -50,11 +53,14 @@ def pack_codes(codes: Tensor, bits: int) -> bytes:
     'f1'
     """
     values = codes.detach().reshape(-1).numpy().astype(np.int8)
+    if bits == 1 and not (abs(values) == 1).all():
+        raise PackingError(f"codes of one bit must be -1 or 1, got {np.unique(values)[:4]}")
     limit = 1 << (bits - 1)
-    if values.size and (int(values.min()) < -limit or int(values.max()) >= limit):
+    if bits > 1 and values.size and (values.min() < -limit or values.max() >= limit):
         raise PackingError(f"codes must fit {bits} bits, got {values.min()}..{values.max()}")
     if bits == 8:
         return values.tobytes()
+    values = values >> 1 if bits == 1 else values
     fields = np.unpackbits(values.view(np.uint8)[:, None], axis=1, bitorder="little", count=bits)
     return np.packbits(fields.reshape(-1), bitorder="little").tobytes()
 
@@ -79,7 +85,8 @@ def unpack_codes(data: np.ndarray, bits: int, count: int) -> Tensor:
     shifts = np.arange(8, dtype=np.uint64) * np.uint64(bits)
     fields = (words.view("<u8") >> shifts).astype(np.uint8).reshape(-1)[:count]
     room = 8 - bits
-    return torch.from_numpy((fields << room).view(np.int8) >> room)
+    codes = torch.from_numpy((fields << room).view(np.int8) >> room)
+    return codes | 1 if bits == 1 else codes
 
 
 def entries(name: str, storage: Storage) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from paredown.compressors.rounding.codebook import alternate, fit_scaled_codebook, linear_levels
+from paredown.compressors.rounding.quantize import top_code
 from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.compressors.training.quantizer import (
     Learned,
     ScaleRows,
     as_stored,
-    largest_code,
     masked,
     size_of_values,
 )
@@ -51,7 +51,7 @@ class Laq(nn.Module):
         self.register_buffer("scale", tensor.scale.clone())
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("moment", torch.zeros_like(self.latent))
-        top = largest_code(tensor.storage.bits)
+        top = top_code(tensor.storage.bits)
         # The papers clip at 1, the size that weights begin with: latent weights far out never return.
         # At the largest code itself all scales would shrink, as half of its weights lie beyond.
         limit = (top + _BEYOND) * spread(tensor.scale, tensor.storage)
@@ -103,7 +103,7 @@ class Laq(nn.Module):
 
     def _project(self) -> None:
         """The codes and scales nearest to the latent weights where the loss is curved."""
-        bits, top = self._storage.bits, largest_code(self._storage.bits)
+        bits, top = self._storage.bits, top_code(self._storage.bits)
         rows = self._rows.split(self.latent.detach())
         weigh = self._rows.split(masked(self._curvature(), self.support.mask))
         before = self.get_buffer("scale").flatten()

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from paredown.compressors.rounding.quantize import nearest_codes, top_code
 from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.compressors.training.quantizer import (
     Learned,
     as_stored,
-    largest_code,
     latent_weights,
     masked,
-    nearest_codes,
     size_of_values,
 )
 from paredown.compressors.training.supports import Support
@@ -68,7 +67,7 @@ class Lsq(nn.Module):
     def pull(self, strength: float) -> None:
         """Moves latent weights towards the middle of their codes; those beyond the last one stay."""
         latent, step = self.latent.detach(), spread(self.scale.detach(), self._storage)
-        limit = largest_code(self._storage.bits) * step
+        limit = top_code(self._storage.bits) * step
         latent.lerp_(torch.where(latent.abs() <= limit, self._codes() * step, latent), strength)
 
     def rank(self, progress: float) -> None:
@@ -102,7 +101,7 @@ class _Rounded(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """The gradient by latent weights passes within the codes; see the paper for the scale's."""
         steps, codes, step, mask = ctx.saved_tensors
-        top = largest_code(ctx.storage.bits)
+        top = top_code(ctx.storage.bits)
         is_inside = steps.abs() <= top
         by_scale = masked(torch.where(is_inside, codes - steps, codes), mask) * gradient
         count = ctx.storage.count / ctx.storage.scale_count

@@ -16,15 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from paredown.compressors.rounding.quantize import nearest_codes, top_code
 from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.compressors.training.quantizer import (
     Learned,
     ScaleRows,
     as_stored,
-    largest_code,
     latent_weights,
     masked,
-    nearest_codes,
     size_of_values,
 )
 from paredown.compressors.training.supports import Support
@@ -41,7 +40,7 @@ class Sat(nn.Module):
         assert tensor.scale is not None
         self._storage = tensor.storage
         self._rows = ScaleRows(tensor.storage)
-        top = largest_code(tensor.storage.bits)
+        top = top_code(tensor.storage.bits)
         share = latent_weights(tensor, wanted) / (top * spread(tensor.scale, tensor.storage))
         self.latent = nn.Parameter(share.clamp_(-_STEEPEST, _STEEPEST).atanh_())
         dense = self._rows.split(tensor.dense())
@@ -72,9 +71,7 @@ class Sat(nn.Module):
     def pull(self, strength: float) -> None:
         """Moves latent weights towards where the squashing gives whole codes."""
         codes, _ = self._codes(self._squashed().detach())
-        middle = (
-            codes.div_(largest_code(self._storage.bits)).clamp_(-_STEEPEST, _STEEPEST).atanh_()
-        )
+        middle = codes.div_(top_code(self._storage.bits)).clamp_(-_STEEPEST, _STEEPEST).atanh_()
         self.latent.detach().lerp_(middle, strength)
 
     def rank(self, progress: float) -> None:
@@ -83,7 +80,7 @@ class Sat(nn.Module):
 
     def _squashed(self) -> Tensor:
         """Latent weights between the smallest and the largest code."""
-        return self.latent.tanh() * largest_code(self._storage.bits)
+        return self.latent.tanh() * top_code(self._storage.bits)
 
     def _codes(self, steps: Tensor) -> tuple[Tensor, Tensor]:
         codes = masked(nearest_codes(steps, self._storage.bits), self.support.mask)

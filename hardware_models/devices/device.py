@@ -158,7 +158,10 @@ class Device(Record):
     def _fast_widths_have_kernels(self) -> Device:
         for bits in WEIGHT_BITS:
             gain = self.gains.of_bits(bits)
-            runs = any(bits in kernel.weight_bits for kernel in self.kernels)
+            held = max(
+                bits, 2
+            )  # a kernel reads 1-bit weights as the 2-bit integers that hold them
+            runs = any(held in kernel.weight_bits for kernel in self.kernels)
             if gain.effect in ("baseline", "faster") and not runs:
                 raise ValueError(
                     f"gains: {bits}-bit weights are said to be {gain.effect}, but no kernel reads "

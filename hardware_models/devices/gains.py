@@ -63,8 +63,8 @@ class Gains(Record):
     """What every knob of the search buys: the truth that the space is drawn from.
 
     `bits_8` is 8-bit weights beside 8-bit activations; the other widths are of weights alone, kept
-    in the narrowest type that loads. Linear layers may have a kernel for 4 bits where convolutions
-    have none. `zeros` are scattered ones.
+    in the narrowest type that loads, where 1 bit takes as much as 2. Linear layers may have a kernel
+    for 4 bits where convolutions have none. `zeros` are scattered ones.
     """
 
     bits_32: Gain
@@ -80,8 +80,8 @@ class Gains(Record):
     zeros: Gain
 
     def of_bits(self, bits: int) -> Gain:
-        """The gain of a weight width: 2, 3, 4, 5, 6, 8 or 32."""
-        known = {32: self.bits_32, 8: self.bits_8, 4: self.bits_4, 2: self.bits_2}
+        """The gain of a weight width: 1, 2, 3, 4, 5, 6, 8 or 32."""
+        known = {32: self.bits_32, 8: self.bits_8, 4: self.bits_4, 2: self.bits_2, 1: self.bits_2}
         return known.get(bits, self.bits_other)
 
 

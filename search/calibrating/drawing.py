@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from paredown.compressors.onnx.lowering import lower
+from paredown.compressors.rounding.quantize import nearest_codes_, top_code
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.hardware_models.devices.device import Device
@@ -217,7 +218,8 @@ def _random(storage: Storage, generator: torch.Generator) -> StoredTensor:
         values = torch.rand(storage.shape, generator=generator) * 0.1 + 0.01
         values = values.to(getattr(torch, storage.dtype))
         return StoredTensor(storage=storage, values=values)
-    top = 2 ** (storage.bits - 1) - 1
+    top = top_code(storage.bits)
     codes = torch.randint(-top, top + 1, storage.shape, generator=generator, dtype=torch.int8)
+    codes = nearest_codes_(codes, storage.bits)
     scale = torch.full(storage.scale_shape, 0.01)
     return StoredTensor(storage=storage, values=codes, scale=scale)

@@ -51,7 +51,7 @@ class LayerRule(Section):
 
     layers: Globs = Field(description="Glob or globs of layer names, such as 'layer1.*'.")
     weight_bits: Annotated[tuple[WeightBits, ...], _choices] | None = Field(
-        None, description="Weight widths to choose from, of 2, 3, 4, 5, 6, 8, 32 (32 is float)."
+        None, description="Weight widths to choose from, of 1, 2, 3, 4, 5, 6, 8, 32 (32 is float)."
     )
     sparsity: Annotated[tuple[Sparsity, ...], _choices] | None = Field(
         None, description="Shares of weights set to zero, each in [0, 1)."
@@ -83,7 +83,7 @@ class LayerRule(Section):
         None,
         description="rtn (round to nearest, magnitude), laq (weighed by curvature), gptq (error "
         "compensated), adaround (up or down, learned, 2 to 4 bits), obq (exact OBS, slow), descent "
-        "(coordinate descent, best at 2 to 4 bits), joint (zeros and codes together).",
+        "(coordinate descent, best at 1 to 4 bits), joint (zeros and codes together).",
     )
     group_size: Annotated[tuple[GroupSize, ...], _choices] | None = Field(
         None,

@@ -146,11 +146,11 @@ def _ladder(
         return None
 
     def _decision(knobs: Sequence[Knob]) -> _Decision:
-        options = _options(knobs)
+        plain = Candidate(architecture=architecture.name)
+        options = [each for each in _options(knobs) if not _lacks_zero(_set(plain, each))]
         # The first option is the base's own, so one at least has a price.
         priced = [(option, price(_set(base, option))) for option in options]
         kept = [(option, cost) for option, cost in priced if cost is not None]
-        plain = Candidate(architecture=architecture.name)
         damages = [_damages(_set(plain, option), terms) for option, _ in kept]
         columns = tuple(dict.fromkeys(column for each in damages for column in each))
         return _Decision(
@@ -189,6 +189,11 @@ def _options(knobs: Sequence[Knob]) -> list[Option]:
     counts = [len(knob.domain) if knob.changes_costs else 1 for knob in knobs]
     positions = product(*(range(count) for count in counts))
     return [tuple(zip(knobs, each, strict=True)) for each in positions]
+
+
+def _lacks_zero(candidate: Candidate) -> bool:
+    """Whether another option is meant: that without zeros, which 1-bit codes have not."""
+    return any(choice.lacks_zero for _, choice in candidate.layers)
 
 
 def _damages(candidate: Candidate, terms: DamageTerms) -> Mapping[str, float]:

@@ -26,6 +26,7 @@ FONT = "Inter, Segoe UI, Helvetica Neue, Arial, DejaVu Sans, sans-serif"
 # Few bits are warm and dark, many are pale: what is compressed hard stands out. White is left for
 # cells of layers that a model has not.
 BITS_COLOURS = {
+    1: "#4a1033",
     2: "#7a1f3d",
     3: "#b5423c",
     4: "#de7a3a",

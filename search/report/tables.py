@@ -22,7 +22,7 @@ _KNOBS = {
     "bits_8_weights": "8-bit weights alone",
     "bits_4": "4-bit weights",
     "bits_4_linear": "4-bit weights, linear layers",
-    "bits_2": "2-bit weights",
+    "bits_2": "1- and 2-bit weights",
     "bits_other": "3-, 5-, 6-bit weights",
     "width": "fewer channels",
     "rank": "low rank",

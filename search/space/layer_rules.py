@@ -14,7 +14,7 @@ from paredown.search.space.scope import Scope, layer_rule, tie_of
 from paredown.search.space.segment_rules import all_choices, choices_of
 from paredown.search.space.sparsity_rules import sparsity_domain
 from paredown.search.space.tied_knobs import SpaceError, check_untied
-from paredown.spaces.candidates.candidate import Method
+from paredown.spaces.candidates.candidate import METHODS_WITH_ZERO, Method
 from paredown.spaces.candidates.drafting import onnx_type
 from paredown.spaces.knobs.knob import Knob, LayerKnob
 from paredown.spaces.knobs.low_rank import RankKnob
@@ -54,9 +54,28 @@ def layer_knobs(scope: Scope) -> Iterator[tuple[int | None, Knob]]:
 def _weight_bits(asked: Asked) -> WeightBitsKnob | None:
     if asked.rule.weight_bits is None:
         return None
+    _check_one_bit(asked.layer.name, asked.rule)
     domain = _felt_bits(asked.scope, _run_bits(asked, asked.rule.weight_bits))
     name = asked.name_of(WeightBitsKnob)
     return WeightBitsKnob(name=name, targets=(asked.layer.name,), domain=domain)
+
+
+def _check_one_bit(layer: str, rule: LayerRule) -> None:
+    """Refuses what needs a code 0 beside 1-bit weights, which have none: zeros in any case, methods."""
+    if 1 not in (rule.weight_bits or ()):
+        return
+    if rule.sparsity and 0.0 not in rule.sparsity:
+        raise SpaceError(
+            f"sparsity of layer {layer!r} must hold 0 beside weight_bits 1, whose codes have no zero, "
+            f"got {list(rule.sparsity)}; add 0, or take 1 out of weight_bits"
+        )
+    unfit = [method for method in rule.method or () if method in METHODS_WITH_ZERO]
+    if unfit:
+        raise SpaceError(
+            f"method of layer {layer!r} must not be {', '.join(METHODS_WITH_ZERO)} beside weight_bits "
+            f"1, whose codes have no zero, got {', '.join(unfit)}; take it out of method, or 1 out of "
+            "weight_bits"
+        )
 
 
 def _run_bits(asked: Asked, widths: Sequence[int]) -> list[int]:
@@ -95,6 +114,9 @@ def _felt_bits(scope: Scope, bits: Sequence[int]) -> tuple[int, ...]:
 def _sparsity(asked: Asked) -> SparsityKnob | None:
     rule, scope = asked.rule, asked.scope
     if rule.sparsity is None:
+        return None
+    if rule.weight_bits == (1,):
+        scope.leave_out(f"sparsity of {asked.layer.name}", "its 1-bit codes have no zero")
         return None
     fast = scope.offered.fast_patterns if scope.is_timed else ()
     domain = sparsity_domain(

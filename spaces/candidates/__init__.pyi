@@ -7,6 +7,7 @@ from .blueprint import Storage as Storage
 from .blueprint import field_bits as field_bits
 from .candidate import GROUPED_METHODS as GROUPED_METHODS
 from .candidate import IDENTITY_CHOICE as IDENTITY_CHOICE
+from .candidate import METHODS_WITH_ZERO as METHODS_WITH_ZERO
 from .candidate import Candidate as Candidate
 from .candidate import Container as Container
 from .candidate import GroupSize as GroupSize

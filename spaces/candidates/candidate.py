@@ -13,7 +13,7 @@ from paredown.spaces.candidates.ranks import WHOLE, Rank
 from paredown.spaces.candidates.zeros import DENSE, Zeros
 from paredown.spaces.system.json_values import Json
 
-WeightBits = Literal[2, 3, 4, 5, 6, 8, 32]
+WeightBits = Literal[1, 2, 3, 4, 5, 6, 8, 32]
 GroupSize = Literal[0, 32, 64, 128]
 Method = Literal["rtn", "laq", "gptq", "adaround", "obq", "descent", "joint"]
 Container = Literal["compact", "fast"]
@@ -21,6 +21,8 @@ Ranges = Literal["static", "dynamic"]
 
 GROUPED_METHODS: tuple[Method, ...] = ("rtn", "laq", "gptq", "descent")
 """Methods that find codes with several scales in a row."""
+METHODS_WITH_ZERO: tuple[Method, ...] = ("adaround", "obq")
+"""Methods that round to whole numbers, zero among them: 1-bit codes are -1 and 1 alone."""
 
 
 Fields = Mapping[str, int | float | str | None]
@@ -48,6 +50,12 @@ class LayerChoice:
     def is_identity(self) -> bool:
         """Whether the choice leaves the layer unchanged."""
         return self == IDENTITY_CHOICE
+
+    @property
+    def lacks_zero(self) -> bool:
+        """Whether it asks 1-bit codes, which have no zero, for zeros or a method that rounds to one."""
+        needs_zero = self.zeros.share > 0 or self.method in METHODS_WITH_ZERO
+        return self.weight_bits == 1 and needs_zero
 
     def to_json(self) -> Fields:
         """The fields that differ from the identity's, by the names that files have."""

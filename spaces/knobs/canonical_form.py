@@ -29,7 +29,7 @@ _ROUNDED_BITS = 8
 _LEARNED_BITS = 4
 """Above, learned rounding and coordinate descent both leave the codes to GPTQ."""
 
-_DIFFERING = {8: (2, 3, 4), 32: (2, 3, 4, 5, 6, 8)}
+_DIFFERING = {8: (1, 2, 3, 4), 32: (1, 2, 3, 4, 5, 6, 8)}
 """Widths of weights that the two containers store in different types, by the width of activations."""
 
 
@@ -90,8 +90,10 @@ def canonical_choice(
     choice = replace(choice, rank=_canonical_rank(architecture, layer, choice.rank, shape))
     if choice.weight_bits == 32 and _is_quantized_anyway(model_map, layer, candidate):
         choice = replace(choice, weight_bits=8)
-    if _prunes_nothing(layer, choice, shape):
-        choice = replace(choice, zeros=DENSE)
+    if choice.weight_bits == 1 or _prunes_nothing(layer, choice, shape):
+        choice = replace(choice, zeros=DENSE)  # 1-bit codes have no zero
+    if choice.lacks_zero:
+        choice = replace(choice, method="descent")  # its method would round to one
     if choice.method == "joint" and choice.zeros.pattern != "element":
         choice = replace(choice, method="descent")  # only single zeros are chosen with codes
     if choice.weight_bits == 32 and choice.method in ("adaround", "obq", "joint"):

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from paredown.compressors.layers.methods import METHODS, Compressed, Problem, compress
 from paredown.compressors.matrix.algebra import SolverError, row_errors
 from paredown.compressors.rounding.target import Target
-from paredown.spaces.candidates.candidate import LayerChoice, Method
+from paredown.spaces.candidates.candidate import (
+    GROUPED_METHODS,
+    METHODS_WITH_ZERO,
+    GroupSize,
+    LayerChoice,
+    Method,
+)
 from paredown.spaces.candidates.zeros import BLOCK, Pattern, Zeros, kept_count
 
 ZEROS = [
@@ -26,6 +32,7 @@ ZEROS = [
     (0.3, "block"),
     (0.7, "block"),
 ]
+ONE_BIT = [method for method in METHODS if method not in METHODS_WITH_ZERO]
 
 
 def _is_inside(found: Compressed, choice: LayerChoice, shape: tuple[int, int]) -> None:
@@ -36,7 +43,8 @@ def _is_inside(found: Compressed, choice: LayerChoice, shape: tuple[int, int]) -
         assert found.values.dtype == torch.float32
     else:
         assert found.values.dtype == torch.int8
-        assert int(found.values.abs().max()) <= 2 ** (choice.weight_bits - 1) - 1
+        assert int(found.values.abs().max()) <= max(1, 2 ** (choice.weight_bits - 1) - 1)
+        assert choice.weight_bits > 1 or bool(found.values.all())
         assert found.scale.dtype == torch.float32
         assert (found.scale > 0).all()
     if choice.zeros.pattern == "dense":
@@ -159,6 +167,45 @@ def test_what_is_not_finite_is_refused(
                 compress(problem, choice)
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    method=st.sampled_from(ONE_BIT),
+    size=st.sampled_from([0, 32]),
+    rows=st.integers(1, 5),
+    columns=st.integers(1, 70),
+    seed=st.integers(0, 10**6),
+)
+def test_one_bit_is_a_sign_whatever_the_method_and_no_worse_than_rounding(
+    make_problem: Callable[..., Any],
+    method: Method,
+    size: GroupSize,
+    rows: int,
+    columns: int,
+    seed: int,
+) -> None:
+    weight, gram = make_problem(seed, rows, columns, 90)
+    weight[0] = 0.0
+    problem = Problem(target=Target.of(weight, gram))
+    fits = method in GROUPED_METHODS
+    choice = LayerChoice(weight_bits=1, method=method, group_size=size if fits else 0)
+    found = compress(problem, choice)
+    _is_inside(found, choice, (rows, columns))
+    plain = compress(problem, replace(choice, method="rtn"))
+    assert problem.error(found) <= problem.error(plain)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{"method": "obq"}, {"method": "adaround"}, {"zeros": Zeros(0.5, "element")}],
+)
+def test_one_bit_takes_no_zeros(make_problem: Callable[..., Any], choice: Any) -> None:
+    problem = Problem(target=Target.of(*make_problem(0, 3, 8, 40)))
+    with pytest.raises(
+        SolverError, match=r"^1-bit codes have no zero, got .*; take 2 bits or more$"
+    ):
+        compress(problem, LayerChoice(weight_bits=1, **choice))
+
+
 def test_a_method_that_went_wrong_yields_to_the_baseline(
     make_problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +245,7 @@ def test_rows_that_seem_free_keep_their_share_all_the_same(
 
 def test_better_methods_are_better_in_the_sum(make_problem: Callable[..., Any]) -> None:
     for bits, zeros in (
+        (1, (0.0, "dense")),
         (2, (0.0, "dense")),
         (3, (0.0, "dense")),
         (3, (0.6, "element")),
@@ -206,12 +254,14 @@ def test_better_methods_are_better_in_the_sum(make_problem: Callable[..., Any]) 
         sums = dict.fromkeys(METHODS, 0.0)
         for seed in range(3):
             weight, gram = make_problem(seed, 16, 48, 300)
-            for method in METHODS:
+            for method in METHODS if bits > 1 else ONE_BIT:
                 choice = LayerChoice(
                     weight_bits=bits, zeros=Zeros(zeros[0], zeros[1]), method=method
                 )
                 found = compress(Problem(target=Target.of(weight, gram)), choice)
                 sums[method] += float(row_errors(found.dense() - weight, gram).sum())
         assert sums["joint"] <= sums["descent"] < sums["gptq"] < sums["laq"] < sums["rtn"]
+        if bits == 1:
+            continue
         assert sums["obq"] < sums["gptq"]
         assert sums["adaround"] < sums["gptq"]

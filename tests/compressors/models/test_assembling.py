@@ -29,7 +29,7 @@ def test_tensors_hold_exactly_what_their_storage_counts(
         kept = storage.count if tensor.mask is None else int(tensor.mask.sum())
         assert kept == storage.kept
         if storage.bits < 32:
-            top = 1 if storage.bits == 2 else 2 ** (storage.bits - 1) - 1
+            top = max(1, 2 ** (storage.bits - 1) - 1)
             assert int(tensor.values.abs().max()) <= top
             assert tensor.scale.shape == storage.scale_shape
 
@@ -54,6 +54,7 @@ def test_only_harsh_changes_ask_for_a_refit() -> None:
 
     assert not needs(weight_bits=4)
     assert needs(weight_bits=2)
+    assert needs(weight_bits=1)
     assert needs(rank=Rank(0.5))
     assert needs(zeros=Zeros(0.5, "element"))
     assert needs_refit(Candidate.of(widths={"a": 3}))

@@ -77,7 +77,7 @@ def outputs(model: CompressedModel, x: Tensor) -> tuple[np.ndarray, bytes]:
 
 
 @pytest.mark.parametrize("segment", [FLOAT, DYNAMIC], ids=["float", "dynamic"])
-@pytest.mark.parametrize("bits", [2, 4, 8, 32])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 32])
 @pytest.mark.parametrize("width", [None, 4])
 def test_the_runtime_gives_what_was_scored(
     database: Database, segment: SegmentChoice, bits: int, width: int | None

@@ -97,7 +97,7 @@ def test_the_blocked_sweep_is_that_of_the_definition_column_by_column(
         left[:, i + 1 :] -= torch.outer(error, root[i, i + 1 :])
         expected[:, order[i]] = code
     mask = kept.unsqueeze(0) if is_masked else None
-    found = sweep(weight.double().unsqueeze(0), Gram(gram), scale.unsqueeze(0), 7, mask)
+    found = sweep(weight.double().unsqueeze(0), Gram(gram), scale.unsqueeze(0), 4, mask)
     assert torch.equal(found[0], expected)
 
 

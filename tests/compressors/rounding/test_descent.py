@@ -39,15 +39,34 @@ def test_the_end_is_a_point_that_no_single_code_improves(make_problem: Callable[
         assert (_errors(other, scale[0], weight, gram) >= least - 1e-9).all()
 
 
-def test_no_sweep_raises_the_error(make_problem: Callable[..., Any]) -> None:
+def test_one_bit_ends_where_turning_no_single_sign_helps(make_problem: Callable[..., Any]) -> None:
+    weight, gram = make_problem(1, 4, 12, 60)
+    weight = weight.double()
+    scale = weight.abs().mean(dim=1).unsqueeze(0)
+    start = torch.where(weight < 0, -1.0, 1.0).double()
+    codes, scale = descend_codes(
+        weight.unsqueeze(0), gram.unsqueeze(0), start.unsqueeze(0), scale, 1, sweeps=100
+    )
+    assert torch.equal(codes.abs(), torch.ones_like(codes))
+    least = _errors(codes[0], scale[0], weight, gram)
+    assert (least <= _errors(start, weight.abs().mean(dim=1), weight, gram) + 1e-9).all()
+    for column in range(12):
+        other = codes[0].clone()
+        other[:, column] *= -1
+        assert (_errors(other, scale[0], weight, gram) >= least - 1e-9).all()
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+def test_no_sweep_raises_the_error(make_problem: Callable[..., Any], bits: int) -> None:
     weight, gram = make_problem(2, 6, 30, 100)
     weight = weight.double()
     scale = weight.abs().amax(dim=1).unsqueeze(0)
-    codes = torch.zeros(1, 6, 30).double()
-    before = row_errors(weight, gram)
+    start = torch.ones(6, 30).double() if bits == 1 else torch.zeros(6, 30).double()
+    codes = start.unsqueeze(0)
+    before = _errors(start, scale[0], weight, gram)
     for _ in range(5):
         codes, scale = descend_codes(
-            weight.unsqueeze(0), gram.unsqueeze(0), codes, scale, 1, sweeps=1
+            weight.unsqueeze(0), gram.unsqueeze(0), codes, scale, bits, sweeps=1
         )
         after = _errors(codes[0], scale[0], weight, gram)
         assert (after <= before + 1e-9).all()

@@ -41,12 +41,13 @@ def errors(found: Codes, weight: Tensor, gram: Tensor) -> Tensor:
     return row_errors(found.dense().double() - weight, gram)
 
 
+@pytest.mark.parametrize("bits", [1, 4])
 @pytest.mark.parametrize("columns", [64, 75])
-def test_each_group_is_rounded_as_if_it_were_alone(columns: int) -> None:
+def test_each_group_is_rounded_as_if_it_were_alone(columns: int, bits: int) -> None:
     weight = heavy_tailed(5, columns)
-    found = round_groups(weight, 4, 32)
+    found = round_groups(weight, bits, 32)
     for group, part in enumerate(weight.split(32, dim=1)):
-        alone = round_to_nearest(part, 4)
+        alone = round_to_nearest(part, bits)
         own = slice(32 * group, 32 * group + part.shape[1])
         assert torch.equal(found.codes[:, own], alone.codes)
         assert torch.equal(found.scale[:, group], alone.scale)

@@ -18,10 +18,12 @@ def _error(found: Codes, weight: Tensor, diagonal: Tensor) -> Tensor:
     return (diagonal * (found.dense().double() - weight.double()).square()).sum(dim=1)
 
 
-def _brute_force(weight: np.ndarray, diagonal: np.ndarray, top: int) -> float:
+def _brute_force(weight: np.ndarray, diagonal: np.ndarray, bits: int) -> float:
     """Least error over every vector of codes, each with its own best scale."""
     best = float((diagonal * weight**2).sum())
-    for codes in itertools.product(range(-top, top + 1), repeat=len(weight)):
+    top = 2 ** (bits - 1) - 1
+    values = (-1, 1) if bits == 1 else range(-top, top + 1)
+    for codes in itertools.product(values, repeat=len(weight)):
         b = np.array(codes)
         size, overlap = (diagonal * b * b).sum(), (diagonal * b * weight).sum()
         if size > 0 and overlap > 0:
@@ -29,16 +31,14 @@ def _brute_force(weight: np.ndarray, diagonal: np.ndarray, top: int) -> float:
     return best
 
 
-@pytest.mark.parametrize(("bits", "count"), [(2, 6), (3, 4), (4, 3)])
+@pytest.mark.parametrize(("bits", "count"), [(1, 8), (2, 6), (3, 4), (4, 3)])
 def test_narrow_codes_are_as_good_as_trying_every_code(bits: int, count: int) -> None:
     generator = torch.Generator().manual_seed(bits)
     weight = torch.randn(6, count, generator=generator)
     diagonal = torch.rand(6, count, generator=generator) + 0.05
     errors = _error(round_to_nearest(weight, bits, diagonal), weight, diagonal)
     for row in range(6):
-        best = _brute_force(
-            weight[row].double().numpy(), diagonal[row].double().numpy(), 2 ** (bits - 1) - 1
-        )
+        best = _brute_force(weight[row].double().numpy(), diagonal[row].double().numpy(), bits)
         assert float(errors[row]) == pytest.approx(best, rel=1e-5, abs=1e-12)
 
 
@@ -82,7 +82,16 @@ def test_an_all_zero_row_gets_scale_one_and_zero_codes(bits: int) -> None:
     assert torch.allclose(found.dense()[1], torch.ones(5))
 
 
-@pytest.mark.parametrize("bits", [2, 3, 6])
+def test_an_all_zero_row_of_one_bit_vanishes_beside_any_weight() -> None:
+    weight = torch.stack([torch.zeros(5), torch.tensor([1.0, -1.0, 0.0, 3.0, -3.0])])
+    found = round_to_nearest(weight, 1)
+    assert torch.equal(found.codes.abs(), torch.ones(2, 5, dtype=torch.int8))
+    assert 0 < float(found.dense()[0].abs().max()) < 1e-18
+    # The scale of least squares is the mean of |w|, zero among them.
+    assert torch.allclose(found.dense()[1], 1.6 * torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0]))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 6])
 def test_a_single_weight_is_represented_exactly(bits: int) -> None:
     weight = torch.tensor([[0.37], [-2.5], [0.0]])
     assert torch.allclose(round_to_nearest(weight, bits).dense(), weight, rtol=1e-6)
@@ -99,9 +108,9 @@ def test_a_layer_that_no_input_reaches_is_still_rounded_sensibly() -> None:
     assert torch.allclose(round_to_nearest(weight, 4, torch.zeros(2)).dense(), weight)
 
 
-@pytest.mark.parametrize("bits", [1, 9, 32])
+@pytest.mark.parametrize("bits", [0, 9, 32])
 def test_other_widths_are_refused(bits: int) -> None:
-    with pytest.raises(SolverError, match="2 to 8"):
+    with pytest.raises(SolverError, match="1 to 8"):
         round_to_nearest(torch.ones(1, 1), bits)
 
 

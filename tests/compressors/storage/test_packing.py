@@ -22,7 +22,7 @@ from paredown.compressors.storage.packing import (
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Index, Storage
 
-WIDTHS = (2, 3, 4, 5, 6, 8)
+WIDTHS = (1, 2, 3, 4, 5, 6, 8)
 
 
 def make(shape: tuple[int, ...], bits: int, index: Index) -> StoredTensor:
@@ -38,6 +38,8 @@ def make(shape: tuple[int, ...], bits: int, index: Index) -> StoredTensor:
     else:
         limit = (1 << (bits - 1)) - 1
         values = torch.randint(-limit, limit + 1, shape, dtype=torch.int8)
+        if bits == 1:
+            values = 2 * torch.randint(0, 2, shape, dtype=torch.int8) - 1
         scale = torch.rand(shape[0])
     if mask is not None:
         values = values * mask
@@ -51,13 +53,19 @@ def test_codes_are_laid_out_from_the_lowest_bit() -> None:
     assert pack_codes(torch.tensor([1, -1, 2], dtype=torch.int8), 3) == bytes([0b10111001, 0])
 
 
+def test_one_bit_is_the_sign_from_the_lowest_bit() -> None:
+    codes = torch.tensor([-1, 1, 1, -1, 1, 1, 1, 1, -1], dtype=torch.int8)
+    assert pack_codes(codes, 1) == bytes([0b00001001, 1])
+    with pytest.raises(PackingError, match="one bit must be -1 or 1"):
+        pack_codes(torch.tensor([-1, 0], dtype=torch.int8), 1)
+
+
 @given(st.sampled_from(WIDTHS), st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_codes_come_back_exactly(bits: int, data: st.DataObject) -> None:
     limit = 1 << (bits - 1)
-    codes = torch.tensor(
-        data.draw(st.lists(st.integers(-limit, limit - 1), max_size=40)), dtype=torch.int8
-    )
+    each = st.sampled_from((-1, 1)) if bits == 1 else st.integers(-limit, limit - 1)
+    codes = torch.tensor(data.draw(st.lists(each, max_size=40)), dtype=torch.int8)
     packed = pack_codes(codes, bits)
     assert len(packed) == math.ceil(len(codes) * bits / 8)
     data_array = torch.tensor(list(packed), dtype=torch.uint8).numpy()

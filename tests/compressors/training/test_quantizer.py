@@ -1,4 +1,4 @@
-"""What quantisers share: nearest codes, where latent weights start, and the size of values."""
+"""What quantisers share: where latent weights start, and the size of values."""
 
 import pytest
 import torch
@@ -7,20 +7,10 @@ from paredown.compressors.storage.stored import spread
 from paredown.compressors.training.quantizer import (
     ScaleRows,
     as_stored,
-    largest_code,
     latent_weights,
     masked,
-    nearest_codes,
     size_of_values,
 )
-
-
-def test_nearest_codes_are_symmetric_and_clipped():
-    steps = torch.tensor([-9.0, -1.5, -0.5, 0.5, 1.5, 2.4, 9.0])
-    assert nearest_codes(steps, 3).tolist() == [-3, -2, 0, 0, 2, 2, 3]
-    assert nearest_codes(steps, 2).tolist() == [-1, -1, 0, 0, 1, 1, 1]
-    assert nearest_codes(steps, 1).tolist() == [-1, -1, -1, 1, 1, 1, 1]
-    assert [largest_code(bits) for bits in (1, 2, 3, 8)] == [1, 1, 3, 127]
 
 
 @pytest.mark.parametrize("kind", [{}, {"shape": (4, 3, 2, 2), "axis": 1}, {"group_size": 4}])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from paredown.compressors.training.quantizer import largest_code
+from paredown.compressors.rounding.quantize import top_code
 from paredown.compressors.training.quantizers import QUANTIZERS
 
 STORAGES = {
@@ -66,7 +66,7 @@ def check_form(quantizer, before):
     assert found.values.shape == before.values.shape
     assert found.scale.shape == before.scale.shape
     assert bool((found.scale > 0).all())
-    assert int(found.values.abs().max()) <= largest_code(before.storage.bits)
+    assert int(found.values.abs().max()) <= top_code(before.storage.bits)
     if before.storage.bits == 1:
         assert bool((found.values != 0).all())
     assert (found.mask is None) == (before.mask is None)
@@ -190,5 +190,5 @@ def test_pulled_latents_come_nearer_to_their_codes(name, coded):
     assert torch.allclose(quantizer.latent, first + 0.25 * (middle - first), atol=1e-6)
     assert torch.equal(quantizer.stored().values, codes)
     if name != "sat":
-        is_inside = first.abs() <= tensor.scale[:, None] * largest_code(4)
+        is_inside = first.abs() <= tensor.scale[:, None] * top_code(4)
         assert torch.allclose(middle[is_inside], tensor.dense()[is_inside], atol=1e-6)

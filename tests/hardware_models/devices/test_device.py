@@ -10,6 +10,7 @@ from paredown.hardware_models.devices.device import (
     list_devices,
     load_device,
 )
+from paredown.hardware_models.devices.offered import capabilities
 
 
 def test_every_shipped_device_loads_under_its_own_name():
@@ -94,6 +95,14 @@ def test_a_broken_device_file_names_the_place(spoil, place, tmp_path):
     path.write_text(yaml.safe_dump(data))
     with pytest.raises(DeviceError, match=place):
         load_device(path)
+
+
+def test_a_kernel_of_2_bits_reads_1_bit_too(tmp_path):
+    data = _shipped()
+    data["gains"]["bits_2"] |= {"effect": "faster", "speedup": [1, 2]}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(data))
+    assert {1, 2} <= set(capabilities(load_device(path)).fast_weight_bits)
 
 
 def test_a_device_file_of_ones_own_loads(tmp_path):

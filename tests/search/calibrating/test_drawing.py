@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.devices.offered import capabilities
-from paredown.search.calibrating.drawing import family_networks, uniform
+from paredown.search.calibrating.drawing import family_networks, imagine, uniform
 from paredown.search.config.schema_space import LayerRule, SegmentRule, SpaceSection
 from paredown.search.space.space_rules import build_space
 from paredown.spaces.candidates.candidate import SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.capture.capturing import capture
+from paredown.spaces.knobs.architecture import Architecture
+from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.reading import read_model_map
 
 X86 = load_device("x86-avx512-vnni-ort")
@@ -111,3 +113,13 @@ def test_uniform_eight_bits_take_ranges_that_the_space_offers(ranges, expected):
         static = SegmentChoice(activation_bits=8)
         assert segments == {segment.name: static for segment in model_map.segments}
     assert not uniform(space, "", 4).segments
+
+
+def test_imagined_weights_hold_every_code_of_their_width(mapped):
+    model_map = mapped("lenet")
+    space = Space(architectures=(Architecture(name="", model_map=model_map, knobs=()),))
+    for bits, wanted in ((1, {-1, 1}), (2, {-1, 0, 1}), (3, set(range(-3, 4)))):
+        model = imagine(draft(model_map, uniform(space, "", bits)), seed=0)
+        codes = [tensor.values for tensor in model.stored.values() if tensor.storage.bits == bits]
+        assert len(codes) == len(model_map.layers)
+        assert {int(code) for each in codes for code in each.unique()} == wanted

@@ -39,7 +39,7 @@ def test_the_key_that_names_what_matches_decides_the_kind_of_a_rule():
         ({"layers": ["a", "a"]}, "each pattern once"),
         ({"layers": "a", "weight_bits": []}, "at least one choice; leave the key out"),
         ({"layers": "a", "weight_bits": [4, 4]}, "each choice once"),
-        ({"layers": "a", "weight_bits": [7]}, "2, 3, 4, 5, 6, 8 or 32"),
+        ({"layers": "a", "weight_bits": [7]}, "1, 2, 3, 4, 5, 6, 8 or 32"),
         ({"layers": "a", "rank_fraction": [0.0]}, "greater than 0"),
         ({"layers": "a", "sparsity": [1.0]}, "less than 1"),
         ({"layers": "a", "group_size": [48]}, "group_size"),

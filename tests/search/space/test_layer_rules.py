@@ -63,3 +63,45 @@ def test_widths_that_no_goal_distinguishes_are_listed(draw) -> None:
 def test_a_width_that_the_device_does_not_run_is_refused(draw) -> None:
     with pytest.raises(SpaceError, match=r"weight_bits of layer 'fc1' .* got \[7\]"):
         draw(LayerRule.model_construct(layers=("fc1",), weight_bits=(7,)))
+
+
+def test_one_bit_is_offered_beside_zeros_that_other_widths_take(draw) -> None:
+    rule = LayerRule(
+        layers="fc1", weight_bits=(1, 4), sparsity=(0.0, 0.5), method=("rtn", "descent", "joint")
+    )
+    (_, bits), *others = draw(rule)[0]
+    assert bits.domain == (4, 1)
+    assert [knob.name for _, knob in others] == ["fc1:sparsity", "fc1:method"]
+    # In the ONNX file it is stored as 2 bits are.
+    ((_, knob),), scope = draw(
+        LayerRule(layers="fc1", weight_bits=(1, 2, 8)), goals=("onnx_bytes",)
+    )
+    assert knob.domain == (8, 2)
+    assert "weight bits 1" in {item.what for item in scope.left_out}
+
+
+def test_zeros_beside_one_bit_alone_are_left_out(draw) -> None:
+    rule = LayerRule(layers="fc1", weight_bits=(1,), sparsity=(0.0, 0.5))
+    ((_, knob),), scope = draw(rule)
+    assert knob.name == "fc1:weight_bits"
+    assert [(item.what, item.reason) for item in scope.left_out] == [
+        ("sparsity of fc1", "its 1-bit codes have no zero")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            {"sparsity": (0.5, 0.7)},
+            r"sparsity of layer 'fc1' must hold 0 .* got \[0.5, 0.7\]; add 0,",
+        ),
+        (
+            {"method": ("obq", "gptq")},
+            r"method of layer 'fc1' must not be .* got obq; take it out",
+        ),
+    ],
+)
+def test_what_needs_a_zero_is_refused_beside_one_bit(draw, asked, message) -> None:
+    with pytest.raises(SpaceError, match=message):
+        draw(LayerRule(layers="*", weight_bits=(1, 2)), LayerRule(layers="fc1", **asked))

@@ -18,6 +18,12 @@ SETTINGS = {
     "true for a bound": ("goals[1].at_most=true", r"goals\[1\].at_most.*got true"),
     "true among bits": (
         'space.rules=[{layers: "*", weight_bits: [true, 4]}]', r"rules\[0\].weight_bits.*got true"),
+    "nothing but zeros of one bit": (
+        'space.rules=[{layers: "*", weight_bits: [1, 2], sparsity: [0.5]}]',
+        r"sparsity of layer '.*' must hold 0 beside weight_bits 1, .* got \[0.5\]; add 0"),
+    "a method that one bit has not": (
+        'space.rules=[{layers: "*", weight_bits: [1], method: [adaround]}]',
+        "method of layer '.*' must not be adaround, obq .* got adaround; take it out of method"),
     "infinite share": ('space.rules=[{layers: "*", sparsity: [.inf]}]', "sparsity.*got inf"),
     "true CPUs": ("search.cpus_per_worker=yes", "cpus_per_worker.*got true"),
     "infinite CPUs": ("search.cpus_per_worker=.inf", "cpus_per_worker.*got inf"),

@@ -24,7 +24,7 @@ def test_values_as_they_are_take_the_bytes_of_their_type(dtype):
     assert storage.scale_shape == (0,)
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 8])
 def test_codes_take_their_bits_and_a_scale_for_each_row(bits):
     storage = Storage(shape=(6, 5, 3, 3), bits=bits, kept=270, onnx_type="int8")
     assert storage.payload_bytes == len(np.packbits(np.zeros(270 * bits, bool)))

@@ -48,7 +48,7 @@ def test_fewer_bits_never_cost_more_bytes(zoo_name, mapped) -> None:
         segments = {s.name: segment for s in model_map.segments}
         costs = [
             (packed_file_bytes(blueprint), onnx_file_bytes(blueprint))
-            for bits in (2, 3, 4, 5, 6, 8)
+            for bits in (1, 2, 3, 4, 5, 6, 8)
             for blueprint in [
                 draft(
                     model_map,

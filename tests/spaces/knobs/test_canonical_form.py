@@ -69,7 +69,7 @@ def architecture_of(model_map, *, ties):
     """Every knob of structure and storage; with `ties` layers, segments and blocks share theirs."""
     layers = tuple(layer.name for layer in model_map.layers)
     offers = (
-        (WeightBitsKnob, layers, (32, 8, 4, 2)),
+        (WeightBitsKnob, layers, (32, 8, 4, 2, 1)),
         (RankKnob, layers, RANKS),
         (SegmentKnob, tuple(s.name for s in model_map.segments), SEGMENT),
         (DropKnob, tuple(b.name for b in model_map.blocks), (False, True)),
@@ -183,6 +183,25 @@ def test_learned_rounding_of_wide_codes_is_that_of_descent(nested) -> None:
         keys = {canonical(architecture, Candidate.of(layers={"a": c})).key for c in choices}
         assert (len(keys) == 1) == is_same
         assert not is_same or torch.equal(first, second)
+
+
+def test_one_bit_has_no_zeros_and_no_method_that_needs_one(nested) -> None:
+    architecture = Architecture(name="", model_map=nested, knobs=())
+
+    def found(**fields) -> LayerChoice:
+        return canonical(architecture, Candidate.of(layers={"a": LayerChoice(**fields)})).layer(
+            "a"
+        )
+
+    half = Zeros(0.5, "element")
+    assert found(weight_bits=1, zeros=half, method="gptq") == LayerChoice(
+        weight_bits=1, method="gptq"
+    )
+    assert {
+        found(weight_bits=1, zeros=half, method=method)
+        for method in ("adaround", "obq", "descent", "joint")
+    } == {LayerChoice(weight_bits=1, method="descent")}
+    assert found(weight_bits=2, zeros=half, method="obq").zeros == half
 
 
 @pytest.fixture(scope="module")
