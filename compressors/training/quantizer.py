@@ -19,9 +19,9 @@ from paredown.compressors.storage.stored import StoredTensor, spread
 from paredown.spaces.candidates.blueprint import Storage
 
 _WITHIN = 0.25
-"""Share of the way to the next code where latent weights may start. Codes of refitted layers are often not
-the nearest ones, so that nearer to the edge the first steps would flip many: the held-out loss of a 2-bit
-ResNet-20 rises by half with 0.49, and by a thirtieth with 0.25 or 0, after which 0.25 is ahead."""
+"""Share of the way to the next code where latent weights may start. Codes of refitted layers are often
+not the nearest ones, so that nearer to the edge the first steps would flip many: the held-out loss of a
+2-bit ResNet-20 rises by half with 0.49, and by a thirtieth with 0.25 or 0, after which 0.25 is ahead."""
 
 
 @dataclass(frozen=True)
