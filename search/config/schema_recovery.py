@@ -104,8 +104,8 @@ class TrainingRungSection(Section):
     )
     keep: int = Field(
         ge=1,
-        description="Candidates that are trained here: the leading ones of the rung before, "
-        "references on top.",
+        description="Candidates that are trained here: the leading ones of the rung before. References "
+        "are not trained.",
     )
 
 

@@ -88,7 +88,7 @@ class Evaluator:
     def evaluate(self, candidate: Candidate, rung: Rung, begins: str = "") -> Score:
         """Score of a candidate on a rung; its tensors are kept where it was trained for it.
 
-        The uncompressed model is the yardstick: it is never trained.
+        References are yardsticks and never trained: their rung says 0 steps.
 
         Args:
             begins: The digest of the model that training goes on from; "" begins with the assembled one.
@@ -98,7 +98,7 @@ class Evaluator:
             RecipeError: The rung's recipe is not that of `recovery`.
         """
         model = self.assemble(candidate)
-        if not rung.recipe.is_trained or candidate.is_uncompressed:
+        if not rung.recipe.steps:
             return self.score(model, rung.rows)
         if self.recovery is None or rung.recipe not in self.recovery.recovery.recipes:
             raise RecipeError(

@@ -153,7 +153,8 @@ class Workbench:
         return replace(self, evaluator=replace(self.evaluator, recovery=step))
 
     def evaluate_uncompressed(self, rung: Rung) -> Evaluation:
-        """The uncompressed model scored on a rung."""
+        """The uncompressed model scored on a rung, without training."""
+        rung = rung.untrained
         started = time.perf_counter()
         candidate = self.uncompressed()
         score = self.evaluator.evaluate(candidate, rung)

@@ -187,6 +187,8 @@ def _reference_jobs(workbench: Workbench) -> list[Job]:
 class Climb:
     """From rung to rung: the leading candidates of each, with the references, on the one after it.
 
+    References are not trained: they are what anybody gets for nothing.
+
     Only what is scored on the whole search split makes the final front: scores of other rows are never
     compared with it.
     """
@@ -212,13 +214,13 @@ class Climb:
         self.watch.stage(f"{how}: the leading candidates, on the whole search split")
         ledger, section = self.ledger, self.workbench.config.search
         first = [e for e in of_rung(ledger.evaluations, before) if not e.is_failed]
-        done = ledger.settled(rung)
+        done = ledger.settled(rung) | ledger.settled(rung.untrained)
         jobs = [
             Job(
                 candidate=e.candidate,
                 kind=e.kind,
                 label=e.label,
-                rung=rung,
+                rung=rung.untrained if e.kind == "reference" else rung,
                 begins=e.trained or "",
             )
             for e in self._promoted(first, rung)
@@ -248,6 +250,8 @@ class Climb:
 
         What was trained is taken at its score; what was not, at what training is expected to make of it.
         """
+        if not first:
+            return ()
         goals, base, terms = self.ledger.goals, self.base, self.terms
         count = self.workbench.kept_of(len(first), rung)
         begins = rung.recipe.is_trained and not first[0].rung.recipe.is_trained

@@ -33,7 +33,6 @@ _SCORING = 1.5
 _TRAINING_PASSES = 6.0
 """A step of training against a pass over its rows: forward and backward with rounding, and the answers of
 the uncompressed network (ResNet-20)."""
-_TRAINED_REFERENCES = 2
 _MODEL_S, _VERIFYING_PASSES = 2.0, 2.5
 """Exporting, opening and timing one model; then its test split through the runtime and our simulation."""
 _MODELS = 1.4
@@ -127,10 +126,10 @@ def check_budget(config: Config, table: Timetable) -> None:
 
 
 def _rescored(surveyed: Surveyed) -> float:
-    """Evaluations on rungs after the first; of those that train, the references too."""
+    """Evaluations on rungs after the first."""
     section, recovery = surveyed.config.search, surveyed.config.recovery
     if recovery is not None:
-        return float(sum(rung.keep + _TRAINED_REFERENCES for rung in recovery.rungs))
+        return float(sum(rung.keep for rung in recovery.rungs))
     is_rescored = section.rung_images < len(surveyed.task.splits.search)
     return section.promote_fraction * section.evaluations if is_rescored else 0.0
 
@@ -140,9 +139,8 @@ def _training_s(config: Config, row_s: float) -> float:
     recovery = config.recovery
     if recovery is None:
         return 0.0
-    trained = [rung.keep + _TRAINED_REFERENCES for rung in recovery.rungs]
-    steps = sum(n * rung.steps for n, rung in zip(trained, recovery.rungs, strict=True))
-    return steps / sum(trained) * recovery.recipe.batch * row_s * _TRAINING_PASSES
+    steps = sum(rung.keep * rung.steps for rung in recovery.rungs)
+    return steps / sum(rung.keep for rung in recovery.rungs) * recovery.recipe.batch * row_s * _TRAINING_PASSES
 
 
 def seconds_per_row(surveyed: Surveyed, rows: int = 32) -> float:

@@ -30,13 +30,13 @@ class Recipe:
 
     @property
     def is_trained(self) -> bool:
-        """Whether candidates are trained."""
+        """Whether candidates are trained, or stand beside such as are: references are, for 0 steps."""
         return bool(self.trainer)
 
     @property
     def text(self) -> str:
         """The recipe in words."""
-        if not self.is_trained:
+        if not self.steps:
             return "settled"
         return f"trained by {self.trainer} for {self.steps} steps"
 
@@ -51,6 +51,11 @@ class Rung:
     number: int = 0
     rows: int | None = None
     recipe: Recipe = field(default_factory=Recipe)
+
+    @property
+    def untrained(self) -> Rung:
+        """The same for what stands beside trained models and is not trained itself."""
+        return replace(self, recipe=replace(self.recipe, steps=0))
 
     def compares_with(self, other: Rung) -> bool:
         """Whether scores of both rungs may be compared: they are equal, or of models that were trained

@@ -175,11 +175,6 @@ class Candidate:
             dropped=tuple(sorted(dropped)),
         )
 
-    @property
-    def is_uncompressed(self) -> bool:
-        """Whether it leaves its architecture as it is."""
-        return self == Candidate(architecture=self.architecture)
-
     @functools.cached_property
     def key(self) -> str:
         """Digest of the canonical JSON: 12 hexadecimal digits, equal for equal candidates."""

@@ -87,13 +87,13 @@ def test_a_change_of_weight_or_statistics_is_solved_anew(mapped, database, tmp_p
     fresh(base, shelf=shelf).solution(layer, choice, {})
     weight = base.tensors[layer.weight].clone()
     weight[0, 0] += 1e-3
-    other = fresh(base, shelf=shelf)
-    other.tensors = {**base.tensors, layer.weight: weight}
+    changed = {**base.tensors, layer.weight: weight}
+    other = Database(base.model_map, changed, base.statistics, base.ranges, shelf=shelf)
     other.solution(layer, choice, {})
     assert other.solved == 1
     own = base.statistics[layer.name]
-    other = fresh(base, shelf=shelf)
-    other.statistics = {**base.statistics, layer.name: replace(own, gram=own.gram * 1.001)}
+    moved = {**base.statistics, layer.name: replace(own, gram=own.gram * 1.001)}
+    other = Database(base.model_map, base.tensors, moved, base.ranges, shelf=shelf)
     other.solution(layer, choice, {})
     assert other.solved == 1
     other = fresh(base, shelf=shelf)

@@ -130,7 +130,8 @@ def test_a_later_rung_goes_on_from_the_one_before(workbench, four_bits, tmp_path
 def test_the_uncompressed_model_is_never_trained(workbench, tmp_path):
     trains = workbench.recovering(RECOVERY, TrainedModels(tmp_path))
     evaluation = trains.evaluate_uncompressed(trains.rungs[-1])
-    assert evaluation.rung.recipe == RECOVERY.recipes[-1]
+    assert evaluation.rung == trains.rungs[-1].untrained
+    assert evaluation.rung.compares_with(trains.rungs[1])
     assert evaluation.trained is None
     assert list(tmp_path.iterdir()) == []
 
@@ -151,8 +152,13 @@ def test_a_trained_front_is_journalled_exported_and_verified(tmp_path, monkeypat
     result = run(config, recovery=RECOVERY)
     by_rung = [[e for e in result.evaluations if e.rung.number == n] for n in (1, 2)]
     for evaluations, recipe in zip(by_rung, RECOVERY.recipes, strict=True):
-        assert [e for e in evaluations if e.trained is not None]
-        assert all(e.rung.recipe == recipe for e in evaluations)
+        trained = [e for e in evaluations if e.trained is not None]
+        assert trained
+        assert all(e.rung.recipe == recipe for e in trained)
+    # References are scored beside them, once, and not trained.
+    references = [e for each in by_rung for e in each if e.trained is None]
+    assert len(references) == len({e.key for e in references}) == 3
+    assert all(e.kind == "reference" and e.rung == by_rung[0][0].rung.untrained for e in references)
     assert all(e.rung.recipe.is_trained for e in result.front.members)
     assert [check.mismatches for check in result.bundles] == [()] * len(result.front.members)
     record = read_run(result.folder)
