@@ -140,7 +140,13 @@ def _training_s(config: Config, row_s: float) -> float:
     if recovery is None:
         return 0.0
     steps = sum(rung.keep * rung.steps for rung in recovery.rungs)
-    return steps / sum(rung.keep for rung in recovery.rungs) * recovery.recipe.batch * row_s * _TRAINING_PASSES
+    return (
+        steps
+        / sum(rung.keep for rung in recovery.rungs)
+        * recovery.recipe.batch
+        * row_s
+        * _TRAINING_PASSES
+    )
 
 
 def seconds_per_row(surveyed: Surveyed, rows: int = 32) -> float:

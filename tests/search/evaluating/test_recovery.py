@@ -158,7 +158,9 @@ def test_a_trained_front_is_journalled_exported_and_verified(tmp_path, monkeypat
     # References are scored beside them, once, and not trained.
     references = [e for each in by_rung for e in each if e.trained is None]
     assert len(references) == len({e.key for e in references}) == 3
-    assert all(e.kind == "reference" and e.rung == by_rung[0][0].rung.untrained for e in references)
+    assert all(
+        e.kind == "reference" and e.rung == by_rung[0][0].rung.untrained for e in references
+    )
     assert all(e.rung.recipe.is_trained for e in result.front.members)
     assert [check.mismatches for check in result.bundles] == [()] * len(result.front.members)
     record = read_run(result.folder)

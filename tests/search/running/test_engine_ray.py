@@ -25,7 +25,7 @@ class Placed:
     def prepare_process(self, threads):
         """Nothing to set."""
 
-    def evaluate(self, candidate, rung):
+    def evaluate(self, candidate, rung, begins=""):
         import ray
 
         (Path(self.folder) / ray.util.get_node_ip_address()).touch()

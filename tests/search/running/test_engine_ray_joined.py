@@ -58,7 +58,7 @@ class Meeting:
     def prepare_process(self, threads):
         """Nothing to set."""
 
-    def evaluate(self, candidate, rung):
+    def evaluate(self, candidate, rung, begins=""):
         import ray
 
         worker = ray.get_runtime_context()
@@ -77,7 +77,7 @@ class Alone:
     def prepare_process(self, threads):
         """Nothing to set."""
 
-    def evaluate(self, candidate, rung):
+    def evaluate(self, candidate, rung, begins=""):
         mark = Path(self.folder) / "at work"
         mark.touch(exist_ok=False)
         time.sleep(0.3)

@@ -91,7 +91,7 @@ class Signing:
     def prepare_process(self, threads):
         """Nothing to set."""
 
-    def evaluate(self, candidate, rung):
+    def evaluate(self, candidate, rung, begins=""):
         folder = Path(self.folder)
         (folder / str(os.getpid())).touch()
         deadline = time.monotonic() + 180
@@ -111,7 +111,7 @@ class Fatal:
     def prepare_process(self, threads):
         """Nothing to set."""
 
-    def evaluate(self, candidate, rung):
+    def evaluate(self, candidate, rung, begins=""):
         os._exit(1)
 
 

@@ -27,7 +27,7 @@ class Strange:
     def prepare_process(self, threads):
         """Nothing to set."""
 
-    def evaluate(self, candidate, rung):
+    def evaluate(self, candidate, rung, begins=""):
         rows = rung.rows
         if rows == 1:
             print(self.secret, "x" * 10_000, "the end", flush=True)

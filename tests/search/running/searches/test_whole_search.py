@@ -126,7 +126,7 @@ def test_a_candidate_that_raises_is_a_recorded_failure_and_the_search_goes_on(
     victim = result.evaluations[4].key
     evaluate = Evaluator.evaluate
 
-    def failing(self, candidate, rung):
+    def failing(self, candidate, rung, begins=""):
         if candidate.key == victim:
             raise ZeroDivisionError("made to fail")
         return evaluate(self, candidate, rung)
