@@ -67,6 +67,7 @@ def test_importing_the_config_imports_nothing_heavy():
         "digits.yaml",
         "cifar10_resnet20.yaml",
         "cifar10_packed.yaml",
+        "cifar10_recovery.yaml",
         "cifar10_architectures.yaml",
         "own_model/config.yaml",
         "transformer/config.yaml",
