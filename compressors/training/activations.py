@@ -31,7 +31,6 @@ class LearnedScales(nn.Module):
 
     def __init__(self, graph: Graph, activations: Activations) -> None:
         super().__init__()
-        self._first: dict[str, float] = {}
         self._shared: dict[str, int] = {}
         self.by_rounding = activations == "lsq"
         rows: dict[tuple[float, int], int] = {}
@@ -43,13 +42,15 @@ class LearnedScales(nn.Module):
         for node in rounding:
             if _codes(node) not in known:
                 self._shared[node.name] = rows.setdefault(_codes(node), len(rows))
-                self._first[node.name] = node.args[_SCALE]
+        first = torch.tensor([scale for scale, _ in rows], dtype=torch.float64)
+        # In the state, as what factors refer to: a model that is trained further has other scales.
+        self.register_buffer("first", first)
         self.factors = nn.Parameter(torch.zeros(len(rows)))
 
     def by_node(self) -> dict[str, Tensor]:
         """The scales of now, shape (), by the names of their nodes."""
-        factors = self.factors.exp()
-        return {name: self._first[name] * factors[row] for name, row in self._shared.items()}
+        scales = self.get_buffer("first") * self.factors.exp()
+        return {name: scales[row] for name, row in self._shared.items()}
 
     def learned(self) -> Iterator[Learned]:
         """The logarithms of the factors."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from paredown.compressors.storage.stored import StoredTensor, spread
-from paredown.compressors.training.quantizer import Learned
+from paredown.compressors.training.quantizer import Learned, as_stored
 
 
 class Frozen(nn.Module):
@@ -18,18 +17,20 @@ class Frozen(nn.Module):
     def __init__(self, tensor: StoredTensor, wanted: Tensor | None = None) -> None:
         super().__init__()
         assert tensor.scale is not None
-        self._tensor = tensor
+        self._storage = tensor.storage
+        self.register_buffer("codes", tensor.values.clone())
+        self.register_buffer("mask", None if tensor.mask is None else tensor.mask.clone())
+        self.register_buffer("first_scale", tensor.scale.clone())
         self.factor = nn.Parameter(torch.zeros_like(tensor.scale))
 
     @property
     def _scale(self) -> Tensor:
-        assert self._tensor.scale is not None
-        return self._tensor.scale * self.factor.exp()
+        return self.get_buffer("first_scale") * self.factor.exp()
 
     def forward(self) -> Tensor:
         """The dense weight."""
-        values = self._tensor.values.to(torch.float32)
-        return values * spread(self._scale, self._tensor.storage)
+        values = self.get_buffer("codes").to(torch.float32)
+        return values * spread(self._scale, self._storage)
 
     def learned(self) -> Iterator[Learned]:
         """The logarithms of the scales."""
@@ -37,7 +38,8 @@ class Frozen(nn.Module):
 
     def stored(self) -> StoredTensor:
         """The codes with the scales of now."""
-        return replace(self._tensor, scale=self._scale.detach().clone())
+        mask: Tensor | None = self.mask  # type: ignore[assignment]
+        return as_stored(self._storage, self.get_buffer("codes"), self._scale, mask)
 
     def after_step(self) -> None:
         """Nothing."""

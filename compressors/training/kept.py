@@ -21,7 +21,7 @@ from paredown.compressors.training.trainer import TrainingError
 from paredown.spaces.system.sealed import DamagedFileError
 
 _PARTS = ("values", "scale", "mask")
-_SCALES = "activation_scales"
+_SCALES, _TRAINER = "activation_scales", "trainer"
 _STATE, _ON_THE_WAY = "-state", "-under-way"
 
 
@@ -33,24 +33,26 @@ class TrainedModels:
 
     def put(self, model: CompressedModel) -> str:
         """Keeps the model's tensors; their digest, 24 hexadecimal digits."""
-        tensors, scales = dict(_named(model.stored)), scales_of(model.blueprint)
-        named = (part for name in sorted(tensors) for part in (name, tensors[name]))
-        key = digest(json.dumps(scales, sort_keys=True), *named)
+        key = digest_of(model)
         path = self._path(key)
         if not path.is_file():
+            scales = scales_of(model.blueprint)
+            tensors = dict(_named(model.stored))
             write_record(path, key, Record(tensors=tensors, facts={_SCALES: scales}))
         return key
 
-    def put_state(self, key: str, state: Mapping[str, Tensor]) -> None:
-        """Keeps what further training of the model of that key goes on from."""
-        write_record(self._path(key, _STATE), key, Record(tensors=state, facts={}))
+    def put_state(self, key: str, state: Mapping[str, Tensor], trainer: str) -> None:
+        """Keeps what further training of the model of that key goes on from, by the same trainer."""
+        record = Record(tensors=state, facts={_TRAINER: trainer})
+        write_record(self._path(key, _STATE), key, record)
 
-    def state(self, key: str) -> Mapping[str, Tensor] | None:
-        """What further training of the model goes on from; None where it is not there, or damaged."""
+    def state(self, key: str, trainer: str) -> Mapping[str, Tensor] | None:
+        """What further training of the model goes on from; None without one of that trainer."""
         try:
-            return read_record(self._path(key, _STATE), key).tensors
+            record = read_record(self._path(key, _STATE), key)
         except (OSError, DamagedFileError):
             return None
+        return record.tensors if record.facts.get(_TRAINER) == trainer else None
 
     def checkpoint(self, name: str) -> CheckpointFile:
         """Where the training of that name saves on its way."""
@@ -109,6 +111,13 @@ class CheckpointFile:
     def remove(self) -> None:
         """Once the training is done."""
         self.path.unlink(missing_ok=True)
+
+
+def digest_of(model: CompressedModel) -> str:
+    """Stands for a model's tensors and the scales of its 8-bit activations: 24 hexadecimal digits."""
+    tensors, scales = dict(_named(model.stored)), scales_of(model.blueprint)
+    named = (part for name in sorted(tensors) for part in (name, tensors[name]))
+    return digest(json.dumps(scales, sort_keys=True), *named)
 
 
 def _named(stored: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:

@@ -16,12 +16,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.training.trainer import Batch, TrainingData
+from paredown.compressors.training.trainer import Batch, Targets, TrainingData
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Graph, Node
 from paredown.spaces.graph.names import ADD
 
 _TINY = 1e-12
+_MOST_BYTES = 2**28
+"""Answers of the uncompressed network that are kept; those of further rows are computed each time."""
+_IGNORED = -100
+"""The class number that losses leave out, at padding for instance; PyTorch's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ class Objective:
         self._weights = weights
         self._data = data
         self._known: dict[int, tuple[Tensor, ...]] = {}
+        self._held = 0
         compares = weights.blocks or weights.kernels
         self.watched = _blocks(graph, data.reference.blueprint.graph) if compares else frozenset()
 
@@ -80,7 +85,9 @@ class Objective:
             return total
         wanted, blocks = self._reference(batch)
         if weights.logits:
-            far = distance(outputs, wanted, self._data.class_dim, weights.temperature)
+            dim = self._data.class_dim
+            counted = None if dim is None else _counted(outputs[0], batch.targets, dim)
+            far = distance(outputs, wanted, dim, weights.temperature, counted)
             total = total + weights.logits * far
         # Values of one name that are of another size (of narrowed layers) can only be aligned.
         alike = [(x, blocks[n]) for n, x in seen.items() if x.shape == blocks[n].shape]
@@ -102,6 +109,9 @@ class Objective:
         numbers = batch.rows.tolist()
         if any(number not in self._known for number in numbers):
             found, _ = answers(self._data.reference, batch.inputs, frozenset())
+            if self._held + sum(x.nbytes for x in found) > _MOST_BYTES:
+                return found, {}
+            self._held += sum(x.nbytes for x in found)
             self._known.update(zip(numbers, zip(*found, strict=True), strict=True))
         rows = [self._known[number] for number in numbers]
         return tuple(torch.stack(part) for part in zip(*rows, strict=True)), {}
@@ -112,6 +122,7 @@ def distance(
     wanted: tuple[Tensor, ...],
     class_dim: int | None,
     temperature: float,
+    counted: Tensor | None = None,
 ) -> Tensor:
     """How far outputs are from those wanted, shape ().
 
@@ -119,13 +130,24 @@ def distance(
         class_dim: The dimension of the first output that holds the logits of classes; None where the
             outputs are no logits: then all are compared by `relative_error`.
         temperature: What logits are divided by.
+        counted: Which places of the logits count, without `class_dim`; None where all do.
     """
     if class_dim is None:
         return _mean([relative_error(x, y) for x, y in zip(outputs, wanted, strict=True)])
     log_p = F.log_softmax(outputs[0].float() / temperature, dim=class_dim)
     log_q = F.log_softmax(wanted[0] / temperature, dim=class_dim)
     each = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=class_dim)
-    return each.mean() * temperature**2
+    mean = each.mean() if counted is None else (each * counted).sum() / counted.sum().clamp_min(1)
+    return mean * temperature**2
+
+
+def _counted(logits: Tensor, targets: Targets, class_dim: int) -> Tensor | None:
+    """Where targets are class numbers of the logits' own places, those that the task's loss counts."""
+    places = logits.select(class_dim, 0).shape
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.shape != places:
+        return None
+    counted = targets != _IGNORED
+    return None if bool(counted.all()) else counted
 
 
 def relative_error(x: Tensor, wanted: Tensor) -> Tensor:

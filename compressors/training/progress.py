@@ -17,6 +17,7 @@ from paredown.compressors.training.trainer import CurvePoint
 
 _MODEL, _BEST, _AVERAGE, _CODES = "model/", "best/", "average/", "codes/"
 _OPTIMIZER = "optimizer/"
+_COUNTED = ("curve", "counters")
 _FIRST = 10.0
 """Steps before which the average follows almost at once: min(decay, (1 + n) / (10 + n))."""
 
@@ -128,7 +129,9 @@ class Progress:
         return found
 
     def restore(self, saved: Mapping[str, Tensor], moving: Moving) -> None:
-        """Goes on from what `saved` gave."""
+        """Goes on from what `saved` gave, on the device of the model."""
+        device = moving.trainable.model.device
+        saved = {name: x if name in _COUNTED else x.to(device) for name, x in saved.items()}
         moving.trainable.load_state_dict(_under(_MODEL, saved))
         moving.best.state = _under(_BEST, saved)
         moving.average.values = _under(_AVERAGE, saved)

@@ -94,9 +94,8 @@ class Recover:
         trainable = Trainable(model, self.view, data.reference.tensors)
         if state:
             trainable.load_state_dict(dict(state))
-        # A quantiser may start beside the codes of the model itself.
-        start = trainable.freeze() if state else model
-        return _Training(self, trainable, data, budget, seed, checkpoint).carry_out(start)
+        # A quantiser may start beside the codes of the model itself, which is then what is kept.
+        return _Training(self, trainable, data, budget, seed, checkpoint).carry_out(model)
 
 
 class _Training:

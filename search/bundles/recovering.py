@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paredown.compressors.training.kept import TrainedModels
+from paredown.compressors.training.trainer import TrainingError
 from paredown.search.bundles.exporting import export, is_written
 from paredown.search.config.reading import card_config
 from paredown.search.config.schema import Config
@@ -16,7 +17,7 @@ from paredown.search.config.schema_recovery import (
 )
 from paredown.search.evaluating.recovery import recovery_of
 from paredown.search.evaluating.workbench import Workbench, prepare_part
-from paredown.search.study.evaluation import Evaluation
+from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation
 from paredown.search.study.run_record import LATENCY, TRAINED, RunRecord
 
 
@@ -38,15 +39,21 @@ def recover(
     rows is what is exported. The search split is scored before and after.
 
     Raises:
-        TrainingError: The training came to no end.
+        TrainingError: The training failed, or the model is the uncompressed one.
         BundleError: A folder of the model's name below `out` holds something else.
     """
+    if evaluation.label == UNCOMPRESSED:
+        raise TrainingError(
+            "a model must be compressed to be trained towards the uncompressed one, got that itself; "
+            "pick another"
+        )
     recipe = config.recovery.recipe if config.recovery is not None else RecipeSection()
     section = RecoverySection(recipe=recipe, rungs=(TrainingRungSection(steps=steps, keep=1),))
     kept = TrainedModels(record.folder / TRAINED)
     workbench = _workbench(record, evaluation, config, out)
     trains = workbench.recovering(recovery_of(config, section), kept)
     rung = trains.rungs[-1]
+    trains.evaluator.prepare_process(config.search.threads_per_worker)
     base = workbench.evaluate_uncompressed(rung)
     before = workbench.score(workbench.model_of(evaluation, kept), workbench.task.splits.search)
     score = trains.evaluator.evaluate(evaluation.candidate, rung, evaluation.trained or "")

@@ -32,8 +32,8 @@ def recover(
 ) -> None:
     """Train a model of a run further, write it as a bundle and verify it.
 
-    How it is trained is what the config's `recovery.recipe` says, or its defaults. The run itself stays
-    as it is.
+    How it is trained is what the config's `recovery.recipe` says, or its defaults. The run's journal and
+    front stay as they are.
     """
     if (pick is None) == (candidate is None):
         raise mistake("recover takes one of --pick and --candidate; see: paredown recover --help")

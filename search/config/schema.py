@@ -95,7 +95,7 @@ class SearchSection(Section):
         gt=0,
         allow_inf_nan=False,
         description="Seconds after which an evaluation that is still going on has failed; null: 20 "
-        "times the slowest reference's, at least 60.",
+        "times the slowest reference's, at least 60. Training has no limit.",
     )
     batch: int = Field(4, ge=1, le=1024, description="Candidates asked for at a time.")
     workers: int = Field(2, ge=1, le=1024, description="Evaluations that run side by side.")

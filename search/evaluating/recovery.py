@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.training.kept import TrainedModels
+from paredown.compressors.training.kept import TrainedModels, digest_of
 from paredown.compressors.training.losses import LossWeights
 from paredown.compressors.training.recovering import Recover
 from paredown.compressors.training.trainable import View
-from paredown.compressors.training.trainer import Budget, Trained, Trainer, trained
+from paredown.compressors.training.trainer import (
+    Budget,
+    Trained,
+    Trainer,
+    TrainingError,
+    trained,
+)
 from paredown.search.config.schema import Config
 from paredown.search.config.schema_recovery import RecipeSection, RecoverySection
 from paredown.search.config.schema_task import CustomTask
@@ -99,7 +105,8 @@ class Recovering:
         steps, state = recipe.steps, None
         if begins:
             model = self.kept.get(begins, model).to(model.device)
-            state, steps = self.kept.state(begins), recovery.rungs[number].steps
+            state = self.kept.state(begins, recovery.trainer.name)
+            steps = recovery.rungs[number].steps
         data = TrainingRows(
             split=self._split.on(model.device),
             graph=model.blueprint.graph,
@@ -109,12 +116,17 @@ class Recovering:
             held_out_rows=recovery.held_out_rows,
             augment=recovery.augment,
         )
-        checkpoint = self.kept.checkpoint(_name(begins or self.kept.put(model), recipe, steps))
+        checkpoint = self.kept.checkpoint(_name(begins or digest_of(model), recipe, steps))
         budget = Budget(steps=steps, rows=recovery.batch_rows)
         seed = recovery.seed + _SEEDS_APART * number
-        found = trained(recovery.trainer, model, data, budget, seed, state, checkpoint)
+        try:
+            found = trained(recovery.trainer, model, data, budget, seed, state, checkpoint)
+        except TrainingError:
+            # It would fail again from there.
+            checkpoint.remove()
+            raise
         key = self.kept.put(found.model)
-        self.kept.put_state(key, found.state)
+        self.kept.put_state(key, found.state, recovery.trainer.name)
         checkpoint.remove()
         return found, key
 

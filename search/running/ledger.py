@@ -157,7 +157,7 @@ class Ledger:
 
         Its members become the ones marked in MLflow.
         """
-        self._journal.set_attribute(RUNG, rung.number)
+        self._journal.set_attribute(RUNG, rung.to_json())
         self.front = front_of(self.evaluations, self.goals, rung)
         for member in self.front.members:
             self.tracker.record(member, self.front, self._volume())

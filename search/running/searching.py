@@ -18,7 +18,7 @@ from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.belief import believed_values, quality_models
 from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.jobs import Job
-from paredown.search.proposing.outlook import outlook_of
+from paredown.search.proposing.outlook import Outlook, outlook_of
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.search.proposing.promotion import leading
 from paredown.search.proposing.proposer import Proposer
@@ -212,8 +212,26 @@ class Climb:
     def _score(self, before: Rung, rung: Rung) -> str | None:
         how = f"training to {rung.recipe.steps:,} steps" if rung.recipe.is_trained else "rescoring"
         self.watch.stage(f"{how}: the leading candidates, on the whole search split")
+        first = [e for e in of_rung(self.ledger.evaluations, before) if not e.is_failed]
+        count = self.workbench.kept_of(len(first), rung)
+        if not rung.recipe.is_trained or before.recipe.is_trained:
+            return self._carry_out(first, self._promoted(first, count, Outlook()), rung)
+        # What training gives back is learned from the first half, and decides who is the second.
+        prior = outlook_of((), self.ledger.goals, self.base, is_trained=True)
+        half = self._promoted(first, (count + 1) // 2, prior)
+        stopped = self._carry_out(first, half, rung)
+        if stopped is not None:
+            return stopped
+        trained = {e.key: e for e in of_rung(self.ledger.evaluations, rung)}
+        pairs = [*first, *(trained[e.key] for e in half if e.key in trained)]
+        learned = outlook_of(pairs, self.ledger.goals, self.base, is_trained=True)
+        rest = self._promoted(first, count // 2, learned, {e.key for e in half})
+        return self._carry_out(first, rest, rung)
+
+    def _carry_out(
+        self, first: Sequence[Evaluation], promoted: Collection[Evaluation], rung: Rung
+    ) -> str | None:
         ledger, section = self.ledger, self.workbench.config.search
-        first = [e for e in of_rung(ledger.evaluations, before) if not e.is_failed]
         done = ledger.settled(rung) | ledger.settled(rung.untrained)
         jobs = [
             Job(
@@ -223,7 +241,7 @@ class Climb:
                 rung=rung.untrained if e.kind == "reference" else rung,
                 begins=e.trained or "",
             )
-            for e in self._promoted(first, rung)
+            for e in promoted
             if e.key not in done
         ]
         self.watch.started(len(ledger.evaluations) + len(jobs))
@@ -237,27 +255,30 @@ class Climb:
             tell=ledger.tell,
             # How long training takes is not known from scoring.
             longest_s=lambda: (
-                section.evaluation_timeout_s
-                if rung.recipe.is_trained
-                else longest_s(section, first, growth)
+                None if rung.recipe.is_trained else longest_s(section, first, growth)
             ),
         )
         _work(self.engine, coordinator)
         return coordinator.stopped
 
-    def _promoted(self, first: Sequence[Evaluation], rung: Rung) -> Collection[Evaluation]:
-        """The references, what may beat them, and the leading ones of the rung before.
+    def _promoted(
+        self,
+        first: Sequence[Evaluation],
+        count: int,
+        outlook: Outlook,
+        taken: Collection[str] = (),
+    ) -> Collection[Evaluation]:
+        """The references, what may beat them, and the leading ones of the rung before, less `taken` keys.
 
         What was trained is taken at its score; what was not, at what training is expected to make of it.
         """
         if not first:
             return ()
         goals, base, terms = self.ledger.goals, self.base, self.terms
-        count = self.workbench.kept_of(len(first), rung)
-        begins = rung.recipe.is_trained and not first[0].rung.recipe.is_trained
-        outlook = outlook_of(self.ledger.evaluations, goals, base, begins)
         models = quality_models(first, goals, base, terms)
         values = believed_values(first, goals, base, terms, models, outlook)
+        left = [i for i, e in enumerate(first) if e.key not in taken]
+        first, values = [first[i] for i in left], values[left]
         promoted = {e.key: e for e in first if e.kind == "reference"}
         for each in unbeaten(first, goals, base.key):
             rivals = rivals_among(first, values, goals, each, count // _RIVAL_SHARE)

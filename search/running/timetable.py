@@ -120,7 +120,7 @@ def check_budget(config: Config, table: Timetable) -> None:
     if limit_s is not None and table.expected_s[RESCORING] > limit_s:
         raise BudgetError(
             f"recovery.budget_s: training must be expected to take at most {limit_s:,.0f} s, got "
-            f"{table.expected_s[RESCORING]:,.0f} s by one timed pass; lower `steps` or `keep` of "
+            f"{table.expected_s[RESCORING]:,.0f} s; lower `steps` or `keep` of "
             "recovery.rungs, or raise it"
         )
 

@@ -277,7 +277,7 @@ def _claim(folder: Path, resume: bool) -> None:
         for name in (LATENCY, RANKS):
             (folder / name).unlink(missing_ok=True)
     # What a search that was killed had begun to write; a bundle goes by its key of twelve digits.
-    for file in folder.glob(".*.part"):
+    for file in (*folder.glob(".*.part"), *(folder / TRAINED).glob(".*.part")):
         file.unlink()
     for staged in (folder / BUNDLES).glob(f".{'[0-9a-f]' * 12}-*"):
         shutil.rmtree(staged)

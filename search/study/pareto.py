@@ -26,7 +26,7 @@ class Front:
 
     Failed evaluations, those that do not compare with the rung's and those outside a goal's bounds never
     enter. Two evaluations with equal values stay both, as in Optuna's `best_trials`; of one candidate
-    that was trained further, the latest alone.
+    that was trained further, the better alone, or the later of equal ones.
 
     >>> goals = (Goal(metric="accuracy", direction="maximize"),)
     >>> Front(goals).members
@@ -58,6 +58,17 @@ class Front:
     def keys(self) -> frozenset[str]:
         """Candidate keys of the members."""
         return frozenset(member.key for member in self.members)
+
+
+def standing_of(evaluations: Sequence[Evaluation], front: Front) -> Evaluation:
+    """Of one candidate's evaluations the front's member, else the one at the highest rung.
+
+    Failed ones count only where there is no other.
+    """
+    numbers = {member.number for member in front.members}
+    return max(
+        evaluations, key=lambda e: (e.number in numbers, not e.is_failed, e.rung.number, e.number)
+    )
 
 
 def front_of(

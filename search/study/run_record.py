@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, comparable, reference
 from paredown.search.study.journal import JournalError, read_journal
-from paredown.search.study.pareto import Front, front_of
+from paredown.search.study.pareto import Front, front_of, standing_of
 from paredown.search.study.picking import pick
+from paredown.search.study.rung import Rung
 from paredown.spaces.system.errors import ParedownError
+from paredown.spaces.system.json_values import Json
 
 JOURNAL = "study.journal"
 CONFIG = "config.yaml"
@@ -21,7 +23,7 @@ BUNDLES = "bundles"
 TRAINED = "trained"
 """Folder of the tensors of candidates that were trained before they were scored."""
 RUNG = "rung"
-"""Attribute of the journal: the number of the rung whose front is the run's."""
+"""Attribute of the journal: the rung whose front is the run's."""
 END = "end"
 """Attribute of the journal: how the search ended, in MLflow's words; "" while it goes on."""
 
@@ -60,7 +62,7 @@ class RunRecord:
         return pick(self.front.members, expression, self.goals, self.uncompressed)
 
     def with_key(self, key: str) -> Evaluation:
-        """The evaluation of the candidate `key` at its highest rung; a unique beginning will do.
+        """The candidate `key` as the front has it, else at its highest rung; a unique beginning will do.
 
         Raises:
             RunError: No successful evaluation, or several candidates, begin with `key`.
@@ -73,7 +75,7 @@ class RunRecord:
                 f"a candidate's key must fit one evaluated model of {self.folder}, {key!r} fits "
                 f"{found}; list keys with: paredown front {self.folder}"
             )
-        return max(fitting, key=lambda evaluation: evaluation.rung.number)
+        return standing_of(fitting, self.front)
 
     def to_json(self) -> str:
         """The front as JSON: goals, and key, label, metrics (SI) and candidate of each member."""
@@ -99,9 +101,9 @@ def read_run(folder: Path) -> RunRecord:
     check_is_run(folder)
     record = read_journal(folder / JOURNAL)
     evaluations = tuple(entry.evaluation for entry in record.entries)
-    number, end = record.attributes.get(RUNG, 0), record.attributes.get(END)
-    rungs = [e.rung for e in evaluations if e.rung.number == number]
-    front = front_of(evaluations, record.goals, rungs[0] if rungs else None)
+    end = record.attributes.get(END)
+    rung = _rung(record.attributes.get(RUNG, 0), evaluations)
+    front = front_of(evaluations, record.goals, rung)
     return RunRecord(
         folder=folder,
         goals=record.goals,
@@ -109,6 +111,13 @@ def read_run(folder: Path) -> RunRecord:
         front=front,
         end=None if end is None else str(end),
     )
+
+
+def _rung(kept: Json, evaluations: Sequence[Evaluation]) -> Rung | None:
+    """The rung whose front is the run's; earlier versions kept its number alone."""
+    if isinstance(kept, Mapping):
+        return Rung.from_json(kept)
+    return next((e.rung for e in evaluations if e.rung.number == kept), None)
 
 
 def check_is_run(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from paredown.search.study.display import Outline, name_of
 from paredown.search.study.evaluation import Evaluation
-from paredown.search.study.pareto import Front
+from paredown.search.study.pareto import Front, standing_of
 from paredown.search.tracking.mlflow_models import PICKED, LoggedBundle, log_onnx_model, register
 from paredown.search.tracking.mlflow_store import connect, experiment_id_of
 from paredown.search.tracking.mlflow_text import (
@@ -160,9 +160,10 @@ class MlflowWriter:
                 self._client.set_registered_model_alias(name, PICKED, version)
 
     def _evaluation_of(self, key: str) -> Evaluation:
-        """The evaluation of a candidate at its highest rung."""
-        same = (e for e in self._evaluations.values() if e.key == key)
-        return max(same, key=lambda evaluation: evaluation.rung.number)
+        """A candidate as the front has it, else at its highest rung."""
+        same = [e for e in self._evaluations.values() if e.key == key]
+        assert self._front is not None
+        return standing_of(same, self._front)
 
     def _child_of(self, key: str) -> str:
         """The run of a candidate, written now if it had none: above `max_children` most have not."""
@@ -203,7 +204,8 @@ class MlflowWriter:
         from mlflow.entities import Param, RunTag
 
         mark = (evaluation.key, evaluation.rung.number)
-        if mark in self._written:
+        # A resumed run goes through lower rungs again, which stand there already.
+        if any(key == mark[0] and number >= mark[1] for key, number in self._written):
             return
         run_id = self._children.get(evaluation.key) or self._create_child(evaluation)
         params = child_params(evaluation, self._outline)
@@ -265,9 +267,10 @@ def _curve(evaluation: Evaluation) -> list[Metric]:
     if not evaluation.curve:
         return []
     first = evaluation.rung.recipe.steps - evaluation.curve[-1][0]
+    # A later rung begins where the one before ended, which stands there already.
     return [
         metric
-        for step, loss, held_out_loss in evaluation.curve
+        for step, loss, held_out_loss in evaluation.curve[bool(first) :]
         for metric in _metrics(
             {"recovery/loss": loss, "recovery/held_out_loss": held_out_loss}, first + step
         )
