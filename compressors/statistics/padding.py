@@ -21,19 +21,6 @@ _BY_POSITION = ("linear", "gates", "attention")
 """Kinds of work whose result at a position is that of their first argument's position."""
 _MIXING = ("conv", "depthwise_conv", "conv_transpose", "recurrent")
 """Kinds of work that mix neighbours."""
-_SELECTING = frozenset(
-    f"aten.{name}"
-    for name in (
-        "cat.default",
-        "gather.default",
-        "index.Tensor",
-        "index_select.default",
-        "repeat.default",
-        "roll.default",
-        "stack.default",
-    )
-)
-"""Operators beside those that move data whose result holds values of their first argument."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,7 @@ class RealValues:
 
     def _result(self, node: Node, arguments: Arguments, output: Result) -> Result | None:
         kind = node.facts.kind
-        if node.op in _SELECTING or (node.facts.moves_data and kind not in ("pool", "resize")):
+        if node.facts.selects or (node.facts.moves_data and kind not in ("pool", "resize")):
             return call(node, (self._whole(node.args[0], arguments[0]), *arguments[1:]))
         if not isinstance(output, Tensor) or kind in _MIXING:
             return None

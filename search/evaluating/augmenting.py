@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from paredown.search.tasks.user_code import load_function
+from paredown.search.tasks.user_code import UserCodeError, load_function
 
 Augment = Callable[[tuple[Tensor, ...], torch.Generator], tuple[Tensor, ...]]
 """(inputs of a batch, generator) -> changed inputs of the same shapes and types."""
@@ -59,6 +59,14 @@ AUGMENTATIONS: Mapping[str, Augment] = {
 }
 
 
+_MADE_FOR: Mapping[str, tuple[int, bool, str]] = {
+    "flips_and_crops": (4, True, "images"),
+    "masks": (3, True, "spectrograms"),
+    "tokens": (2, False, "token numbers"),
+}
+"""Dimensions of what the built-in ones change, whether it is real numbers, and its name."""
+
+
 def augmentation(name: str | None, code_folder: Path) -> Augment | None:
     """The augmentation of that name, or a user's own function by its import path; None for None.
 
@@ -70,6 +78,35 @@ def augmentation(name: str | None, code_folder: Path) -> Augment | None:
     if name in AUGMENTATIONS:
         return AUGMENTATIONS[name]
     return cast("Augment", load_function("recovery.recipe.augment", name, code_folder))
+
+
+def check_augmentation(augment: Augment, name: str, inputs: tuple[Tensor, ...]) -> None:
+    """Tries an augmentation on some rows before anything is trained.
+
+    Raises:
+        UserCodeError: It raises, gives other shapes or types, or is built in and made for other inputs.
+    """
+    what = f"recovery.recipe.augment: {name!r}"
+    forms = [(x.shape, x.dtype) for x in inputs]
+    shown = ", ".join(f"{tuple(shape)} {dtype}" for shape, dtype in forms)
+    if name in _MADE_FOR:
+        ndim, is_real, text = _MADE_FOR[name]
+        # Tokens are the first input; images and spectrograms may be any.
+        looked_at = inputs if is_real else inputs[:1]
+        if not any(x.ndim == ndim and x.is_floating_point() == is_real for x in looked_at):
+            raise UserCodeError(
+                f"{what} must be given {text}, of {ndim} dimensions, got inputs {shown}; take "
+                "another, or none"
+            )
+    try:
+        found = augment(inputs, torch.Generator().manual_seed(0))
+    except Exception as error:  # a user's own function
+        raise UserCodeError(
+            f"{what} must change inputs {shown}, raised {type(error).__name__}: {error}"
+        ) from error
+    if [(x.shape, x.dtype) for x in found] != forms:
+        got = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in found)
+        raise UserCodeError(f"{what} must keep shapes and types, got {got} of {shown}")
 
 
 def _by_kind(

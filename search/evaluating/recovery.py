@@ -23,12 +23,15 @@ from paredown.compressors.training.trainer import (
 from paredown.search.config.schema import Config
 from paredown.search.config.schema_recovery import RecipeSection, RecoverySection
 from paredown.search.config.schema_task import CustomTask
-from paredown.search.evaluating.augmenting import Augment, augmentation
+from paredown.search.evaluating.augmenting import Augment, augmentation, check_augmentation
 from paredown.search.evaluating.training_rows import TrainingRows
 from paredown.search.study.rung import Recipe
 from paredown.search.tasks.metrics import Loss
 from paredown.search.tasks.splits import Split
+from paredown.spaces.capture.capturing import as_inputs
+from paredown.spaces.graph.graph import Graph
 
+_TRIED_ROWS = 8
 _SEEDS_APART = 1_000_003
 """Between the seeds of two rungs: each epoch of a rung adds one to it."""
 
@@ -147,6 +150,17 @@ def configured_recovery(config: Config) -> Recovery | None:
     if section is None:
         return None
     return recovery_of(config, section)
+
+
+def check_training(recovery: Recovery, split: Split, graph: Graph) -> None:
+    """Tries what a recovery does with inputs on some rows of a split.
+
+    Raises:
+        UserCodeError: The augmentation does not fit them.
+    """
+    if recovery.augment is not None:
+        inputs = tuple(as_inputs(graph, split.rows(0, min(_TRIED_ROWS, len(split)))[0]))
+        check_augmentation(recovery.augment, recovery.augment_name, inputs)
 
 
 def recovery_of(config: Config, section: RecoverySection) -> Recovery:

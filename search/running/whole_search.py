@@ -20,7 +20,11 @@ from paredown.search.evaluating.bounds import (
 )
 from paredown.search.evaluating.computing_device import computing_device, prepare_process
 from paredown.search.evaluating.holding import check_metric
-from paredown.search.evaluating.recovery import Recovery, configured_recovery
+from paredown.search.evaluating.recovery import (
+    Recovery,
+    check_training,
+    configured_recovery,
+)
 from paredown.search.evaluating.rehearsal import rehearse
 from paredown.search.evaluating.surveying import survey
 from paredown.search.evaluating.unmet import doubtful_bounds
@@ -140,6 +144,9 @@ class _Search:
             watch.notice(notice)
         check_sampler(config, surveyed.space)
         recovery = self.recovery or configured_recovery(config)
+        if recovery is not None:
+            graph = next(iter(surveyed.captured.values())).graph
+            check_training(recovery, task.splits.search, graph)
         refuse_unreachable(surveyed)
         watch.stage("trying model, metric and loss on the search split")
         own = rehearse(config, task)

@@ -55,6 +55,10 @@ WRITTEN: Mapping[str, str | OnnxRename] = {
 """Core operators of which no more is known than how we write them to ONNX, without "aten."."""
 
 
+_SELECTING = ("gather.default", "index.Tensor", "index_select.default", "repeat.default")
+"""Core operators whose results are values of their first argument, without "aten."."""
+
+
 def overload_of(op: str) -> torch._ops.OpOverload | None:
     """The operator by its name in a graph, "aten.NAME.OVERLOAD"; None where there is none."""
     parts = op.split(".")
@@ -122,6 +126,7 @@ def core_facts(op: str) -> OperatorFacts | None:
         WRITTEN.get(op.removeprefix("aten."), LIBRARY),
         _kind(overload),
         ChannelRule("binary") if torch.Tag.pointwise in overload.tags else None,
+        selects=op.removeprefix("aten.") in _SELECTING,
         has_several_outputs=len(returns) > 1 or str(returns[0].type).startswith("List"),
     )
 

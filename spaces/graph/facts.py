@@ -127,6 +127,8 @@ class OperatorFacts:
         layer: What a search may change about it; None where that is nothing.
         moves_data: Whether it moves, repeats or selects values and computes none, so that 8-bit codes
             go through unchanged.
+        selects: Whether its result holds values of its first argument and no others, as where data is
+            moved; but it may read several, or choose by numbers that are computed.
         is_identity: Whether in eval mode it only renames a value; tracing leaves it out.
         has_several_outputs: Whether it gives a tuple, of which `getitem` picks.
         adds: Whether a mask among its operands stays as far from zero in its result.
@@ -152,6 +154,7 @@ class OperatorFacts:
     weight: int | None = None
     layer: LayerFacts | None = None
     moves_data: bool = False
+    selects: bool = False
     is_identity: bool = False
     has_several_outputs: bool = False
     adds: bool = False

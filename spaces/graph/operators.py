@@ -227,9 +227,10 @@ _MOVES = (
         "concat",
         ChannelRule("concat"),
         integer_kernel="QLinearConcat",
+        selects=True,
     ),
-    OperatorFacts(_aten.stack.default, "stack", "concat"),
-    OperatorFacts(_aten.roll.default, "roll"),
+    OperatorFacts(_aten.stack.default, "stack", "concat", selects=True),
+    OperatorFacts(_aten.roll.default, "roll", selects=True),
     OperatorFacts(_aten.masked_fill.Scalar, "masked_fill"),
 )
 

@@ -108,18 +108,18 @@ def test_a_model_of_other_rounded_values_is_refused(kept):
 
 def test_a_state_comes_back_or_is_none(kept):
     key = kept.put(model_of(0.5, [1.0]))
-    assert kept.state(key) is None
+    assert kept.state(key, "t 1") is None
     state = {"latent": torch.tensor([0.1, 0.2]), "steps": torch.tensor(3)}
-    kept.put_state(key, state)
-    found = kept.state(key)
+    kept.put_state(key, state, "t 1")
+    found = kept.state(key, "t 1")
     assert found.keys() == state.keys()
     assert all(torch.equal(found[n], x) for n, x in state.items())
     path = kept.folder / f"{key}-state.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    assert kept.state(key) is None
-    kept.put_state("another", state)
+    assert kept.state(key, "t 1") is None
+    kept.put_state("another", state, "t 1")
     (kept.folder / "another-state.safetensors").replace(path)
-    assert kept.state(key) is None, "the state of another model"
+    assert kept.state(key, "t 1") is None, "the state of another model"
 
 
 def test_a_checkpoint_is_replaced_whole_and_removed(kept):

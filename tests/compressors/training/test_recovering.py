@@ -110,13 +110,17 @@ def test_an_interrupted_training_ends_bit_equal(small, quantizer, stops_at):
     assert all(torch.equal(x, whole.state[n]) for n, x in resumed.state.items())
 
 
-def test_further_training_goes_on_from_the_state(small):
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+@pytest.mark.parametrize("activations", ["lsq", "fixed"])
+def test_further_training_goes_on_from_the_very_model_and_its_state(small, quantizer, activations):
     model, data = small
-    first = trained(Recover(), model, data, BUDGET, 0)
-    second = trained(Recover(), model, data, BUDGET, 1, first.state)
-    assert second.curve[0].held_out_loss == min(p.held_out_loss for p in first.curve)
+    recipe = Recover(view=View(quantizer=quantizer, activations=activations))
+    first = trained(recipe, model, data, BUDGET, 0)
+    second = trained(recipe, first.model, data, BUDGET, 1, first.state)
+    best = min(p.held_out_loss for p in first.curve)
+    assert second.curve[0].held_out_loss == pytest.approx(best, rel=1e-6)
     assert min(p.held_out_loss for p in second.curve) <= second.curve[0].held_out_loss
-    still = trained(Recover(), model, data, Budget(steps=0), 1, first.state)
+    still = trained(recipe, first.model, data, Budget(steps=0), 1, first.state)
     assert same(still.model, first.model)
 
 

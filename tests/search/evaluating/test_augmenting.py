@@ -8,6 +8,7 @@ import torch
 from paredown.search.evaluating.augmenting import (
     AUGMENTATIONS,
     augmentation,
+    check_augmentation,
     flips_and_crops,
     masks,
     tokens,
@@ -88,3 +89,41 @@ def test_a_users_own_function_is_found_by_its_path(tmp_path: Path):
     assert augmentation(None, tmp_path) is None
     with pytest.raises(UserCodeError, match=r"recovery\.recipe\.augment"):
         augmentation("own_augment:thrice", tmp_path)
+
+
+IMAGES, WORDS = torch.rand(8, 3, 16, 16), torch.randint(0, 9, (8, 12))
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "says"),
+    [
+        (
+            "flips_and_crops",
+            (WORDS,),
+            "given images, of 4 dimensions, got inputs .8, 12. torch.int64",
+        ),
+        ("masks", (IMAGES,), "given spectrograms"),
+        ("tokens", (IMAGES, WORDS), "given token numbers"),
+    ],
+)
+def test_built_in_ones_are_refused_for_other_inputs(name, inputs, says):
+    with pytest.raises(UserCodeError, match=says):
+        check_augmentation(AUGMENTATIONS[name], name, inputs)
+
+
+def test_built_in_ones_are_taken_for_their_own():
+    check_augmentation(flips_and_crops, "flips_and_crops", (WORDS, IMAGES))
+    check_augmentation(tokens, "tokens", (WORDS, WORDS > 0))
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        (lambda inputs, generator: 1 / 0, "raised ZeroDivisionError"),
+        (lambda inputs, generator: tuple(x[1:] for x in inputs), "keep shapes and types"),
+        (lambda inputs, generator: tuple(x.double() for x in inputs), "keep shapes and types"),
+    ],
+)
+def test_a_function_that_does_not_fit_is_refused_before_training(own, says):
+    with pytest.raises(UserCodeError, match=f"recovery.recipe.augment: 'own:it'.*{says}"):
+        check_augmentation(own, "own:it", (IMAGES,))

@@ -118,7 +118,7 @@ def test_a_later_rung_goes_on_from_the_one_before(workbench, four_bits, tmp_path
     once = trains.evaluator.evaluate(four_bits, first).trained
     twice = trains.evaluator.evaluate(four_bits, last, once).trained
     alone = trains.evaluator.evaluate(four_bits, last).trained
-    factor = {key: float(kept.state(key)["factor"]) for key in (once, twice, alone)}
+    factor = {key: float(kept.state(key, "rescale 1")["factor"]) for key in (once, twice, alone)}
     name = next(n for n, t in workbench.assemble(four_bits).stored.items() if t.scale is not None)
     scales = {
         key: kept.get(key, workbench.assemble(four_bits)).stored[name].scale for key in factor

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from paredown.search.study.evaluation import of_rung
-from paredown.search.study.pareto import front_of
+from paredown.search.study.pareto import front_of, standing_of
 from paredown.search.study.rows import references_of
 from paredown.search.study.rung import Recipe, Rung
 
@@ -69,3 +69,7 @@ def test_of_a_model_that_was_trained_further_the_front_keeps_the_better_one(
         members = front_of([*first, *later], goals, long).members
         assert len({m.key for m in members}) == len(members)
         assert {m.rung.number for m in members} == {expected}
+        front = front_of([*first, *later], goals, long)
+        for one, other in zip(first, later, strict=True):
+            standing = standing_of([one, other], front)
+            assert standing in front.members or standing.rung == long
