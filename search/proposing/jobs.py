@@ -82,7 +82,7 @@ class Outcome:
         """The outcome that `to_json` wrote."""
         score, failure = data["score"], data["failure"]
         return cls(
-            score=score and Score(**score),
+            score=score and Score.from_json(score),
             failure=failure and Failure.from_json(failure),
             duration_s=data["duration_s"],
         )

@@ -15,6 +15,8 @@ from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.json_values import Json
 
 Kind = Literal["reference", "search"]
+Curve = tuple[tuple[int, float, float], ...]
+"""Of a training (step, training loss, held-out loss) on the way."""
 
 UNCOMPRESSED = "uncompressed"
 UNIFORM_8_BIT = "uniform 8-bit"
@@ -146,14 +148,19 @@ class Score:
     """How well a candidate does on `images` examples of the search split.
 
     `trained` is the digest under which the run keeps its tensors where it was trained, else None;
-    `curve` holds (step, training loss, held-out loss) on the way.
+    `curve` says how the training went.
     """
 
     metric: float
     loss: float
     images: int
     trained: str | None = None
-    curve: tuple[tuple[int, float, float], ...] = ()
+    curve: Curve = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Score:
+        """The score whose fields JSON gave."""
+        return cls(**{**data, "curve": _curve(data.get("curve", ()))})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +182,7 @@ class Evaluation:
     metrics: Mapping[str, float] = field(default_factory=dict)
     failure: Failure | None = None
     trained: str | None = None
-    curve: tuple[tuple[int, float, float], ...] = ()
+    curve: Curve = ()
     duration_s: float = 0.0
 
     @property
@@ -208,11 +215,15 @@ class Evaluation:
         """
         made = {"candidate": Candidate.from_json, "rung": Rung.from_json}
         records = {name: make(_mapping(name, data.get(name))) for name, make in made.items()}
-        failure, curve = data.get("failure"), data.get("curve", ())
-        records["curve"] = tuple(tuple(point) for point in curve)  # type: ignore[union-attr, arg-type]
+        failure = data.get("failure")
         if failure is not None:
             records["failure"] = Failure.from_json(_mapping("failure", failure))
-        return cls(**{**data, **records})  # type: ignore[arg-type]
+        curve = _curve(data.get("curve", ()))
+        return cls(**{**data, **records, "curve": curve})  # type: ignore[arg-type]
+
+
+def _curve(data: Json) -> Curve:
+    return tuple((step, loss, held_out) for step, loss, held_out in data)  # type: ignore[union-attr, misc]
 
 
 def _mapping(name: str, value: Json) -> Mapping[str, Json]:
