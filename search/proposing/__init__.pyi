@@ -6,6 +6,7 @@ from .jobs import Job as Job
 from .jobs import Outcome as Outcome
 from .optuna_log import quiet_optuna as quiet_optuna
 from .prediction import DamageTerms as DamageTerms
+from .promotion import Promotion as Promotion
 from .promotion import leading as leading
 from .proposer import Proposer as Proposer
 from .refiner import Refiner as Refiner

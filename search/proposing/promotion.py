@@ -1,14 +1,22 @@
-"""Which candidates of the first rung are scored again on the whole search split."""
+"""Which candidates of a rung climb to the next: scored on the whole search split, or trained."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from paredown.search.proposing.belief import believed_values, quality_models
 from paredown.search.proposing.improvement import expected_gain
+from paredown.search.proposing.outlook import Outlook, outlook_of
+from paredown.search.proposing.prediction import DamageTerms
+from paredown.search.proposing.rivals import rivals_among, unbeaten
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.search.study.pareto import non_dominated_rank, volume_axes
+
+_RIVAL_SHARE = 10
+"""Of so many candidates promoted, one more for each reference is promoted for beating it."""
 
 
 def leading(
@@ -55,3 +63,38 @@ def leading(
             break
         chosen.append(best)
     return [evaluations[i] for i in chosen]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The successful evaluations of one rung, and who of them climbs."""
+
+    first: Sequence[Evaluation]
+    goals: tuple[Goal, ...]
+    base: Evaluation
+    terms: DamageTerms
+
+    def outlook(self, trained: Sequence[Evaluation] = ()) -> Outlook:
+        """What training gives back, as far as those that were `trained` on the next rung show."""
+        return outlook_of([*self.first, *trained], self.goals, self.base, is_trained=True)
+
+    def leading(
+        self, count: int, outlook: Outlook, taken: Collection[str] = ()
+    ) -> Collection[Evaluation]:
+        """The references, what may beat them, and the `count` leading ones, less those `taken` by key.
+
+        What was trained is taken at its score; what was not, at what training is expected to make of it.
+        """
+        first, goals = self.first, self.goals
+        if not first:
+            return ()
+        models = quality_models(first, goals, self.base, self.terms)
+        values = believed_values(first, goals, self.base, self.terms, models, outlook)
+        left = [i for i, e in enumerate(first) if e.key not in taken]
+        first, values = [first[i] for i in left], values[left]
+        promoted = {e.key: e for e in first if e.kind == "reference"}
+        for each in unbeaten(first, goals, self.base.key):
+            rivals = rivals_among(first, values, goals, each, count // _RIVAL_SHARE)
+            promoted |= {e.key: e for e in rivals}
+        promoted |= {e.key: e for e in leading(first, values, goals, count)}
+        return promoted.values()

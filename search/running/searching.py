@@ -15,15 +15,13 @@ from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.schema_task import CustomTask
 from paredown.search.evaluating.bounds import cheapest_within, refused_by
 from paredown.search.evaluating.workbench import Workbench
-from paredown.search.proposing.belief import believed_values, quality_models
 from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.jobs import Job
-from paredown.search.proposing.outlook import Outlook, outlook_of
+from paredown.search.proposing.outlook import Outlook
 from paredown.search.proposing.prediction import DamageTerms
-from paredown.search.proposing.promotion import leading
+from paredown.search.proposing.promotion import Promotion
 from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.refiner import Refiner
-from paredown.search.proposing.rivals import rivals_among, unbeaten
 from paredown.search.proposing.samplers import make_samplers
 from paredown.search.running.engine_local import local_engine
 from paredown.search.running.engine_ray import RayEngine, ray_cluster
@@ -35,8 +33,6 @@ from paredown.spaces.candidates.candidate import Candidate
 
 UNIFORM_4_BIT = "uniform 4-bit"
 INTERRUPTED = "interrupted"
-_RIVAL_SHARE = 10
-"""Of so many candidates promoted, one more for each reference is promoted for beating it."""
 
 
 class Progress(Protocol):
@@ -213,19 +209,18 @@ class Climb:
         how = f"training to {rung.recipe.steps:,} steps" if rung.recipe.is_trained else "rescoring"
         self.watch.stage(f"{how}: the leading candidates, on the whole search split")
         first = [e for e in of_rung(self.ledger.evaluations, before) if not e.is_failed]
+        promotion = Promotion(first, self.ledger.goals, self.base, self.terms)
         count = self.workbench.kept_of(len(first), rung)
         if not rung.recipe.is_trained or before.recipe.is_trained:
-            return self._carry_out(first, self._promoted(first, count, Outlook()), rung)
+            return self._carry_out(first, promotion.leading(count, Outlook()), rung)
         # What training gives back is learned from the first half, and decides who is the second.
-        prior = outlook_of((), self.ledger.goals, self.base, is_trained=True)
-        half = self._promoted(first, (count + 1) // 2, prior)
+        half = promotion.leading((count + 1) // 2, promotion.outlook())
         stopped = self._carry_out(first, half, rung)
         if stopped is not None:
             return stopped
-        trained = {e.key: e for e in of_rung(self.ledger.evaluations, rung)}
-        pairs = [*first, *(trained[e.key] for e in half if e.key in trained)]
-        learned = outlook_of(pairs, self.ledger.goals, self.base, is_trained=True)
-        rest = self._promoted(first, count // 2, learned, {e.key for e in half})
+        taken = {e.key for e in half}
+        trained = [e for e in of_rung(self.ledger.evaluations, rung) if e.key in taken]
+        rest = promotion.leading(count // 2, promotion.outlook(trained), taken)
         return self._carry_out(first, rest, rung)
 
     def _carry_out(
@@ -260,31 +255,6 @@ class Climb:
         )
         _work(self.engine, coordinator)
         return coordinator.stopped
-
-    def _promoted(
-        self,
-        first: Sequence[Evaluation],
-        count: int,
-        outlook: Outlook,
-        taken: Collection[str] = (),
-    ) -> Collection[Evaluation]:
-        """The references, what may beat them, and the leading ones of the rung before, less `taken` keys.
-
-        What was trained is taken at its score; what was not, at what training is expected to make of it.
-        """
-        if not first:
-            return ()
-        goals, base, terms = self.ledger.goals, self.base, self.terms
-        models = quality_models(first, goals, base, terms)
-        values = believed_values(first, goals, base, terms, models, outlook)
-        left = [i for i, e in enumerate(first) if e.key not in taken]
-        first, values = [first[i] for i in left], values[left]
-        promoted = {e.key: e for e in first if e.kind == "reference"}
-        for each in unbeaten(first, goals, base.key):
-            rivals = rivals_among(first, values, goals, each, count // _RIVAL_SHARE)
-            promoted |= {e.key: e for e in rivals}
-        promoted |= {e.key: e for e in leading(first, values, goals, count)}
-        return promoted.values()
 
 
 def _work(engine: Engine, coordinator: Coordinator) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from paredown.search.proposing import promotion
+from paredown.search.proposing.outlook import Outlook
 from paredown.search.study.evaluation import Goal
 from paredown.search.study.pareto import Front, front_of, hypervolume
 
@@ -82,3 +83,7 @@ def test_belief_counts_and_not_the_score(evaluations):
     )
     believed = np.array([[0.85, 1e-3, 1e4], [0.90, 1e-3, 1e4]])
     assert promotion.leading([lucky, steady], believed, GOALS, 1) == [steady]
+
+
+def test_of_nothing_nothing_climbs():
+    assert promotion.Promotion([], GOALS, None, None).leading(3, Outlook()) == ()
