@@ -18,6 +18,7 @@ from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.canonical_form import canonical
 from paredown.spaces.knobs.knob import Knob
 from paredown.spaces.knobs.segment_precision import SegmentKnob
+from paredown.spaces.knobs.weight_bits import WeightBitsKnob
 
 _RUNGS = 64
 LOWEST, HIGHEST = 1e-3, 1e1
@@ -115,6 +116,28 @@ def warm_start(ladders: Sequence[Ladder], dimensions: int, count: int) -> list[C
     turns = zip_longest(*(_spread(run, share) for run in runs))
     unique = {c.key: c for turn in turns for c in turn if c is not None}
     return list(unique.values())[:count]
+
+
+def uniform_settings(ladders: Sequence[Ladder]) -> list[Candidate]:
+    """Every ladder's base with all layers at one width, the narrowest first, of each ladder in turn.
+
+    A layer that does not offer the width has the next wider one. With all else at its least harmful, these
+    are what anybody would try first; and they show how far sums of small damages are to be believed.
+    """
+    runs = []
+    for ladder in ladders:
+        knobs = [k for k in ladder.architecture.knobs if isinstance(k, WeightBitsKnob)]
+        run = []
+        for bits in sorted({width for knob in knobs for width in knob.domain}):
+            setting = Setting.of(ladder.base)
+            for knob in knobs:
+                wider = [width for width in knob.domain if width >= bits]
+                knob.apply(setting, min(wider, default=max(knob.domain)))
+            run.append(setting.candidate())
+        runs.append(run)
+    turns = zip_longest(*runs)
+    unique = {c.key: c for turn in turns for c in turn if c is not None}
+    return list(unique.values())
 
 
 def _segment_settings(architecture: Architecture) -> list[dict[str, SegmentChoice]]:

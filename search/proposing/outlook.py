@@ -31,6 +31,11 @@ class Outlook:
     left: Mapping[str, float] = field(default_factory=dict)
     spread: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def at_best(self) -> Outlook:
+        """What a candidate is left with that recovers better than five of six."""
+        return Outlook({m: max(0.0, left - self.spread[m]) for m, left in self.left.items()})
+
     def after(self, metric: str, lost: np.ndarray) -> np.ndarray:
         """What of `lost` will still be lost; gains stay."""
         return np.where(lost > 0, lost * self.left.get(metric, 1.0), lost)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paredown.search.config.qualities import quality_of
 from paredown.search.proposing.belief import believed_values, quality_models
 from paredown.search.proposing.improvement import expected_gain
 from paredown.search.proposing.outlook import Outlook, outlook_of
@@ -15,6 +16,8 @@ from paredown.search.proposing.rivals import rivals_among, unbeaten
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.search.study.pareto import non_dominated_rank, volume_axes
 
+_NEGLIGIBLE = 0.05
+"""Of a quality's margin: half a point of accuracy."""
 _RIVAL_SHARE = 10
 """Of so many candidates promoted, one more for each reference is promoted for beating it."""
 
@@ -75,8 +78,22 @@ class Promotion:
     terms: DamageTerms
 
     def outlook(self, trained: Sequence[Evaluation] = ()) -> Outlook:
-        """What training gives back, as far as those that were `trained` on the next rung show."""
-        return outlook_of([*self.first, *trained], self.goals, self.base, is_trained=True)
+        """What training gives back at best, as far as those that were `trained` on the next rung show.
+
+        At best, because a training is the way to find out.
+        """
+        return outlook_of([*self.first, *trained], self.goals, self.base, is_trained=True).at_best
+
+    @property
+    def unharmed(self) -> frozenset[str]:
+        """Keys of those that have nothing to recover from: scores that are off by luck alone."""
+        goal = next((g for g in self.goals if not g.is_cost), None)
+        if goal is None:
+            return frozenset(e.key for e in self.first)
+        whole = self.base.metrics[goal.metric]
+        most = _NEGLIGIBLE * quality_of(goal.metric).slack(whole)
+        lost = {e.key: goal.loss(e.metrics[goal.metric]) - goal.loss(whole) for e in self.first}
+        return frozenset(key for key, each in lost.items() if each <= most)
 
     def leading(
         self, count: int, outlook: Outlook, taken: Collection[str] = ()

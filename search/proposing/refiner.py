@@ -20,6 +20,7 @@ from paredown.search.proposing.ladder import (
     Ladder,
     Price,
     draw_ladders,
+    uniform_settings,
     warm_start,
 )
 from paredown.search.proposing.outlook import Outlook, outlook_of
@@ -100,7 +101,7 @@ class Refiner:
             goals=goals,
             ladders=ladders,
             terms=terms,
-            warm=warm_start(ladders, len(costs), section.evaluations // _WARM_SHARE),
+            warm=_warm(ladders, len(costs), section.evaluations // _WARM_SHARE),
             base=base,
             price=_price,
             refused_by=refused_by,
@@ -280,6 +281,13 @@ class Refiner:
                 values = np.full((1, len(self.goals)), bound)
                 worst[i] = min(worst[i], volume_axes(values, self.goals)[0, i])
         return worst
+
+
+def _warm(ladders: Sequence[Ladder], costs: int, count: int) -> list[Candidate]:
+    """Uniform settings, and candidates that predictions favour: half and half."""
+    uniform = uniform_settings(ladders)[: count // 2]
+    predicted = warm_start(ladders, costs, count - len(uniform))
+    return list({c.key: c for c in (*uniform, *predicted)}.values())
 
 
 @dataclass(frozen=True)

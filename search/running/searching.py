@@ -213,12 +213,17 @@ class Climb:
         count = self.workbench.kept_of(len(first), rung)
         if not rung.recipe.is_trained or before.recipe.is_trained:
             return self._carry_out(first, promotion.leading(count, Outlook()), rung)
+        # What has lost nothing has nothing to recover from, and stands beside trained models as it is.
+        unharmed = promotion.unharmed
+        harmed = {e.key for e in first} - unharmed
+        whole = promotion.leading(count, Outlook(), harmed)
         # What training gives back is learned from the first half, and decides who is the second.
-        half = promotion.leading((count + 1) // 2, promotion.outlook())
-        stopped = self._carry_out(first, half, rung)
-        if stopped is not None:
-            return stopped
-        taken = {e.key for e in half}
+        half = promotion.leading((count + 1) // 2, promotion.outlook(), unharmed)
+        for promoted, where in ((whole, rung.untrained), (half, rung)):
+            stopped = self._carry_out(first, promoted, where)
+            if stopped is not None:
+                return stopped
+        taken = unharmed | {e.key for e in half}
         trained = [e for e in of_rung(self.ledger.evaluations, rung) if e.key in taken]
         rest = promotion.leading(count // 2, promotion.outlook(trained), taken)
         return self._carry_out(first, rest, rung)
@@ -227,7 +232,7 @@ class Climb:
         self, first: Sequence[Evaluation], promoted: Collection[Evaluation], rung: Rung
     ) -> str | None:
         ledger, section = self.ledger, self.workbench.config.search
-        done = ledger.settled(rung) | ledger.settled(rung.untrained)
+        done = ledger.settled(rung.untrained) | ledger.settled(rung)
         jobs = [
             Job(
                 candidate=e.candidate,

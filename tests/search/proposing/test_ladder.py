@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paredown.compressors.onnx.sizes import packed_file_bytes
-from paredown.search.proposing.ladder import draw_ladders, warm_start
+from paredown.search.proposing.ladder import draw_ladders, uniform_settings, warm_start
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
@@ -181,3 +181,19 @@ def test_knobs_of_a_layer_tied_apart_are_all_applied(architecture, terms):
     found, _ = ladder.at(np.array([1e9]))
     assert found.layer(first).weight_bits == found.layer(second).weight_bits == 4
     assert found.layer(first).zeros == Zeros(0.5, "element")
+
+
+def test_uniform_settings_have_one_width_and_all_else_at_its_least_harmful(architecture, terms):
+    ladders = draw_ladders([architecture], terms, stored_weights(architecture))
+    found = uniform_settings(ladders)
+    assert found
+    widths = []
+    for candidate in found:
+        bits = {choice.weight_bits for _, choice in candidate.layers} or {32}
+        assert len(bits) == 1
+        widths += bits
+        assert not candidate.dropped
+        assert not candidate.widths
+        assert all(not c.zeros.share and c.rank.share == 1 for _, c in candidate.layers)
+    assert widths == sorted(widths), "the narrowest first"
+    assert len({c.key for c in found}) == len(found)

@@ -60,3 +60,11 @@ def test_few_pairs_leave_it_near_the_prior():
 def test_failures_and_what_was_never_scored_before_teach_nothing():
     outlook = outlook_of([scored("a", 0.1, TRAINED)], GOALS, BASE, is_trained=True)
     assert outlook == outlook_of([], GOALS, BASE, is_trained=True)
+
+
+def test_at_best_less_is_left_by_one_deviation():
+    outlook = outlook_of([], GOALS, BASE, is_trained=True)
+    expected = outlook.left["accuracy"] - outlook.spread["accuracy"]
+    assert outlook.at_best.left["accuracy"] == pytest.approx(expected)
+    assert 0 < expected < outlook.left["accuracy"]
+    assert Outlook().at_best == Outlook()
