@@ -121,8 +121,8 @@ def warm_start(ladders: Sequence[Ladder], dimensions: int, count: int) -> list[C
 def uniform_settings(ladders: Sequence[Ladder]) -> list[Candidate]:
     """Every ladder's base with all layers at one width, the narrowest first, of each ladder in turn.
 
-    A layer that does not offer the width has the next wider one. With all else at its least harmful, these
-    are what anybody would try first; and they show how far sums of small damages are to be believed.
+    A layer that does not offer the width has the next wider one. They are what anybody would try first,
+    with all else at its least harmful, and they show how far sums of small damages are to be believed.
     """
     runs = []
     for ladder in ladders:

@@ -40,10 +40,13 @@ class Outlook:
         """What of `lost` will still be lost; gains stay."""
         return np.where(lost > 0, lost * self.left.get(metric, 1.0), lost)
 
-    def deviation(self, metric: str, lost: np.ndarray, before: np.ndarray) -> np.ndarray:
-        """Standard deviation of `after`, where that of `lost` is `before`."""
-        own = np.maximum(lost, 0.0) * self.spread.get(metric, 0.0)
-        return np.hypot(before * self.left.get(metric, 1.0), own)
+    def deviation(self, metric: str, before: np.ndarray) -> np.ndarray:
+        """Standard deviation of `after`, where that of what is lost before training is `before`.
+
+        Without the candidates' own spread: it grows with what is lost, so that even a hopeless candidate
+        had some chance to recover whole, and its low cost would make that chance the best of all.
+        """
+        return before * self.left.get(metric, 1.0)
 
 
 def outlook_of(

@@ -245,7 +245,7 @@ class Refiner:
         for column, goal in reversed(list(enumerate(self.goals))):
             if not goal.is_cost:
                 lost, before = models[goal.metric].predict(terms)
-                deviation = self.outlook.deviation(goal.metric, lost, before)
+                deviation = self.outlook.deviation(goal.metric, before)
                 after = self.outlook.after(goal.metric, lost)
                 values[:, column] = with_loss(goal, self.base, after)
         points = volume_axes(values, self.goals)

@@ -216,7 +216,9 @@ class Climb:
         # What has lost nothing has nothing to recover from, and stands beside trained models as it is.
         unharmed = promotion.unharmed
         harmed = {e.key for e in first} - unharmed
-        whole = promotion.leading(count, Outlook(), harmed)
+        # References come on top.
+        more = sum(e.kind == "reference" for e in first)
+        whole = promotion.leading(count + more, Outlook(), harmed)
         # What training gives back is learned from the first half, and decides who is the second.
         half = promotion.leading((count + 1) // 2, promotion.outlook(), unharmed)
         for promoted, where in ((whole, rung.untrained), (half, rung)):

@@ -34,7 +34,7 @@ def test_without_training_nothing_is_expected_back():
     lost = np.array([0.1, -0.02])
     assert outlook == Outlook()
     assert outlook.after("accuracy", lost).tolist() == lost.tolist()
-    assert outlook.deviation("accuracy", lost, np.array([0.01, 0.02])).tolist() == [0.01, 0.02]
+    assert outlook.deviation("accuracy", np.array([0.01, 0.02])).tolist() == [0.01, 0.02]
 
 
 def test_many_pairs_outweigh_the_prior_and_gains_stay():
