@@ -123,7 +123,7 @@ def test_a_second_rung_is_kept_beside_the_first_until_it_is_put_to_use(
     ledger.use_rung(LAST)
     assert ledger.front.rung == LAST
     assert ledger.front.keys == best_by_hand(ledger.evaluations, LAST)
-    assert read_journal(tmp_path / "study.journal").attributes[RUNG] == 1
+    assert read_journal(tmp_path / "study.journal").attributes[RUNG] == LAST.to_json()
     assert {key for key, _ in tracking.keys[heard:]} == ledger.front.keys, "marked anew"
     assert len(on_disk()) == len(ledger.evaluations) == 13 + 6
 
