@@ -13,7 +13,7 @@ from paredown.search.cli.endings import mistake
 
 RECOVER_EXAMPLES = (
     'paredown recover runs/digits --pick "onnx_bytes <= 0.1x" --steps 300',
-    "paredown recover runs/digits --candidate 3f2a --steps 1000 --set recovery.recipe.lr=0.002",
+    'paredown recover runs/digits --candidate 3f2a --set "recovery={recipe: {lr: 0.001}}"',
 )
 
 

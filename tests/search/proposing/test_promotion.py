@@ -87,3 +87,16 @@ def test_belief_counts_and_not_the_score(evaluations):
 
 def test_of_nothing_nothing_climbs():
     assert promotion.Promotion([], GOALS, None, None).leading(3, Outlook()) == ()
+
+
+def test_unharmed_is_what_lost_at_most_half_a_point(evaluations):
+    base = replace(evaluations[0], metrics={**evaluations[0].metrics, "accuracy": 0.9})
+    values = (0.95, 0.9, 0.8951, 0.8949, 0.5)
+    scored = [
+        replace(each, key=f"{value}", metrics={**each.metrics, "accuracy": value})
+        for each, value in zip(evaluations, values, strict=False)
+    ]
+    found = promotion.Promotion(scored, GOALS, base, None)
+    assert found.unharmed == {"0.95", "0.9", "0.8951"}
+    # With costs alone there is nothing that training could give back.
+    assert replace(found, goals=GOALS[1:]).unharmed == {f"{value}" for value in values}

@@ -11,8 +11,10 @@ from paredown.search.running.timetable import (
     SEARCH,
     STATISTICS,
     VERIFICATION,
+    BudgetError,
     Pace,
     Timetable,
+    check_budget,
     earlier_pace,
     keep_pace,
     seconds_per_row,
@@ -96,3 +98,27 @@ def test_without_an_earlier_run_the_estimate_grows_with_evaluations_and_rows(con
     more = timetable(survey(doubled), done=0)
     assert more.models == 2 * table.models
     assert more.expected_s[SEARCH] > 2 * table.expected_s[SEARCH]
+
+
+def with_recovery(tmp_path, budget_s):
+    (tmp_path / "toy.yaml").write_text(
+        f"{CONFIG}recovery:\n  budget_s: {budget_s}\n"
+        "  rungs: [{steps: 5, keep: 4}, {steps: 9, keep: 2}]\n"
+    )
+    return load_config(tmp_path / "toy.yaml")
+
+
+@pytest.mark.parametrize(("budget_s", "fits"), [(12.0, True), (11.9, False), ("null", True)])
+def test_training_that_is_expected_over_its_budget_is_refused(config, tmp_path, budget_s, fits):
+    own = with_recovery(tmp_path, budget_s)
+    keep_pace(own, PACE)
+    table = timetable(survey(own), done=0)
+    # Four and two candidates, two seconds each.
+    assert table.expected_s[RESCORING] == 12.0
+    if fits:
+        check_budget(own, table)
+    else:
+        with pytest.raises(
+            BudgetError, match=r"recovery\.budget_s: .* at most 12 s, got 12 s; lower"
+        ):
+            check_budget(own, table)
