@@ -135,7 +135,7 @@ def distance(
     if class_dim is None:
         return _mean([relative_error(x, y) for x, y in zip(outputs, wanted, strict=True)])
     log_p = F.log_softmax(outputs[0].float() / temperature, dim=class_dim)
-    log_q = F.log_softmax(wanted[0] / temperature, dim=class_dim)
+    log_q = F.log_softmax(wanted[0].float() / temperature, dim=class_dim)
     each = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=class_dim)
     mean = each.mean() if counted is None else (each * counted).sum() / counted.sum().clamp_min(1)
     return mean * temperature**2
@@ -152,7 +152,8 @@ def _counted(logits: Tensor, targets: Targets, class_dim: int) -> Tensor | None:
 
 def relative_error(x: Tensor, wanted: Tensor) -> Tensor:
     """Squared error as a share of the variance of what is wanted, shape ()."""
-    return F.mse_loss(x.float(), wanted) / wanted.var(correction=0).clamp_min(_TINY)
+    x, wanted = x.float(), wanted.float()
+    return F.mse_loss(x, wanted) / wanted.var(correction=0).clamp_min(_TINY)
 
 
 def kernel_alignment(x: Tensor, wanted: Tensor) -> Tensor:

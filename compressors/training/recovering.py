@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,8 +33,13 @@ from paredown.compressors.training.trainer import (
 
 _WARMUP = 0.05
 """Share of the steps in which the learning rate rises."""
+Precision = Literal["float32", "bfloat16"]
+
 _LOOKS = 8
-"""How often held-out rows are scored on the way."""
+"""How often held-out rows are scored on the way, at most."""
+_LOOKED_SHARE = 1 / 4
+"""Of the rows trained on, so many held-out rows are scored on the way, at most: a row that is trained on
+costs three times as much."""
 _RANKINGS = 20
 """How often the supports of sparse tensors are chosen anew."""
 _DAMPED_FROM = 2 / 3
@@ -53,6 +59,8 @@ class Recover:
             of single steps.
         damping: Share of the way to the middle of its code that a latent weight is moved at each step,
             rising to this over the last third of the steps, so that codes settle; 0 moves none.
+        precision: What layers compute in on the way forward and back (mixed precision: parameters, their
+            gradients and the loss stay float32); held-out rows are always scored in float32.
     """
 
     view: View = field(default_factory=View)
@@ -61,6 +69,7 @@ class Recover:
     clip_norm: float = 0.0
     ema: float = 0.0
     damping: float = 0.0
+    precision: Precision = "float32"
 
     @property
     def name(self) -> str:
@@ -71,6 +80,7 @@ class Recover:
             "damped by": self.damping,
         }
         extra = "".join(f", {what} {value:g}" for what, value in parts.items() if value)
+        extra += f", {self.precision}" * (self.precision != "float32")
         return (
             f"recovery 1 ({self.view.quantizer}, activations {self.view.activations}, "
             f"{self.losses.text}, lr {self.lr:g}{extra})"
@@ -126,6 +136,9 @@ class _Training:
         saved = checkpoint.load() if checkpoint else None
         if saved is not None:
             self._progress.restore(saved, self._moving)
+        held_out = sum(len(each.inputs[0]) for each in data.held_out(budget.rows))
+        affordable = _LOOKED_SHARE * budget.steps * budget.rows / max(1, held_out)
+        self._looks = min(_LOOKS, max(1, int(affordable)))
         begun = self._progress.step
         self._schedule = LambdaLR(self._optimizer, lambda step: self._rate(begun + step))
 
@@ -137,7 +150,7 @@ class _Training:
         for batch in self._batches():
             self._step(batch)
             step = self._progress.step
-            if step % self._every(_LOOKS) == 0 or step == self._budget.steps:
+            if step % self._every(self._looks) == 0 or step == self._budget.steps:
                 with self._average.applied():
                     self._look(self._trainable.freeze())
             if self._checkpoint and time.monotonic() - saved_s > self._checkpoint.every_s:
@@ -159,7 +172,8 @@ class _Training:
                     yield batch
                 else:
                     # The same answers as without the interruption: kernels round by the whole batch.
-                    self._objective.remember(batch)
+                    with self._mixed():
+                        self._objective.remember(batch)
                 number += 1
                 if number == self._budget.steps:
                     return
@@ -168,8 +182,9 @@ class _Training:
             epoch += 1
 
     def _step(self, batch: Batch) -> None:
-        outputs, seen = self._trainable.run(batch.inputs, self._objective.watched)
-        loss = self._objective(batch, outputs, seen)
+        with self._mixed():
+            outputs, seen = self._trainable.run(batch.inputs, self._objective.watched)
+            loss = self._objective(batch, outputs, seen)
         value = self._finite(float(loss.detach()), "training")
         if not loss.requires_grad:
             raise TrainingError(
@@ -189,6 +204,11 @@ class _Training:
         self._average.add(self._progress.step)
         if self._progress.step % self._every(_RANKINGS) == 0:
             self._trainable.rank(self._progress.step / self._budget.steps)
+
+    def _mixed(self) -> torch.autocast:
+        is_mixed = self._recipe.precision == "bfloat16"
+        device = self._trainable.model.device
+        return torch.autocast(device.type, torch.bfloat16, enabled=is_mixed)
 
     def _damp(self) -> None:
         """Pulls latent weights to the middle of their codes, more towards the end."""

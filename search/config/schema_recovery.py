@@ -82,6 +82,11 @@ class RecipeSection(Section):
         description="Share of the way to the middle of its code that a latent weight moves at each step, "
         "rising to this over the last third of the steps; 0 moves none.",
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32",
+        description="What layers compute in while they train (scores are always of float32): bfloat16 is "
+        "faster where the processor has its instructions; auto takes it there.",
+    )
     batch: int = Field(128, ge=1, le=65536, description="Rows of a step.")
     held_out_rows: int = Field(
         1000,

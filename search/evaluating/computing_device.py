@@ -34,6 +34,14 @@ def computing_device(section: SearchSection) -> torch.device:
     return device
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16, which it otherwise emulates, slowly."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def prepare_process(device: torch.device, threads: int) -> None:
     """Settings of a process that computes on `device`, with so many threads on the CPU.
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.kept import TrainedModels, digest_of
 from paredown.compressors.training.losses import LossWeights
@@ -24,6 +26,7 @@ from paredown.search.config.schema import Config
 from paredown.search.config.schema_recovery import RecipeSection, RecoverySection
 from paredown.search.config.schema_task import CustomTask
 from paredown.search.evaluating.augmenting import Augment, augmentation, check_augmentation
+from paredown.search.evaluating.computing_device import computing_device, has_bfloat16
 from paredown.search.evaluating.training_rows import TrainingRows
 from paredown.search.study.rung import Recipe
 from paredown.search.tasks.metrics import Loss
@@ -169,7 +172,7 @@ def recovery_of(config: Config, section: RecoverySection) -> Recovery:
     # Built-in tasks have no code of the user's: it is found from where the search was started.
     code_folder = config.task.code_folder if isinstance(config.task, CustomTask) else Path()
     return Recovery(
-        trainer=trainer_of(recipe),
+        trainer=trainer_of(recipe, computing_device(config.search)),
         rungs=tuple(TrainingRung(rung.steps, rung.keep) for rung in section.rungs),
         batch_rows=recipe.batch,
         held_out_rows=recipe.held_out_rows,
@@ -179,9 +182,11 @@ def recovery_of(config: Config, section: RecoverySection) -> Recovery:
     )
 
 
-def trainer_of(recipe: RecipeSection) -> Recover:
-    """The trainer of a recipe."""
-    loss = recipe.loss
+def trainer_of(recipe: RecipeSection, device: torch.device) -> Recover:
+    """The trainer of a recipe, for this device."""
+    loss, precision = recipe.loss, recipe.precision
+    if precision == "auto":
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
     return Recover(
         view=View(quantizer=recipe.quantizer, activations=recipe.activations),
         losses=LossWeights(
@@ -195,4 +200,5 @@ def trainer_of(recipe: RecipeSection) -> Recover:
         clip_norm=recipe.clip_norm,
         ema=recipe.ema,
         damping=recipe.damping,
+        precision=precision,
     )

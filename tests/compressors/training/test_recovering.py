@@ -66,7 +66,11 @@ def test_the_model_that_comes_back_is_the_best_that_was_seen(small, quantizer, l
     least = min(p.held_out_loss for p in result.curve)
     assert held_out_loss(recipe, result.model, data) == least, "what is exported, not beside it"
     assert least <= result.curve[0].held_out_loss
-    assert [p.step for p in result.curve] == [0, *range(3, 25, 3)]
+    steps = [p.step for p in result.curve]
+    apart = steps[1]
+    assert steps == list(range(0, 25, apart))
+    looked, trained_on = (len(steps) - 1) * data.held, BUDGET.steps * BUDGET.rows
+    assert looked <= trained_on / 4 < looked + 2 * data.held, "as often as is cheap"
     assert all(0 <= p.flips <= 1 for p in result.curve)
 
 
@@ -160,6 +164,24 @@ def test_gradients_are_clipped(small):
     tight = trained(Recover(clip_norm=1e-9), model, data, BUDGET, 0)
     assert loose.curve == free.curve
     assert tight.curve != free.curve
+
+
+def test_bfloat16_trains_as_far_and_is_scored_in_float32(small):
+    model, data = small
+    budget = Budget(steps=80, rows=10)
+    whole, mixed = (
+        trained(Recover(lr=0.02, precision=p), model, data, budget, 0)
+        for p in ("float32", "bfloat16")
+    )
+    assert mixed.curve[0].held_out_loss == whole.curve[0].held_out_loss
+    assert not same(mixed.model, whole.model), "it does compute in another precision"
+    types = {name: x.dtype for name, x in whole.state.items()}
+    assert {name: x.dtype for name, x in mixed.state.items()} == types, (
+        "parameters keep their type"
+    )
+    best = min(p.held_out_loss for p in mixed.curve)
+    assert best < 0.6 * mixed.curve[0].held_out_loss
+    assert held_out_loss(Recover(), mixed.model, data) == best
 
 
 def test_damping_settles_codes(small):

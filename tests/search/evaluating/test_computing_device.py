@@ -8,6 +8,7 @@ from paredown.search.config.schema import SearchSection
 from paredown.search.evaluating.computing_device import (
     ComputingDeviceError,
     computing_device,
+    has_bfloat16,
     prepare_process,
 )
 from paredown.search.evaluating.surveying import survey
@@ -106,3 +107,9 @@ def test_a_process_on_a_gpu_computes_float32_in_float32_and_repeatably():
     finally:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.allow_tf32 = before[0]
+
+
+@pytest.mark.parametrize("able", [{"avx512_bf16": True}, {"bf16": True}, {"amx_bf16": False}, {}])
+def test_bfloat16_is_for_processors_with_its_instructions(monkeypatch, able):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert has_bfloat16(torch.device("cpu")) == any(able.values())
