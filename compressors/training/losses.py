@@ -24,6 +24,8 @@ from paredown.spaces.graph.names import ADD
 _TINY = 1e-12
 _MOST_BYTES = 2**28
 """Answers of the uncompressed network that are kept; those of further rows are computed each time."""
+Answers = tuple[tuple[Tensor, ...], dict[str, Tensor]]
+"""Outputs of a network, and its values of some nodes by name."""
 _IGNORED = -100
 """The class number that losses leave out, at padding for instance; PyTorch's own."""
 
@@ -77,13 +79,26 @@ class Objective:
             outputs: Of the model that trains, for the batch.
             seen: Its values of the nodes in `watched`.
         """
+        compares = self._weights.logits or self.watched
+        reference = self._reference(batch) if compares else None
+        # Losses are float32 whatever the networks compute in: the user's too, and products of kernels.
+        with torch.autocast(outputs[0].device.type, enabled=False):
+            return self._total(batch, tuple(map(_whole, outputs)), seen, reference)
+
+    def _total(
+        self,
+        batch: Batch,
+        outputs: tuple[Tensor, ...],
+        seen: Mapping[str, Tensor],
+        reference: Answers | None,
+    ) -> Tensor:
         weights = self._weights
         total = outputs[0].new_zeros(())
         if weights.labels:
             total = total + weights.labels * self._data.loss(outputs, batch.targets)
-        if not (weights.logits or self.watched):
+        if reference is None:
             return total
-        wanted, blocks = self._reference(batch)
+        wanted, blocks = reference
         if weights.logits:
             dim = self._data.class_dim
             counted = None if dim is None else _counted(outputs[0], batch.targets, dim)
@@ -103,7 +118,7 @@ class Objective:
         if self._weights.logits and not self.watched and batch.rows is not None:
             self._reference(batch)
 
-    def _reference(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    def _reference(self, batch: Batch) -> Answers:
         if batch.rows is None or self.watched:
             return answers(self._data.reference, batch.inputs, self.watched)
         numbers = batch.rows.tolist()
@@ -150,6 +165,10 @@ def _counted(logits: Tensor, targets: Targets, class_dim: int) -> Tensor | None:
     return None if bool(counted.all()) else counted
 
 
+def _whole(x: Tensor) -> Tensor:
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 def relative_error(x: Tensor, wanted: Tensor) -> Tensor:
     """Squared error as a share of the variance of what is wanted, shape ()."""
     x, wanted = x.float(), wanted.float()
@@ -170,7 +189,7 @@ def _mean(parts: list[Tensor]) -> Tensor:
 
 def answers(
     model: CompressedModel, inputs: tuple[Tensor, ...], watched: frozenset[str]
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+) -> Answers:
     """The model's outputs without gradients, and the values of the nodes named in `watched`."""
     seen: dict[str, Tensor] = {}
 

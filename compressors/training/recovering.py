@@ -31,10 +31,10 @@ from paredown.compressors.training.trainer import (
     TrainingError,
 )
 
+Precision = Literal["float32", "bfloat16"]
+"""What layers compute in while they train."""
 _WARMUP = 0.05
 """Share of the steps in which the learning rate rises."""
-Precision = Literal["float32", "bfloat16"]
-
 _LOOKS = 8
 """How often held-out rows are scored on the way, at most."""
 _LOOKED_SHARE = 1 / 4
@@ -82,7 +82,7 @@ class Recover:
         extra = "".join(f", {what} {value:g}" for what, value in parts.items() if value)
         extra += f", {self.precision}" * (self.precision != "float32")
         return (
-            f"recovery 1 ({self.view.quantizer}, activations {self.view.activations}, "
+            f"recovery 2 ({self.view.quantizer}, activations {self.view.activations}, "
             f"{self.losses.text}, lr {self.lr:g}{extra})"
         )
 

@@ -2,8 +2,9 @@
 
 Rounding has no gradient. A straight-through estimate (Bengio, Leonard and Courville 2013,
 arXiv:1308.3432) takes that of the clipped line that it rounds: one within the range of the codes, zero
-beyond it. Values going forward are those of the operators of `spaces/graph`, bit by bit, so that what is
-trained is what is exported. Tests hold the gradients against finite differences of the relaxation.
+beyond it. Values going forward in float32 are those of the operators of `spaces/graph`, bit by bit, so
+that what is trained is what is exported. Tests hold the gradients against finite differences of the
+relaxation.
 """
 
 from __future__ import annotations
@@ -72,37 +73,51 @@ class _LearnedRange(torch.autograd.Function):
         high: int,
     ) -> Tensor:
         """The rounded values."""
-        rounded = quantize_dequantize(x, float(scale), zero_point, low, high)
-        # The layer behind keeps the rounded values as well: keeping them here takes no memory.
-        ctx.save_for_backward(x, rounded)
+        ctx.save_for_backward(x)
         ctx.by_rounding, ctx.scale = by_rounding, float(scale)  # type: ignore[attr-defined]
-        ctx.bounds = _bounds(float(scale), low - zero_point, high - zero_point)  # type: ignore[attr-defined]
-        return rounded
+        ctx.limits = (low - zero_point, high - zero_point)  # type: ignore[attr-defined]
+        return quantize_dequantize(x, float(scale), zero_point, low, high)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """By the scale: rounding's error within the codes, the last code beyond them."""
-        x, rounded = ctx.saved_tensors
+        (x,) = ctx.saved_tensors
         # In the order of memory, whatever the layout, so that pieces are without gaps.
         order = sorted(range(x.ndim), key=x.stride, reverse=True)
         ordered = x.permute(order)
-        flat = [v.permute(order).reshape(-1) for v in (x, rounded, gradient)]
-        passed = torch.empty_like(flat[0])
+        flat, gradients = ordered.reshape(-1), gradient.permute(order).reshape(-1)
+        passed = torch.empty_like(flat)
         by_scale = x.new_zeros((), dtype=torch.float32)
-        for x_, rounded_, gradient_, passed_ in zip(
-            *(v.split(_AT_ONCE) for v in (*flat, passed)), strict=True
-        ):
-            _ATEN.hardtanh_backward(gradient_, x_, *ctx.bounds, grad_input=passed_)
-            # Within the codes rounding is off by code - step; clipping alone counts as no error there.
-            off = x_ if ctx.by_rounding else rounded_
-            by_scale += _dot(gradient_, rounded_) - _dot(passed_, off)
+        pieces = zip(*(v.split(_AT_ONCE) for v in (flat, gradients, passed)), strict=True)
+        for x_, gradient_, passed_ in pieces:
+            by_scale += _through_range(
+                x_, gradient_, passed_, ctx.scale, ctx.limits, by_rounding=ctx.by_rounding
+            )
         by_x = passed.view(ordered.shape).permute([order.index(d) for d in range(x.ndim)])
-        return by_x, by_scale / ctx.scale, None, None, None, None
+        return by_x, by_scale, None, None, None, None
 
 
-def _dot(x: Tensor, y: Tensor) -> Tensor:
-    """In float32, whose sums are exact enough and, on CPUs, quicker than those of 16 bits."""
-    return torch.dot(x.float(), y.float())
+def _through_range(
+    x: Tensor,
+    gradient: Tensor,
+    passed: Tensor,
+    scale: float,
+    limits: tuple[int, int],
+    *,
+    by_rounding: bool,
+) -> Tensor:
+    """Writes the gradient by `x` into `passed`; the gradient by the scale, shape ()."""
+    low, high = limits
+    _ATEN.hardtanh_backward(gradient, x, *_bounds(scale, low, high), grad_input=passed)
+    # Of values in 16 bits: their sums would lose digits, and are many times slower on CPUs.
+    x, gradient, passed = x.float(), gradient.float(), passed.float()
+    steps = x / scale
+    # Within the codes rounding is off by code - step; clipping alone counts as no error there.
+    inside = torch.dot(passed, steps) if by_rounding else None
+    codes = steps.round_().clamp_(low, high)
+    if inside is None:
+        inside = torch.dot(passed, codes)
+    return torch.dot(gradient, codes) - inside
 
 
 def _bounds(scale: float, low: int, high: int) -> tuple[float, float]:

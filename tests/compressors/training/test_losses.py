@@ -10,6 +10,7 @@ from torch import nn
 from paredown.compressors.training.losses import (
     LossWeights,
     Objective,
+    answers,
     distance,
     kernel_alignment,
     relative_error,
@@ -121,6 +122,27 @@ def test_parts_are_weighed_and_added(small):
         2 * each["logits"] + 0.5 * each["labels"] + 3 * each["blocks"] + 4 * each["kernels"],
         rel=1e-5,
     )
+
+
+def test_losses_are_of_float32_whatever_the_networks_compute_in(small):
+    model, data = small
+    seen = []
+
+    class Asks:
+        reference, class_dim = data.reference, data.class_dim
+
+        def loss(self, outputs, targets):
+            seen.append((outputs[0].dtype, (outputs[0].T @ outputs[0]).dtype))
+            return data.loss(outputs, targets)
+
+    objective = Objective(LossWeights(labels=1, kernels=1), Asks(), model.blueprint.graph)
+    batch = next(iter(data.batches(10, 0)))
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, values = answers(model, batch.inputs, objective.watched)
+        assert outputs[0].dtype == torch.bfloat16
+        total = objective(batch, outputs, values)
+    assert seen == [(torch.float32, torch.float32)]
+    assert total.dtype == torch.float32
 
 
 class Residual(nn.Module):

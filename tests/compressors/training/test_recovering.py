@@ -196,8 +196,9 @@ def test_damping_settles_codes(small):
 
 def test_the_name_says_all_that_matters():
     assert Recover(lr=0.005).name == (
-        "recovery 1 (lsq, activations lsq, 1 logits (temperature 2), lr 0.005)"
+        "recovery 2 (lsq, activations lsq, 1 logits (temperature 2), lr 0.005)"
     )
     assert Recover(clip_norm=1, ema=0.99, damping=0.1).name.endswith(
         ", gradients clipped at 1, averaged with decay 0.99, damped by 0.1)"
     )
+    assert Recover(precision="bfloat16").name.endswith("lr 0.002, bfloat16)")

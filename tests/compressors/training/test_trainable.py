@@ -76,6 +76,22 @@ def test_what_was_trained_is_what_is_frozen(zoo_name, quantizer, model_of, calib
             assert torch.allclose(found, wanted, rtol=1e-2, atol=1e-2 * float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize("quantizer", ["lsq", "laq", "sat", "frozen"])
+def test_every_network_learns_in_bfloat16(zoo_name, quantizer, model_of, calibration):
+    model, inputs = model_of(zoo_name, seed=1), calibration(zoo_name)
+    gradients = []
+    for is_mixed in (False, True):
+        trainable = Trainable(model, View(quantizer=quantizer))
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            outputs = trainable(inputs)
+        sum(x.float().square().mean() for x in outputs).backward()
+        found = [p.grad.flatten() for p in trainable.parameters() if p.grad is not None]
+        gradients.append(torch.cat(found).double())
+    assert gradients[0].shape == gradients[1].shape, "the same tensors learn"
+    assert bool(gradients[1].isfinite().all())
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.9
+
+
 def test_weights_biases_and_norms_learn_and_constants_stay(model_of, identity):
     class Net(torch.nn.Module):
         def __init__(self) -> None:

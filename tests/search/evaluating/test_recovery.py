@@ -182,7 +182,8 @@ TRAINED_AS = """\
 recovery:
   recipe:
     {quantizer: laq, activations: pact, lr: 0.01, clip_norm: 2, batch: 32, held_out_rows: 50, ema: 0.9,
-     damping: 0.1, augment: flips_and_crops, loss: {logits: 0.5, labels: 1, temperature: 4}}
+     damping: 0.1, precision: bfloat16, augment: flips_and_crops,
+     loss: {logits: 0.5, labels: 1, temperature: 4}}
   rungs: [{steps: 10, keep: 4}, {steps: 30, keep: 2}]
 """
 
@@ -208,12 +209,20 @@ def test_every_setting_reaches_the_trainer(recovery_in):
     trainer = found.trainer
     assert (trainer.view.quantizer, trainer.view.activations) == ("laq", "pact")
     assert (trainer.lr, trainer.clip_norm, trainer.ema, trainer.damping) == (0.01, 2, 0.9, 0.1)
+    assert trainer.precision == "bfloat16"
     losses = trainer.losses
     assert (losses.logits, losses.labels, losses.temperature) == (0.5, 1, 4)
     assert (losses.blocks, losses.kernels) == (0, 0)
     assert found.rungs == (TrainingRung(10, 4), TrainingRung(30, 2))
     assert (found.batch_rows, found.held_out_rows, found.seed) == (32, 50, 9)
     assert found.augment is flips_and_crops
+
+
+@pytest.mark.parametrize(("able", "found"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_the_precision_that_the_processor_has(recovery_in, monkeypatch, able, found):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    text = ASKED + TRAINED_AS.replace("precision: bfloat16", "precision: auto")
+    assert recovery_in(text).trainer.precision == found
 
 
 def test_recipes_say_all_that_makes_scores_differ(recovery_in):
