@@ -228,7 +228,7 @@ def test_auto_is_the_precision_that_the_processor_has(recovery_in, monkeypatch, 
 def test_recipes_say_all_that_makes_scores_differ(recovery_in):
     one, other = (
         recovery_in(ASKED + TRAINED_AS),
-        recovery_in(ASKED + TRAINED_AS.replace("augment: flips_and_crops, ", "")),
+        recovery_in(ASKED + TRAINED_AS.replace("augment: flips_and_crops,", "")),
     )
     assert [r.steps for r in one.recipes] == [10, 40]
     assert one.recipes[0] != other.recipes[0]
