@@ -1,4 +1,4 @@
-"""What the benchmark of recurrent layers trained from nothing compares is what it says."""
+"""What the benchmark of a character LSTM compares is what it says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "training"
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module("recurrent")
+    return importlib.import_module("character_lstm")
 
 
 def test_blind_codes_are_the_closed_forms_of_their_papers(benchmark):
