@@ -1,6 +1,6 @@
 """Loss-aware weights of a character LSTM trained from nothing, against codes that ignore the loss.
 
-    PAREDOWN_DATA=... python benchmarks/training/character_lstm.py [--seeds 2] [--steps 250] [--scales row]
+    PAREDOWN_DATA=... python benchmarks/training/character_lstm.py [--seeds N] [--steps N] [--scales gate]
 
 An LSTM of 64 units on characters as they are (one-hot), where no norm follows, so that scales matter: 32
 rows of 32 characters of War and Peace at each of few steps of Adam (5e-3, gradients clipped at 5), on one
