@@ -51,11 +51,6 @@ class Laq(nn.Module):
         self.register_buffer("scale", tensor.scale.clone())
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("moment", torch.zeros_like(self.latent))
-        top = top_code(tensor.storage.bits)
-        # The papers clip at 1, the size that weights begin with: latent weights far out never return.
-        # At the largest code itself all scales would shrink, as half of its weights lie beyond.
-        limit = (top + _BEYOND) * spread(tensor.scale, tensor.storage)
-        self.register_buffer("_largest", limit.clone())
         self.support = Support(tensor)
         self._unit = size_of_values(self.latent.detach())
 
@@ -78,7 +73,12 @@ class Laq(nn.Module):
 
     def after_step(self) -> None:
         """Clips the latent weights and projects them onto codes and scales."""
-        latent, limit = self.latent.detach(), self.get_buffer("_largest")
+        # Latent weights far out never return. The papers clip at 1, a dozen times the size that theirs
+        # begin with; in scales of now, weights may grow as far, whatever they begin with. At the largest
+        # code itself all scales would shrink, as half of its weights lie beyond.
+        furthest = top_code(self._storage.bits) + _BEYOND
+        limit = furthest * spread(self.get_buffer("scale"), self._storage)
+        latent = self.latent.detach()
         latent.copy_(latent.clamp(-limit, limit))
         self._project()
 

@@ -43,10 +43,15 @@ def test_one_bit_is_lab_in_closed_form(coded):
     assert torch.allclose(found.scale, (d * latent.abs()).sum(1) / d.sum(1), rtol=1e-4)
 
 
-def test_latents_are_clipped_at_the_first_range(coded):
+def test_latents_are_clipped_at_the_range_of_now_so_that_weights_may_grow(coded):
     tensor = coded(bits=3)
-    quantizer = stepped(Laq(tensor), torch.ones(6, 10), 100 * torch.ones(6, 10))
-    assert torch.allclose(quantizer.latent, (3.5 * tensor.scale[:, None]).expand(6, 10))
+    quantizer = Laq(tensor)
+    for _ in range(3):
+        limit = 3.5 * quantizer.stored().scale[:, None]
+        stepped(quantizer, torch.ones(6, 10), 100 * torch.ones(6, 10))
+        assert torch.allclose(quantizer.latent, limit.expand(6, 10))
+        quantizer.latent.grad = None
+    assert (quantizer.stored().scale > 1.5 * tensor.scale).all()
 
 
 def test_the_first_projection_changes_nothing_whatever_the_curvature(coded):
