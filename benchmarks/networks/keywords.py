@@ -122,3 +122,9 @@ def splits(folder: str) -> dict[str, Rows]:
         "search": (clips[::2], targets[::2]),
         "test": (clips, targets),
     }
+
+
+def halves(folder: str) -> dict[str, Rows]:
+    """Every second clip for the final figures, the others to train on: no clip is both."""
+    parts = splits(folder)
+    return {"train": parts["train"], "search": parts["search"], "test": parts["search"]}

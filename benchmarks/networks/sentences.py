@@ -104,6 +104,12 @@ def splits(folder: str, time: int) -> dict[str, Queries]:
     return {"train": train, **halves}
 
 
+def final_splits(folder: str, time: int) -> dict[str, Queries]:
+    """The same with all test queries for the end, where no search ranks by any of them."""
+    final = _queries(folder, "bank_test", time)
+    return {"train": _queries(folder, "bank_train", time), "search": final, "test": final}
+
+
 def _queries(folder: str, name: str, time: int) -> Queries:
     """Queries cut or padded to `time` tokens, and their intents."""
     stored = np.load(Path(folder) / "data.npz")
