@@ -141,27 +141,36 @@ def trained(
             computed with.
     """
     result = trainer(model, data, budget, seed, state, checkpoint)
-    found = result.model
+    check_trained(trainer.name, model, result.model)
+    return result
+
+
+def check_trained(who: str, model: CompressedModel, found: CompressedModel) -> None:
+    """Nothing, where `found` is `model` with other values to compute with.
+
+    Args:
+        who: What trained it, for the message.
+
+    Raises:
+        TrainingError: As `trained`.
+    """
     allowed = with_scales_of(model.blueprint, found.blueprint)
     if found.blueprint != allowed or found.stored.keys() != model.stored.keys():
         raise TrainingError(
-            f"a trainer must keep the model's operators and the names of its tensors, {trainer.name} "
+            f"a trainer must keep the model's operators and the names of its tensors, {who} "
             "changed them; return the model with other values"
         )
     for name, tensor in found.stored.items():
         if _form(tensor) != _form(model.stored[name]):
             raise TrainingError(
-                f"a trainer must keep how each tensor is stored, {trainer.name} made "
+                f"a trainer must keep how each tensor is stored, {who} made "
                 f"{_form(tensor)} of {_form(model.stored[name])} in {name}; round trained weights "
                 "to the codes of their storage"
             )
         try:
             check_values(name, tensor)
         except CheckError as error:
-            raise TrainingError(
-                f"{trainer.name} must return values to compute with: {error}"
-            ) from error
-    return result
+            raise TrainingError(f"{who} must return values to compute with: {error}") from error
 
 
 def _form(tensor: StoredTensor) -> str:

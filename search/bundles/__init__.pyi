@@ -8,6 +8,8 @@ from .measured import latencies_outside as latencies_outside
 from .measured import logged_bundles as logged_bundles
 from .measured import member_json as member_json
 from .measured import record_on_card as record_on_card
+from .recovering import recover_bundle as recover_bundle
+from .recovering import write_back as write_back
 from .rules import BLOCKS as BLOCKS
 from .rules import SESSIONS as SESSIONS
 from .task import TaskSource as TaskSource

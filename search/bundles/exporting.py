@@ -17,6 +17,7 @@ from paredown.compressors.bundle.writing import (
     write_bundle,
 )
 from paredown.compressors.kernels.kernel_checks import promised_kernels
+from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.kept import TrainedModels
 from paredown.hardware_models.devices.device import DeviceError, host_device
 from paredown.hardware_models.timing.measure import fingerprint
@@ -54,15 +55,31 @@ def export(
         kept: Where the run keeps its trained models.
 
     Raises:
+        BundleError, ExportError: As `export_model`.
+        TrainingError: The model was trained, and `kept` does not hold it.
+    """
+    model = workbench.model_of(evaluation, kept)
+    return export_model(workbench, model, evaluation, folder, uncompressed)
+
+
+def export_model(
+    workbench: Workbench,
+    model: CompressedModel,
+    evaluation: Evaluation,
+    folder: Path,
+    uncompressed: Evaluation,
+) -> Path:
+    """As `export`, of the `model` that `evaluation` is the score of.
+
+    Raises:
         BundleError: A folder of that name holds something else.
         ExportError: An operator has no ONNX lowering.
-        TrainingError: The model was trained, and `kept` does not hold it.
     """
     base = uncompressed
     is_there = is_written(folder / base.key, card_config(workbench.config))
     if evaluation.key != base.key and not is_there:
-        _write(workbench, base, base, kept, folder)
-    return _write(workbench, evaluation, base, kept, folder)
+        _write(workbench, workbench.assemble(base.candidate), base, base, folder)
+    return _write(workbench, model, evaluation, base, folder)
 
 
 def take_written(
@@ -100,12 +117,11 @@ def _is_of(folder: Path, evaluation: Evaluation, config_yaml: str) -> bool:
 
 def _write(
     workbench: Workbench,
+    model: CompressedModel,
     evaluation: Evaluation,
     base: Evaluation,
-    kept: TrainedModels,
     folder: Path,
 ) -> Path:
-    model = workbench.model_of(evaluation, kept)
     # The card pins down the files, so it comes after them; a bundle whose card is empty is refused.
     written = write_bundle(folder / evaluation.key, model, evaluation.candidate, card={})
     for name, content in workbench.task.files.items():

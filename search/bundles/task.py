@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +45,7 @@ class TaskSource:
         if self.config is not None:
             return load_task(self.config)
         try:
-            config = _read(config_yaml)
-            if (asked := _beyond_built_in(config)) is not None:
-                self._check_vouched(folder, config_yaml, asked)
-            return load_task(config)
+            return load_task(self.card_config(folder, config_yaml))
         except NoTaskError:
             raise
         except (OSError, ValueError) as error:
@@ -57,8 +55,20 @@ class TaskSource:
                 "give its config with --config FILE, and paths of this machine with --set"
             ) from error
 
+    def card_config(self, folder: Path, config_yaml: str, overrides: Sequence[str] = ()) -> Config:
+        """The config on the card of the bundle in `folder`, with settings that replace some of it.
+
+        Raises:
+            NoTaskError: It names code that nobody vouches for.
+            ConfigError: It does not fit this machine.
+        """
+        config = _read(config_yaml, overrides)
+        if (asked := _beyond_built_in(config)) is not None:
+            self._check_vouched(folder, config_yaml, asked)
+        return config
+
     def _check_vouched(self, folder: Path, config_yaml: str, asked: str) -> None:
-        if self.trusts_cards or _is_of_its_run(folder, config_yaml):
+        if self.trusts_cards or run_around(folder, config_yaml) is not None:
             return
         raise NoTaskError(
             f"the card names {asked}, and "
@@ -80,17 +90,22 @@ def _beyond_built_in(config: Config) -> str | None:
     return None
 
 
-def _read(config_yaml: str) -> Config:
+def _read(config_yaml: str, overrides: Sequence[str]) -> Config:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / CONFIG
         path.write_text(config_yaml, encoding="utf-8")
         # No variable of this machine goes into what a card may send to a data hub.
-        return load_config(path, environment={})
+        return load_config(path, overrides, environment={})
 
 
-def _is_of_its_run(folder: Path, config_yaml: str) -> bool:
-    """Whether RUN/config.yaml says the same as the card in RUN/bundles/KEY."""
-    path = folder.resolve().parent.parent / CONFIG
+def run_around(folder: Path, config_yaml: str) -> Path | None:
+    """RUN of a bundle in RUN/bundles/KEY, where RUN/config.yaml says what the card does; else None."""
+    run = folder.resolve().parent.parent
+    return run if _is_of(run, config_yaml) else None
+
+
+def _is_of(run: Path, config_yaml: str) -> bool:
+    path = run / CONFIG
     if not path.is_file():
         return False
     try:

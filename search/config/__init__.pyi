@@ -19,6 +19,7 @@ from .schema import DigitsTask as DigitsTask
 from .schema import GoalSection as GoalSection
 from .schema import SearchSection as SearchSection
 from .schema_hardware import LATENCY_MODELS as LATENCY_MODELS
+from .schema_recovery import RecipeSection as RecipeSection
 from .schema_space import Architecture as Architecture
 from .schema_space import BlockRule as BlockRule
 from .schema_space import GroupRule as GroupRule

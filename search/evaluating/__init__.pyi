@@ -11,6 +11,7 @@ from .holding import check_metric as check_metric
 from .recovery import Recovery as Recovery
 from .recovery import TrainingRung as TrainingRung
 from .recovery import configured_recovery as configured_recovery
+from .recovery import recover as recover
 from .rehearsal import rehearse as rehearse
 from .runtime_outputs import Outputs as Outputs
 from .runtime_outputs import both_outputs as both_outputs

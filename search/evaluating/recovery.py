@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from paredown.compressors.storage.compressed import CompressedModel
+from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.kept import TrainedModels, digest_of
 from paredown.compressors.training.losses import LossWeights
 from paredown.compressors.training.recovering import Recover
@@ -31,8 +32,12 @@ from paredown.search.evaluating.training_rows import TrainingRows
 from paredown.search.study.rung import Recipe
 from paredown.search.tasks.metrics import Loss
 from paredown.search.tasks.splits import Split
-from paredown.spaces.capture.capturing import as_inputs
+from paredown.search.tasks.task import Task
+from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.candidates.drafting import draft
+from paredown.spaces.capture.capturing import as_inputs, capture
 from paredown.spaces.graph.graph import Graph
+from paredown.spaces.structure.reading import read_model_map
 
 _TRIED_ROWS = 8
 _SEEDS_APART = 1_000_003
@@ -153,6 +158,50 @@ def configured_recovery(config: Config) -> Recovery | None:
     if section is None:
         return None
     return recovery_of(config, section)
+
+
+def recover(
+    model: CompressedModel,
+    task: Task,
+    recipe: RecipeSection | None = None,
+    *,
+    steps: int = 500,
+    architecture: str | None = None,
+    seed: int = 0,
+) -> Trained:
+    """A compressed model of a task trained towards the answers of the uncompressed network.
+
+    Operators, storage and tensors' names stay: the result is scored and exported as `model` is.
+
+    Args:
+        recipe: As `recovery.recipe` of a config; its defaults if not given. An augmentation of your own
+            is imported from the current folder.
+        architecture: Which of the task's networks `model` was compressed from; by default the first.
+
+    Raises:
+        TrainingError: The training failed; see `trained`.
+        UserCodeError: The augmentation cannot be imported.
+    """
+    section = recipe or RecipeSection()
+    data = TrainingRows(
+        split=task.splits.open_train().on(model.device),
+        graph=model.blueprint.graph,
+        task_loss=task.loss,
+        reference=_uncompressed(task, architecture, model.blueprint.graph).to(model.device),
+        class_dim=task.class_dim,
+        held_out_rows=section.held_out_rows,
+        augment=augmentation(section.augment, Path()),
+    )
+    return trained(trainer_of(section), model, data, Budget(steps=steps, rows=section.batch), seed)
+
+
+def _uncompressed(task: Task, architecture: str | None, like: Graph) -> CompressedModel:
+    """A network of the task as it is, for inputs of the lengths that `like` takes."""
+    module = task.module if architecture is None else task.modules[architecture]
+    captured = capture(module, task.example, like.lengths if like.timed else None)
+    blueprint = draft(read_model_map(captured), Candidate())
+    stored = {n: StoredTensor.unchanged(captured.tensors[n]) for n in blueprint.storage}
+    return CompressedModel(blueprint=blueprint, stored=stored)
 
 
 def check_training(recovery: Recovery, split: Split, graph: Graph) -> None:

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from paredown.hardware_models.energy import metered_energy
 from paredown.hardware_models.work.workload import read_work
-from paredown.search.calibrating.drawing import imagine
 from paredown.search.cli.commands import app
 from paredown.search.config.reading import load_config
+from paredown.search.running.whole_search import run
 from paredown.search.tasks.cifar10 import resnet
-from paredown.spaces.candidates.candidate import Candidate, LayerChoice
+from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.candidates.drafting import draft
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,17 +86,17 @@ def _cost_models(mapped: Callable[[str], Any]) -> dict[str, Any]:
     }
 
 
-def _compressed(mapped: Callable[[str], Any]) -> dict[str, Any]:
-    """A network without a chance, in 4 bits, and rows to train it on."""
-    model_map = mapped("lenet")
-    layers = {layer.name: LayerChoice(weight_bits=4) for layer in model_map.layers}
-    model = imagine(draft(model_map, Candidate.of(layers=layers)), seed=0)
-    return {"model": model, "images": torch.rand(4, 1, 20, 20), "labels": torch.arange(4)}
+def _bundle(_: Callable[[str], Any]) -> dict[str, Any]:
+    """A bundle of a finished run, its config in the current folder, and rows to train it on."""
+    Path("config.yaml").write_text(_SMALL)
+    result = run("config.yaml")
+    bundle = next(b.folder for b in result.bundles if b.key != result.evaluations[0].key)
+    return {"bundle": bundle, "images": torch.rand(4, 1, 8, 8), "labels": torch.arange(4)}
 
 
 GIVEN: dict[str, Callable[[Callable[[str], Any]], dict[str, Any]]] = {
     "docs/cost_models.md": _cost_models,
-    "docs/recovery.md": _compressed,
+    "docs/recovery.md": _bundle,
     "docs/extending_knob.md": lambda mapped: {"model_map": mapped("resnet_projection")},
 }
 """What the text of a page says is there before its blocks."""

@@ -38,3 +38,16 @@ def test_a_model_of_a_run_is_trained_written_and_verified(paredown, tmp_path: Pa
     key = read_run(tmp_path / "runs/small").picked("min onnx_bytes").key
     assert (tmp_path / "runs/small/recovered" / key / "model.onnx").is_file()
     assert (tmp_path / "runs/small/study.journal").read_bytes() == before, "the run stays as it is"
+    bundle = next(p.parent for p in Path("runs/small/bundles").glob(f"{key}/card.json"))
+    refused = paredown("recover", bundle, "--pick", "min onnx_bytes")
+    assert refused.exit_code == 2
+    assert "--pick and --candidate are for a run" in refused.stderr
+    again = paredown("recover", bundle, "--steps", "4", "--out", "mine")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "mine" / key / "card.json").is_file()
+
+
+def test_a_config_is_for_a_bundle(paredown, make_run):
+    done = paredown("recover", make_run(), "--candidate", "a", "--trust")
+    assert done.exit_code == 2
+    assert "are for a bundle" in done.stderr

@@ -9,11 +9,18 @@ import torch
 
 from paredown.compressors.bundle.loading import load_model
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.training.kept import TrainedModels
+from paredown.compressors.training.kept import TrainedModels, digest_of
 from paredown.compressors.training.trainer import Trained
 from paredown.search.config.reading import load_config
+from paredown.search.config.schema_recovery import RecipeSection
 from paredown.search.evaluating.augmenting import flips_and_crops
-from paredown.search.evaluating.recovery import Recovery, TrainingRung, configured_recovery
+from paredown.search.evaluating.recovery import (
+    Recovery,
+    TrainingRung,
+    configured_recovery,
+    recover,
+    trainer_of,
+)
 from paredown.search.evaluating.scoring import RecipeError
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.running import searching
@@ -233,3 +240,16 @@ def test_recipes_say_all_that_makes_scores_differ(recovery_in):
     assert [r.steps for r in one.recipes] == [10, 40]
     assert one.recipes[0] != other.recipes[0]
     assert "flips_and_crops" in one.recipes[0].trainer
+
+
+def test_one_call_trains_a_model_as_a_rung_does(workbench, four_bits, tmp_path):
+    recipe = RecipeSection(batch=50, held_out_rows=50)
+    own = Recovery(
+        trainer=trainer_of(recipe), rungs=(TrainingRung(4, 1),), batch_rows=50, held_out_rows=50
+    )
+    trains = workbench.recovering(own, TrainedModels(tmp_path))
+    digest = trains.evaluator.evaluate(four_bits, trains.rungs[-1]).trained
+    model = workbench.assemble(four_bits)
+    found = recover(model, workbench.task, recipe, steps=4)
+    assert digest_of(found.model) == digest
+    assert found.curve[-1].step == 4
