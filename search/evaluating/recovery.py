@@ -192,7 +192,8 @@ def recover(
         held_out_rows=section.held_out_rows,
         augment=augmentation(section.augment, Path()),
     )
-    return trained(trainer_of(section), model, data, Budget(steps=steps, rows=section.batch), seed)
+    trainer = trainer_of(section, model.device)
+    return trained(trainer, model, data, Budget(steps=steps, rows=section.batch), seed)
 
 
 def _uncompressed(task: Task, architecture: str | None, like: Graph) -> CompressedModel:

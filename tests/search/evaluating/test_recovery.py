@@ -244,9 +244,8 @@ def test_recipes_say_all_that_makes_scores_differ(recovery_in):
 
 def test_one_call_trains_a_model_as_a_rung_does(workbench, four_bits, tmp_path):
     recipe = RecipeSection(batch=50, held_out_rows=50)
-    own = Recovery(
-        trainer=trainer_of(recipe), rungs=(TrainingRung(4, 1),), batch_rows=50, held_out_rows=50
-    )
+    trainer = trainer_of(recipe, torch.device("cpu"))
+    own = Recovery(trainer=trainer, rungs=(TrainingRung(4, 1),), batch_rows=50, held_out_rows=50)
     trains = workbench.recovering(own, TrainedModels(tmp_path))
     digest = trains.evaluator.evaluate(four_bits, trains.rungs[-1]).trained
     model = workbench.assemble(four_bits)
