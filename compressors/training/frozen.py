@@ -44,6 +44,9 @@ class Frozen(nn.Module):
     def after_step(self) -> None:
         """Nothing."""
 
+    def project(self) -> None:
+        """Nothing: codes stay."""
+
     def pull(self, strength: float) -> None:
         """Nothing: there are no latent weights."""
 

@@ -80,28 +80,9 @@ class Laq(nn.Module):
         limit = furthest * spread(self.get_buffer("scale"), self._storage)
         latent = self.latent.detach()
         latent.copy_(latent.clamp(-limit, limit))
-        self._project()
+        self.project()
 
-    def rank(self, progress: float) -> None:
-        """Chooses anew which weights stay, by what they are worth to the loss."""
-        if self.support.mask is not None:
-            self.support.rank(self._curvature() * self.latent.detach().square(), progress)
-            self._project()
-
-    def pull(self, strength: float) -> None:
-        """Moves latent weights towards their codes."""
-        weight = self.get_buffer("codes") * spread(self.get_buffer("scale"), self._storage)
-        self.latent.detach().lerp_(weight, strength)
-
-    def _curvature(self) -> Tensor:
-        seen = 1 - _DECAY ** float(self.get_buffer("steps"))
-        return (self.get_buffer("moment") / max(seen, _FLOOR)).sqrt_().add_(_FLOOR)
-
-    def _meet(self, gradient: Tensor) -> None:
-        self.get_buffer("steps").add_(1)
-        self.get_buffer("moment").mul_(_DECAY).addcmul_(gradient, gradient, value=1 - _DECAY)
-
-    def _project(self) -> None:
+    def project(self) -> None:
         """The codes and scales nearest to the latent weights where the loss is curved."""
         bits, top = self._storage.bits, top_code(self._storage.bits)
         rows = self._rows.split(self.latent.detach())
@@ -117,6 +98,25 @@ class Laq(nn.Module):
         codes = self._rows.join((found.codes * top).round().to(rows.dtype))
         self.get_buffer("codes").copy_(masked(codes, self.support.mask))
         self.get_buffer("scale").copy_(scale.view_as(self.get_buffer("scale")))
+
+    def rank(self, progress: float) -> None:
+        """Chooses anew which weights stay, by what they are worth to the loss."""
+        if self.support.mask is not None:
+            self.support.rank(self._curvature() * self.latent.detach().square(), progress)
+            self.project()
+
+    def pull(self, strength: float) -> None:
+        """Moves latent weights towards their codes."""
+        weight = self.get_buffer("codes") * spread(self.get_buffer("scale"), self._storage)
+        self.latent.detach().lerp_(weight, strength)
+
+    def _curvature(self) -> Tensor:
+        seen = 1 - _DECAY ** float(self.get_buffer("steps"))
+        return (self.get_buffer("moment") / max(seen, _FLOOR)).sqrt_().add_(_FLOOR)
+
+    def _meet(self, gradient: Tensor) -> None:
+        self.get_buffer("steps").add_(1)
+        self.get_buffer("moment").mul_(_DECAY).addcmul_(gradient, gradient, value=1 - _DECAY)
 
 
 class _Passed(torch.autograd.Function):

@@ -64,6 +64,9 @@ class Lsq(nn.Module):
     def after_step(self) -> None:
         """Nothing: codes are found anew each time they are read."""
 
+    def project(self) -> None:
+        """Nothing: likewise."""
+
     def pull(self, strength: float) -> None:
         """Moves latent weights towards the middle of their codes; those beyond the last one stay."""
         latent, step = self.latent.detach(), spread(self.scale.detach(), self._storage)

@@ -62,7 +62,7 @@ class Average:
             return
         before = {name: x.clone() for name, x in self._trainable.state_dict().items()}
         self._trainable.load_state_dict(self.values, strict=False)
-        self._trainable.after_step()
+        self._trainable.project()
         try:
             yield
         finally:

@@ -50,6 +50,9 @@ class WeightQuantizer(Protocol):
     def after_step(self) -> None:
         """What is to be done behind each step of the optimiser."""
 
+    def project(self) -> None:
+        """Finds the codes of latent weights that were put in from outside, which stay as they are."""
+
     def pull(self, strength: float) -> None:
         """Moves latent weights by this share of the way to the middle of their codes.
 

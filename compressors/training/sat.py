@@ -68,6 +68,9 @@ class Sat(nn.Module):
     def after_step(self) -> None:
         """Nothing: codes are found anew each time they are read."""
 
+    def project(self) -> None:
+        """Nothing: likewise."""
+
     def pull(self, strength: float) -> None:
         """Moves latent weights towards where the squashing gives whole codes."""
         codes, _ = self._codes(self._squashed().detach())

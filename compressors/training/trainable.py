@@ -112,6 +112,17 @@ class Trainable(nn.Module):
         with torch.no_grad():
             for quantizer in self._quantizers.values():
                 quantizer.after_step()
+        self._mask()
+
+    def project(self) -> None:
+        """To be called where parameters were put in from outside, as averages of earlier ones."""
+        with torch.no_grad():
+            for quantizer in self._quantizers.values():
+                quantizer.project()
+        self._mask()
+
+    def _mask(self) -> None:
+        with torch.no_grad():
             for name, parameter in self._floats.items():
                 mask = self.model.stored[name].mask
                 if mask is not None:
