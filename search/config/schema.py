@@ -13,7 +13,7 @@ from paredown.search.config.qualities import LOSS
 from paredown.search.config.schema_goals import COSTS, GoalSection
 from paredown.search.config.schema_hardware import HardwareSection
 from paredown.search.config.schema_recovery import RecoverySection
-from paredown.search.config.schema_section import Section, resolved
+from paredown.search.config.schema_section import RunFolder, Section
 from paredown.search.config.schema_space import SpaceSection
 from paredown.search.config.schema_task import (
     IMPORT_PATH,
@@ -163,14 +163,10 @@ class TrackingSection(Section):
         return uri
 
 
-def _output_folder(path: Path) -> Path:
-    return resolved(path)
-
-
 class OutputSection(Section):
     """Where the run's own files go."""
 
-    folder: Annotated[Path, AfterValidator(_output_folder)] = Field(
+    folder: RunFolder = Field(
         Path("runs"),
         validate_default=True,
         description="Runs are written to <folder>/<name>; relative to the current folder.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from paredown.search.config.schema_section import Section
+from paredown.search.config.schema_section import RunFolder, Section
 from paredown.search.config.schema_task import IMPORT_PATH
 
 AUGMENTATIONS = ("flips_and_crops", "masks", "tokens")
@@ -123,6 +124,11 @@ class RecoverySection(Section):
         min_length=1,
         description="Rungs after the training-free one: fewer candidates, trained further.",
     )
+    prior: tuple[RunFolder, ...] = Field(
+        (),
+        description="Folders of earlier runs, relative to the current one: what training gave back there "
+        "is expected here. Their networks may be others.",
+    )
     budget_s: float | None = Field(
         None,
         gt=0,
@@ -138,3 +144,13 @@ class RecoverySection(Section):
                 f"rungs must keep fewer and fewer candidates, got {kept}; order them by `keep`"
             )
         return self
+
+    @field_validator("prior")
+    @classmethod
+    def _each_once(cls, prior: tuple[Path, ...]) -> tuple[Path, ...]:
+        names = [folder.name for folder in prior]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                "each run may be given once, by folders of different names; delete one"
+            )
+        return prior

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
 Value = TypeVar("Value")
@@ -74,3 +74,11 @@ def resolved(path: Path, folder: Path = Path()) -> Path:
         raise ValueError(
             f"must be a path that this machine can follow: {error}; write it out"
         ) from None
+
+
+def _from_here(path: Path) -> Path:
+    return resolved(path)
+
+
+RunFolder = Annotated[Path, AfterValidator(_from_here)]
+"""Of a run, or of runs: relative to the current folder, not to that of the config."""

@@ -10,15 +10,30 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from paredown.search.study.evaluation import Evaluation, Goal
+from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, comparable, reference
 
-_PRIOR_LEFT = 0.45
+_LEFT = 0.45
 """Share of the quality lost that is still lost after training, where nothing is known yet: 0.5 of two
 points and 0.3 of thirteen on ResNet-20."""
 _PRIOR_PAIRS = 3.0
-"""Candidates before and after training that the prior counts as much as."""
+"""Candidates before and after training that what was known before them counts as much as."""
 _SPREAD = 0.5
 """Of single candidates around that share, as a share of it, where nothing is known yet."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Quality that one candidate had lost before its training, above 0, and after the first rung of it.
+
+    Each against the uncompressed model of its run on the same rows: pairs of several runs compare.
+    """
+
+    before: float
+    after: float
+
+
+Pairs = Mapping[str, Sequence[Pair]]
+"""By metric, in the order in which the candidates were trained."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,32 @@ class Outlook:
 
     left: Mapping[str, float] = field(default_factory=dict)
     spread: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of_training(cls, goals: Sequence[Goal]) -> Outlook:
+        """What is expected of training where nothing is known yet."""
+        qualities = [goal.metric for goal in goals if not goal.is_cost]
+        return cls(dict.fromkeys(qualities, _LEFT), dict.fromkeys(qualities, _SPREAD * _LEFT))
+
+    def learning(self, pairs: Pairs) -> Outlook:
+        """This outlook, corrected by what came of candidates that were trained.
+
+        The share is the least-squares slope through zero, drawn to the share so far by a few pairs of
+        typical size.
+        """
+        left, spread = dict(self.left), dict(self.spread)
+        for metric in left:
+            if not pairs.get(metric):
+                continue
+            before = np.array([pair.before for pair in pairs[metric]])
+            after = np.array([pair.after for pair in pairs[metric]])
+            weight = _PRIOR_PAIRS * float(np.mean(before**2))
+            total = float(weight + before @ before)
+            slope = (left[metric] * weight + float(before @ after)) / total
+            off = float(np.sum((after - slope * before) ** 2)) + weight * spread[metric] ** 2
+            left[metric] = min(1.0, max(0.0, slope))
+            spread[metric] = float(np.sqrt(off / total))
+        return Outlook(left, spread)
 
     @property
     def at_best(self) -> Outlook:
@@ -49,35 +90,29 @@ class Outlook:
         return before * self.left.get(metric, 1.0)
 
 
-def outlook_of(
-    evaluations: Sequence[Evaluation], goals: Sequence[Goal], base: Evaluation, is_trained: bool
-) -> Outlook:
-    """What the candidates that were trained so far teach of the others.
+def pairs_of(evaluations: Sequence[Evaluation], goals: Sequence[Goal]) -> dict[str, list[Pair]]:
+    """What became of the trained candidates of one run, by each quality among the goals.
 
-    The share is the least-squares slope through zero over pairs of one candidate before and after,
-    drawn to the prior by a few pairs of typical size.
-
-    Args:
-        is_trained: Whether candidates will be trained at all.
+    What had lost nothing has nothing to recover from and is left out.
     """
-    if not is_trained:
-        return Outlook()
-    first = {e.key: e for e in evaluations if not (e.is_failed or e.rung.recipe.is_trained)}
-    last = {e.key: e for e in evaluations if e.trained is not None and not e.is_failed}
-    left, spread = {}, {}
-    for goal in goals:
-        if goal.is_cost:
-            continue
-        pairs = [(first[k], e) for k, e in last.items() if k in first]
-        before = np.array([max(0.0, _lost(goal, a, base)) for a, _ in pairs])
-        after = np.array([_lost(goal, b, base) for _, b in pairs])
-        weight = _PRIOR_PAIRS * (float(np.mean(before**2)) if before.any() else 1.0)
-        slope = float(_PRIOR_LEFT * weight + before @ after) / float(weight + before @ before)
-        off = float(np.sum((after - slope * before) ** 2)) + weight * (_SPREAD * _PRIOR_LEFT) ** 2
-        left[goal.metric] = min(1.0, max(0.0, slope))
-        spread[goal.metric] = float(np.sqrt(off / float(weight + before @ before)))
-    return Outlook(left, spread)
+    scored = [e for e in evaluations if not e.is_failed]
+    first = {e.key: e for e in scored if not e.rung.recipe.is_trained}
+    trained: dict[str, Evaluation] = {}
+    for evaluation in scored:
+        if evaluation.trained is not None and evaluation.key in first:
+            trained.setdefault(evaluation.key, evaluation)
+    found: dict[str, list[Pair]] = {goal.metric: [] for goal in goals if not goal.is_cost}
+    for key, evaluation in trained.items():
+        for goal in goals:
+            if not goal.is_cost:
+                before = _lost(goal, first[key], scored)
+                if before > 0:
+                    found[goal.metric].append(Pair(before, _lost(goal, evaluation, scored)))
+    return found
 
 
-def _lost(goal: Goal, evaluation: Evaluation, base: Evaluation) -> float:
+def _lost(goal: Goal, evaluation: Evaluation, scored: Sequence[Evaluation]) -> float:
+    """Against the uncompressed model on the same rows; until it was scored there, on the first ones."""
+    base = reference(comparable(scored, evaluation.rung), UNCOMPRESSED)
+    base = base or next(e for e in scored if e.label == UNCOMPRESSED)
     return goal.loss(evaluation.metrics[goal.metric]) - goal.loss(base.metrics[goal.metric])

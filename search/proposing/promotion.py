@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from paredown.search.config.qualities import quality_of
 from paredown.search.proposing.belief import believed_values, quality_models
 from paredown.search.proposing.improvement import expected_gain
-from paredown.search.proposing.outlook import Outlook, outlook_of
+from paredown.search.proposing.outlook import Outlook, pairs_of
 from paredown.search.proposing.prediction import DamageTerms
 from paredown.search.proposing.rivals import rivals_among, unbeaten
 from paredown.search.study.evaluation import Evaluation, Goal
@@ -70,19 +70,23 @@ def leading(
 
 @dataclass(frozen=True)
 class Promotion:
-    """The successful evaluations of one rung, and who of them climbs."""
+    """The successful evaluations of one rung, and who of them climbs.
+
+    `prior` is what was expected of training before this search trained any.
+    """
 
     first: Sequence[Evaluation]
     goals: tuple[Goal, ...]
     base: Evaluation
     terms: DamageTerms
+    prior: Outlook = field(default_factory=Outlook)
 
-    def outlook(self, trained: Sequence[Evaluation] = ()) -> Outlook:
-        """What training gives back at best, as far as those that were `trained` on the next rung show.
+    def outlook(self, after: Sequence[Evaluation] = ()) -> Outlook:
+        """What training gives back at best, as far as those scored on the next rung show.
 
         At best, because a training is the way to find out.
         """
-        return outlook_of([*self.first, *trained], self.goals, self.base, is_trained=True).at_best
+        return self.prior.learning(pairs_of([*self.first, *after], self.goals)).at_best
 
     @property
     def unharmed(self) -> frozenset[str]:

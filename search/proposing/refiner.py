@@ -23,7 +23,7 @@ from paredown.search.proposing.ladder import (
     uniform_settings,
     warm_start,
 )
-from paredown.search.proposing.outlook import Outlook, outlook_of
+from paredown.search.proposing.outlook import Outlook
 from paredown.search.proposing.prediction import DamageTerms, QualityModel
 from paredown.search.proposing.rivals import least_harmful, unbeaten
 from paredown.search.study.evaluation import Evaluation, Goal
@@ -86,6 +86,7 @@ class Refiner:
         base: Evaluation,
         terms: DamageTerms,
         refused_by: Callable[[Candidate], str | None],
+        outlook: Outlook,
     ) -> Refiner:
         """The refiner of a search, its warm start a quarter of the evaluations."""
         costs = [goal.metric for goal in goals if goal.is_cost]
@@ -106,7 +107,7 @@ class Refiner:
             price=_price,
             refused_by=refused_by,
             reference=reference_point(goals, base, base),
-            outlook=outlook_of((), goals, base, workbench.is_trained),
+            outlook=outlook,
             seed=section.seed,
         )
 

@@ -27,7 +27,7 @@ from paredown.search.running.engine_local import local_engine
 from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.trial import longest_s
-from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, of_rung
+from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, comparable, of_rung
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
@@ -69,9 +69,14 @@ def explore(
     ledger: Ledger,
     base: Evaluation,
     terms: DamageTerms,
+    outlook: Outlook,
     watch: Progress,
 ) -> str | None:
-    """The first rung: candidates proposed and scored; why it stopped early, or None."""
+    """The first rung: candidates proposed and scored; why it stopped early, or None.
+
+    Args:
+        outlook: What training is expected to give back of the quality that they lose.
+    """
     section = workbench.config.search
     watch.started(max(section.evaluations, 1 + len(_reference_jobs(workbench))))
     watch.stage("predicting damage for the warm start")
@@ -81,6 +86,7 @@ def explore(
         ledger=ledger,
         base=base,
         terms=terms,
+        outlook=outlook,
         deadline_s=None if budget_s is None else time.monotonic() + budget_s,
     )
     coordinator = first_rung.replayed()
@@ -102,6 +108,7 @@ class _FirstRung:
     ledger: Ledger
     base: Evaluation
     terms: DamageTerms
+    outlook: Outlook
     deadline_s: float | None
 
     @property
@@ -160,7 +167,7 @@ class _FirstRung:
             return refused_by(workbench, goals, candidate)
 
         def _ladder() -> Refiner:
-            return Refiner.of(workbench, goals, self.base, self.terms, _refused)
+            return Refiner.of(workbench, goals, self.base, self.terms, _refused, self.outlook)
 
         samplers = make_samplers(workbench.config, workbench.space, _ladder)
         return Proposer(workbench.space, samplers, _refused, cheapest_within(workbench, goals))
@@ -194,6 +201,7 @@ class Climb:
     ledger: Ledger
     base: Evaluation
     terms: DamageTerms
+    outlook: Outlook
     watch: Progress
 
     def carry_out(self) -> str | None:
@@ -209,7 +217,7 @@ class Climb:
         how = f"training to {rung.recipe.steps:,} steps" if rung.recipe.is_trained else "rescoring"
         self.watch.stage(f"{how}: the leading candidates, on the whole search split")
         first = [e for e in of_rung(self.ledger.evaluations, before) if not e.is_failed]
-        promotion = Promotion(first, self.ledger.goals, self.base, self.terms)
+        promotion = Promotion(first, self.ledger.goals, self.base, self.terms, self.outlook)
         count = self.workbench.kept_of(len(first), rung)
         if not rung.recipe.is_trained or before.recipe.is_trained:
             return self._carry_out(first, promotion.leading(count, Outlook()), rung)
@@ -226,8 +234,8 @@ class Climb:
             if stopped is not None:
                 return stopped
         taken = unharmed | {e.key for e in half}
-        trained = [e for e in of_rung(self.ledger.evaluations, rung) if e.key in taken]
-        rest = promotion.leading(count // 2, promotion.outlook(trained), taken)
+        after = comparable(self.ledger.evaluations, rung)
+        rest = promotion.leading(count // 2, promotion.outlook(after), taken)
         return self._carry_out(first, rest, rung)
 
     def _carry_out(

@@ -212,7 +212,11 @@ def _shelf() -> Shelf:
 
 def _key(config: Config) -> str:
     """All that the pace depends on; not the number of evaluations, by which it is multiplied."""
-    plain = config.model_dump(mode="json", include={"task", "space", "hardware", "recovery"})
+    plain = config.model_dump(
+        mode="json",
+        include={"task", "space", "hardware", "recovery"},
+        exclude={"recovery": {"prior"}},
+    )
     section = config.search
     plain["search"] = [section.engine, section.workers, section.threads_per_worker]
     plain["search"] += [section.sampler, section.rung_images]

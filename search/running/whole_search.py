@@ -30,7 +30,9 @@ from paredown.search.evaluating.surveying import survey
 from paredown.search.evaluating.unmet import doubtful_bounds
 from paredown.search.evaluating.workbench import Workbench, equip
 from paredown.search.proposing.optuna_log import quiet_optuna
+from paredown.search.proposing.outlook import Outlook
 from paredown.search.proposing.prediction import DamageTerms
+from paredown.search.proposing.prior import first_outlook, keep_earlier_runs
 from paredown.search.proposing.samplers import check_sampler
 from paredown.search.report.page import RunSummary
 from paredown.search.running.engine_ray import check_cluster
@@ -48,6 +50,7 @@ from paredown.search.study.run_record import (
     CONFIG,
     JOURNAL,
     LATENCY,
+    PRIOR,
     RANKS,
     TRAINED,
     read_run,
@@ -137,6 +140,7 @@ class _Search:
         config, folder = self.config, self.folder
         has_run = self.resume and (folder / JOURNAL).exists()
         done = len(read_run(folder).evaluations) if has_run else 0
+        keep_earlier_runs(config, folder / PRIOR, is_resumed=has_run)
         watch.stage("reading the model")
         surveyed = survey(config, folder / RANKS)
         task = surveyed.task
@@ -218,10 +222,12 @@ class _Course:
         workbench, ledger, watch = self._workbench, self._ledger, self._watch
         try:
             terms = DamageTerms(workbench.databases)
+            prior = self._folder / PRIOR
+            outlook = first_outlook(prior, ledger.goals) if workbench.is_trained else Outlook()
             if workbench.config.search.engine == "ray":
                 watch.stage("starting the workers")
             with open_engine(workbench) as engine:
-                stopped = explore(workbench, engine, ledger, base, terms, watch)
+                stopped = explore(workbench, engine, ledger, base, terms, outlook, watch)
                 if stopped is not None:
                     watch.stage(f"stopped early: {stopped}")
                 if len(workbench.rungs) > 1 and stopped != INTERRUPTED:
@@ -231,6 +237,7 @@ class _Course:
                         ledger=ledger,
                         base=base,
                         terms=terms,
+                        outlook=outlook,
                         watch=watch,
                     )
                     stopped = climb.carry_out() or stopped
@@ -281,7 +288,7 @@ def _claim(folder: Path, resume: bool) -> None:
         )
     if not has_study:
         # Of a search that ended before its study began: its times and ranks are not this one's.
-        for name in (LATENCY, RANKS):
+        for name in (LATENCY, RANKS, PRIOR):
             (folder / name).unlink(missing_ok=True)
     # What a search that was killed had begun to write; a bundle goes by its key of twelve digits.
     for file in (*folder.glob(".*.part"), *(folder / TRAINED).glob(".*.part")):

@@ -50,6 +50,7 @@ from .run_record import CONFIG as CONFIG
 from .run_record import END as END
 from .run_record import JOURNAL as JOURNAL
 from .run_record import LATENCY as LATENCY
+from .run_record import PRIOR as PRIOR
 from .run_record import RANKS as RANKS
 from .run_record import RUNG as RUNG
 from .run_record import TRAINED as TRAINED

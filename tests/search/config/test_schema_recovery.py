@@ -1,5 +1,7 @@
 """The section `recovery` of the config, and what it refuses."""
 
+from pathlib import Path
+
 import pytest
 
 from paredown.search.config.mistakes import ConfigError
@@ -35,6 +37,15 @@ def test_defaults_are_two_rungs_towards_the_uncompressed_answers(load):
     assert section.recipe.loss.labels == 0
 
 
+def test_earlier_runs_lie_where_runs_are_written(load, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert load("{prior: [runs/digits, /a/b]}").prior == (
+        tmp_path / "here" / "runs" / "digits",
+        Path("/a/b"),
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -45,6 +56,8 @@ def test_defaults_are_two_rungs_towards_the_uncompressed_answers(load):
         ("{recipe: {loss: {logits: 0}}}", "a part above 0"),
         ("{recipe: {lr: 3}}", r"recovery\.recipe\.lr"),
         ("{rungs: [{steps: 0, keep: 2}]}", "steps"),
+        ("{prior: runs/digits}", r"recovery\.prior"),
+        ("{prior: [runs/a, old/runs/a]}", r"recovery\.prior .*may be given once.* delete one"),
     ],
 )
 def test_mistakes_name_rule_and_path(load, text, says):
