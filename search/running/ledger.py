@@ -19,7 +19,7 @@ from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.study.display import Outline
 from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal, of_rung
 from paredown.search.study.journal import Journal, JournalError
-from paredown.search.study.pareto import Front, front_of, hypervolume, reference_point
+from paredown.search.study.pareto import Front, front_of, goals_on, hypervolume, reference_point
 from paredown.search.study.run_record import END, JOURNAL, RUNG
 from paredown.search.study.rung import Rung
 from paredown.search.study.trial_words import trial_parameters
@@ -38,7 +38,8 @@ class Listener(Protocol):
 class Ledger:
     """Evaluations so far, and everything that must hear of a new one.
 
-    `front` is that of the rung in use; `hypervolumes` has one value an evaluation.
+    `front` is that of the rung in use, and so are the bounds of `goals`; `hypervolumes` has one value an
+    evaluation.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Ledger:
         listener: Listener,
         rung: Rung,
     ) -> None:
-        self.goals = goals
+        self.goals = self._first_goals = goals
         self.tracker = tracker
         self.over_bound = 0
         self.hypervolumes: list[float] = []
@@ -158,6 +159,7 @@ class Ledger:
         Its members become the ones marked in MLflow.
         """
         self._journal.set_attribute(RUNG, rung.to_json())
+        self.goals = goals_on(rung, self.evaluations, self._first_goals)
         self.front = front_of(self.evaluations, self.goals, rung)
         for member in self.front.members:
             self.tracker.record(member, self.front, self._volume())

@@ -27,7 +27,14 @@ from paredown.search.running.engine_local import local_engine
 from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.trial import longest_s
-from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, comparable, of_rung
+from paredown.search.study.evaluation import (
+    UNCOMPRESSED,
+    UNIFORM_8_BIT,
+    Evaluation,
+    comparable,
+    of_rung,
+    reference,
+)
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
@@ -217,10 +224,15 @@ class Climb:
         how = f"training to {rung.recipe.steps:,} steps" if rung.recipe.is_trained else "rescoring"
         self.watch.stage(f"{how}: the leading candidates, on the whole search split")
         first = [e for e in of_rung(self.ledger.evaluations, before) if not e.is_failed]
-        promotion = Promotion(first, self.ledger.goals, self.base, self.terms, self.outlook)
+        goals = self.ledger.goals
+        base = reference(comparable(self.ledger.evaluations, before), UNCOMPRESSED) or self.base
+        promotion = Promotion(first, goals, base, self.terms, self.outlook)
         count = self.workbench.kept_of(len(first), rung)
-        if not rung.recipe.is_trained or before.recipe.is_trained:
+        if not rung.recipe.is_trained:
             return self._carry_out(first, promotion.leading(count, Outlook()), rung)
+        if before.recipe.is_trained:
+            further = Outlook.of_training_further(goals).at_best
+            return self._carry_out(first, promotion.leading(count, further), rung)
         # What has lost nothing has nothing to recover from, and stands beside trained models as it is.
         unharmed = promotion.unharmed
         harmed = {e.key for e in first} - unharmed

@@ -32,6 +32,7 @@ from .listing import known_runs as known_runs
 from .pareto import Front as Front
 from .pareto import dominated_volume as dominated_volume
 from .pareto import front_of as front_of
+from .pareto import goals_on as goals_on
 from .pareto import hypervolume as hypervolume
 from .pareto import is_within_bounds as is_within_bounds
 from .pareto import losses as losses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Literal
 
@@ -60,6 +60,15 @@ class Goal:
     def loss(self, value: float) -> float:
         """`value` turned so that smaller is better."""
         return -value if self.direction == "maximize" else value
+
+    def moved(self, by: float) -> Goal:
+        """The goal with its bounds moved.
+
+        >>> Goal(metric="accuracy", direction="maximize", at_least=0.5).moved(0.25).at_least
+        0.75
+        """
+        low, high = (None if x is None else x + by for x in (self.at_least, self.at_most))
+        return replace(self, at_least=low, at_most=high)
 
     def is_met(self, value: float) -> bool:
         """Whether `value` lies within the bounds; NaN never does."""

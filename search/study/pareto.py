@@ -12,9 +12,12 @@ from optuna._hypervolume import compute_hypervolume
 
 from paredown.search.config.qualities import Direction, quality_of
 from paredown.search.study.evaluation import (
+    UNCOMPRESSED,
     Evaluation,
     Goal,
+    comparable,
     is_cost,
+    reference,
     require_goals,
 )
 from paredown.search.study.rung import Rung
@@ -79,6 +82,29 @@ def front_of(
     for evaluation in evaluations:
         front = front.add(evaluation)
     return front
+
+
+def goals_on(
+    rung: Rung, evaluations: Sequence[Evaluation], goals: Sequence[Goal]
+) -> tuple[Goal, ...]:
+    """The goals with their bounds for scores of `rung`.
+
+    Relative bounds on qualities refer to the uncompressed model, which scores otherwise on other rows.
+
+    Args:
+        evaluations: All of a run, the uncompressed model on the first rung among them.
+        goals: With bounds for scores of the first rung.
+    """
+    here = reference(comparable(evaluations, rung), UNCOMPRESSED)
+    first = next((e for e in evaluations if e.label == UNCOMPRESSED and not e.is_failed), None)
+    if here is None or first is None:
+        return tuple(goals)
+    return tuple(
+        g.moved(here.metrics[g.metric] - first.metrics[g.metric])
+        if g.relative and not g.is_cost
+        else g
+        for g in goals
+    )
 
 
 def losses(evaluation: Evaluation, goals: Sequence[Goal]) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, comparable, reference
 from paredown.search.study.journal import JournalError, read_journal
-from paredown.search.study.pareto import Front, front_of, standing_of
+from paredown.search.study.pareto import Front, front_of, goals_on, standing_of
 from paredown.search.study.picking import pick
 from paredown.search.study.rung import Rung
 from paredown.spaces.system.errors import ParedownError
@@ -105,10 +105,11 @@ def read_run(folder: Path) -> RunRecord:
     evaluations = tuple(entry.evaluation for entry in record.entries)
     end = record.attributes.get(END)
     rung = _rung(record.attributes.get(RUNG, 0), evaluations)
-    front = front_of(evaluations, record.goals, rung)
+    goals = record.goals if rung is None else goals_on(rung, evaluations, record.goals)
+    front = front_of(evaluations, goals, rung)
     return RunRecord(
         folder=folder,
-        goals=record.goals,
+        goals=goals,
         evaluations=evaluations,
         front=front,
         end=None if end is None else str(end),
