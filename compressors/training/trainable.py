@@ -17,8 +17,12 @@ from paredown.compressors.models.codes import fit_biases
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.activations import Activations, LearnedScales, with_scales
-from paredown.compressors.training.quantizer import Learned, WeightQuantizer, size_of_values
-from paredown.compressors.training.quantizers import QUANTIZERS
+from paredown.compressors.training.quantizers.quantizer import (
+    Learned,
+    WeightQuantizer,
+    size_of_values,
+)
+from paredown.compressors.training.quantizers.table import QUANTIZERS
 from paredown.compressors.training.straight_through import LearnedScale, differentiable
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Graph, Node, Ref, run
