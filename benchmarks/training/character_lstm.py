@@ -33,7 +33,7 @@ from paredown.compressors.rounding import (
     ternary_by_threshold,
 )
 from paredown.compressors.storage import StoredTensor
-from paredown.compressors.training import QUANTIZERS, Learned
+from paredown.compressors.training.quantizers import QUANTIZERS, Learned
 from paredown.spaces.candidates import Storage
 
 UNITS, TIME, ROWS = 64, 32, 32

@@ -25,7 +25,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from paredown.compressors.training import QUANTIZERS, Trainable, View
+from paredown.compressors.training import Trainable, View
+from paredown.compressors.training.quantizers import QUANTIZERS
 from paredown.search.calibrating import imagine
 from paredown.search.tasks.cifar10 import resnet
 from paredown.spaces.candidates import Candidate, LayerChoice, SegmentChoice, draft

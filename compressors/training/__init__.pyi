@@ -2,10 +2,7 @@ from .activations import Activations as Activations
 from .kept import CheckpointFile as CheckpointFile
 from .kept import TrainedModels as TrainedModels
 from .losses import LossWeights as LossWeights
-from .quantizer import Learned as Learned
-from .quantizer import QuantizerFactory as QuantizerFactory
-from .quantizer import WeightQuantizer as WeightQuantizer
-from .quantizers import QUANTIZERS as QUANTIZERS
+from .norms import Norms as Norms
 from .recovering import Recover as Recover
 from .trainable import Trainable as Trainable
 from .trainable import View as View

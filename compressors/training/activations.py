@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from paredown.compressors.training.quantizer import Learned
+from paredown.compressors.training.quantizers.quantizer import Learned
 from paredown.spaces.candidates.blueprint import Blueprint
 from paredown.spaces.graph.functions import QDQ
 from paredown.spaces.graph.graph import Graph, Node, Ref

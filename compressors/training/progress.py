@@ -36,7 +36,7 @@ class Best:
 
 
 class Average:
-    """The average of a view's parameters; with a decay of 0 it is the parameters themselves.
+    """The average of what a view learns; with a decay of 0 it is the values themselves.
 
     An exponential average over the last 1 / (1 - decay) steps (Polyak and Juditsky 1992); at the start,
     over as many as there were.
@@ -70,7 +70,7 @@ class Average:
 
     def _now(self) -> dict[str, Tensor]:
         with torch.no_grad():
-            return {name: x.clone() for name, x in self._trainable.named_parameters()}
+            return {name: x.clone() for name, x in self._trainable.averaged()}
 
 
 class Moving(NamedTuple):

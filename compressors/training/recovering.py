@@ -8,6 +8,7 @@ rows is at the very model that would be exported.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,8 @@ _LOOKED_SHARE = 1 / 4
 costs three times as much."""
 _RANKINGS = 20
 """How often the supports of sparse tensors are chosen anew."""
+_OBSERVED = 6
+"""Batches that live norms start with the statistics of."""
 _DAMPED_FROM = 2 / 3
 """Share of the steps from which latent weights are pulled to the middle of their codes."""
 
@@ -80,6 +83,7 @@ class Recover:
             "damped by": self.damping,
         }
         extra = "".join(f", {what} {value:g}" for what, value in parts.items() if value)
+        extra += ", live norms" * (self.view.norms == "live")
         extra += f", {self.precision}" * (self.precision != "float32")
         return (
             f"recovery 2 ({self.view.quantizer}, activations {self.view.activations}, "
@@ -104,6 +108,9 @@ class Recover:
         trainable = Trainable(model, self.view, data.reference.tensors)
         if state:
             trainable.load_state_dict(dict(state))
+        else:
+            batches = itertools.islice(data.batches(budget.rows, seed), _OBSERVED)
+            trainable.observe(each.inputs for each in batches)
         # A quantiser may start beside the codes of the model itself, which is then what is kept.
         return _Training(self, trainable, data, budget, seed, checkpoint).carry_out(model)
 

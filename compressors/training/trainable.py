@@ -6,8 +6,9 @@ compressed model of the moment, with the same operators, the same storage and th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -17,8 +18,13 @@ from paredown.compressors.models.codes import fit_biases
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.activations import Activations, LearnedScales, with_scales
-from paredown.compressors.training.quantizer import Learned, WeightQuantizer, size_of_values
-from paredown.compressors.training.quantizers import QUANTIZERS
+from paredown.compressors.training.norms import LiveNorms, Norms
+from paredown.compressors.training.quantizers.quantizer import (
+    Learned,
+    WeightQuantizer,
+    size_of_values,
+)
+from paredown.compressors.training.quantizers.table import QUANTIZERS
 from paredown.compressors.training.straight_through import LearnedScale, differentiable
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Graph, Node, Ref, run
@@ -32,18 +38,21 @@ class View:
         quantizer: A name of `QUANTIZERS`: how codes of weights are found while they train.
         activations: Whether scales of 8-bit activations learn, and by whose gradient (`activations.py`);
             ranges that are found in each run have none.
+        norms: Whether layers that can take up a batch norm have a live one behind them (`norms.py`).
     """
 
     quantizer: str = "lsq"
     activations: Activations = "lsq"
+    norms: Norms = "folded"
 
 
 class Trainable(nn.Module):
     """A compressed model whose weights, scales, biases and norms learn.
 
     What learns: the weight and bias of every layer (convolutions, linear layers, embeddings, gates,
-    factors of low-rank chains) and of every norm, and scales of 8-bit activations. Norms work with the
-    statistics that are stored, masks and tables of constants stay.
+    factors of low-rank chains) and of every norm, and scales of 8-bit activations. The network's own
+    norms work with the statistics that are stored; live ones with those of the batch in training mode,
+    and as they are frozen in eval mode. Masks and tables of constants stay.
 
     Args:
         model: Where training starts; it is not changed.
@@ -61,7 +70,8 @@ class Trainable(nn.Module):
         self.model = model
         self.view = view or View()
         factory, known = QUANTIZERS[self.view.quantizer], reference or {}
-        learned = set(learned_names(model))
+        self.norms = LiveNorms(model, self.view.norms)
+        learned = set(learned_names(model)) - self.norms.biases
         self._quantizers: dict[str, WeightQuantizer] = {}
         self._floats: dict[str, nn.Parameter] = {}
         for name, tensor in model.stored.items():
@@ -89,7 +99,7 @@ class Trainable(nn.Module):
         seen: dict[str, Tensor] = {}
 
         def _compute(node: Node, arguments: Arguments) -> Result:
-            return differentiable(node, arguments, scales)
+            return self.norms.behind(node, arguments, partial(differentiable, scales=scales))
 
         def _after(node: Node, _: Arguments, output: Result) -> Result:
             if node.name in watched and isinstance(output, Tensor):
@@ -105,7 +115,18 @@ class Trainable(nn.Module):
             yield from quantizer.learned()
         for parameter in self._floats.values():
             yield Learned(parameter, size_of_values(parameter.detach()))
+        yield from self.norms.learned()
         yield from self.scales.learned()
+
+    def averaged(self) -> Iterator[tuple[str, Tensor]]:
+        """What averages over steps are of, by names of the state: parameters and statistics of norms."""
+        yield from self.named_parameters()
+        yield from self.norms.named_buffers(prefix="norms")
+
+    def observe(self, batches: Iterable[Sequence[Tensor]]) -> None:
+        """Starts live norms with the statistics of these inputs; what the model computes stays."""
+        if self.norms.biases:
+            self.norms.observe(self.freeze(), batches)
 
     def after_step(self) -> None:
         """To be called behind every step of the optimiser."""
@@ -144,7 +165,8 @@ class Trainable(nn.Module):
         """The compressed model of now, its biases in the units that the exported file has them in."""
         stored = {name: self._stored(name, each) for name, each in self.model.stored.items()}
         blueprint = with_scales(self.model.blueprint, self.scales.now())
-        return fit_biases(CompressedModel(blueprint=blueprint, stored=stored))
+        folded = self.norms.folded(stored)
+        return fit_biases(CompressedModel(blueprint=blueprint, stored=folded))
 
     @property
     def _graph(self) -> Graph:

@@ -24,11 +24,11 @@ writes this page from the docstrings.
 
 
 def rooms() -> list[str]:
-    """Rooms as paths, package by package."""
+    """Rooms as paths, package by package, each with the rooms inside it behind."""
     return [
-        f"{package}/{module.name}"
+        module.name.removeprefix("paredown.").replace(".", "/")
         for package in PACKAGES
-        for module in pkgutil.iter_modules([str(ROOT / package)])
+        for module in pkgutil.walk_packages([str(ROOT / package)], f"paredown.{package}.")
         if module.ispkg
     ]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from paredown.compressors.training.progress import Average, Best, Moving, Progress
-from paredown.compressors.training.quantizers import QUANTIZERS
+from paredown.compressors.training.quantizers.table import QUANTIZERS
 from paredown.compressors.training.trainable import Trainable, View
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from paredown.compressors.training.losses import LossWeights, Objective, answers
-from paredown.compressors.training.quantizers import QUANTIZERS
+from paredown.compressors.training.quantizers.table import QUANTIZERS
 from paredown.compressors.training.recovering import Recover
 from paredown.compressors.training.trainable import View
 from paredown.compressors.training.trainer import Budget, TrainingError, trained

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from paredown.compressors.storage.stored import spread
-from paredown.compressors.training.quantizer import ScaleRows
-from paredown.compressors.training.sat import Sat
+from paredown.compressors.training.quantizers.quantizer import ScaleRows
+from paredown.compressors.training.quantizers.sat import Sat
 
 
 @pytest.mark.parametrize("kind", [{}, {"shape": (4, 3, 2, 2), "axis": 1}, {"group_size": 4}])

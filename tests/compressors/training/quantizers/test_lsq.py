@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from paredown.compressors.storage.stored import StoredTensor, spread
-from paredown.compressors.training.lsq import Lsq
+from paredown.compressors.training.quantizers.lsq import Lsq
 from paredown.spaces.candidates.blueprint import Storage
 
 

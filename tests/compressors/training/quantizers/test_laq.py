@@ -4,7 +4,7 @@ import torch
 
 from paredown.compressors.rounding.codebook import fit_scaled_codebook, linear_levels
 from paredown.compressors.storage.stored import StoredTensor
-from paredown.compressors.training.laq import Laq
+from paredown.compressors.training.quantizers.laq import Laq
 from paredown.spaces.candidates.blueprint import Storage
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from paredown.compressors.storage.stored import StoredTensor
-from paredown.compressors.training.supports import Support
+from paredown.compressors.training.quantizers.supports import Support
 from paredown.spaces.candidates.blueprint import Storage
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from paredown.compressors.storage.stored import StoredTensor, spread
-from paredown.compressors.training.quantizer import Learned, as_stored
+from paredown.compressors.training.quantizers.quantizer import Learned, as_stored
 
 
 class Frozen(nn.Module):

@@ -2,8 +2,8 @@
 
 import torch
 
-from paredown.compressors.training.frozen import Frozen
-from paredown.compressors.training.quantizer import ScaleRows
+from paredown.compressors.training.quantizers.frozen import Frozen
+from paredown.compressors.training.quantizers.quantizer import ScaleRows
 
 
 def test_the_gradient_of_a_scales_logarithm_is_that_of_its_row(coded):

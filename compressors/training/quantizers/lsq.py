@@ -16,14 +16,14 @@ from torch.autograd.function import FunctionCtx
 
 from paredown.compressors.rounding.quantize import nearest_codes, top_code
 from paredown.compressors.storage.stored import StoredTensor, spread
-from paredown.compressors.training.quantizer import (
+from paredown.compressors.training.quantizers.quantizer import (
     Learned,
     as_stored,
     latent_weights,
     masked,
     size_of_values,
 )
-from paredown.compressors.training.supports import Support
+from paredown.compressors.training.quantizers.supports import Support
 from paredown.spaces.candidates.blueprint import Storage
 
 

@@ -18,14 +18,14 @@ from torch.autograd.function import FunctionCtx
 from paredown.compressors.rounding.codebook import alternate, fit_scaled_codebook, linear_levels
 from paredown.compressors.rounding.quantize import top_code
 from paredown.compressors.storage.stored import StoredTensor, spread
-from paredown.compressors.training.quantizer import (
+from paredown.compressors.training.quantizers.quantizer import (
     Learned,
     ScaleRows,
     as_stored,
     masked,
     size_of_values,
 )
-from paredown.compressors.training.supports import Support
+from paredown.compressors.training.quantizers.supports import Support
 
 _DECAY = 0.999
 _FLOOR = 1e-8

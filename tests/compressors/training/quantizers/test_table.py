@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from paredown.compressors.rounding.quantize import top_code
-from paredown.compressors.training.quantizers import QUANTIZERS
+from paredown.compressors.training.quantizers.table import QUANTIZERS
 
 STORAGES = {
     "1 bit": {"bits": 1},

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from paredown.compressors.storage.stored import spread
-from paredown.compressors.training.quantizer import (
+from paredown.compressors.training.quantizers.quantizer import (
     ScaleRows,
     as_stored,
     latent_weights,

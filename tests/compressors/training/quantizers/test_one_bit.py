@@ -9,7 +9,7 @@ from paredown.compressors.rounding.groupwise import round_groups
 from paredown.compressors.rounding.quantize import round_to_nearest
 from paredown.compressors.storage.packing import read_packed, write_packed
 from paredown.compressors.storage.stored import StoredTensor
-from paredown.compressors.training.quantizers import QUANTIZERS
+from paredown.compressors.training.quantizers.table import QUANTIZERS
 from paredown.spaces.candidates.blueprint import Storage
 
 LATENT = [name for name in QUANTIZERS if name != "frozen"]

@@ -18,7 +18,7 @@ from torch.autograd.function import FunctionCtx
 
 from paredown.compressors.rounding.quantize import nearest_codes, top_code
 from paredown.compressors.storage.stored import StoredTensor, spread
-from paredown.compressors.training.quantizer import (
+from paredown.compressors.training.quantizers.quantizer import (
     Learned,
     ScaleRows,
     as_stored,
@@ -26,7 +26,7 @@ from paredown.compressors.training.quantizer import (
     masked,
     size_of_values,
 )
-from paredown.compressors.training.supports import Support
+from paredown.compressors.training.quantizers.supports import Support
 
 _STEEPEST = 0.99
 """Share of the range where latent weights start at most: tanh is flat beyond."""
