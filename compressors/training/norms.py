@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.quantizers.quantizer import Learned, size_of_values
+from paredown.compressors.training.trainer import TrainingError
 from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Graph, Node, Ref
 
@@ -165,9 +166,17 @@ class LiveNorms(nn.Module):
         return found
 
 
-def may_have_norms(graph: Graph) -> bool:
-    """Whether any layer of a network could have a norm behind it, were its codes stored for that."""
-    return any(_may_have_norm(graph, node) for node in graph.nodes)
+def check_norms(norms: Norms, graph: Graph) -> None:
+    """Nothing, where layers of this uncompressed network may have such norms, or none are wanted.
+
+    Raises:
+        TrainingError: However its layers are stored, none of them can take a norm up.
+    """
+    if norms == "live" and not any(_may_have_norm(graph, node) for node in graph.nodes):
+        raise TrainingError(
+            "recovery.recipe.norms must be folded for a network without any convolution or linear layer "
+            "that has a bias and gives no output of the network, got live; leave it out"
+        )
 
 
 def _layers(model: CompressedModel) -> Iterator[tuple[Node, str, str]]:

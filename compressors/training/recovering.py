@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.losses import LossWeights, Objective, answers
+from paredown.compressors.training.norms import check_norms
 from paredown.compressors.training.progress import Average, Best, Moving, Progress
 from paredown.compressors.training.trainable import Trainable, View
 from paredown.compressors.training.trainer import (
@@ -68,7 +69,7 @@ class Recover:
 
     view: View = field(default_factory=View)
     losses: LossWeights = field(default_factory=LossWeights)
-    lr: float = 2e-3
+    lr: float = 8e-3
     clip_norm: float = 0.0
     ema: float = 0.0
     damping: float = 0.0
@@ -102,9 +103,10 @@ class Recover:
         """The model of the least held-out loss among those seen, the start included.
 
         Raises:
-            TrainingError: A loss is no finite number or depends on nothing that learns, or there are no
-                rows to train on or to hold out.
+            TrainingError: A loss is no finite number or depends on nothing that learns, there are no
+                rows to train on or to hold out, or norms have no place, see `check_norms`.
         """
+        check_norms(self.view.norms, data.reference.blueprint.graph)
         trainable = Trainable(model, self.view, data.reference.tensors)
         if state:
             trainable.load_state_dict(dict(state))

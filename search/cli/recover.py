@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RECOVER_EXAMPLES = (
     'paredown recover runs/digits --pick "onnx_bytes <= 0.1x" --steps 300',
-    'paredown recover runs/digits --candidate 3f2a --set "recovery={recipe: {lr: 0.001}}"',
+    'paredown recover runs/digits --candidate 3f2a --set "recovery={recipe: {lr: 0.02}}"',
     "paredown recover received/3f2a --config my.yaml --steps 300",
 )
 

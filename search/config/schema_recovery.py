@@ -60,9 +60,14 @@ class RecipeSection(Section):
         description="Scales of 8-bit activations: fixed, or learned by the gradient of rounding and "
         "clipping (lsq) or of clipping alone (pact).",
     )
+    norms: Literal["folded", "live"] = Field(
+        "folded",
+        description="Layers while they train: as they are exported (folded), or each that can take one "
+        "up with a batch norm behind it (live), which bears larger learning rates and is folded in.",
+    )
     loss: LossSection = Field(LossSection(), description="What is minimised.")
     lr: float = Field(
-        2e-3,
+        8e-3,
         gt=0,
         le=1,
         description="Learning rate at its height, as a share of the size of each tensor's values.",

@@ -14,6 +14,7 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.kept import TrainedModels, digest_of
 from paredown.compressors.training.losses import LossWeights
+from paredown.compressors.training.norms import check_norms
 from paredown.compressors.training.recovering import Recover
 from paredown.compressors.training.trainable import View
 from paredown.compressors.training.trainer import (
@@ -206,11 +207,17 @@ def _uncompressed(task: Task, architecture: str | None, like: Graph) -> Compress
 
 
 def check_training(recovery: Recovery, split: Split, graph: Graph) -> None:
-    """Tries what a recovery does with inputs on some rows of a split.
+    """Tries what a recovery does with inputs on some rows of a split, and whether norms have a place.
+
+    Args:
+        graph: Of the uncompressed network.
 
     Raises:
-        UserCodeError: The augmentation does not fit them.
+        TrainingError: See `check_norms`.
+        UserCodeError: The augmentation does not fit the rows.
     """
+    if isinstance(recovery.trainer, Recover):
+        check_norms(recovery.trainer.view.norms, graph)
     if recovery.augment is not None:
         inputs = tuple(as_inputs(graph, split.rows(0, min(_TRIED_ROWS, len(split)))[0]))
         check_augmentation(recovery.augment, recovery.augment_name, inputs)
@@ -238,7 +245,7 @@ def trainer_of(recipe: RecipeSection, device: torch.device) -> Recover:
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16(device) else "float32"
     return Recover(
-        view=View(quantizer=recipe.quantizer, activations=recipe.activations),
+        view=View(quantizer=recipe.quantizer, activations=recipe.activations, norms=recipe.norms),
         losses=LossWeights(
             logits=loss.logits,
             labels=loss.labels,

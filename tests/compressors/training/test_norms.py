@@ -9,11 +9,11 @@ from torch import nn
 
 from paredown.compressors.models.assembling import assemble
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.training.norms import LiveNorm, LiveNorms, may_have_norms
+from paredown.compressors.training.norms import LiveNorm, LiveNorms, check_norms
 from paredown.compressors.training.progress import Average
 from paredown.compressors.training.quantizers.table import QUANTIZERS
 from paredown.compressors.training.trainable import Trainable, View
-from paredown.compressors.training.trainer import check_trained
+from paredown.compressors.training.trainer import TrainingError, check_trained
 
 LIVE = View(norms="live")
 
@@ -109,8 +109,16 @@ def test_norms_are_where_they_can_be_folded(mixed, identity):
     assert not LiveNorms(mixed, "folded").biases
     plain = identity(Mixed(), torch.randn(2, 3, 6, 6))
     assert normed(plain) == set(), "floats have no scale"
-    assert may_have_norms(plain.blueprint.graph)
-    assert not may_have_norms(identity(nn.Linear(3, 2), torch.zeros(1, 3)).blueprint.graph)
+
+
+def test_a_network_without_a_place_for_them_is_refused(identity):
+    check_norms("live", identity(Mixed(), torch.randn(2, 3, 6, 6)).blueprint.graph)
+    single = identity(nn.Linear(3, 2), torch.zeros(1, 3)).blueprint.graph
+    check_norms("folded", single)
+    with pytest.raises(
+        TrainingError, match=r"recovery\.recipe\.norms must be folded .* got live; l"
+    ):
+        check_norms("live", single)
 
 
 def test_groups_of_scales_keep_what_they_have(mixed, coded):

@@ -58,9 +58,10 @@ def same(one, other):
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 @pytest.mark.parametrize("lr", [5e-3, 5.0])
-def test_the_model_that_comes_back_is_the_best_that_was_seen(small, quantizer, lr):
+@pytest.mark.parametrize("norms", ["folded", "live"])
+def test_the_model_that_comes_back_is_the_best_that_was_seen(small, quantizer, lr, norms):
     model, data = small
-    recipe = Recover(view=View(quantizer=quantizer), lr=lr)
+    recipe = Recover(view=View(quantizer=quantizer, norms=norms), lr=lr)
     result = trained(recipe, model, data, BUDGET, 0)
     assert result.curve[0].held_out_loss == held_out_loss(recipe, model, data)
     least = min(p.held_out_loss for p in result.curve)
@@ -74,9 +75,11 @@ def test_the_model_that_comes_back_is_the_best_that_was_seen(small, quantizer, l
     assert all(0 <= p.flips <= 1 for p in result.curve)
 
 
-def test_training_helps(small):
+@pytest.mark.parametrize("norms", ["folded", "live"])
+def test_training_helps(small, norms):
     model, data = small
-    result = trained(Recover(lr=0.02), model, data, Budget(steps=80, rows=10), 0)
+    recipe = Recover(lr=0.02, view=View(norms=norms))
+    result = trained(recipe, model, data, Budget(steps=80, rows=10), 0)
     first, last = result.curve[0].held_out_loss, result.curve[-1].held_out_loss
     assert last < 0.6 * first
     assert any(p.flips > 0 for p in result.curve)
@@ -92,17 +95,19 @@ def test_a_start_that_nothing_betters_comes_back_itself(small):
 
 def test_one_seed_gives_one_result_and_another_another(small):
     model, data = small
-    results = [trained(Recover(), model, data, BUDGET, seed) for seed in (3, 3, 4)]
+    recipe = Recover(view=View(norms="live"))
+    results = [trained(recipe, model, data, BUDGET, seed) for seed in (3, 3, 4)]
     assert same(results[0].model, results[1].model)
     assert results[0].curve == results[1].curve
     assert results[0].curve != results[2].curve
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
+@pytest.mark.parametrize("norms", ["folded", "live"])
 @pytest.mark.parametrize("stops_at", [0, 1, 11, 23])
-def test_an_interrupted_training_ends_bit_equal(small, quantizer, stops_at):
+def test_an_interrupted_training_ends_bit_equal(small, quantizer, norms, stops_at):
     model, data = small
-    recipe = Recover(view=View(quantizer=quantizer), ema=0.9, damping=0.1)
+    recipe = Recover(view=View(quantizer=quantizer, norms=norms), ema=0.9, damping=0.1)
     whole = trained(recipe, model, data, BUDGET, 1)
     checkpoint = Memory(stops_at)
     with pytest.raises(Interrupted):
@@ -116,9 +121,13 @@ def test_an_interrupted_training_ends_bit_equal(small, quantizer, stops_at):
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 @pytest.mark.parametrize("activations", ["lsq", "fixed"])
-def test_further_training_goes_on_from_the_very_model_and_its_state(small, quantizer, activations):
+@pytest.mark.parametrize("norms", ["folded", "live"])
+def test_further_training_goes_on_from_the_very_model_and_its_state(
+    small, quantizer, activations, norms
+):
     model, data = small
-    recipe = Recover(view=View(quantizer=quantizer, activations=activations))
+    view = View(quantizer=quantizer, activations=activations, norms=norms)
+    recipe = Recover(view=view)
     first = trained(recipe, model, data, BUDGET, 0)
     second = trained(recipe, first.model, data, BUDGET, 1, first.state)
     best = min(p.held_out_loss for p in first.curve)
@@ -201,4 +210,5 @@ def test_the_name_says_all_that_matters():
     assert Recover(clip_norm=1, ema=0.99, damping=0.1).name.endswith(
         ", gradients clipped at 1, averaged with decay 0.99, damped by 0.1)"
     )
-    assert Recover(precision="bfloat16").name.endswith("lr 0.002, bfloat16)")
+    live = Recover(view=View(norms="live"), precision="bfloat16")
+    assert live.name.endswith("lr 0.008, live norms, bfloat16)")

@@ -10,13 +10,15 @@ import torch
 from paredown.compressors.bundle.loading import load_model
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.kept import TrainedModels, digest_of
-from paredown.compressors.training.trainer import Trained
+from paredown.compressors.training.trainable import View
+from paredown.compressors.training.trainer import Trained, TrainingError
 from paredown.search.config.reading import load_config
 from paredown.search.config.schema_recovery import RecipeSection
 from paredown.search.evaluating.augmenting import flips_and_crops
 from paredown.search.evaluating.recovery import (
     Recovery,
     TrainingRung,
+    check_training,
     configured_recovery,
     recover,
     trainer_of,
@@ -29,6 +31,7 @@ from paredown.search.running.whole_search import run
 from paredown.search.study.run_record import read_run
 from paredown.search.study.rung import Recipe, Rung
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
+from paredown.spaces.capture.capturing import capture
 
 CONFIG = """\
 name: trained
@@ -189,7 +192,7 @@ TRAINED_AS = """\
 recovery:
   recipe:
     {quantizer: laq, activations: pact, lr: 0.01, clip_norm: 2, batch: 32, held_out_rows: 50, ema: 0.9,
-     damping: 0.1, precision: bfloat16, augment: flips_and_crops,
+     damping: 0.1, precision: bfloat16, augment: flips_and_crops, norms: live,
      loss: {logits: 0.5, labels: 1, temperature: 4}}
   rungs: [{steps: 10, keep: 4}, {steps: 30, keep: 2}]
 """
@@ -214,7 +217,8 @@ def test_without_the_section_there_is_none(recovery_in):
 def test_every_setting_reaches_the_trainer(recovery_in):
     found = recovery_in(ASKED + TRAINED_AS)
     trainer = found.trainer
-    assert (trainer.view.quantizer, trainer.view.activations) == ("laq", "pact")
+    view = trainer.view
+    assert (view.quantizer, view.activations, view.norms) == ("laq", "pact", "live")
     assert (trainer.lr, trainer.clip_norm, trainer.ema, trainer.damping) == (0.01, 2, 0.9, 0.1)
     assert trainer.precision == "bfloat16"
     losses = trainer.losses
@@ -252,3 +256,13 @@ def test_one_call_trains_a_model_as_a_rung_does(workbench, four_bits, tmp_path):
     found = recover(model, workbench.task, recipe, steps=4)
     assert digest_of(found.model) == digest
     assert found.curve[-1].step == 4
+
+
+def test_live_norms_without_a_place_are_refused_before_anything_else(recovery_in, workbench):
+    recovery = recovery_in(ASKED + TRAINED_AS.replace("flips_and_crops", "null"))
+    split = workbench.task.splits.search
+    single = capture(torch.nn.Linear(4, 2), torch.zeros(1, 4)).graph
+    with pytest.raises(TrainingError, match=r"recovery\.recipe\.norms must be folded"):
+        check_training(recovery, split, single)
+    folded = replace(recovery, trainer=replace(recovery.trainer, view=View()))
+    check_training(folded, split, single)
