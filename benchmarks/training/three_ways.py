@@ -30,7 +30,7 @@ from paredown.compressors.training import TrainedModels
 from paredown.hardware_models.timing import fingerprint
 from paredown.search.bundles import export
 from paredown.search.calibrating import uniform
-from paredown.search.config import Config, load_config
+from paredown.search.config import load_config
 from paredown.search.evaluating import Workbench, configured_recovery, prepare
 from paredown.search.proposing import leading
 from paredown.search.report import Terminal
