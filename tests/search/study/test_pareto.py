@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from optuna.study._multi_objective import _fast_non_domination_rank
 
 from paredown.search.study.evaluation import (
+    UNCOMPRESSED,
     Evaluation,
     Failure,
     FailureKind,
@@ -22,6 +23,7 @@ from paredown.search.study.evaluation import (
 from paredown.search.study.pareto import (
     Front,
     front_of,
+    goals_on,
     hypervolume,
     losses,
     non_dominated,
@@ -178,3 +180,25 @@ def test_the_volume_never_falls_as_a_front_grows(make_evaluations):
 
 def test_an_empty_front_has_no_volume():
     assert hypervolume(Front(GOALS), np.zeros(3)) == 0.0
+
+
+def test_a_relative_bound_refers_to_the_uncompressed_model_on_the_rows_of_the_rung():
+    """The first rows are easier by two points here: the bound is three points below either score."""
+    last = Rung(number=1)
+    goal = Goal(metric="accuracy", direction="maximize", at_least=0.87, relative=True)
+    goals = (goal, replace(GOALS[1], at_most=2.0, relative=True), replace(goal, relative=False))
+    first, again, candidate = evaluations_of([(0, 2, 1), (0, 2, 1), (0, 1, 1)])
+    accuracies = ((first, 0.90, Rung()), (again, 0.88, last), (candidate, 0.855, last))
+    first, again, candidate = (
+        replace(e, rung=rung, metrics={**e.metrics, "accuracy": accuracy})
+        for e, accuracy, rung in accuracies
+    )
+    first, again = (replace(e, kind="reference", label=UNCOMPRESSED) for e in (first, again))
+    known = [first, again, candidate]
+    moved = goals_on(last, known, goals)
+    assert moved[0].at_least == pytest.approx(0.85)
+    assert moved[1:] == goals[1:], "costs and bounds in the metric's own unit stay"
+    assert candidate.key in front_of(known, moved[:2], last).keys
+    assert candidate.key not in front_of(known, goals[:2], last).keys
+    assert goals_on(Rung(), known, goals) == goals
+    assert goals_on(last, [first], goals) == goals, "until it was scored there"

@@ -6,10 +6,18 @@ from dataclasses import replace
 import pytest
 
 from paredown.search.study.evaluation import Failure, FailureKind
-from paredown.search.study.journal import JournalError
+from paredown.search.study.journal import Journal, JournalError
 from paredown.search.study.pareto import front_of
 from paredown.search.study.picking import PickError
-from paredown.search.study.run_record import RunError, bundle_places, check_is_run, read_run
+from paredown.search.study.run_record import (
+    JOURNAL,
+    RUNG,
+    RunError,
+    bundle_places,
+    check_is_run,
+    read_run,
+)
+from paredown.search.study.rung import Rung
 
 
 def test_a_run_is_read_as_it_was_written(make_run, make_evaluations, goals):
@@ -53,6 +61,20 @@ def test_a_pick_is_a_member_of_the_front(make_run):
     assert record.picked("max accuracy").metrics["accuracy"] == best.metrics["accuracy"]
     with pytest.raises(PickError):
         record.picked("max beauty")
+
+
+def test_the_bounds_of_a_run_are_those_of_its_front_s_rows(make_run, goals):
+    bounded = (replace(goals[0], at_least=0.5, relative=True), *goals[1:])
+    folder = make_run(goals=bounded)
+    base = read_run(folder).uncompressed
+    last = Rung(number=1)
+    easier = {**base.metrics, "accuracy": base.metrics["accuracy"] - 0.25}
+    journal = Journal.open(folder / JOURNAL, bounded, resume=True)
+    journal.append(replace(base, number=30, rung=last, metrics=easier), {}, {})
+    journal.set_attribute(RUNG, last.to_json())
+    journal.close()
+    assert read_run(folder).goals[0].at_least == 0.25
+    assert read_run(folder).front.goals == read_run(folder).goals
 
 
 def test_the_front_as_json_holds_what_its_members_are(make_run):
