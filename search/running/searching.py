@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
+from paredown.compressors.training.kept import KeepingError
 from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.schema_task import CustomTask
 from paredown.search.evaluating.bounds import cheapest_within, refused_by
@@ -265,8 +266,15 @@ class Climb:
 
 
 def _work(engine: Engine, coordinator: Coordinator) -> None:
+    """Carries the coordinator's jobs out.
+
+    Raises:
+        KeepingError: What training keeps cannot be written.
+    """
     with _stop_on_interrupt(coordinator):
         engine.run(coordinator)
+    if coordinator.obstacle:
+        raise KeepingError(coordinator.obstacle)
 
 
 @contextmanager

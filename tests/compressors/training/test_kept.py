@@ -1,5 +1,6 @@
 """Trained tensors are found by their content: the very ones, or none."""
 
+import resource
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.activations import scales_of
-from paredown.compressors.training.kept import CheckpointFile, TrainedModels
+from paredown.compressors.training.kept import CheckpointFile, KeepingError, TrainedModels
 from paredown.compressors.training.trainer import TrainingError
 from paredown.spaces.candidates.blueprint import Blueprint, Storage
 from paredown.spaces.graph.functions import QDQ
@@ -138,3 +139,33 @@ def test_a_checkpoint_is_replaced_whole_and_removed(kept):
     assert checkpoint.load()["step"] == 3
     checkpoint.remove()
     assert list(kept.folder.iterdir()) == []
+
+
+@pytest.fixture
+def small_files():
+    """No file of this process may be larger than 64 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_what_finds_no_room_is_named_with_its_folder_and_bytes_and_leaves_nothing(kept):
+    state = {"latent": torch.zeros(256)}
+    for write in (
+        lambda: kept.put(model_of(0.5, [1.0] * 256)),
+        lambda: kept.put_state("abc", state, "t 1"),
+        lambda: kept.checkpoint("abc").save(state),
+    ):
+        with pytest.raises(
+            KeepingError, match=r"trained, got .*too large.* 1,0\d\d bytes.*--resume"
+        ):
+            write()
+    assert list(kept.folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "trained").write_text("in the way")
+    with pytest.raises(KeepingError, match=r"trained, got .* make the folder writable"):
+        TrainedModels(tmp_path / "trained").put(model_of(0.5, [1.0]))

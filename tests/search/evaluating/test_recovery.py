@@ -9,7 +9,7 @@ import torch
 
 from paredown.compressors.bundle.loading import load_model
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.training.kept import TrainedModels, digest_of
+from paredown.compressors.training.kept import KeepingError, TrainedModels, digest_of
 from paredown.compressors.training.trainer import Trained
 from paredown.search.config.reading import load_config
 from paredown.search.config.schema_recovery import RecipeSection
@@ -252,3 +252,26 @@ def test_one_call_trains_a_model_as_a_rung_does(workbench, four_bits, tmp_path):
     found = recover(model, workbench.task, recipe, steps=4)
     assert digest_of(found.model) == digest
     assert found.curve[-1].step == 4
+
+
+def test_without_room_for_what_training_keeps_the_search_ends_and_is_resumed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(searching, "local_engine", InThisProcess)
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    whole = run(load_config(path, [f"output.folder={tmp_path / 'whole'}"]), recovery=RECOVERY)
+    config = load_config(path, [f"output.folder={tmp_path}"])
+    trained = tmp_path / "trained" / "trained"
+    trained.parent.mkdir()
+    trained.write_text("in the way")
+    with pytest.raises(KeepingError, match="--resume"):
+        run(config, recovery=RECOVERY)
+    known = read_run(trained.parent).evaluations
+    assert not any(e.rung.recipe.steps for e in known)
+    assert not any(e.is_failed for e in known)
+    trained.unlink()
+    resumed = run(config, resume=True, recovery=RECOVERY)
+    assert [(e.key, e.trained, e.metrics) for e in resumed.front.members] == [
+        (e.key, e.trained, e.metrics) for e in whole.front.members
+    ]

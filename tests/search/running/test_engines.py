@@ -11,6 +11,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
+from paredown.compressors.training.kept import KeepingError
 from paredown.search.calibrating import uniform
 from paredown.search.config import SearchSection
 from paredown.search.proposing.coordinator import Coordinator, Engine
@@ -27,7 +28,7 @@ from paredown.spaces.knobs import Space, WeightBitsKnob
 from paredown.spaces.system.errors import ParedownError
 
 LIMIT_S = 4.0
-DIES, EXITS, HANGS = 1, 2, 3
+DIES, EXITS, HANGS, FINDS_NO_ROOM = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Deadly:
             sys.exit(3)
         if len(targets) == HANGS:
             time.sleep(600)
+        if len(targets) == FINDS_NO_ROOM:
+            raise KeepingError("the disk is full")
         return self.inner(outputs, targets)
 
 
@@ -178,6 +181,20 @@ def test_what_a_metric_raises_or_hangs_in_costs_no_worker(
     assert good.failure is None
     # A worker lost by it would be one more.
     assert len(list(tmp_path.iterdir())) <= 1 + contract.reserve
+
+
+def test_what_finds_no_room_ends_the_search_and_is_no_failure(
+    contract, workbench, job, coordinate
+):
+    asked = [job(8, FINDS_NO_ROOM), *(job(bits) for bits in range(2, 8))]
+    coordinator, recorded = coordinate(asked)
+    evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
+    with contract.open(evaluator, 1) as engine:
+        engine.run(coordinator)
+    assert coordinator.is_done
+    assert coordinator.obstacle == "the disk is full"
+    assert len(recorded) <= contract.reserve
+    assert all(outcome.failure is None for _, outcome in recorded)
 
 
 def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(
