@@ -7,7 +7,7 @@ the model before training, the trained model comes back bit by bit.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,6 +66,16 @@ class TrainedModels:
     def checkpoint(self, name: str) -> CheckpointFile:
         """Where the training of that name saves on its way."""
         return CheckpointFile(path=self._path(name, _ON_THE_WAY), name=name)
+
+    def remove_states(self, keys: Iterable[str]) -> None:
+        """Removes what further training of these models would go on from; the models stay."""
+        for key in keys:
+            self._path(key, _STATE).unlink(missing_ok=True)
+
+    def remove_checkpoints(self) -> None:
+        """Removes what trainings saved on their way, where none is under way."""
+        for path in self.folder.glob(f"*{_ON_THE_WAY}.safetensors"):
+            path.unlink(missing_ok=True)
 
     def get(self, key: str, before: CompressedModel) -> CompressedModel:
         """The model that `put` returned `key` for.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from paredown.search.config.schema_task import CustomTask
 from paredown.search.evaluating.augmenting import Augment, augmentation, check_augmentation
 from paredown.search.evaluating.computing_device import computing_device, has_bfloat16
 from paredown.search.evaluating.training_rows import TrainingRows
+from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.rung import Recipe
 from paredown.search.tasks.metrics import Loss
 from paredown.search.tasks.splits import Split
@@ -140,6 +141,15 @@ class Recovering:
         self.kept.put_state(key, found.state, recovery.trainer.name)
         checkpoint.remove()
         return found, key
+
+    def tidy(self, done: Iterable[Evaluation], going_on: Iterable[Evaluation]) -> None:
+        """Removes what training of `done` left to go on from, but not what `going_on` were trained to.
+
+        No training may be under way.
+        """
+        keep = {e.trained for e in going_on}
+        self.kept.remove_states({e.trained for e in done if e.trained} - keep)
+        self.kept.remove_checkpoints()
 
 
 def _name(before: str, recipe: Recipe, steps: int) -> str:

@@ -37,7 +37,12 @@ from paredown.search.running.engine_ray import check_cluster
 from paredown.search.running.finish import export_front, log_pages, write_figures, write_pages
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.searching import INTERRUPTED, Climb, explore, open_engine
-from paredown.search.running.timetable import check_budget, keep_pace, timetable
+from paredown.search.running.timetable import (
+    check_budget,
+    doubtful_room,
+    keep_pace,
+    timetable,
+)
 from paredown.search.running.watching import RunResult, Silent, Timed, Watcher
 from paredown.search.space.found_ranks import write_ranks
 from paredown.search.study.bundle_check import BundleCheck
@@ -155,6 +160,8 @@ class _Search:
         table = timetable(surveyed, done)
         check_budget(config, table)
         watch.planned(table)
+        if doubt := doubtful_room(table, folder):
+            watch.notice(doubt)
         watch.stage("collecting statistics, timing sample networks")
         workbench = equip(surveyed, folder / LATENCY)
         refuse_too_slow(workbench)

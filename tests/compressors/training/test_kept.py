@@ -169,3 +169,16 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "trained").write_text("in the way")
     with pytest.raises(KeepingError, match=r"trained, got .* make the folder writable"):
         TrainedModels(tmp_path / "trained").put(model_of(0.5, [1.0]))
+
+
+def test_states_and_checkpoints_are_removed_and_models_stay(kept):
+    keys = [kept.put(model_of(scale, [1.0])) for scale in (0.5, 0.25)]
+    for key in keys:
+        kept.put_state(key, {"latent": torch.zeros(2)}, "t 1")
+    checkpoint = kept.checkpoint("abc")
+    checkpoint.save({"step": torch.tensor(1)})
+    kept.remove_states([keys[0], "one that has none"])
+    kept.remove_checkpoints()
+    assert checkpoint.load() is None
+    assert [kept.state(key, "t 1") is None for key in keys] == [True, False]
+    assert len(list(kept.folder.iterdir())) == 3

@@ -26,6 +26,7 @@ from paredown.search.evaluating.workbench import Workbench
 from paredown.search.running import searching
 from paredown.search.running.trial import carry_out
 from paredown.search.running.whole_search import run
+from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.run_record import read_run
 from paredown.search.study.rung import Recipe, Rung
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
@@ -275,3 +276,37 @@ def test_without_room_for_what_training_keeps_the_search_ends_and_is_resumed(
     assert [(e.key, e.trained, e.metrics) for e in resumed.front.members] == [
         (e.key, e.trained, e.metrics) for e in whole.front.members
     ]
+
+
+def test_states_of_the_last_rung_and_of_the_front_are_left_and_every_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(searching, "local_engine", InThisProcess)
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    kept = TrainedModels(tmp_path / "trained" / "trained")
+    kept.checkpoint("of a training that failed").save({"step": torch.tensor(1)})
+    rungs = (TrainingRung(3, 4), TrainingRung(2, 1))
+    result = run(
+        load_config(path, [f"output.folder={tmp_path}"]), recovery=replace(RECOVERY, rungs=rungs)
+    )
+    trained = {e.trained: e for e in result.evaluations if e.trained}
+    going_on = {e.trained for e in trained.values() if e.rung.number == 2}
+    going_on |= {e.trained for e in result.front.members if e.trained}
+    assert 0 < len(going_on) < len(trained)
+    names = {f"{key}.safetensors" for key in trained} | {
+        f"{key}-state.safetensors" for key in going_on
+    }
+    assert {path.name for path in kept.folder.iterdir()} == names
+
+
+def test_a_state_that_another_rung_goes_on_from_stays(workbench, tmp_path):
+    kept = TrainedModels(tmp_path)
+    recovering = workbench.recovering(RECOVERY, kept).evaluator.recovery
+    of = {
+        key: Evaluation(number=0, key=key, candidate=Candidate(), trained=trained)
+        for key, trained in (("a", "same"), ("b", "gone"), ("c", None), ("d", "same"))
+    }
+    for key in ("same", "gone"):
+        kept.put_state(key, {"factor": torch.tensor(1.0)}, "t 1")
+    recovering.tidy([of["a"], of["b"], of["c"]], [of["d"]])
+    assert kept.state("same", "t 1") is not None
+    assert kept.state("gone", "t 1") is None
