@@ -22,6 +22,8 @@ from paredown.compressors.training.trainer import TrainingError
 from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.sealed import DamagedFileError
 
+CHECKPOINT_S = 30.0
+"""Seconds between two savings of a training under way, where nothing else is said."""
 _PARTS = ("values", "scale", "mask")
 _SCALES, _TRAINER = "activation_scales", "trainer"
 _STATE, _ON_THE_WAY = "-state", "-under-way"
@@ -63,9 +65,9 @@ class TrainedModels:
             return None
         return record.tensors if record.facts.get(_TRAINER) == trainer else None
 
-    def checkpoint(self, name: str) -> CheckpointFile:
-        """Where the training of that name saves on its way."""
-        return CheckpointFile(path=self._path(name, _ON_THE_WAY), name=name)
+    def checkpoint(self, name: str, every_s: float = CHECKPOINT_S) -> CheckpointFile:
+        """Where the training of that name saves on its way, at least so many seconds apart."""
+        return CheckpointFile(path=self._path(name, _ON_THE_WAY), name=name, every_s=every_s)
 
     def remove_states(self, keys: Iterable[str]) -> None:
         """Removes what further training of these models would go on from; the models stay."""
@@ -114,7 +116,7 @@ class CheckpointFile:
 
     path: Path
     name: str
-    every_s: float = 30.0
+    every_s: float = CHECKPOINT_S
 
     def load(self) -> Mapping[str, Tensor] | None:
         """What was saved last; None where nothing was, or is damaged: training then begins again."""

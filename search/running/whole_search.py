@@ -160,8 +160,8 @@ class _Search:
         table = timetable(surveyed, done)
         check_budget(config, table)
         watch.planned(table)
-        if doubt := doubtful_room(table, folder):
-            watch.notice(doubt)
+        if lack := doubtful_room(table, folder):
+            watch.notice(lack)
         watch.stage("collecting statistics, timing sample networks")
         workbench = equip(surveyed, folder / LATENCY)
         refuse_too_slow(workbench)
@@ -272,9 +272,12 @@ class _Course:
         notes = [*problems]
         if stopped is not None:
             notes.append(f"stopped early: {stopped}")
-        seconds = time.monotonic() - self._started_s
+        duration_s = time.monotonic() - self._started_s
+        workers = self._workbench.config.search.workers
+        spent = self._watch.seconds(self._ledger.evaluations, workers)
+        checks = tuple(self.checks)
         return write_pages(
-            self._workbench, self._ledger, self._folder, tuple(self.checks), seconds, notes
+            self._workbench, self._ledger, self._folder, checks, duration_s, spent, notes
         )
 
 

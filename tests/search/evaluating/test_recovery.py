@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ import torch
 from paredown.compressors.bundle.loading import load_model
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.kept import KeepingError, TrainedModels, digest_of
-from paredown.compressors.training.trainer import Trained
+from paredown.compressors.training.trainer import CurvePoint, Trained
 from paredown.search.config.reading import load_config
 from paredown.search.config.schema_recovery import RecipeSection
 from paredown.search.evaluating.augmenting import flips_and_crops
@@ -114,6 +114,9 @@ def test_a_rung_that_trains_scores_what_the_trainer_made(workbench, four_bits, t
     assert plain.trained is None
     assert score.trained is not None
     assert score.loss != plain.loss
+    assert min(asdict(score.spent).values()) > 0
+    assert plain.spent.scoring_s > 0
+    assert plain.spent.training_s < 0.01
     found = kept.get(score.trained, workbench.assemble(four_bits))
     assert workbench.score(found, workbench.task.splits.search).loss == score.loss
 
@@ -193,6 +196,8 @@ recovery:
      damping: 0.1, precision: bfloat16, augment: flips_and_crops,
      loss: {logits: 0.5, labels: 1, temperature: 4}}
   rungs: [{steps: 10, keep: 4}, {steps: 30, keep: 2}]
+  checkpoint_s: 0.5
+  threads_per_worker: 3
 """
 
 
@@ -224,6 +229,7 @@ def test_every_setting_reaches_the_trainer(recovery_in):
     assert found.rungs == (TrainingRung(10, 4), TrainingRung(30, 2))
     assert (found.batch_rows, found.held_out_rows, found.seed) == (32, 50, 9)
     assert found.augment is flips_and_crops
+    assert (found.checkpoint_s, found.threads) == (0.5, 3)
 
 
 @pytest.mark.parametrize(("able", "found"), [(True, "bfloat16"), (False, "float32")])
@@ -310,3 +316,28 @@ def test_a_state_that_another_rung_goes_on_from_stays(workbench, tmp_path):
     recovering.tidy([of["a"], of["b"], of["c"]], [of["d"]])
     assert kept.state("same", "t 1") is not None
     assert kept.state("gone", "t 1") is None
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A trainer that reports the threads it had and how often it was to save, and changes nothing."""
+
+    name: str = "telling 1"
+
+    def __call__(self, model, data, budget, seed, state=None, checkpoint=None) -> Trained:
+        point = CurvePoint(
+            step=torch.get_num_threads(), loss=0.0, held_out_loss=checkpoint.every_s
+        )
+        return Trained(model=model, curve=(point,))
+
+
+@pytest.mark.parametrize(("threads", "found"), [(None, 1), (2, 2)])
+def test_training_has_its_own_threads_and_interval_of_saving(
+    workbench, four_bits, tmp_path, threads, found
+):
+    own = replace(RECOVERY, trainer=Telling(), threads=threads, checkpoint_s=0.25)
+    trains = workbench.recovering(own, TrainedModels(tmp_path))
+    trains.evaluator.prepare_process(1)
+    score = trains.evaluator.evaluate(four_bits, trains.rungs[1])
+    assert score.curve == ((found, 0.0, 0.25),)
+    assert torch.get_num_threads() == 1
