@@ -3,10 +3,10 @@
     python benchmarks/training/killed.py [--kills N] [--steps N] [--seed N] [--out FOLDER]
 
 Both searches are of the digits, with training on two rungs in one process of its own. One is ended by
-SIGKILL, with all of its processes, a random time after a training has saved its state, and resumed, until
-it was killed so often. A line is printed for each kill: where the training under way stood, and how many
-were over. Then it is resumed to its end. The other runs to its end undisturbed. Both fronts are compared:
-keys, metrics, and digests of the trained tensors. Exit code 1 where they differ.
+SIGKILL, with all of its processes, at a random moment of each part of its training, and resumed. A line
+is printed for each kill: where the training under way stood, and how many were over. Then it is resumed
+to its end. The other runs to its end undisturbed. Both fronts are compared: keys, metrics, and digests of
+the trained tensors. Exit code 1 where they differ.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,10 +40,11 @@ search: {{engine: local, workers: 1, evaluations: 10, rung_images: 100, batch: 4
 recovery:
   recipe: {{batch: 32}}
   rungs: [{{steps: {steps}, keep: 3}}, {{steps: {steps}, keep: 2}}]
-  checkpoint_s: 0.3
+  checkpoint_s: {every_s}
 """
-_LONGEST_WAIT_S = 2.0
-_ON_THE_WAY = "*-under-way.safetensors"
+TRAININGS = 5
+"""Of this search: three candidates, then two of them."""
+_EVERY_S = 0.3
 
 
 class EndedError(Exception):
@@ -65,7 +67,7 @@ class Search:
         """The command, begun or resumed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "config.yaml"
-        config.write_text(CONFIG.format(steps=self.steps), encoding="utf-8")
+        config.write_text(CONFIG.format(steps=self.steps, every_s=_EVERY_S), encoding="utf-8")
         command = [sys.executable, "-c", "from paredown.search.cli import main; main()"]
         command += ["search", str(config), "--resume", "--set", f"output.folder={self.folder}"]
         with (self.folder / "said.txt").open("ab") as said:
@@ -75,34 +77,44 @@ class Search:
         """Runs it to its end; the members of its front."""
         code = self.start().wait()
         if code:
-            said = (self.folder / "said.txt").read_text(encoding="utf-8")
-            raise EndedError(f"a search must end well, got exit code {code}:\n{said[-600:]}")
+            raise EndedError(f"a search must end well, got exit code {code}: {self._words()}")
         return read_run(self.run_folder).front.members
 
-    def kill(self, wait_s: float) -> str:
-        """Runs it until a training has saved its state, and `wait_s` longer; where it stood then."""
-        begun_s = time.time()
+    def kill(self, target: float, wait_s: float) -> str:
+        """Runs it to `target` steps, at least to another save, and `wait_s` on; where it stood then."""
+        begun = self._done()
         process = self.start()
-        while not self._saved_since(begun_s):
+        while (done := self._done()) < target or done == begun:
             if process.poll() is not None:
                 raise EndedError(
-                    "a search must train when it is killed, got its end; raise --steps"
+                    f"a search must train when it is killed, got its end: {self._words()}"
                 )
-            time.sleep(0.02)
+            time.sleep(0.05)
         time.sleep(wait_s)
         kill_all(process.pid)
         process.wait()
-        files = sorted((self.run_folder / "trained").glob(_ON_THE_WAY))
-        saved = [f"step {int(load_file(file)['counters'][0])} of {self.steps}" for file in files]
-        over = sum(e.trained is not None for e in read_run(self.run_folder).evaluations)
-        return f"under way: {', '.join(saved) or 'nothing'}; trainings over: {over}"
+        saved = [f"step {step} of {self.steps}" for step in self._saved()]
+        return f"under way: {', '.join(saved) or 'nothing'}; trainings over: {self._over()}"
 
-    def _saved_since(self, begun_s: float) -> bool:
-        files = (self.run_folder / "trained").glob(_ON_THE_WAY)
-        try:
-            return any(file.stat().st_mtime > begun_s for file in files)
-        except FileNotFoundError:  # that training is over
-            return False
+    def _done(self) -> int:
+        """Steps of all trainings."""
+        return self._over() * self.steps + max(self._saved(), default=0)
+
+    def _over(self) -> int:
+        if not (self.run_folder / "study.journal").is_file():
+            return 0
+        return sum(e.trained is not None for e in read_run(self.run_folder).evaluations)
+
+    def _saved(self) -> list[int]:
+        """Steps of the trainings under way, as they are saved."""
+        steps = []
+        for file in (self.run_folder / "trained").glob("*-under-way.safetensors"):
+            with suppress(FileNotFoundError):  # that training is over
+                steps.append(int(load_file(file)["counters"][0]))
+        return steps
+
+    def _words(self) -> str:
+        return (self.folder / "said.txt").read_text(encoding="utf-8")[-600:]
 
 
 def kill_all(pid: int) -> None:
@@ -119,10 +131,8 @@ def kill_all(pid: int) -> None:
         found += parents.get(each, [])
     os.killpg(pid, signal.SIGKILL)
     for each in found:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(each, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
 def differences(whole: Sequence[Evaluation], killed: Sequence[Evaluation]) -> list[str]:
@@ -150,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Searches, kills, compares and prints; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=600, help="of each training on each rung")
+    parser.add_argument("--steps", type=int, default=200, help="of each training on each rung")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, default=Path("runs") / "killed")
     given = parser.parse_args(arguments)
@@ -159,10 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     search = Search(given.out / "killed", given.steps)
     try:
         for number in range(1, given.kills + 1):
-            wait_s = moments.uniform(0.0, _LONGEST_WAIT_S)
-            print(
-                f"kill {number:2}, {wait_s:.2f} s after a save: {search.kill(wait_s)}", flush=True
-            )
+            target = (number - moments.random()) / given.kills * TRAININGS * given.steps
+            stood = search.kill(target, moments.uniform(0.0, _EVERY_S))
+            print(f"kill {number:2}: {stood}", flush=True)
         killed = search.finish()
         whole = Search(given.out / "whole", given.steps).finish()
     except EndedError as error:

@@ -253,7 +253,7 @@ _SPENT = {
     "solving": "solving layers and assembling candidates",
     "training": "training, its looks at held-out rows included",
     "scoring": "scoring",
-    "other": "evaluations that failed",
+    "other": "evaluations that failed, or that an earlier version recorded",
     "waiting": "workers without a candidate: starting, proposing, the last of a batch",
     "verification": "exporting the front and verifying it",
 }
