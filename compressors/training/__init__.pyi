@@ -1,5 +1,6 @@
 from .activations import Activations as Activations
 from .kept import CheckpointFile as CheckpointFile
+from .kept import KeepingError as KeepingError
 from .kept import TrainedModels as TrainedModels
 from .losses import LossWeights as LossWeights
 from .norms import Norms as Norms

@@ -7,10 +7,11 @@ the model before training, the trained model comes back bit by bit.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from paredown.compressors.storage.compressed import CompressedModel
@@ -18,16 +19,26 @@ from paredown.compressors.storage.shelf import Record, digest, read_record, writ
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.activations import scales_of, with_scales
 from paredown.compressors.training.trainer import TrainingError
+from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.sealed import DamagedFileError
 
+CHECKPOINT_S = 30.0
+"""Seconds between two savings of a training under way, where nothing else is said."""
 _PARTS = ("values", "scale", "mask")
 _SCALES, _TRAINER = "activation_scales", "trainer"
 _STATE, _ON_THE_WAY = "-state", "-under-way"
 
 
+class KeepingError(ParedownError):
+    """A disk or a folder does not take what training keeps: no fault of the model that is trained."""
+
+
 @dataclass(frozen=True)
 class TrainedModels:
-    """The trained models of a run, in a folder that all who train and export can reach."""
+    """The trained models of a run, in a folder that all who train and export can reach.
+
+    What writes to it raises `KeepingError` where that fails.
+    """
 
     folder: Path
 
@@ -38,13 +49,13 @@ class TrainedModels:
         if not path.is_file():
             scales = scales_of(model.blueprint)
             tensors = dict(_named(model.stored))
-            write_record(path, key, Record(tensors=tensors, facts={_SCALES: scales}))
+            _write(path, key, Record(tensors=tensors, facts={_SCALES: scales}))
         return key
 
     def put_state(self, key: str, state: Mapping[str, Tensor], trainer: str) -> None:
         """Keeps what further training of the model of that key goes on from, by the same trainer."""
         record = Record(tensors=state, facts={_TRAINER: trainer})
-        write_record(self._path(key, _STATE), key, record)
+        _write(self._path(key, _STATE), key, record)
 
     def state(self, key: str, trainer: str) -> Mapping[str, Tensor] | None:
         """What further training of the model goes on from; None without one of that trainer."""
@@ -54,9 +65,19 @@ class TrainedModels:
             return None
         return record.tensors if record.facts.get(_TRAINER) == trainer else None
 
-    def checkpoint(self, name: str) -> CheckpointFile:
-        """Where the training of that name saves on its way."""
-        return CheckpointFile(path=self._path(name, _ON_THE_WAY), name=name)
+    def checkpoint(self, name: str, every_s: float = CHECKPOINT_S) -> CheckpointFile:
+        """Where the training of that name saves on its way, at least so many seconds apart."""
+        return CheckpointFile(path=self._path(name, _ON_THE_WAY), name=name, every_s=every_s)
+
+    def remove_states(self, keys: Iterable[str]) -> None:
+        """Removes what further training of these models would go on from; the models stay."""
+        for key in keys:
+            self._path(key, _STATE).unlink(missing_ok=True)
+
+    def remove_checkpoints(self) -> None:
+        """Removes what trainings saved on their way, where none is under way."""
+        for path in self.folder.glob(f"*{_ON_THE_WAY}.safetensors"):
+            path.unlink(missing_ok=True)
 
     def get(self, key: str, before: CompressedModel) -> CompressedModel:
         """The model that `put` returned `key` for.
@@ -95,7 +116,7 @@ class CheckpointFile:
 
     path: Path
     name: str
-    every_s: float = 30.0
+    every_s: float = CHECKPOINT_S
 
     def load(self) -> Mapping[str, Tensor] | None:
         """What was saved last; None where nothing was, or is damaged: training then begins again."""
@@ -105,8 +126,12 @@ class CheckpointFile:
             return None
 
     def save(self, state: Mapping[str, Tensor]) -> None:
-        """Keeps the tensors in the place of those before."""
-        write_record(self.path, self.name, Record(tensors=state, facts={}))
+        """Keeps the tensors in the place of those before.
+
+        Raises:
+            KeepingError: They cannot be written.
+        """
+        _write(self.path, self.name, Record(tensors=state, facts={}))
 
     def remove(self) -> None:
         """Once the training is done."""
@@ -118,6 +143,17 @@ def digest_of(model: CompressedModel) -> str:
     tensors, scales = dict(_named(model.stored)), scales_of(model.blueprint)
     named = (part for name in sorted(tensors) for part in (name, tensors[name]))
     return digest(json.dumps(scales, sort_keys=True), *named)
+
+
+def _write(path: Path, key: str, record: Record) -> None:
+    try:
+        write_record(path, key, record)
+    except (OSError, SafetensorError) as error:
+        raise KeepingError(
+            f"what training keeps must be written to {path.parent}, got {error} for a file of "
+            f"{record.nbytes:,} bytes; make room there, or make the folder writable, then a search goes "
+            "on with --resume"
+        ) from error
 
 
 def _named(stored: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:

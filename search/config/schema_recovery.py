@@ -140,6 +140,18 @@ class RecoverySection(Section):
         allow_inf_nan=False,
         description="Seconds for all training; a search whose estimate is above it does not start.",
     )
+    checkpoint_s: float = Field(
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds between two savings of a training under way: what an interruption costs.",
+    )
+    threads_per_worker: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="torch threads of a worker while it trains; null: as search.threads_per_worker.",
+    )
 
     @model_validator(mode="after")
     def _fewer_and_fewer(self) -> RecoverySection:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
-from paredown.compressors.training.kept import TrainedModels, digest_of
+from paredown.compressors.training.kept import CHECKPOINT_S, TrainedModels, digest_of
 from paredown.compressors.training.losses import LossWeights
 from paredown.compressors.training.norms import check_norms
 from paredown.compressors.training.recovering import Recover
@@ -30,6 +31,7 @@ from paredown.search.config.schema_task import CustomTask
 from paredown.search.evaluating.augmenting import Augment, augmentation, check_augmentation
 from paredown.search.evaluating.computing_device import computing_device, has_bfloat16
 from paredown.search.evaluating.training_rows import TrainingRows
+from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.rung import Recipe
 from paredown.search.tasks.metrics import Loss
 from paredown.search.tasks.splits import Split
@@ -58,7 +60,8 @@ class Recovery:
     """How the leading candidates of a search are trained before they are scored for its front.
 
     On the first rung each starts from its assembled tensors, on later ones from where it was; all have
-    the same budget and seed.
+    the same budget and seed. A training is saved every `checkpoint_s` seconds, and has `threads` threads
+    on the CPU; None leaves as many as the process has.
     """
 
     trainer: Trainer
@@ -68,6 +71,8 @@ class Recovery:
     augment: Augment | None = None
     augment_name: str = ""
     seed: int = 0
+    checkpoint_s: float = CHECKPOINT_S
+    threads: int | None = None
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -128,11 +133,13 @@ class Recovering:
             held_out_rows=recovery.held_out_rows,
             augment=recovery.augment,
         )
-        checkpoint = self.kept.checkpoint(_name(begins or digest_of(model), recipe, steps))
+        name = _name(begins or digest_of(model), recipe, steps)
+        checkpoint = self.kept.checkpoint(name, recovery.checkpoint_s)
         budget = Budget(steps=steps, rows=recovery.batch_rows)
         seed = recovery.seed + _SEEDS_APART * number
         try:
-            found = trained(recovery.trainer, model, data, budget, seed, state, checkpoint)
+            with _threads(recovery.threads):
+                found = trained(recovery.trainer, model, data, budget, seed, state, checkpoint)
         except TrainingError:
             # It would fail again from there.
             checkpoint.remove()
@@ -141,6 +148,26 @@ class Recovering:
         self.kept.put_state(key, found.state, recovery.trainer.name)
         checkpoint.remove()
         return found, key
+
+    def tidy(self, done: Iterable[Evaluation], going_on: Iterable[Evaluation]) -> None:
+        """Removes what training of `done` left to go on from, but not what `going_on` were trained to.
+
+        No training may be under way.
+        """
+        keep = {e.trained for e in going_on}
+        self.kept.remove_states({e.trained for e in done if e.trained} - keep)
+        self.kept.remove_checkpoints()
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many torch threads inside, as many as before behind."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _name(before: str, recipe: Recipe, steps: int) -> str:
@@ -236,6 +263,8 @@ def recovery_of(config: Config, section: RecoverySection) -> Recovery:
         augment=augmentation(recipe.augment, code_folder),
         augment_name=recipe.augment or "",
         seed=config.search.seed,
+        checkpoint_s=section.checkpoint_s,
+        threads=section.threads_per_worker,
     )
 
 

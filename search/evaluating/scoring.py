@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -13,10 +14,11 @@ from paredown.compressors.layers.database import Database
 from paredown.compressors.models.assembling import assemble, needs_refit, settle
 from paredown.compressors.models.refit import DenseOutputs
 from paredown.compressors.storage.compressed import CompressedModel
+from paredown.compressors.training.trainer import Trained
 from paredown.search.evaluating.computing_device import prepare_process
 from paredown.search.evaluating.recovery import Recovering
 from paredown.search.evaluating.training_rows import channels_last
-from paredown.search.study.evaluation import Score
+from paredown.search.study.evaluation import Curve, Score, Spent
 from paredown.search.study.rung import Rung
 from paredown.search.tasks.metrics import Loss, Metric, Outputs
 from paredown.search.tasks.splits import Inputs, Split
@@ -97,18 +99,33 @@ class Evaluator:
             NotFiniteError: As `score`.
             RecipeError: The rung's recipe is not that of `recovery`.
         """
+        begun_s = time.perf_counter()
         model = self.assemble(candidate)
-        if not rung.recipe.steps:
-            return self.score(model, rung.rows)
+        solved_s = time.perf_counter()
+        digest: str | None = None
+        curve: Curve = ()
+        if rung.recipe.steps:
+            found, digest = self._trained(model, candidate, rung, begins)
+            model, curve = (
+                found.model,
+                tuple((p.step, p.loss, p.held_out_loss) for p in found.curve),
+            )
+        trained_s = time.perf_counter()
+        score = self.score(model, rung.rows)
+        scoring_s = time.perf_counter() - trained_s
+        spent = Spent(solved_s - begun_s, trained_s - solved_s, scoring_s)
+        return replace(score, trained=digest, curve=curve, spent=spent)
+
+    def _trained(
+        self, model: CompressedModel, candidate: Candidate, rung: Rung, begins: str
+    ) -> tuple[Trained, str]:
         if self.recovery is None or rung.recipe not in self.recovery.recovery.recipes:
             raise RecipeError(
                 f"a rung's recipe must be one that this search can carry out, got {rung.text}; give "
                 "`run` the same recovery as the search began with"
             )
         reference = self.assemble(Candidate(architecture=candidate.architecture))
-        found, digest = self.recovery.train(model, reference, rung.recipe, begins)
-        curve = tuple((p.step, p.loss, p.held_out_loss) for p in found.curve)
-        return replace(self.score(found.model, rung.rows), trained=digest, curve=curve)
+        return self.recovery.train(model, reference, rung.recipe, begins)
 
 
 def score(

@@ -168,6 +168,7 @@ class Workbench:
             rung=rung,
             metrics=metrics | {self.task.metric.name: score.metric, "loss": score.loss},
             duration_s=time.perf_counter() - started,
+            spent=score.spent,
         )
 
     def score(self, model: CompressedModel, split: Split, rows: int | None = None) -> Score:

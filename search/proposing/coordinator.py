@@ -47,6 +47,7 @@ class Coordinator:
     the sampler then knows less when asked, and its answers depend on what finishes first.
     Proposals are scored on `rung`, and the proposer hears of no other.
     `longest_s` is asked for each batch what a job of it may take.
+    `obstacle` says why jobs cannot be carried out, once one was not: that one is not told, no more asked.
     """
 
     proposer: Proposer | None
@@ -59,6 +60,7 @@ class Coordinator:
     ahead: int = 0
     deadline_s: float | None = None
     longest_s: Callable[[], float | None] = lambda: None
+    obstacle: str = ""
     _reason: str | None = None
     _exhausted: str | None = None
     _queue: list[Job] = field(default_factory=list)
@@ -104,7 +106,12 @@ class Coordinator:
 
     def finish(self, job: Job, outcome: Outcome) -> None:
         """Take an outcome; it is told as soon as all jobs asked before it have theirs."""
-        self._outcomes[job.name] = outcome
+        if outcome.obstacle:
+            self.obstacle = outcome.obstacle
+            self.stop(outcome.obstacle)
+            self._order.remove(job)
+        else:
+            self._outcomes[job.name] = outcome
         self._flush()
 
     def replay(self, earlier: Iterable[Evaluation]) -> bool:

@@ -63,11 +63,16 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a job: a score, or why there is none; and the seconds it took."""
+    """What came of a job: a score, or why there is none; and the seconds it took.
+
+    Without either the job could not be carried out, for the reason in `obstacle`, which is none of the
+    candidate's making and meets every other job too.
+    """
 
     score: Score | None
     failure: Failure | None
     duration_s: float
+    obstacle: str = ""
 
     def to_json(self) -> dict[str, Json]:
         """A JSON-ready dict from which `from_json` gives an equal record."""
@@ -75,6 +80,7 @@ class Outcome:
             "score": None if self.score is None else asdict(self.score),
             "failure": None if self.failure is None else self.failure.to_json(),
             "duration_s": self.duration_s,
+            "obstacle": self.obstacle,
         }
 
     @classmethod
@@ -85,4 +91,5 @@ class Outcome:
             score=score and Score.from_json(score),
             failure=failure and Failure.from_json(failure),
             duration_s=data["duration_s"],
+            obstacle=data["obstacle"],
         )

@@ -28,6 +28,7 @@ from paredown.spaces.system.foreign_text import as_html
 class RunSummary:
     """Everything the report says beside the pictures.
 
+    `seconds` says where the time went, by words of `_SPENT`.
     `over_bound` counts candidates that a hard bound refused before anything was evaluated;
     `notes` are sentences for the reader (a warning, what could not be tracked).
     """
@@ -36,6 +37,7 @@ class RunSummary:
     device: str
     picture: Picture
     duration_s: float
+    seconds: Mapping[str, float] = field(default_factory=dict)
     bundles: tuple[BundleCheck, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     over_bound: int = 0
@@ -67,6 +69,7 @@ def _body(summary: RunSummary, places: Mapping[str, str]) -> str:
         decisions_section(picture),
         parallel_section(picture),
         progress_section(picture) if picture.hypervolumes else "",
+        _times(summary.seconds),
         _failures(picture.evaluations),
         _left_out(summary.left_out),
         _notes(summary),
@@ -243,6 +246,39 @@ def _pair(bundle: BundleCheck, name: str) -> str:
     said = [bundle.predicted[end] for end in _INTERVALS.get(name, ()) if end in bundle.predicted]
     interval = f"<br>predicted {' to '.join(show(name, v) for v in said)}" if said else ""
     return f'{numbers} <span class="quiet">{off}{interval}</span>'
+
+
+_SPENT = {
+    "statistics": "reading the model, its statistics, timing sample networks",
+    "solving": "solving layers and assembling candidates",
+    "training": "training, its looks at held-out rows included",
+    "scoring": "scoring",
+    "other": "evaluations that failed, or that an earlier version recorded",
+    "waiting": "workers without a candidate: starting, proposing, the last of a batch",
+    "verification": "exporting the front and verifying it",
+}
+_SPENT_CAPTION = (
+    "Seconds of computing, summed over all workers, so that they may be more than the search took. Of a "
+    "search that was resumed: those of evaluations from all of it, all others from its last part."
+)
+
+
+def _times(seconds: Mapping[str, float]) -> str:
+    """Where the time went; "" where nobody timed it."""
+    total_s = sum(seconds.values())
+    if not total_s:
+        return ""
+    rows = [
+        [
+            _SPENT[name],
+            *(f'<span class="number">{x}</span>' for x in (f"{s:,.1f}", f"{s / total_s:.1%}")),
+        ]
+        for name, s in seconds.items()
+    ]
+    head = ["what", "seconds", "share"]
+    return (
+        f'<h2>Where the time went</h2><p class="caption">{_SPENT_CAPTION}</p>{table(head, rows)}'
+    )
 
 
 def _failures(evaluations: Sequence[Evaluation]) -> str:

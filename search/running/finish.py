@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from paredown.compressors.training.kept import TrainedModels
@@ -97,11 +97,13 @@ def write_pages(
     folder: Path,
     checks: tuple[BundleCheck, ...],
     duration_s: float,
+    seconds: Mapping[str, float],
     told: Sequence[str] = (),
 ) -> RunSummary:
     """front.json and the report with all figures in it, written to the folder; what the report says.
 
     Args:
+        seconds: By what they went into, see `Timed.seconds`.
         told: Sentences for it beside its own.
     """
     by_key = {check.key: check for check in checks}
@@ -118,6 +120,7 @@ def write_pages(
         device=workbench.device.name,
         picture=picture,
         duration_s=duration_s,
+        seconds=seconds,
         bundles=checks,
         left_out=workbench.space.left_out,
         over_bound=ledger.over_bound,
@@ -133,6 +136,7 @@ def log_pages(
     """Gives MLflow the written files, and pages that need nothing else and link to nothing."""
     picture = summary.picture
     tracker.log_files([*pictures, folder / "front.json", folder / CONFIG])
+    tracker.log_seconds(summary.seconds)
     tracker.log_text("report.html", report_page(summary))
     tracker.log_text("front.html", whole_page(picture.title, front_section(picture, {})))
 

@@ -17,7 +17,7 @@ from paredown.search.evaluating.facts import problem
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.study.display import Outline
-from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal, of_rung
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal, Spent, of_rung
 from paredown.search.study.journal import Journal, JournalError
 from paredown.search.study.pareto import Front, front_of, goals_on, hypervolume, reference_point
 from paredown.search.study.run_record import END, JOURNAL, RUNG
@@ -134,6 +134,7 @@ class Ledger:
             trained=None if score is None else score.trained,
             curve=() if score is None else score.curve,
             duration_s=outcome.duration_s,
+            spent=Spent() if score is None else score.spent,
         )
         self._keep(evaluation)
         return evaluation

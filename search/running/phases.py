@@ -141,6 +141,13 @@ class Phases:
             if phase.expected_s is not None or phase.begun_s is not None
         }
 
+    def took_s(self, name: str) -> float:
+        """Seconds of a phase so far; 0 where it has not begun."""
+        phase = self.by_name.get(name)
+        if phase is None or phase.begun_s is None:
+            return 0.0
+        return (self.clock() if phase.ended_s is None else phase.ended_s) - phase.begun_s
+
     def pace(self) -> Pace | None:
         """What the phases took; None where not all were carried out: in a resumed or stopped search."""
         search, check = self.by_name[SEARCH], self.by_name.get(VERIFICATION)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
+from paredown.compressors.training.kept import KeepingError
 from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.schema_task import CustomTask
 from paredown.search.evaluating.bounds import cheapest_within, refused_by
@@ -218,7 +219,15 @@ class Climb:
             if stopped is not None:
                 return stopped
             self.ledger.use_rung(rung)
+            self._tidy(before, rung)
         return None
+
+    def _tidy(self, before: Rung, rung: Rung) -> None:
+        """Only members of the front are ever trained further from a rung below."""
+        ledger, recovering = self.ledger, self.workbench.evaluator.recovery
+        if recovering is not None and not ledger.lost(rung):
+            own = of_rung(ledger.evaluations, rung)
+            recovering.tidy(of_rung(ledger.evaluations, before), (*own, *ledger.front.members))
 
     def _score(self, before: Rung, rung: Rung) -> str | None:
         how = f"training to {rung.recipe.steps:,} steps" if rung.recipe.is_trained else "rescoring"
@@ -287,6 +296,8 @@ class Climb:
 def _work(engine: Engine, coordinator: Coordinator) -> None:
     with _stop_on_interrupt(coordinator):
         engine.run(coordinator)
+    if coordinator.obstacle:
+        raise KeepingError(coordinator.obstacle)
 
 
 @contextmanager

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import torch
 
 from paredown.compressors.storage.shelf import Record, Shelf, digest
 from paredown.search.config.schema import Config
 from paredown.search.evaluating.surveying import Surveyed
+from paredown.search.study.display import show
 from paredown.search.tasks.cache import cache_folder
 from paredown.search.tasks.collecting import RESTORED_ROWS
 from paredown.spaces.system.errors import ParedownError
@@ -37,6 +40,8 @@ _MODEL_S, _VERIFYING_PASSES = 2.0, 2.5
 """Exporting, opening and timing one model; then its test split through the runtime and our simulation."""
 _MODELS = 1.4
 """Models on a front of three goals, for the root of the number of evaluations."""
+_CHECKPOINT_COPIES = 6
+"""Of a training under way: the weights now, at best, their average, two moments of each, and codes."""
 _KEPT_BYTES = 2**20
 
 
@@ -60,11 +65,15 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Timetable:
-    """Expected seconds by phase, in order, and how many models the front is expected to have."""
+    """Expected seconds by phase, in order, and how many models the front is expected to have.
+
+    `kept_bytes` is the most that trainings keep on the disk at any one time.
+    """
 
     expected_s: Mapping[str, float]
     models: int
     is_rough: bool
+    kept_bytes: float = 0.0
 
     @property
     def text(self) -> str:
@@ -73,7 +82,9 @@ class Timetable:
         size_s, unit = next((s, u) for s, u in _UNITS if total_s >= 2 * s or s == 1.0)
         parts = [f"{_rounded(s / size_s)} {name}" for name, s in self.expected_s.items() if s > 0]
         basis = "rough, from one timed pass" if self.is_rough else "as an earlier run took"
-        return f"about {_rounded(total_s / size_s)} {unit}: {', '.join(parts)} ({basis})"
+        room = f"; up to {show('kept_bytes', self.kept_bytes)} on disk for trained models"
+        said = f"about {_rounded(total_s / size_s)} {unit}: {', '.join(parts)} ({basis})"
+        return said + (room if self.kept_bytes else "")
 
 
 _UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -107,7 +118,38 @@ def timetable(surveyed: Surveyed, done: int) -> Timetable:
         RESCORING: rescored * pace.rescoring_s,
         VERIFICATION: models * pace.model_s,
     }
-    return Timetable(expected_s=expected_s, models=models, is_rough=is_rough)
+    return Timetable(
+        expected_s=expected_s, models=models, is_rough=is_rough, kept_bytes=_kept_bytes(surveyed)
+    )
+
+
+def _kept_bytes(surveyed: Surveyed) -> float:
+    """Of trained models, of what further training goes on from, and of trainings under way, at most.
+
+    Counted for models as large as the uncompressed one. The models of all rungs are kept, the states of
+    two at a time.
+    """
+    recovery = surveyed.config.recovery
+    if recovery is None:
+        return 0.0
+    kept = [rung.keep for rung in recovery.rungs]
+    states = max(map(sum, zip(kept, [*kept[1:], 0], strict=True)))
+    copies = sum(kept) + states + surveyed.config.search.workers * _CHECKPOINT_COPIES
+    sizes = (sum(x.nbytes for x in c.tensors.values()) for c in surveyed.captured.values())
+    return float(copies * max(sizes))
+
+
+def doubtful_room(table: Timetable, folder: Path) -> str | None:
+    """What to say where the disk of a folder has less room than trainings may need."""
+    folder = folder.resolve()
+    free = shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.exists())).free
+    if free >= table.kept_bytes:
+        return None
+    return (
+        f"what training keeps may need {show('kept_bytes', table.kept_bytes)} in {folder}, whose disk "
+        f"has {show('kept_bytes', free)} free; make room, lower `keep` of recovery.rungs, or name "
+        "another output.folder"
+    )
 
 
 def check_budget(config: Config, table: Timetable) -> None:

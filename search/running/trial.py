@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from paredown.compressors.training.kept import KeepingError
 from paredown.search.config.schema import SearchSection
 from paredown.search.evaluating.scoring import Evaluator, NotFiniteError
 from paredown.search.proposing.jobs import GRACE_S, Job, Outcome, too_long
@@ -31,16 +32,22 @@ class EvaluationTimeout(BaseException):
 
 
 def carry_out(evaluator: Evaluator, job: Job) -> Outcome:
-    """The job's outcome. The trial boundary: whatever a candidate raises becomes its recorded failure."""
+    """The job's outcome. The trial boundary: whatever a candidate raises becomes its recorded failure.
+
+    What cannot be kept for want of room is no candidate's failure.
+    """
     started = time.perf_counter()
-    score, failure = None, None
+    score, failure, obstacle = None, None, ""
     try:
         with _time_limit(job.longest_s):
             score = evaluator.evaluate(job.candidate, job.rung, job.begins)
+    except KeepingError as error:
+        obstacle = str(error)
     # SystemExit is what a metric's sys.exit() raises; KeyboardInterrupt is the user's alone.
     except (Exception, SystemExit, EvaluationTimeout) as error:
         failure = _failure(error)
-    return Outcome(score=score, failure=failure, duration_s=time.perf_counter() - started)
+    duration_s = time.perf_counter() - started
+    return Outcome(score=score, failure=failure, duration_s=duration_s, obstacle=obstacle)
 
 
 def _failure(error: BaseException) -> Failure:

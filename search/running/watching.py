@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -97,6 +97,10 @@ class Timed:
     def __init__(self, watch: Heard, clock: Callable[[], float] = time.monotonic) -> None:
         self._watch = watch
         self._done = 0
+        self._worked_s = 0.0
+        self._search_begun_s: float | None = None
+        self._search_ended_s: float | None = None
+        self._clock = clock
         self._phases = Phases(clock)
         self._phases.begin(STATISTICS)
 
@@ -105,12 +109,40 @@ class Timed:
         """What the phases took, once all are over."""
         return self._phases.pace()
 
+    def seconds(self, evaluations: Sequence[Evaluation], workers: int) -> Mapping[str, float]:
+        """Where the time went: seconds by what they went into, without those that are 0.
+
+        Of evaluations these are summed over all workers, those of earlier sessions included. "other" is
+        what failed ones took, and those that earlier versions recorded; "waiting", what workers did not
+        work in this session: starting, proposing, no candidate left. The uncompressed model is scored
+        within "statistics".
+        """
+        scored = evaluations[1:]
+        found = {
+            STATISTICS: self._phases.took_s(STATISTICS),
+            "solving": sum(e.spent.solving_s for e in scored),
+            "training": sum(e.spent.training_s for e in scored),
+            "scoring": sum(e.spent.scoring_s for e in scored),
+            "other": sum(e.duration_s for e in scored if not e.spent.total_s),
+            "waiting": self._searched_s() * workers - self._worked_s,
+            VERIFICATION: self._phases.took_s(VERIFICATION),
+        }
+        return {name: seconds for name, seconds in found.items() if seconds > 0}
+
+    def _searched_s(self) -> float:
+        if self._search_begun_s is None:
+            return 0.0
+        ended_s = self._clock() if self._search_ended_s is None else self._search_ended_s
+        return ended_s - self._search_begun_s
+
     def planned(self, table: Timetable) -> None:
         """Passes the timetable on."""
         self._watch.planned(table)
 
     def started(self, total: int) -> None:
         """Notes that searching or rescoring begins, and passes it on."""
+        if self._search_begun_s is None:
+            self._search_begun_s = self._clock()
         self._phases.begin_scoring(total, self._done)
         self._watch.started(total)
 
@@ -125,11 +157,14 @@ class Timed:
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
         """Counts the evaluation as progress of the current phase, and passes it on."""
         self._done = done
+        if self._search_begun_s is not None:
+            self._worked_s += evaluation.duration_s
         self._phases.advance(done)
         self._watch.told(evaluation, front, hypervolume, done)
 
     def verifying(self, total: int) -> None:
         """Notes that verification begins, and passes it on."""
+        self._search_ended_s = self._clock()
         self._phases.begin(VERIFICATION, total)
         self._watch.verifying(total)
 

@@ -39,7 +39,12 @@ from paredown.search.running.engine_ray import check_cluster
 from paredown.search.running.finish import export_front, log_pages, write_figures, write_pages
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.searching import INTERRUPTED, Climb, explore, open_engine
-from paredown.search.running.timetable import check_budget, keep_pace, timetable
+from paredown.search.running.timetable import (
+    check_budget,
+    doubtful_room,
+    keep_pace,
+    timetable,
+)
 from paredown.search.running.watching import RunResult, Silent, Timed, Watcher
 from paredown.search.space.found_ranks import write_ranks
 from paredown.search.study.bundle_check import BundleCheck
@@ -159,6 +164,8 @@ class _Search:
         table = timetable(surveyed, done)
         check_budget(config, table)
         watch.planned(table)
+        if lack := doubtful_room(table, folder):
+            watch.notice(lack)
         watch.stage("collecting statistics, timing sample networks")
         workbench = equip(surveyed, folder / LATENCY)
         refuse_too_slow(workbench)
@@ -272,9 +279,12 @@ class _Course:
         notes = [*problems]
         if stopped is not None:
             notes.append(f"stopped early: {stopped}")
-        seconds = time.monotonic() - self._started_s
+        duration_s = time.monotonic() - self._started_s
+        workers = self._workbench.config.search.workers
+        spent = self._watch.seconds(self._ledger.evaluations, workers)
+        checks = tuple(self.checks)
         return write_pages(
-            self._workbench, self._ledger, self._folder, tuple(self.checks), seconds, notes
+            self._workbench, self._ledger, self._folder, checks, duration_s, spent, notes
         )
 
 

@@ -152,12 +152,26 @@ class Failure:
         return cls(**{**data, "kind": FailureKind(data["kind"])})  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of a worker by what they went into; assembling and solving layers are `solving_s`."""
+
+    solving_s: float = 0.0
+    training_s: float = 0.0
+    scoring_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """All of them."""
+        return self.solving_s + self.training_s + self.scoring_s
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """How well a candidate does on `images` examples of the search split.
 
     `trained` is the digest under which the run keeps its tensors where it was trained, else None;
-    `curve` says how the training went.
+    `curve` says how the training went. Scores are equal however long they took.
     """
 
     metric: float
@@ -165,11 +179,13 @@ class Score:
     images: int
     trained: str | None = None
     curve: Curve = ()
+    spent: Spent = field(default=Spent(), compare=False)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Score:
         """The score whose fields JSON gave."""
-        return cls(**{**data, "curve": _curve(data.get("curve", ()))})  # type: ignore[arg-type]
+        records = {"curve": _curve(data.get("curve", ())), "spent": _spent(data)}
+        return cls(**{**data, **records})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +195,7 @@ class Evaluation:
     `label` names a reference ("uncompressed", "uniform 8-bit") and is "" otherwise. `rung` says how
     it was scored; what may be compared with each other, `comparable` gives. `metrics` are in SI
     units by name (accuracy, loss, latency_s, onnx_bytes). `failure` is None where the evaluation
-    succeeded. `trained` and `curve` are as in `Score`.
+    succeeded. `trained`, `curve` and `spent` are as in `Score`; no time is `spent` where it failed.
     """
 
     number: int
@@ -193,6 +209,7 @@ class Evaluation:
     trained: str | None = None
     curve: Curve = ()
     duration_s: float = 0.0
+    spent: Spent = field(default=Spent(), compare=False)
 
     @property
     def is_failed(self) -> bool:
@@ -213,6 +230,7 @@ class Evaluation:
             "metrics": dict(self.metrics),
             "failure": self.failure and self.failure.to_json(),
             "curve": [list(point) for point in self.curve],
+            "spent": asdict(self.spent),
         }
 
     @classmethod
@@ -227,12 +245,16 @@ class Evaluation:
         failure = data.get("failure")
         if failure is not None:
             records["failure"] = Failure.from_json(_mapping("failure", failure))
-        curve = _curve(data.get("curve", ()))
-        return cls(**{**data, **records, "curve": curve})  # type: ignore[arg-type]
+        more = {"curve": _curve(data.get("curve", ())), "spent": _spent(data)}
+        return cls(**{**data, **records, **more})  # type: ignore[arg-type]
 
 
 def _curve(data: Json) -> Curve:
     return tuple((step, loss, held_out) for step, loss, held_out in data)  # type: ignore[union-attr, misc]
+
+
+def _spent(data: Mapping[str, Json]) -> Spent:
+    return Spent(**_mapping("spent", data.get("spent", {})))  # type: ignore[arg-type]
 
 
 def _mapping(name: str, value: Json) -> Mapping[str, Json]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,10 @@ class Tracker:
     def log_files(self, paths: Sequence[Path]) -> None:
         """Attach files to the search's run, as they are when the writer comes to them."""
         self._submit("files", lambda: self._writer.log_files(tuple(paths)))
+
+    def log_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Log to the search's run where the time went, as seconds/NAME."""
+        self._submit("where the time went", lambda: self._writer.log_seconds(dict(seconds)))
 
     def log_text(self, name: str, text: str) -> None:
         """Attach a file of that name and text to the search's run."""

@@ -1,5 +1,8 @@
 """Trained tensors are found by their content: the very ones, or none."""
 
+import re
+import resource
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -8,7 +11,7 @@ import torch
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.activations import scales_of
-from paredown.compressors.training.kept import CheckpointFile, TrainedModels
+from paredown.compressors.training.kept import CheckpointFile, KeepingError, TrainedModels
 from paredown.compressors.training.trainer import TrainingError
 from paredown.spaces.candidates.blueprint import Blueprint, Storage
 from paredown.spaces.graph.functions import QDQ
@@ -138,3 +141,48 @@ def test_a_checkpoint_is_replaced_whole_and_removed(kept):
     assert checkpoint.load()["step"] == 3
     checkpoint.remove()
     assert list(kept.folder.iterdir()) == []
+
+
+@contextmanager
+def small_files():
+    """No file that is written inside may be larger than 64 bytes, pytest's own output among them."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_finds_no_room_is_named_with_its_folder_and_bytes_and_leaves_nothing(kept):
+    state = {"latent": torch.zeros(256)}
+    for write in (
+        lambda: kept.put(model_of(0.5, [1.0] * 256)),
+        lambda: kept.put_state("abc", state, "t 1"),
+        lambda: kept.checkpoint("abc").save(state),
+    ):
+        with small_files(), pytest.raises(KeepingError) as found:
+            write()
+        assert re.search(
+            r"to .*trained, got .*too large.* 1,0\d\d bytes.*--resume", str(found.value)
+        )
+    assert list(kept.folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "trained").write_text("in the way")
+    with pytest.raises(KeepingError, match=r"trained, got .* make the folder writable"):
+        TrainedModels(tmp_path / "trained").put(model_of(0.5, [1.0]))
+
+
+def test_states_and_checkpoints_are_removed_and_models_stay(kept):
+    keys = [kept.put(model_of(scale, [1.0])) for scale in (0.5, 0.25)]
+    for key in keys:
+        kept.put_state(key, {"latent": torch.zeros(2)}, "t 1")
+    checkpoint = kept.checkpoint("abc")
+    checkpoint.save({"step": torch.tensor(1)})
+    kept.remove_states([keys[0], "one that has none"])
+    kept.remove_checkpoints()
+    assert checkpoint.load() is None
+    assert [kept.state(key, "t 1") is None for key in keys] == [True, False]
+    assert len(list(kept.folder.iterdir())) == 3

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 import torch
 
 from paredown.compressors.bundle.loading import load_model
 from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.training.kept import TrainedModels, digest_of
+from paredown.compressors.training.kept import KeepingError, TrainedModels, digest_of
 from paredown.compressors.training.trainable import View
-from paredown.compressors.training.trainer import Trained, TrainingError
+from paredown.compressors.training.trainer import CurvePoint, Trained, TrainingError
 from paredown.search.config.reading import load_config
 from paredown.search.config.schema_recovery import RecipeSection
 from paredown.search.evaluating.augmenting import flips_and_crops
@@ -28,6 +28,7 @@ from paredown.search.evaluating.workbench import Workbench
 from paredown.search.running import searching
 from paredown.search.running.trial import carry_out
 from paredown.search.running.whole_search import run
+from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.run_record import read_run
 from paredown.search.study.rung import Recipe, Rung
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
@@ -116,6 +117,9 @@ def test_a_rung_that_trains_scores_what_the_trainer_made(workbench, four_bits, t
     assert plain.trained is None
     assert score.trained is not None
     assert score.loss != plain.loss
+    assert min(asdict(score.spent).values()) > 0
+    assert plain.spent.scoring_s > 0
+    assert plain.spent.training_s < 0.01
     found = kept.get(score.trained, workbench.assemble(four_bits))
     assert workbench.score(found, workbench.task.splits.search).loss == score.loss
 
@@ -195,6 +199,8 @@ recovery:
      damping: 0.1, precision: bfloat16, augment: flips_and_crops, norms: live,
      loss: {logits: 0.5, labels: 1, temperature: 4}}
   rungs: [{steps: 10, keep: 4}, {steps: 30, keep: 2}]
+  checkpoint_s: 0.5
+  threads_per_worker: 3
 """
 
 
@@ -227,6 +233,7 @@ def test_every_setting_reaches_the_trainer(recovery_in):
     assert found.rungs == (TrainingRung(10, 4), TrainingRung(30, 2))
     assert (found.batch_rows, found.held_out_rows, found.seed) == (32, 50, 9)
     assert found.augment is flips_and_crops
+    assert (found.checkpoint_s, found.threads) == (0.5, 3)
 
 
 @pytest.mark.parametrize(("able", "found"), [(True, "bfloat16"), (False, "float32")])
@@ -266,3 +273,85 @@ def test_live_norms_without_a_place_are_refused_before_anything_else(recovery_in
         check_training(recovery, split, single)
     folded = replace(recovery, trainer=replace(recovery.trainer, view=View()))
     check_training(folded, split, single)
+
+
+def test_without_room_for_what_training_keeps_the_search_ends_and_is_resumed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(searching, "local_engine", InThisProcess)
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    whole = run(load_config(path, [f"output.folder={tmp_path / 'whole'}"]), recovery=RECOVERY)
+    config = load_config(path, [f"output.folder={tmp_path}"])
+    trained = tmp_path / "trained" / "trained"
+    trained.parent.mkdir()
+    trained.write_text("in the way")
+    with pytest.raises(KeepingError, match="--resume"):
+        run(config, recovery=RECOVERY)
+    known = read_run(trained.parent).evaluations
+    assert not any(e.rung.recipe.steps for e in known)
+    assert not any(e.is_failed for e in known)
+    trained.unlink()
+    resumed = run(config, resume=True, recovery=RECOVERY)
+    assert [(e.key, e.trained, e.metrics) for e in resumed.front.members] == [
+        (e.key, e.trained, e.metrics) for e in whole.front.members
+    ]
+
+
+def test_states_of_the_last_rung_and_of_the_front_are_left_and_every_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(searching, "local_engine", InThisProcess)
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    kept = TrainedModels(tmp_path / "trained" / "trained")
+    kept.checkpoint("of a training that failed").save({"step": torch.tensor(1)})
+    rungs = (TrainingRung(3, 4), TrainingRung(2, 1))
+    result = run(
+        load_config(path, [f"output.folder={tmp_path}"]), recovery=replace(RECOVERY, rungs=rungs)
+    )
+    trained = {e.trained: e for e in result.evaluations if e.trained}
+    going_on = {e.trained for e in trained.values() if e.rung.number == 2}
+    going_on |= {e.trained for e in result.front.members if e.trained}
+    assert 0 < len(going_on) < len(trained)
+    names = {f"{key}.safetensors" for key in trained} | {
+        f"{key}-state.safetensors" for key in going_on
+    }
+    assert {path.name for path in kept.folder.iterdir()} == names
+
+
+def test_a_state_that_another_rung_goes_on_from_stays(workbench, tmp_path):
+    kept = TrainedModels(tmp_path)
+    recovering = workbench.recovering(RECOVERY, kept).evaluator.recovery
+    of = {
+        key: Evaluation(number=0, key=key, candidate=Candidate(), trained=trained)
+        for key, trained in (("a", "same"), ("b", "gone"), ("c", None), ("d", "same"))
+    }
+    for key in ("same", "gone"):
+        kept.put_state(key, {"factor": torch.tensor(1.0)}, "t 1")
+    recovering.tidy([of["a"], of["b"], of["c"]], [of["d"]])
+    assert kept.state("same", "t 1") is not None
+    assert kept.state("gone", "t 1") is None
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A trainer that reports the threads it had and how often it was to save, and changes nothing."""
+
+    name: str = "telling 1"
+
+    def __call__(self, model, data, budget, seed, state=None, checkpoint=None) -> Trained:
+        point = CurvePoint(
+            step=torch.get_num_threads(), loss=0.0, held_out_loss=checkpoint.every_s
+        )
+        return Trained(model=model, curve=(point,))
+
+
+@pytest.mark.parametrize(("threads", "found"), [(None, 1), (2, 2)])
+def test_training_has_its_own_threads_and_interval_of_saving(
+    workbench, four_bits, tmp_path, threads, found
+):
+    own = replace(RECOVERY, trainer=Telling(), threads=threads, checkpoint_s=0.25)
+    trains = workbench.recovering(own, TrainedModels(tmp_path))
+    trains.evaluator.prepare_process(1)
+    score = trains.evaluator.evaluate(four_bits, trains.rungs[1])
+    assert score.curve == ((found, 0.0, 0.25),)
+    assert torch.get_num_threads() == 1

@@ -3,6 +3,7 @@
 import inspect
 import random
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -325,3 +326,17 @@ def test_a_replay_of_what_is_not_asked_is_refused():
     assert not coordinate(Counting(), Kept()).replay(swapped)
     beyond = [recorded(job, i) for i, job in enumerate(jobs)]
     assert not coordinate(Counting(), Kept(), evaluations=11).replay(beyond)
+
+
+def test_a_job_that_met_an_obstacle_is_not_told_and_the_others_that_are_out_are_awaited():
+    told = Kept()
+    given = [Job(candidate=candidate(i)) for i in range(4)]
+    coordinator = coordinate(None, told, first=list(given), evaluations=4)
+    first, second = coordinator.next(), coordinator.next()
+    coordinator.finish(first, replace(DONE, score=None, obstacle="the disk is full"))
+    assert coordinator.next() is None
+    assert not coordinator.is_done
+    coordinator.finish(second, DONE)
+    assert coordinator.is_done
+    assert told == [second]
+    assert coordinator.obstacle == coordinator.stopped == "the disk is full"

@@ -1,6 +1,7 @@
 """The report's page."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -65,6 +66,7 @@ def written(evaluations, front, layer_weights, tmp_path, bundles):
         device="this machine",
         picture=Picture(evaluations=evaluations, front=front, outline=outline),
         duration_s=93.2,
+        seconds={"statistics": 30.0, "training": 60.04, "verification": 10.0},
         bundles=bundles,
         left_out=(LeftOut(what="embedding", reason="no kernel for it"),),
         over_bound=12,
@@ -192,3 +194,14 @@ def test_latencies_outside_their_intervals_are_counted_and_no_failures(
     assert "3 models were exported, reloaded and checked; all hold." in text
     assert "1 of 3 measured latencies lie outside their 95 % intervals" in text
     assert "warning: latency: 0.9 of the uncompressed" in text
+
+
+def test_where_the_time_went_has_seconds_and_shares(page):
+    text, summary = page
+    reader = Cells()
+    reader.feed(text.split("<h2>Where the time went</h2>")[1].split("<h2>")[0])
+    _, *rows = reader.rows
+    assert [row[1:] for row in rows] == [["30.0", "30.0%"], ["60.0", "60.0%"], ["10.0", "10.0%"]]
+    assert rows[1][0].startswith("training")
+    untimed = report_page(replace(summary, seconds={}))
+    assert "Where the time went" not in untimed

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+import torch
 
+from paredown.compressors.training.kept import KeepingError, TrainedModels
+from paredown.compressors.training.trainer import CurvePoint, Trained
 from paredown.search.calibrating import uniform
 from paredown.search.config import SearchSection
+from paredown.search.evaluating.recovery import Recovery, TrainingRung
 from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.jobs import GRACE_S, Job
 from paredown.search.proposing.proposer import Proposer
@@ -27,14 +31,14 @@ from paredown.spaces.knobs import Space, WeightBitsKnob
 from paredown.spaces.system.errors import ParedownError
 
 LIMIT_S = 4.0
-DIES, EXITS, HANGS = 1, 2, 3
+DIES, EXITS, HANGS, FINDS_NO_ROOM = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
 class Contract:
     """An engine's factory, its words for workers that are lost, and how many it may keep in reserve."""
 
-    open: Callable[[object, int], AbstractContextManager[Engine]]
+    open: Callable[..., AbstractContextManager[Engine]]
     lost: FailureKind
     error: type[ParedownError]
     most_lost: int
@@ -42,13 +46,15 @@ class Contract:
 
 
 @contextmanager
-def _ray(evaluator, workers):
+def _ray(evaluator, workers, threads=1):
     """On the cluster that is up."""
-    yield RayEngine(evaluator, SearchSection(engine="ray", workers=workers))
+    section = SearchSection(engine="ray", workers=workers, threads_per_worker=threads)
+    yield RayEngine(evaluator, section)
 
 
-def _local(evaluator, workers):
-    return local_engine(evaluator, SearchSection(engine="local", workers=workers))
+def _local(evaluator, workers, threads=1):
+    section = SearchSection(engine="local", workers=workers, threads_per_worker=threads)
+    return local_engine(evaluator, section)
 
 
 @pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.cluster)])
@@ -79,6 +85,8 @@ class Deadly:
             sys.exit(3)
         if len(targets) == HANGS:
             time.sleep(600)
+        if len(targets) == FINDS_NO_ROOM:
+            raise KeepingError("the disk is full")
         return self.inner(outputs, targets)
 
 
@@ -104,6 +112,25 @@ class Signing:
         if self.inner is not None:
             return self.inner.evaluate(candidate, rung)
         return Score(metric=0.5, loss=1.0, images=1)
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A trainer that reports the threads it had as a step, and changes nothing."""
+
+    name: str = "telling 1"
+
+    def __call__(self, model, data, budget, seed, state=None, checkpoint=None):
+        point = CurvePoint(step=torch.get_num_threads(), loss=0.0, held_out_loss=0.0)
+        return Trained(model=model, curve=(point,))
+
+
+@dataclass(frozen=True)
+class Threads:
+    """A loss that is the number of threads it is computed with."""
+
+    def __call__(self, outputs, targets):
+        return torch.tensor(float(torch.get_num_threads()))
 
 
 @dataclass(frozen=True)
@@ -178,6 +205,35 @@ def test_what_a_metric_raises_or_hangs_in_costs_no_worker(
     assert good.failure is None
     # A worker lost by it would be one more.
     assert len(list(tmp_path.iterdir())) <= 1 + contract.reserve
+
+
+def test_what_finds_no_room_ends_the_search_and_is_no_failure(
+    contract, workbench, job, coordinate
+):
+    asked = [job(8, FINDS_NO_ROOM), *(job(bits) for bits in range(2, 8))]
+    coordinator, recorded = coordinate(asked)
+    evaluator = replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss))
+    with contract.open(evaluator, 1) as engine:
+        engine.run(coordinator)
+    assert coordinator.is_done
+    assert coordinator.obstacle == "the disk is full"
+    assert len(recorded) <= contract.reserve
+    assert all(outcome.failure is None for _, outcome in recorded)
+
+
+@pytest.mark.parametrize("own", [None, 3])
+def test_scoring_and_training_have_the_threads_they_were_given(
+    contract, workbench, coordinate, tmp_path, own
+):
+    recovery = Recovery(trainer=Telling(), rungs=(TrainingRung(1, 1),), threads=own)
+    trains = workbench.recovering(recovery, TrainedModels(tmp_path))
+    whole = uniform(workbench.space, "", 8)
+    coordinator, recorded = coordinate([Job(candidate=whole, rung=r) for r in trains.rungs])
+    with contract.open(replace(trains.evaluator, loss=Threads()), 1, threads=2) as engine:
+        engine.run(coordinator)
+    scored, trained = (outcome.score for _, outcome in recorded)
+    assert (scored.loss, trained.loss) == (2.0, 2.0)
+    assert trained.curve == ((own or 2, 0.0, 0.0),)
 
 
 def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(

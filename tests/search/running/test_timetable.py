@@ -1,6 +1,7 @@
 """How long a search is expected to take."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 
@@ -15,6 +16,7 @@ from paredown.search.running.timetable import (
     Pace,
     Timetable,
     check_budget,
+    doubtful_room,
     earlier_pace,
     keep_pace,
     seconds_per_row,
@@ -122,3 +124,27 @@ def test_training_that_is_expected_over_its_budget_is_refused(config, tmp_path, 
             BudgetError, match=r"recovery\.budget_s: .* at most 12 s, got 12 s; lower"
         ):
             check_budget(own, table)
+
+
+def test_the_room_for_trained_models_is_in_the_estimate(config, tmp_path, monkeypatch):
+    assert timetable(survey(config), done=0).kept_bytes == 0.0
+    own = with_recovery(tmp_path, "null")
+    surveyed = survey(own)
+    table = timetable(surveyed, done=0)
+    whole = sum(x.nbytes for x in surveyed.captured[""].tensors.values())
+    # Six models and six states, and the six parts of one training under way for each worker.
+    assert table.kept_bytes == (6 + 6 + 6 * own.search.workers) * whole
+    assert "; up to " in table.text
+    assert "MB on disk for trained models" in table.text
+    folder = tmp_path / "not" / "yet"
+    assert doubtful_room(table, folder) is None
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Room(table.kept_bytes - 1))
+    assert "may need" in doubtful_room(table, folder)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Room(table.kept_bytes))
+    assert doubtful_room(table, folder) is None
+
+
+class Room(NamedTuple):
+    """What a disk has."""
+
+    free: float

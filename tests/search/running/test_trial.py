@@ -1,11 +1,14 @@
-"""How long an evaluation may take."""
+"""How long an evaluation may take, and what comes of what is raised in it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
+from paredown.compressors.training.kept import KeepingError
 from paredown.search.config.schema import SearchSection
-from paredown.search.running.trial import longest_s
+from paredown.search.proposing.jobs import Job, Outcome
+from paredown.search.running.trial import carry_out, longest_s
+from paredown.spaces.candidates.candidate import Candidate
 
 
 @pytest.fixture
@@ -27,3 +30,21 @@ def test_by_default_at_least_a_minute(evaluations):
 
 def test_what_is_configured_holds_alone(evaluations):
     assert longest_s(SearchSection(evaluation_timeout_s=0.5), evaluations, growth=9.0) == 0.5
+
+
+@dataclass(frozen=True)
+class Raising:
+    """An evaluator that raises this on every candidate."""
+
+    error: Exception
+
+    def evaluate(self, candidate, rung, begins=""):
+        raise self.error
+
+
+def test_what_a_candidate_raises_is_its_failure_and_a_full_disk_is_not():
+    raised = carry_out(Raising(ValueError("no")), Job(candidate=Candidate()))
+    assert (raised.failure.sentence, raised.obstacle) == ("ValueError: no", "")
+    full = carry_out(Raising(KeepingError("no room")), Job(candidate=Candidate()))
+    assert (full.score, full.failure, full.obstacle) == (None, None, "no room")
+    assert Outcome.from_json(full.to_json()) == full

@@ -2,11 +2,11 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
-from paredown.search.study.evaluation import Evaluation, Goal, is_cost, reference
+from paredown.search.study.evaluation import Evaluation, Goal, Score, Spent, is_cost, reference
 
 
 def test_an_evaluation_comes_back_exactly_from_its_json(make_evaluations):
@@ -19,6 +19,16 @@ def test_a_third_as_metric_keeps_every_bit(make_evaluations):
     evaluation = make_evaluations(1)[0]
     exact = Evaluation(**{**vars(evaluation), "metrics": {"accuracy": 1 / 3, "loss": math.inf}})
     assert Evaluation.from_json(json.loads(json.dumps(exact.to_json()))).metrics == exact.metrics
+
+
+def test_seconds_come_back_and_are_none_where_an_earlier_version_wrote(make_evaluations):
+    evaluation = replace(make_evaluations(1)[0], spent=Spent(1 / 3, 2.0, 0.5))
+    written = json.loads(json.dumps(evaluation.to_json()))
+    assert Evaluation.from_json(written).spent == evaluation.spent
+    score = Score(metric=0.5, loss=1.0, images=3, spent=evaluation.spent)
+    assert Score.from_json(json.loads(json.dumps(asdict(score)))).spent == evaluation.spent
+    del written["spent"]
+    assert Evaluation.from_json(written).spent.total_s == 0.0
 
 
 def test_an_unknown_field_is_refused(make_evaluations):
