@@ -2,22 +2,22 @@
 
     python benchmarks/training/digits.py [--seeds 5] [--steps 200]
 
-Each seed has splits and networks of its own of scikit-learn's 8x8 digits.
+Each seed has splits and networks of its own of scikit-learn's 8x8 digits: 1,200 images to train on, 597
+on which errors are counted. There are three networks with batch norms: an MLP 64-64-64-10 and the residual
+network of the task `digits`, both after 25 epochs of Adam on the 1,200 images and their labels; and the
+residual network as the task has it, which was trained on 898 of the images, shifted and turned, and on
+smoothed labels.
 
-One-shot ternary weights, of all layers but the last one, with one scale for each layer, of two networks
-with batch norms: the residual network of the task `digits`, and an MLP 64-64-64-10 after 25 epochs. LAT
-(Hou and Kwok 2018, arXiv:1802.08635) is the exact codebook in the metric of the loss, whose curvature is
-the root of the Fisher diagonal; "exact" the same without curvature; TWN (Li et al. 2016,
-arXiv:1605.04711) the threshold rule. Norms keep the statistics that they were trained with, or have them
-of the ternary network on the training images. Printed are the loss on the training images, and the share
-of errors on the quarter of all images that is kept for testing.
+One-shot ternary weights, of all layers but the last one, with one scale for each layer. LAT (Hou and Kwok
+2018, arXiv:1802.08635) is the exact codebook in the metric of the loss, whose curvature is the root of
+the Fisher diagonal; "exact" the same without curvature; TWN (Li et al. 2016, arXiv:1605.04711) the
+threshold rule. Norms keep the statistics that they were trained with, or have them of the ternary network
+on the images to train on. Loss is that on these images.
 
-Either network with all weights at 3 bits, from its model without training, is trained for 200 steps of 64
-of 1,000 images, once towards the logits of the uncompressed network alone, and once towards the labels
-alone. By 200 more images each chooses, with its own loss, its best state and the better of two learning
-rates; of the 1,200 the uncompressed network was trained on three quarters. Printed are cross-entropy and
-errors on images that neither network has seen. The residual network was itself trained on smoothed
-labels, the MLP was not.
+Students: a network with all weights at 3 bits, from its model without training, is trained for 200 steps
+of 64 of 1,000 images, once towards the logits of the uncompressed network alone, and once towards the
+labels alone. By the other 200 each chooses, with its own loss, its best state and the better of two
+learning rates.
 
 Figures are means over seeds with standard errors; differences are paired. Exit code 1 if LAT makes more
 errors than TWN, whichever statistics norms have, or if the student of
@@ -49,14 +49,15 @@ from paredown.compressors.storage import CompressedModel
 from paredown.compressors.training import Budget, LossWeights, Recover, trained
 from paredown.search.evaluating import TrainingRows
 from paredown.search.tasks import Split, digits_split
-from paredown.search.tasks.digits import trained_digits
+from paredown.search.tasks.digits import DigitsNet, trained_digits
 from paredown.spaces.candidates import Candidate, LayerChoice
 from paredown.spaces.capture import capture
 from paredown.spaces.structure import read_model_map
 
 DAMPING = 0.01
 """Share of the mean curvature added to it: a weight that no image moves is not free."""
-STUDENT_BITS, STUDENT_ROWS, HELD_OUT, BATCH = 3, 1000, 200, 64
+EPOCHS, BATCH = 25, 64
+STUDENT_BITS, STUDENT_ROWS, HELD_OUT = 3, 1000, 200
 RATES = (2e-3, 8e-3)
 STUDENTS = {
     "teacher": LossWeights(logits=1.0, labels=0.0),
@@ -73,33 +74,53 @@ METHODS: dict[str, Project] = {
 NORMS = {"as trained": False, "anew": True}
 
 
-def images(part: str, seed: int) -> tuple[Tensor, Tensor]:
-    """Images (n, 1, 8, 8) and labels (n,)."""
-    split = digits_split(part, seed)
-    assert isinstance(split.targets, Tensor)
-    return split.prepare(split.inputs)[0], split.targets
+def rows(seed: int) -> tuple[Split, Split]:
+    """1,200 images to train on, and the 597 that are left."""
+    parts = [digits_split(part, seed) for part in ("train", "search", "test")]
+    inputs = torch.cat([part.inputs[0] for part in parts])
+    labels = torch.cat([part.targets for part in parts if isinstance(part.targets, Tensor)])
+    count, prepare = STUDENT_ROWS + HELD_OUT, parts[0].prepare
+    seen = Split(inputs=(inputs[:count],), targets=labels[:count], prepare=prepare)
+    return seen, Split(inputs=(inputs[count:],), targets=labels[count:], prepare=prepare)
 
 
-def trained_mlp(seed: int) -> nn.Module:
-    """The MLP after 25 epochs of Adam."""
-    x, y = images("train", seed)
-    torch.manual_seed(seed)
+def images(split: Split) -> tuple[Tensor, Tensor]:
+    """All images (n, 1, 8, 8) and labels (n,) of a split."""
+    inputs, labels = split.rows(0, len(split))
+    assert isinstance(inputs, list)
+    assert isinstance(labels, Tensor)
+    return inputs[0], labels
+
+
+def mlp() -> nn.Module:
+    """The MLP, untrained."""
     layers: list[nn.Module] = [nn.Flatten()]
     for _ in range(2):
         layers += [nn.Linear(64, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU()]
-    net = nn.Sequential(*layers, nn.Linear(64, 10))
-    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-    for _ in range(25):
-        for rows in torch.randperm(len(x)).split(64):
+    return nn.Sequential(*layers, nn.Linear(64, 10))
+
+
+def fitted(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """The network after 25 epochs of Adam on the images to train on."""
+    x, y = images(rows(seed)[0])
+    torch.manual_seed(seed)
+    net = make().train()
+    steps = EPOCHS * math.ceil(len(x) / BATCH)
+    optimizer = torch.optim.Adam(net.parameters())
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
+    for _ in range(EPOCHS):
+        for some in torch.randperm(len(x)).split(BATCH):
             optimizer.zero_grad()
-            F.cross_entropy(net(x[rows]), y[rows]).backward()
+            F.cross_entropy(net(x[some]), y[some]).backward()
             optimizer.step()
+            rate.step()
     return net.eval()
 
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
-    "residual network": trained_digits,
-    "MLP": trained_mlp,
+    "MLP": lambda seed: fitted(mlp, seed),
+    "residual network": lambda seed: fitted(DigitsNet, seed),
+    "the task's own network": trained_digits,
 }
 
 
@@ -147,7 +168,7 @@ def with_statistics_of(net: nn.Module, x: Tensor) -> nn.Module:
 def one_shot(make: Callable[[int], nn.Module], seed: int) -> dict[tuple[str, str], list[float]]:
     """Training loss and share of errors in percent, by statistics of norms and method."""
     net = make(seed)
-    (x, y), (unseen, labels) = images("train", seed), images("test", seed)
+    (x, y), (unseen, labels) = map(images, rows(seed))
     names = [n for n, p in net.named_parameters() if p.ndim > 1][:-1]
     known = curvatures(net, names, x)
     found = {}
@@ -164,30 +185,11 @@ def one_shot(make: Callable[[int], nn.Module], seed: int) -> dict[tuple[str, str
     return found
 
 
-def student_rows(seed: int) -> tuple[Split, Split]:
-    """Images to train a student on, and those that are left."""
-    parts = [digits_split(part, seed) for part in ("train", "search")]
-    test = digits_split("test", seed)
-    both = torch.cat([part.inputs[0] for part in parts])
-    labels = torch.cat([part.targets for part in parts if isinstance(part.targets, Tensor)])
-    count = STUDENT_ROWS + HELD_OUT
-    train = Split(inputs=(both[:count],), targets=labels[:count], prepare=test.prepare)
-    assert isinstance(test.targets, Tensor)
-    left = Split(
-        inputs=(torch.cat([both[count:], test.inputs[0]]),),
-        targets=torch.cat([labels[count:], test.targets]),
-        prepare=test.prepare,
-    )
-    return train, left
-
-
 def scores(model: CompressedModel, split: Split) -> list[float]:
     """Cross-entropy and share of errors in percent over all images."""
-    inputs, labels = split.rows(0, len(split))
-    assert isinstance(labels, Tensor)
-    assert isinstance(inputs, list)
+    x, labels = images(split)
     with torch.no_grad():
-        (logits,) = model(inputs)
+        (logits,) = model([x])
     wrong = (logits.argmax(1) != labels).double().mean()
     return [float(F.cross_entropy(logits, labels)), 100 * float(wrong)]
 
@@ -208,8 +210,8 @@ def solved(net: nn.Module, x: Tensor) -> tuple[CompressedModel, CompressedModel]
 
 def distilled(make: Callable[[int], nn.Module], seed: int, steps: int) -> dict[str, list[float]]:
     """Cross-entropy and share of errors in percent on unseen images, by what trained a model."""
-    train, unseen = student_rows(seed)
-    reference, start = solved(make(seed), images("train", seed)[0])
+    train, unseen = rows(seed)
+    reference, start = solved(make(seed), images(train)[0])
     data = TrainingRows(
         split=train,
         graph=start.blueprint.graph,
