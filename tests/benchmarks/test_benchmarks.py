@@ -11,7 +11,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*/*.py"))
-SHARED = {"compressors/paired.py", "operators/reader.py", "storage/networks.py"} | {
+SHARED = {
+    "compressors/paired.py",
+    "operators/reader.py",
+    "storage/networks.py",
+    "training/resnet20.py",
+} | {
     f"networks/{name}.py"
     for name in ("characters", "handwriting", "keywords", "pictures", "sentences")
 }
