@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,10 @@ class Tracker:
     def log_text(self, name: str, text: str) -> None:
         """Attach a file of that name and text to the search's run."""
         self._submit(name, lambda: self._writer.log_text(name, text))
+
+    def log_metrics(self, values: Mapping[str, float]) -> None:
+        """Add figures of the whole search to its run."""
+        self._submit("figures", lambda: self._writer.log_metrics(values))
 
     def log_bundle(self, bundle: LoggedBundle) -> None:
         """Attach what verifying found to the evaluation's run; a bundle that holds becomes a model."""
