@@ -21,6 +21,8 @@ _PRIOR_PAIRS = 3.0
 """Candidates before and after training that what was known before them counts as much as."""
 _SPREAD = 0.5
 """Of single candidates around that share, as a share of it, where nothing is known yet."""
+_DEVIATIONS = 1.2816
+"""Half the width of an interval that holds 80 % of a normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Pair:
     Each against the uncompressed model of its run on the same rows: pairs of several runs compare.
     """
 
+    key: str
     before: float
     after: float
 
@@ -99,6 +102,45 @@ class Outlook:
         return before * self.left.get(metric, 1.0)
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What one candidate was expected to have lost after its training, and what it had.
+
+    Outcomes lie between `low` and `high` with a probability of 80 %, as far as is known.
+    """
+
+    key: str
+    expected: float
+    low: float
+    high: float
+    became: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the outcome lies within the interval."""
+        return self.low <= self.became <= self.high
+
+    @property
+    def error(self) -> float:
+        """How far the outcome is from what was expected; above 0 where more was lost."""
+        return self.became - self.expected
+
+
+def forecasts(prior: Outlook, pairs: Pairs) -> dict[str, list[Forecast]]:
+    """By metric what was to be expected of each candidate by `prior` and those trained before it."""
+    found: dict[str, list[Forecast]] = {}
+    for metric in prior.left:
+        found[metric] = []
+        for i, pair in enumerate(pairs[metric]):
+            outlook = prior.learning({metric: pairs[metric][:i]})
+            expected = pair.before * outlook.left[metric]
+            off = _DEVIATIONS * pair.before * outlook.spread[metric]
+            found[metric].append(
+                Forecast(pair.key, expected, expected - off, expected + off, pair.after)
+            )
+    return found
+
+
 def pairs_of(evaluations: Sequence[Evaluation], goals: Sequence[Goal]) -> dict[str, list[Pair]]:
     """What became of the trained candidates of one run, by each quality among the goals.
 
@@ -116,7 +158,8 @@ def pairs_of(evaluations: Sequence[Evaluation], goals: Sequence[Goal]) -> dict[s
             if not goal.is_cost:
                 before = _lost(goal, first[key], scored)
                 if before > 0:
-                    found[goal.metric].append(Pair(before, _lost(goal, evaluation, scored)))
+                    after = _lost(goal, evaluation, scored)
+                    found[goal.metric].append(Pair(key, before, after))
     return found
 
 

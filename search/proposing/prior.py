@@ -56,12 +56,17 @@ def keep_earlier_runs(config: Config, file: Path, *, is_resumed: bool) -> None:
         write_sealed(file, {"runs": [_to_json(run) for run in runs]})
 
 
-def first_outlook(file: Path, goals: Sequence[Goal]) -> Outlook:
+def first_outlook(file: Path, goals: Sequence[Goal], *, is_trained: bool) -> Outlook:
     """What a search expects of training before its first one, by what was kept in `file`.
+
+    Args:
+        is_trained: Whether it trains any.
 
     Raises:
         PriorError: The file holds something else.
     """
+    if not is_trained:
+        return Outlook()
     pooled: dict[str, list[Pair]] = {}
     for run in _read(file):
         for metric, pairs in run.pairs.items():
@@ -118,7 +123,7 @@ def _of_json(data: Mapping[str, Json]) -> EarlierRun:
 
 
 def _pair(data: Json) -> Pair:
-    pair = Pair(**{name: float(value) for name, value in as_mapping(data).items()})  # type: ignore[arg-type]
+    pair = Pair(**as_mapping(data))  # type: ignore[arg-type]
     if not (0 < pair.before < math.inf and math.isfinite(pair.after)):
         raise ValueError(f"losses must be finite and above 0 before training, got {pair}")
     return pair

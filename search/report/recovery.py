@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import plotly.graph_objects as go
 from scipy.stats import spearmanr
 
+from paredown.search.proposing.outlook import Forecast, forecasts, pairs_of
 from paredown.search.report import style
 from paredown.search.report.pages import drawn, table
 from paredown.search.report.plots import dress
@@ -21,6 +23,8 @@ _CAPTION = (
     "A line is the loss of one of them on training rows that were held out, from rung to rung; the best "
     "state on these rows is what was scored and exported, so a line that rises costs nothing."
 )
+
+_ROWS = "Without training a model is scored on the first rows of the search split alone."
 
 
 @dataclass(frozen=True)
@@ -79,31 +83,120 @@ def _figure(courses: Sequence[_Course], picture: Picture) -> go.Figure:
 
 
 def _table(courses: Sequence[_Course], picture: Picture) -> str:
-    """Qualities on the way, and how well the order without training foretold the order after it."""
-    qualities = [goal for goal in picture.goals if not goal.is_cost]
+    """Qualities on the way, what was expected of them, and how well it was foretold."""
     rungs = sorted({e.rung.number: e.rung for c in courses for e in c.after}.items())
-    head = ["model", "goal", "not trained", *(f"{rung.recipe.steps:,} steps" for _, rung in rungs)]
+    steps = [f"{rung.recipe.steps:,} steps" for _, rung in rungs]
+    head = ["model", "goal", "not trained", "expected (80 %)", *steps]
+    foretold = _foretold(courses, picture)
     rows = []
     for course in courses:
         by_rung = {e.rung.number: e for e in course.after}
-        for goal in qualities:
-            values = [course.before, *(by_rung.get(number) for number, _ in rungs)]
-            shown = [show(goal.metric, e.metrics[goal.metric]) if e else "" for e in values]
-            cells = [name_of(course.before), title_of(goal.metric), *shown]
+        for each in foretold:
+            metric = each.goal.metric
+            values = [by_rung.get(number) for number, _ in rungs]
+            shown = [show(metric, e.metrics[metric]) if e else "" for e in values]
+            before = show(metric, course.before.metrics[metric])
+            expected = each.expected(course.after[0])
+            cells = [name_of(course.before), title_of(metric), before, expected, *shown]
             rows.append([as_html(cell) for cell in cells])
-    rows_text = "Without training a model is scored on the first rows of the search split alone."
-    foretold = " ".join(_foretold(goal, courses) for goal in qualities)
-    return f'{table(head, rows)}<p class="caption">{as_html(f"{rows_text} {foretold}")}</p>'
+    caption = " ".join([_ROWS, *(each.text for each in foretold)])
+    return f'{table(head, rows)}<p class="caption">{as_html(caption)}</p>'
 
 
-def _foretold(goal: Goal, courses: Sequence[_Course]) -> str:
-    """The rank correlation of scores before and after training."""
+@dataclass(frozen=True)
+class _Foretold:
+    """How well one quality of all `models` was foretold.
+
+    `rank` is the correlation of the orders before and after training, None where scores are all the same;
+    `forecasts` has by key what was expected after the first training, by what was trained before.
+    """
+
+    goal: Goal
+    models: int
+    rank: float | None
+    forecasts: Mapping[str, Forecast]
+
+    @property
+    def held(self) -> int:
+        """How many outcomes lie within the 80 % interval."""
+        return sum(forecast.holds for forecast in self.forecasts.values())
+
+    @property
+    def error(self) -> float:
+        """Mean size of the errors; there must be a forecast."""
+        return float(np.mean([abs(forecast.error) for forecast in self.forecasts.values()]))
+
+    def expected(self, trained: Evaluation) -> str:
+        """The value that was expected of a model, and between which; counted from what it became."""
+        forecast = self.forecasts.get(trained.key)
+        if forecast is None:
+            return ""
+        metric, sign = self.goal.metric, -1 if self.goal.direction == "maximize" else 1
+
+        def _value(lost: float) -> float:
+            return trained.metrics[metric] + sign * (lost - forecast.became)
+
+        low, high = sorted([_value(forecast.low), _value(forecast.high)])
+        ends = f"{show(metric, low)} to {show(metric, high)}"
+        return f"{show(metric, _value(forecast.expected))} ({ends})"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The figures by names for MLflow."""
+        found = {}
+        if self.rank is not None:
+            found[f"recovery/{self.goal.metric}_rank_correlation"] = self.rank
+        if self.forecasts:
+            found[f"recovery/{self.goal.metric}_within_80"] = self.held / len(self.forecasts)
+            found[f"recovery/{self.goal.metric}_mean_error"] = self.error
+        return found
+
+    @property
+    def text(self) -> str:
+        """The figures in sentences."""
+        said, name = [], title_of(self.goal.metric)
+        if self.rank is not None:
+            said.append(
+                f"Rank correlation of {name} before and after training: {self.rank:.2f} over "
+                f"{self.models} models."
+            )
+        if self.forecasts:
+            error = show(self.goal.metric, self.error).replace(" %", " points")
+            said.append(
+                f"{name} after the first training, expected by what was trained before it: "
+                f"{self.held} of {len(self.forecasts)} models lie within the 80 % interval, and the mean "
+                f"error is {error}."
+            )
+        return " ".join(said)
+
+
+def recovery_metrics(picture: Picture) -> dict[str, float]:
+    """How well training was foretold, by names for MLflow: for each quality the rank correlation of
+    scores before and after it, the share within the 80 % interval, and the mean error.
+    """
+    courses = _courses(picture.evaluations)
+    return {name: v for each in _foretold(courses, picture) for name, v in each.metrics.items()}
+
+
+def _foretold(courses: Sequence[_Course], picture: Picture) -> list[_Foretold]:
+    if not courses:
+        return []
+    made = forecasts(picture.outlook, pairs_of(picture.evaluations, picture.goals))
+    return [
+        _Foretold(
+            goal=goal,
+            models=len(courses),
+            rank=_rank(goal, courses),
+            forecasts={forecast.key: forecast for forecast in made.get(goal.metric, ())},
+        )
+        for goal in picture.goals
+        if not goal.is_cost
+    ]
+
+
+def _rank(goal: Goal, courses: Sequence[_Course]) -> float | None:
     before = [course.before.metrics[goal.metric] for course in courses]
     after = [course.after[-1].metrics[goal.metric] for course in courses]
     if len(set(before)) < 2 or len(set(after)) < 2:
-        return ""
-    rank = float(spearmanr(before, after).statistic)
-    return (
-        f"Rank correlation of {title_of(goal.metric)} before and after training: {rank:.2f} over "
-        f"{len(courses)} models."
-    )
+        return None
+    return float(spearmanr(before, after).statistic)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from paredown.search.proposing.outlook import Outlook
 from paredown.search.study.display import Outline, Unit, title_of, unit_of
 from paredown.search.study.evaluation import Evaluation, Goal, comparable, is_cost
 from paredown.search.study.front_measured import MeasuredFront
@@ -42,7 +43,7 @@ class Picture:
     """The evaluations of one search, as every picture takes them.
 
     `hypervolumes` has one value for each evaluation, in order, and may be empty; `measured` is what
-    verifying the front found.
+    verifying the front found; `outlook` is what was expected of training before the first one.
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -51,6 +52,7 @@ class Picture:
     hypervolumes: tuple[float, ...] = ()
     name: str = ""
     measured: MeasuredFront = field(default_factory=MeasuredFront)
+    outlook: Outlook = field(default_factory=Outlook)
 
     @property
     def title(self) -> str:

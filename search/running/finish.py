@@ -13,9 +13,12 @@ from paredown.search.bundles.measured import logged_bundles, member_json, record
 from paredown.search.bundles.task import TaskSource
 from paredown.search.bundles.verifying import broken, verify_each
 from paredown.search.evaluating.workbench import Workbench
+from paredown.search.proposing.outlook import Outlook
+from paredown.search.proposing.prior import first_outlook
 from paredown.search.report.page import RunSummary, report_page, write_report
 from paredown.search.report.pages import whole_page, write_page
 from paredown.search.report.pictures import decision_png, front_png, progress_png
+from paredown.search.report.recovery import recovery_metrics
 from paredown.search.report.sections import (
     decisions_section,
     front_section,
@@ -29,7 +32,7 @@ from paredown.search.study.disk import is_disk_full
 from paredown.search.study.display import Outline
 from paredown.search.study.evaluation import UNCOMPRESSED, comparable, reference
 from paredown.search.study.front_measured import measured_front
-from paredown.search.study.run_record import BUNDLES, CONFIG, TRAINED, bundle_places
+from paredown.search.study.run_record import BUNDLES, CONFIG, PRIOR, TRAINED, bundle_places
 from paredown.search.tracking.tracker import Tracker
 from paredown.spaces.system.whole_file import write_text_whole
 
@@ -72,11 +75,16 @@ def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator
             ledger.tracker.log_bundle(bundle)
 
 
+def known_outlook(workbench: Workbench, ledger: Ledger, folder: Path) -> Outlook:
+    """What the search expects of training before its first one."""
+    return first_outlook(folder / PRIOR, ledger.goals, is_trained=workbench.is_trained)
+
+
 def write_figures(
     workbench: Workbench, ledger: Ledger, folder: Path, checks: Sequence[BundleCheck]
 ) -> list[Path]:
     """The pictures one by one, written to the folder; those that MLflow keeps."""
-    picture = _picture(workbench, ledger, checks)
+    picture = _picture(workbench, ledger, folder, checks)
     sections = {
         "front": front_section(picture, bundle_places(folder, ledger.front.keys)),
         "parallel": parallel_section(picture),
@@ -107,7 +115,7 @@ def write_pages(
         told: Sentences for it beside its own.
     """
     by_key = {check.key: check for check in checks}
-    picture = _picture(workbench, ledger, checks)
+    picture = _picture(workbench, ledger, folder, checks)
     front = ledger.front.members
     members = [member_json(m, by_key.get(m.key), picture.measured) for m in front]
     write_text_whole(folder / "front.json", json.dumps(members, indent=1, allow_nan=False))
@@ -138,15 +146,19 @@ def log_pages(
     tracker.log_files([*pictures, folder / "front.json", folder / CONFIG])
     tracker.log_seconds(summary.seconds)
     tracker.log_text("report.html", report_page(summary))
+    tracker.log_metrics(recovery_metrics(picture))
     tracker.log_text("front.html", whole_page(picture.title, front_section(picture, {})))
 
 
-def _picture(workbench: Workbench, ledger: Ledger, checks: Sequence[BundleCheck]) -> Picture:
+def _picture(
+    workbench: Workbench, ledger: Ledger, folder: Path, checks: Sequence[BundleCheck]
+) -> Picture:
     return Picture(
         evaluations=tuple(ledger.evaluations),
         front=ledger.front,
         outline=Outline.of_space(workbench.space),
         hypervolumes=tuple(ledger.hypervolumes),
         name=workbench.config.name,
+        outlook=known_outlook(workbench, ledger, folder),
         measured=measured_front(ledger.front.goals, ledger.front.members, checks),
     )

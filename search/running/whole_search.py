@@ -30,13 +30,18 @@ from paredown.search.evaluating.surveying import survey
 from paredown.search.evaluating.unmet import doubtful_bounds
 from paredown.search.evaluating.workbench import Workbench, equip
 from paredown.search.proposing.optuna_log import quiet_optuna
-from paredown.search.proposing.outlook import Outlook
 from paredown.search.proposing.prediction import DamageTerms
-from paredown.search.proposing.prior import first_outlook, keep_earlier_runs
+from paredown.search.proposing.prior import keep_earlier_runs
 from paredown.search.proposing.samplers import check_sampler
 from paredown.search.report.page import RunSummary
 from paredown.search.running.engine_ray import check_cluster
-from paredown.search.running.finish import export_front, log_pages, write_figures, write_pages
+from paredown.search.running.finish import (
+    export_front,
+    known_outlook,
+    log_pages,
+    write_figures,
+    write_pages,
+)
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.searching import INTERRUPTED, Climb, explore, open_engine
 from paredown.search.running.timetable import (
@@ -222,15 +227,11 @@ class _Course:
         return stopped
 
     def _carry_out(self, base: Evaluation) -> str | None:
-        """Searches, then exports and verifies the front; why it stopped early, or None.
-
-        Ctrl-C at any point of it leaves what is known by then.
-        """
+        """Searches, exports and verifies; why it stopped early, or None. Ctrl-C leaves what is known."""
         workbench, ledger, watch = self._workbench, self._ledger, self._watch
         try:
             terms = DamageTerms(workbench.databases)
-            prior = self._folder / PRIOR
-            outlook = first_outlook(prior, ledger.goals) if workbench.is_trained else Outlook()
+            outlook = known_outlook(workbench, ledger, self._folder)
             if workbench.config.search.engine == "ray":
                 watch.stage("starting the workers")
             with open_engine(workbench) as engine:

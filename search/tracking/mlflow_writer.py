@@ -139,6 +139,10 @@ class MlflowWriter:
         """Attach a text file called `name` to the search's run."""
         self._client.log_text(self._parent, text, name)
 
+    def log_metrics(self, values: Mapping[str, float]) -> None:
+        """Add figures of the whole search to its run."""
+        self._client.log_batch(self._parent, metrics=_metrics(values, 0))
+
     def log_bundle(self, bundle: LoggedBundle) -> None:
         """Log metrics and tags to the candidate's run; a bundle that holds also becomes a model."""
         from mlflow.entities import RunTag

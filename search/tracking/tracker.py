@@ -79,6 +79,10 @@ class Tracker:
         """Attach a file of that name and text to the search's run."""
         self._submit(name, lambda: self._writer.log_text(name, text))
 
+    def log_metrics(self, values: Mapping[str, float]) -> None:
+        """Add figures of the whole search to its run."""
+        self._submit("figures", lambda: self._writer.log_metrics(values))
+
     def log_bundle(self, bundle: LoggedBundle) -> None:
         """Attach what verifying found to the evaluation's run; a bundle that holds becomes a model."""
         self._submit(f"bundle {bundle.key}", lambda: self._writer.log_bundle(bundle))

@@ -69,7 +69,7 @@ def config_of(tmp_path, monkeypatch):
 
 def kept(config, file, is_resumed=False):
     keep_earlier_runs(config, file, is_resumed=is_resumed)
-    return first_outlook(file, GOALS)
+    return first_outlook(file, GOALS, is_trained=True)
 
 
 def test_without_earlier_runs_there_is_no_file(config_of, tmp_path):
@@ -77,6 +77,7 @@ def test_without_earlier_runs_there_is_no_file(config_of, tmp_path):
     assert kept(config_of(), file) == Outlook.of_training(GOALS)
     assert kept(config_of(), file, is_resumed=True) == Outlook.of_training(GOALS)
     assert not file.exists()
+    assert first_outlook(file, GOALS, is_trained=False) == Outlook()
 
 
 def test_pairs_of_all_runs_are_kept_and_learned_from(config_of, write_run, tmp_path):
@@ -88,7 +89,7 @@ def test_pairs_of_all_runs_are_kept_and_learned_from(config_of, write_run, tmp_p
     assert [run["name"] for run in runs] == ["one", "two"]
     pairs = [(p["before"], p["after"]) for run in runs for p in run["pairs"]["accuracy"]]
     assert pairs == [pytest.approx(each) for each in ((0.1, 0.05), (0.2, 0.1), (0.3, 0.3))]
-    same = {"accuracy": [Pair(0.1, 0.05), Pair(0.2, 0.1), Pair(0.3, 0.3)]}
+    same = {"accuracy": [Pair("a", 0.1, 0.05), Pair("b", 0.2, 0.1), Pair("c", 0.3, 0.3)]}
     expected = Outlook.of_training(GOALS).learning(same)
     assert outlook.left == pytest.approx(dict(expected.left))
     assert outlook.spread == pytest.approx(dict(expected.spread))
@@ -137,16 +138,22 @@ def test_what_teaches_nothing_is_refused_by_its_place(
         3,
         [{"name": "one"}],
         [{"name": "one", "pairs": {"accuracy": [[0.1, 0.2]]}}],
-        [{"name": "one", "pairs": {"accuracy": [{"before": 0.1, "after": "much"}]}}],
-        [{"name": "one", "pairs": {"accuracy": [{"before": -0.1, "after": 0.1}]}}],
-        [{"name": "one", "pairs": {"accuracy": [{"before": 0.1, "after": 0.1, "more": 1}]}}],
+        [{"name": "one", "pairs": {"accuracy": [{"key": "a", "before": 0.1}]}}],
+        [{"name": "one", "pairs": {"accuracy": [{"key": "a", "before": 0.1, "after": "much"}]}}],
+        [{"name": "one", "pairs": {"accuracy": [{"key": "a", "before": -0.1, "after": 0.1}]}}],
+        [
+            {
+                "name": "one",
+                "pairs": {"accuracy": [{"key": "a", "before": 1, "after": 1, "more": 1}]},
+            }
+        ],
     ],
 )
 def test_a_file_with_something_else_is_refused(runs, tmp_path):
     file = tmp_path / "prior.json"
     write_sealed(file, {"runs": runs})
     with pytest.raises(PriorError, match="restore it, or start a new run"):
-        first_outlook(file, GOALS)
+        first_outlook(file, GOALS, is_trained=True)
 
 
 def test_a_damaged_file_is_refused(config_of, write_run, tmp_path):
@@ -155,4 +162,4 @@ def test_a_damaged_file_is_refused(config_of, write_run, tmp_path):
     kept(config_of("one"), file)
     file.write_text(json.dumps(json.loads(file.read_text()) | {"runs": []}))
     with pytest.raises(PriorError, match="does not match its digest"):
-        first_outlook(file, GOALS)
+        first_outlook(file, GOALS, is_trained=True)

@@ -75,6 +75,14 @@ def test_a_run_leads_back_to_its_folder_and_candidate(
         find_run(tracker.uri, "0" * 32)
 
 
+def test_figures_of_the_whole_search_stand_in_its_run(run_folder, outline):
+    tracker = Tracker(TrackingPlace(run_folder=run_folder, search_id="s"), outline)
+    tracker.log_metrics({"recovery/accuracy_within_80": 0.75})
+    tracker.close()
+    run = connect(tracker.uri).get_run(tracker.parent_run_id)
+    assert run.data.metrics == {"recovery/accuracy_within_80": 0.75}
+
+
 def test_what_is_on_its_way_is_not_missing_and_what_is_drained_is_written(
     run_folder, outline, goals, make_evaluations, children_of
 ):
