@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from safetensors import SafetensorError
 from torch import Tensor
@@ -33,51 +34,96 @@ class KeepingError(ParedownError):
     """A disk or a folder does not take what training keeps: no fault of the model that is trained."""
 
 
+class Files(Protocol):
+    """Reads and writes records by path, on the disk that all who train and export have in common."""
+
+    def write(self, path: Path, key: str, record: Record) -> None:
+        """Writes the record whole or not at all.
+
+        Raises:
+            KeepingError: The disk does not take it.
+        """
+
+    def read(self, path: Path, key: str) -> Record:
+        """The record that `write` wrote under `key`.
+
+        Raises:
+            OSError: There is none.
+            DamagedFileError: The file holds something else.
+        """
+
+    def remove(self, path: Path) -> None:
+        """Removes the file, where there is one."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The files of this machine."""
+
+    def write(self, path: Path, key: str, record: Record) -> None:
+        """See `Files`."""
+        try:
+            write_record(path, key, record)
+        except (OSError, SafetensorError) as error:
+            raise KeepingError(
+                f"what training keeps must be written to {path.parent}, got {error} for a file of "
+                f"{record.nbytes:,} bytes; make room there, or make the folder writable, then a search "
+                "goes on with --resume"
+            ) from error
+
+    def read(self, path: Path, key: str) -> Record:
+        """See `Files`."""
+        return read_record(path, key)
+
+    def remove(self, path: Path) -> None:
+        """See `Files`."""
+        path.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class TrainedModels:
-    """The trained models of a run, in a folder that all who train and export can reach.
+    """The trained models of a run, in a folder on `files`.
 
     What writes to it raises `KeepingError` where that fails.
     """
 
     folder: Path
+    files: Files = field(default_factory=Disk)
 
     def put(self, model: CompressedModel) -> str:
         """Keeps the model's tensors; their digest, 24 hexadecimal digits."""
         key = digest_of(model)
-        path = self._path(key)
-        if not path.is_file():
-            scales = scales_of(model.blueprint)
-            tensors = dict(_named(model.stored))
-            _write(path, key, Record(tensors=tensors, facts={_SCALES: scales}))
+        scales, tensors = scales_of(model.blueprint), dict(_named(model.stored))
+        self.files.write(self._path(key), key, Record(tensors=tensors, facts={_SCALES: scales}))
         return key
 
     def put_state(self, key: str, state: Mapping[str, Tensor], trainer: str) -> None:
         """Keeps what further training of the model of that key goes on from, by the same trainer."""
         record = Record(tensors=state, facts={_TRAINER: trainer})
-        _write(self._path(key, _STATE), key, record)
+        self.files.write(self._path(key, _STATE), key, record)
 
     def state(self, key: str, trainer: str) -> Mapping[str, Tensor] | None:
         """What further training of the model goes on from; None without one of that trainer."""
         try:
-            record = read_record(self._path(key, _STATE), key)
+            record = self.files.read(self._path(key, _STATE), key)
         except (OSError, DamagedFileError):
             return None
         return record.tensors if record.facts.get(_TRAINER) == trainer else None
 
     def checkpoint(self, name: str, every_s: float = CHECKPOINT_S) -> CheckpointFile:
         """Where the training of that name saves on its way, at least so many seconds apart."""
-        return CheckpointFile(path=self._path(name, _ON_THE_WAY), name=name, every_s=every_s)
+        path = self._path(name, _ON_THE_WAY)
+        return CheckpointFile(path=path, name=name, every_s=every_s, files=self.files)
 
     def remove_states(self, keys: Iterable[str]) -> None:
         """Removes what further training of these models would go on from; the models stay."""
         for key in keys:
-            self._path(key, _STATE).unlink(missing_ok=True)
+            self.files.remove(self._path(key, _STATE))
 
     def remove_checkpoints(self) -> None:
         """Removes what trainings saved on their way, where none is under way."""
         for path in self.folder.glob(f"*{_ON_THE_WAY}.safetensors"):
-            path.unlink(missing_ok=True)
+            self.files.remove(path)
 
     def get(self, key: str, before: CompressedModel) -> CompressedModel:
         """The model that `put` returned `key` for.
@@ -90,7 +136,7 @@ class TrainedModels:
         """
         path = self._path(key)
         try:
-            record = read_record(path, key)
+            record = self.files.read(path, key)
         except (OSError, DamagedFileError) as error:
             raise TrainingError(
                 f"the tensors of a trained model must be in {path}, got {error}; restore the file, or "
@@ -117,11 +163,12 @@ class CheckpointFile:
     path: Path
     name: str
     every_s: float = CHECKPOINT_S
+    files: Files = field(default_factory=Disk)
 
     def load(self) -> Mapping[str, Tensor] | None:
         """What was saved last; None where nothing was, or is damaged: training then begins again."""
         try:
-            return read_record(self.path, self.name).tensors
+            return self.files.read(self.path, self.name).tensors
         except (OSError, DamagedFileError):
             return None
 
@@ -131,11 +178,11 @@ class CheckpointFile:
         Raises:
             KeepingError: They cannot be written.
         """
-        _write(self.path, self.name, Record(tensors=state, facts={}))
+        self.files.write(self.path, self.name, Record(tensors=state, facts={}))
 
     def remove(self) -> None:
         """Once the training is done."""
-        self.path.unlink(missing_ok=True)
+        self.files.remove(self.path)
 
 
 def digest_of(model: CompressedModel) -> str:
@@ -143,17 +190,6 @@ def digest_of(model: CompressedModel) -> str:
     tensors, scales = dict(_named(model.stored)), scales_of(model.blueprint)
     named = (part for name in sorted(tensors) for part in (name, tensors[name]))
     return digest(json.dumps(scales, sort_keys=True), *named)
-
-
-def _write(path: Path, key: str, record: Record) -> None:
-    try:
-        write_record(path, key, record)
-    except (OSError, SafetensorError) as error:
-        raise KeepingError(
-            f"what training keeps must be written to {path.parent}, got {error} for a file of "
-            f"{record.nbytes:,} bytes; make room there, or make the folder writable, then a search goes "
-            "on with --resume"
-        ) from error
 
 
 def _named(stored: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:

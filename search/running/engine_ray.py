@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ class RayEngine:
         if gpus := gpus_per_worker(section, _nodes()):
             resources["gpu"] = gpus
         trainable = tune.with_parameters(
-            EvaluateCandidate, evaluator=self._evaluator, threads=section.threads_per_worker
+            EvaluateCandidate, evaluator=self._for_workers(), threads=section.threads_per_worker
         )
         return tune.Tuner(
             tune.with_resources(trainable, resources),
@@ -108,15 +109,31 @@ class RayEngine:
             ),
         )
 
+    def _for_workers(self) -> Evaluator:
+        """On a cluster that was joined, workers may be machines that do not see the run's folder."""
+        from paredown.search.running.ray_files import drivers_disk
 
-def check_cluster(section: SearchSection) -> None:
+        recovering = self._evaluator.recovery
+        if recovering is None or self._section.ray_address is None:
+            return self._evaluator
+        # Not every process of the cluster is where the search was started.
+        folder = recovering.kept.folder.absolute()
+        kept = replace(recovering.kept, folder=folder, files=drivers_disk())
+        return replace(self._evaluator, recovery=replace(recovering, kept=kept))
+
+
+def check_cluster(section: SearchSection, *, is_trained: bool = False) -> None:
     """Refuses what a worker asks for and no node has, before anything heavy is done.
 
     A cluster of our own has the CPUs that are asked for, so without GPUs there is nothing to ask it.
 
+    Args:
+        is_trained: Whether candidates are trained.
+
     Raises:
         ClusterError: As `ray_cluster`.
     """
+    check_client(section.ray_address, is_trained=is_trained)
     if section.ray_address is not None or section.gpus_per_worker:
         with ray_cluster(section):
             return

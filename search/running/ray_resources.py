@@ -37,13 +37,23 @@ def gpus_per_worker(section: SearchSection, nodes: Sequence[Mapping[str, float]]
     return math.floor(_RAY_STEPS / sharing) / _RAY_STEPS
 
 
-def check_client(address: str | None) -> None:
+def check_client(address: str | None, *, is_trained: bool = False) -> None:
     """Refuses an address of Ray's client where that is not installed: Ray itself comes without it.
+
+    Args:
+        is_trained: Whether candidates are trained: what is kept of them goes to the node of the cluster
+            that the search is started on, and the client is on none.
 
     Raises:
         ClusterError: As said.
     """
-    if (address or "").startswith("ray://") and find_spec("grpc") is None:
+    is_client = (address or "").startswith("ray://")
+    if is_client and is_trained:
+        raise ClusterError(
+            f"a search with `recovery` must be started on a node of its cluster, got search.ray_address: "
+            f"{address}; start it there with ray_address: auto"
+        )
+    if is_client and find_spec("grpc") is None:
         raise ClusterError(
             f"search.ray_address: {address} needs Ray's client, which is not installed; run "
             "`pip install 'paredown[client]'`, or start the search on a node of the cluster with "

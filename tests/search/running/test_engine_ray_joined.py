@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from paredown.compressors.training import kept
+from paredown.compressors.training.kept import TrainedModels, digest_of
+from paredown.compressors.training.trainer import CurvePoint, Trained
+from paredown.search.calibrating import uniform
 from paredown.search.config import SearchSection
+from paredown.search.evaluating import Recovery, TrainingRung
 from paredown.search.proposing.jobs import Job
 from paredown.search.running import whole_search as running
-from paredown.search.running.engine_ray import RayEngine, ray_cluster
+from paredown.search.running.engine_ray import RayEngine, check_cluster, ray_cluster
 from paredown.search.running.ray_resources import ClusterError
 from paredown.search.study import Score
 from paredown.spaces.candidates import Candidate
@@ -85,6 +90,24 @@ class Alone:
         return Score(metric=0.5, loss=1.0, images=1)
 
 
+@dataclass(frozen=True)
+class Walled:
+    """A trainer, and afterwards a worker, whose machine has no disk: it trains a step at a time."""
+
+    name: str = "walled 1"
+
+    def __call__(self, model, data, budget, seed, state=None, checkpoint=None) -> Trained:
+        def refused(*_):
+            raise AssertionError("this machine's disk is of no use")
+
+        kept.write_record = kept.read_record = refused
+        done = int((state or checkpoint.load() or {"steps": torch.tensor(0)})["steps"])
+        checkpoint.save({"steps": torch.tensor(done + budget.steps)})
+        steps = checkpoint.load()["steps"]
+        point = CurvePoint(step=int(steps), loss=0.0, held_out_loss=0.0)
+        return Trained(model=model, state={"steps": steps}, curve=(point,))
+
+
 @pytest.fixture(scope="module")
 def address(sent_by_value):
     """A cluster of two nodes with a CPU each, one of which only believes to have a GPU."""
@@ -117,6 +140,33 @@ def test_two_nodes_share_the_work(address, workbench, jobs, local_scores, coordi
         assert outcome.failure is None
         assert outcome.score.metric == local_scores[job.name].metric
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_workers_train_is_kept_where_the_search_was_started(
+    address, workbench, coordinate, tmp_path
+):
+    recovery = Recovery(trainer=Walled(), rungs=(TrainingRung(2, 1), TrainingRung(3, 1)))
+    models = TrainedModels(tmp_path / "trained")
+    trains = workbench.recovering(recovery, models)
+    candidate, section = uniform(trains.space, "", 4), SearchSection(ray_address=address)
+    begins, steps = "", []
+    for rung in trains.rungs[1:]:
+        coordinator, recorded = coordinate([Job(candidate=candidate, rung=rung, begins=begins)])
+        carry_out(coordinator, trains.evaluator, section)
+        ((_, outcome),) = recorded
+        assert outcome.failure is None
+        begins = outcome.score.trained
+        steps.append(outcome.score.curve[-1][0])
+    assert steps == [2, 5], "the second goes on from the first"
+    assert digest_of(models.get(begins, trains.assemble(candidate))) == begins
+    names = {f"{begins}.safetensors", f"{begins}-state.safetensors"}
+    assert {path.name for path in models.folder.iterdir()} == names
+
+
+def test_a_search_that_trains_is_refused_from_outside_its_cluster():
+    section = SearchSection(ray_address="ray://head:10001")
+    with pytest.raises(ClusterError, match="must be started on a node of its cluster"):
+        check_cluster(section, is_trained=True)
 
 
 def test_two_workers_share_a_gpu_at_the_same_time(address, coordinate, tmp_path):

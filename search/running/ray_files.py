@@ -1,0 +1,41 @@
+"""The disk of the machine that started a search, for workers elsewhere: records go through Ray's store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from paredown.compressors.storage.shelf import Record
+from paredown.compressors.training.kept import Disk
+
+
+@dataclass(frozen=True)
+class DriversDisk:
+    """`Files` of a machine where an actor holds them; what it raises is raised here."""
+
+    actor: Any
+    """Of Ray, whose handles have no type of their own."""
+
+    def write(self, path: Path, key: str, record: Record) -> None:
+        """See `Files`."""
+        ray.get(self.actor.write.remote(path, key, record))
+
+    def read(self, path: Path, key: str) -> Record:
+        """See `Files`."""
+        found: Record = ray.get(self.actor.read.remote(path, key))
+        return found
+
+    def remove(self, path: Path) -> None:
+        """See `Files`."""
+        ray.get(self.actor.remove.remote(path))
+
+
+def drivers_disk() -> DriversDisk:
+    """That of the cluster's node on which this is called, as long as the handle lives."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(Disk).options(num_cpus=0, scheduling_strategy=here).remote()
+    return DriversDisk(actor)
