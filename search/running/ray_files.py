@@ -1,4 +1,4 @@
-"""The disk of the machine that started a search, for workers elsewhere: records go through Ray's store."""
+"""The disk of the machine that started a search, for workers elsewhere, through Ray's object store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paredown.compressors.storage.shelf import Record
@@ -22,16 +23,24 @@ class DriversDisk:
 
     def write(self, path: Path, key: str, record: Record) -> None:
         """See `Files`."""
-        ray.get(self.actor.write.remote(path, key, record))
+        _result(self.actor.write.remote(path, key, record))
 
     def read(self, path: Path, key: str) -> Record:
         """See `Files`."""
-        found: Record = ray.get(self.actor.read.remote(path, key))
+        found: Record = _result(self.actor.read.remote(path, key))
         return found
 
     def remove(self, path: Path) -> None:
         """See `Files`."""
-        ray.get(self.actor.remove.remote(path))
+        _result(self.actor.remove.remote(path))
+
+
+def _result(asked: Any) -> Any:
+    """What came of a call; what it raised is raised as it was, without Ray's lines around it."""
+    try:
+        return ray.get(asked)
+    except RayTaskError as error:
+        raise error.cause from None
 
 
 def drivers_disk() -> DriversDisk:
