@@ -27,7 +27,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from paredown.search.study import Evaluation, read_run
+from paredown.search.study import Evaluation, JournalError, read_run
 
 CONFIG = """\
 name: digits
@@ -101,9 +101,10 @@ class Search:
         return self._over() * self.steps + max(self._saved(), default=0)
 
     def _over(self) -> int:
-        if not (self.run_folder / "study.journal").is_file():
+        try:
+            return sum(e.trained is not None for e in read_run(self.run_folder).evaluations)
+        except JournalError:  # it has no study yet
             return 0
-        return sum(e.trained is not None for e in read_run(self.run_folder).evaluations)
 
     def _saved(self) -> list[int]:
         """Steps of the trainings under way, as they are saved."""
