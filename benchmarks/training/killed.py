@@ -89,7 +89,7 @@ class Search:
                 raise EndedError(
                     f"a search must train when it is killed, got its end: {self._words()}"
                 )
-            time.sleep(0.05)
+            time.sleep(0.2)
         time.sleep(wait_s)
         kill_all(process.pid)
         process.wait()
