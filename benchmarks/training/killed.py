@@ -2,11 +2,11 @@
 
     python benchmarks/training/killed.py [--kills N] [--steps N] [--seed N] [--out FOLDER]
 
-Both searches are of the digits, with training on two rungs in one process of its own. One is ended by
-SIGKILL, with all of its processes, at a random moment of each part of its training, and resumed. A line
-is printed for each kill: where the training under way stood, and how many were over. Then it is resumed
-to its end. The other runs to its end undisturbed. Both fronts are compared: keys, metrics, and digests of
-the trained tensors. Exit code 1 where they differ.
+Both searches are of the digits, with training on two rungs in one process of its own. One runs to its end
+undisturbed. The other is ended by SIGKILL, with all of its processes, at a random moment of each part of
+its training, and resumed. A line is printed for each kill: where the training under way stood, and how
+many were over. Then it is resumed to its end. Both fronts are compared: keys, metrics, and digests of the
+trained tensors. Exit code 1 where they differ.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from paredown.search.study import Evaluation, read_run
+from paredown.search.study import Evaluation, JournalError, read_run
 
 CONFIG = """\
 name: digits
 task: {{name: digits}}
 space:
-  rules: [{{layers: "*", weight_bits: [2, 3, 4, 8], method: [rtn]}}, {{groups: "*", width: [1.0, 0.5]}}]
+  rules: [{{layers: "*", weight_bits: [1, 2, 3], method: [rtn]}}, {{groups: "*", width: [1.0, 0.5]}}]
 goals: [{{metric: accuracy}}, {{metric: onnx_bytes}}]
 hardware: {{latency: roofline}}
 search: {{engine: local, workers: 1, evaluations: 10, rung_images: 100, batch: 4}}
@@ -42,8 +42,6 @@ recovery:
   rungs: [{{steps: {steps}, keep: 3}}, {{steps: {steps}, keep: 2}}]
   checkpoint_s: {every_s}
 """
-TRAININGS = 5
-"""Of this search: three candidates, then two of them."""
 _EVERY_S = 0.3
 
 
@@ -89,21 +87,23 @@ class Search:
                 raise EndedError(
                     f"a search must train when it is killed, got its end: {self._words()}"
                 )
-            time.sleep(0.05)
+            time.sleep(0.2)
         time.sleep(wait_s)
         kill_all(process.pid)
         process.wait()
         saved = [f"step {step} of {self.steps}" for step in self._saved()]
-        return f"under way: {', '.join(saved) or 'nothing'}; trainings over: {self._over()}"
+        return f"under way: {', '.join(saved) or 'nothing'}; trainings over: {self.trainings()}"
 
     def _done(self) -> int:
         """Steps of all trainings."""
-        return self._over() * self.steps + max(self._saved(), default=0)
+        return self.trainings() * self.steps + max(self._saved(), default=0)
 
-    def _over(self) -> int:
-        if not (self.run_folder / "study.journal").is_file():
+    def trainings(self) -> int:
+        """How many are over."""
+        try:
+            return sum(e.trained is not None for e in read_run(self.run_folder).evaluations)
+        except JournalError:  # it has no study yet
             return 0
-        return sum(e.trained is not None for e in read_run(self.run_folder).evaluations)
 
     def _saved(self) -> list[int]:
         """Steps of the trainings under way, as they are saved."""
@@ -166,14 +166,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     shutil.rmtree(given.out, ignore_errors=True)
     moments = random.Random(given.seed)
-    search = Search(given.out / "killed", given.steps)
+    alone, search = (Search(given.out / name, given.steps) for name in ("alone", "killed"))
     try:
+        whole = alone.finish()
+        total = alone.trainings() * given.steps
         for number in range(1, given.kills + 1):
-            target = (number - moments.random()) / given.kills * TRAININGS * given.steps
+            # The last part is never reached, so that no search ends before it is killed.
+            target = (number - moments.random()) / (given.kills + 1) * total
             stood = search.kill(target, moments.uniform(0.0, _EVERY_S))
             print(f"kill {number:2}: {stood}", flush=True)
         killed = search.finish()
-        whole = Search(given.out / "whole", given.steps).finish()
     except EndedError as error:
         print(error)
         return 1

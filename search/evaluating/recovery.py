@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,8 @@ from paredown.search.config.schema_task import CustomTask
 from paredown.search.evaluating.augmenting import Augment, augmentation, check_augmentation
 from paredown.search.evaluating.computing_device import computing_device, has_bfloat16
 from paredown.search.evaluating.training_rows import TrainingRows
-from paredown.search.study.evaluation import Evaluation
-from paredown.search.study.rung import Recipe
+from paredown.search.study.evaluation import Evaluation, of_rung
+from paredown.search.study.rung import Recipe, Rung
 from paredown.search.tasks.metrics import Loss
 from paredown.search.tasks.splits import Split
 from paredown.search.tasks.task import Task
@@ -149,14 +149,19 @@ class Recovering:
         checkpoint.remove()
         return found, key
 
-    def tidy(self, done: Iterable[Evaluation], going_on: Iterable[Evaluation]) -> None:
-        """Removes what training of `done` left to go on from, but not what `going_on` were trained to.
+    def tidy(
+        self, rung: Rung, evaluations: Sequence[Evaluation], front: Iterable[Evaluation]
+    ) -> None:
+        """Removes, once all is trained on a rung, what nothing goes on from any more.
 
-        No training may be under way.
+        Of states from the rungs below only those of the front are of use: for who trains one further.
         """
-        keep = {e.trained for e in going_on}
-        self.kept.remove_states({e.trained for e in done if e.trained} - keep)
-        self.kept.remove_checkpoints()
+        own = of_rung(evaluations, rung)
+        below = {e.trained for e in evaluations if e.trained and e.rung.number < rung.number}
+        self.kept.remove_states(below - {e.trained for e in (*own, *front)})
+        # Before the last rung is over, some are of a training that was interrupted there.
+        if rung.recipe == self.recovery.recipes[-1]:
+            self.kept.remove_checkpoints()
 
 
 @contextlib.contextmanager

@@ -106,10 +106,8 @@ class Evaluator:
         curve: Curve = ()
         if rung.recipe.steps:
             found, digest = self._trained(model, candidate, rung, begins)
-            model, curve = (
-                found.model,
-                tuple((p.step, p.loss, p.held_out_loss) for p in found.curve),
-            )
+            model = found.model
+            curve = tuple((p.step, p.loss, p.held_out_loss) for p in found.curve)
         trained_s = time.perf_counter()
         score = self.score(model, rung.rows)
         scoring_s = time.perf_counter() - trained_s

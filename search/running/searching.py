@@ -214,20 +214,15 @@ class Climb:
 
     def carry_out(self) -> str | None:
         """Climbs all rungs; why it stopped early, or None."""
+        recovering = self.workbench.evaluator.recovery
         for before, rung in pairwise(self.workbench.rungs):
             stopped = self._score(before, rung)
             if stopped is not None:
                 return stopped
             self.ledger.use_rung(rung)
-            self._tidy(before, rung)
+            if recovering is not None and not self.ledger.lost(rung):
+                recovering.tidy(rung, self.ledger.evaluations, self.ledger.front.members)
         return None
-
-    def _tidy(self, before: Rung, rung: Rung) -> None:
-        """Only members of the front are ever trained further from a rung below."""
-        ledger, recovering = self.ledger, self.workbench.evaluator.recovery
-        if recovering is not None and not ledger.lost(rung):
-            own = of_rung(ledger.evaluations, rung)
-            recovering.tidy(of_rung(ledger.evaluations, before), (*own, *ledger.front.members))
 
     def _score(self, before: Rung, rung: Rung) -> str | None:
         how = f"training to {rung.recipe.steps:,} steps" if rung.recipe.is_trained else "rescoring"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -318,18 +319,28 @@ def test_states_of_the_last_rung_and_of_the_front_are_left_and_every_model(tmp_p
     assert {path.name for path in kept.folder.iterdir()} == names
 
 
-def test_a_state_that_another_rung_goes_on_from_stays(workbench, tmp_path):
+def test_a_state_that_the_front_or_another_rung_goes_on_from_stays(workbench, tmp_path):
     kept = TrainedModels(tmp_path)
-    recovering = workbench.recovering(RECOVERY, kept).evaluator.recovery
-    of = {
-        key: Evaluation(number=0, key=key, candidate=Candidate(), trained=trained)
-        for key, trained in (("a", "same"), ("b", "gone"), ("c", None), ("d", "same"))
-    }
-    for key in ("same", "gone"):
+    trains = workbench.recovering(RECOVERY, kept)
+    _, first, last = trains.rungs
+    on_first = [evaluation_on(first, trained) for trained in ("same", "gone", "front", None)]
+    on_last = [evaluation_on(last, trained) for trained in ("same", "last")]
+    names = ("same", "gone", "front", "last")
+    for key in names:
         kept.put_state(key, {"factor": torch.tensor(1.0)}, "t 1")
-    recovering.tidy([of["a"], of["b"], of["c"]], [of["d"]])
-    assert kept.state("same", "t 1") is not None
-    assert kept.state("gone", "t 1") is None
+    checkpoint = kept.checkpoint("of the last rung")
+    checkpoint.save({"step": torch.tensor(1)})
+    recovering = trains.evaluator.recovery
+    recovering.tidy(first, on_first, on_first)
+    assert all(kept.state(key, "t 1") for key in names)
+    assert checkpoint.load() is not None
+    recovering.tidy(last, on_first + on_last, [on_first[2], on_last[1]])
+    assert [key for key in names if kept.state(key, "t 1")] == ["same", "front", "last"]
+    assert checkpoint.load() is None
+
+
+def evaluation_on(rung, trained):
+    return Evaluation(number=0, key="a", candidate=Candidate(), rung=rung, trained=trained)
 
 
 @dataclass(frozen=True)
@@ -355,3 +366,37 @@ def test_training_has_its_own_threads_and_interval_of_saving(
     score = trains.evaluator.evaluate(four_bits, trains.rungs[1])
     assert score.curve == ((found, 0.0, 0.25),)
     assert torch.get_num_threads() == 1
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A trainer that is interrupted once on the second rung, and then goes on from what it saved."""
+
+    folder: str
+    name: str = "interrupted 1"
+
+    def __call__(self, model, data, budget, seed, state=None, checkpoint=None) -> Trained:
+        if budget.steps == RECOVERY.rungs[1].steps:
+            saved, mark = checkpoint.load(), Path(self.folder) / "was interrupted"
+            if not mark.exists():
+                mark.touch()
+                checkpoint.save({"step": torch.tensor(1)})
+                raise KeepingError("no room")
+            assert saved is not None, "a resumed search must not remove what it goes on from"
+        return Trained(model=model, state={"step": torch.tensor(budget.steps)})
+
+
+def test_what_a_training_on_the_last_rung_saved_is_there_when_the_search_is_resumed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(searching, "local_engine", InThisProcess)
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    config = load_config(path, [f"output.folder={tmp_path}"])
+    own = replace(RECOVERY, trainer=Interrupted(str(tmp_path)))
+    with pytest.raises(KeepingError, match="no room"):
+        run(config, recovery=own)
+    result = run(config, resume=True, recovery=own)
+    assert any(e.rung.number == 2 and e.trained for e in result.evaluations)
+    assert not any(e.is_failed for e in result.evaluations)
+    assert not list((result.folder / "trained").glob("*-under-way*"))
