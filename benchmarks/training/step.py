@@ -1,7 +1,7 @@
 """What a training step of a compressed ResNet-20 costs, as a multiple of a plain step in floats.
 
     python benchmarks/training/step.py [--rounds 9] [--rows 128] [--bits 2] [--activations lsq]
-        [--precision float32]
+        [--precision float32] [--norms folded]
 
 The network of CIFAR-10 with all weights at `--bits` and 8-bit activations, for each quantiser, against
 the same network uncompressed: forward, labels' loss, backward, AdamW and what the quantiser does after
@@ -54,7 +54,8 @@ def stepping(kind: str, arguments: argparse.Namespace) -> Callable[[], None]:
         candidate = Candidate.of(
             layers=layers, segments={s.name: coded for s in model_map.segments}
         )
-    view = View(quantizer="lsq" if kind == PLAIN else kind, activations=arguments.activations)
+    quantizer = "lsq" if kind == PLAIN else kind
+    view = View(quantizer=quantizer, activations=arguments.activations, norms=arguments.norms)
     trainable = Trainable(imagine(draft(model_map, candidate), seed=0), view)
     optimizer = torch.optim.AdamW(
         [{"params": [x.parameter], "lr": _LR * x.unit} for x in trainable.learned()], foreach=True
@@ -108,6 +109,7 @@ def main() -> int:
     parser.add_argument("--bits", type=int, default=2)
     parser.add_argument("--activations", choices=("fixed", "lsq", "pact"), default="lsq")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--norms", choices=("folded", "live"), default="folded")
     arguments = parser.parse_args()
     kinds = (PLAIN, *QUANTIZERS)
     seconds = _median_s({k: stepping(k, arguments) for k in kinds}, arguments.rounds)

@@ -23,6 +23,7 @@ from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Graph, Node, Ref
 
 Norms = Literal["folded", "live"]
+"""Whether layers train as they are exported, or with norms behind them that are folded in."""
 _KINDS = frozenset({"conv", "conv_transpose", "linear"})
 _MOMENTUM = 0.1
 """Share of a batch's statistics in those that are folded; PyTorch's own."""

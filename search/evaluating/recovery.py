@@ -238,20 +238,21 @@ def _uncompressed(task: Task, architecture: str | None, like: Graph) -> Compress
     return CompressedModel(blueprint=blueprint, stored=stored)
 
 
-def check_training(recovery: Recovery, split: Split, graph: Graph) -> None:
+def check_training(recovery: Recovery, split: Split, graphs: Sequence[Graph]) -> None:
     """Tries what a recovery does with inputs on some rows of a split, and whether norms have a place.
 
     Args:
-        graph: Of the uncompressed network.
+        graphs: Of the uncompressed networks, which take the same inputs.
 
     Raises:
         TrainingError: See `check_norms`.
         UserCodeError: The augmentation does not fit the rows.
     """
     if isinstance(recovery.trainer, Recover):
-        check_norms(recovery.trainer.view.norms, graph)
+        for graph in graphs:
+            check_norms(recovery.trainer.view.norms, graph)
     if recovery.augment is not None:
-        inputs = tuple(as_inputs(graph, split.rows(0, min(_TRIED_ROWS, len(split)))[0]))
+        inputs = tuple(as_inputs(graphs[0], split.rows(0, min(_TRIED_ROWS, len(split)))[0]))
         check_augmentation(recovery.augment, recovery.augment_name, inputs)
 
 

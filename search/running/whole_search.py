@@ -159,8 +159,8 @@ class _Search:
         check_sampler(config, surveyed.space)
         recovery = self.recovery or configured_recovery(config)
         if recovery is not None:
-            graph = next(iter(surveyed.captured.values())).graph
-            check_training(recovery, task.splits.search, graph)
+            graphs = [captured.graph for captured in surveyed.captured.values()]
+            check_training(recovery, task.splits.search, graphs)
         refuse_unreachable(surveyed)
         watch.stage("trying model, metric and loss on the search split")
         own = rehearse(config, task)

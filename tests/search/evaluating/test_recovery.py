@@ -271,9 +271,9 @@ def test_live_norms_without_a_place_are_refused_before_anything_else(recovery_in
     split = workbench.task.splits.search
     single = capture(torch.nn.Linear(4, 2), torch.zeros(1, 4)).graph
     with pytest.raises(TrainingError, match=r"recovery\.recipe\.norms must be folded"):
-        check_training(recovery, split, single)
+        check_training(recovery, split, [single])
     folded = replace(recovery, trainer=replace(recovery.trainer, view=View()))
-    check_training(folded, split, single)
+    check_training(folded, split, [single])
 
 
 def test_without_room_for_what_training_keeps_the_search_ends_and_is_resumed(
