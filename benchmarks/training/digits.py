@@ -277,13 +277,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200, help="of a student")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    chosen = {name: make for name, make in NETWORKS.items() if name in arguments.networks}
     seeds = range(arguments.seeds)
     met = {}
-    for name, make in NETWORKS.items():
+    for name, make in chosen.items():
         met[f"{name}: LAT ahead of TWN"] = print_one_shot(name, [one_shot(make, s) for s in seeds])
-    for name, make in NETWORKS.items():
+    for name, make in chosen.items():
         runs = [distilled(make, seed, arguments.steps) for seed in seeds]
         met[f"{name}: teacher ahead of labels"] = print_students(name, runs)
     for claim, holds in met.items():
