@@ -53,14 +53,13 @@ def leading(
         ],
         dtype=bool,
     )
-    evaluations = [e for e, keep in zip(evaluations, met, strict=True) if keep]
-    if not evaluations:
+    if not met.any():
         return []
+    evaluations = [e for e, keep in zip(evaluations, met, strict=True) if keep]
     values = values[met]
     ranks = non_dominated_rank(values, [goal.direction for goal in goals])
     points = volume_axes(values, goals)
-    low, high = points.min(axis=0), points.max(axis=0)
-    reference = high + 0.1 * np.maximum(high - low, 1e-9)
+    reference = points.max(axis=0) + 0.1 * np.maximum(np.ptp(points, axis=0), 1e-9)
     order = sorted(range(len(points)), key=lambda i: (ranks[i], evaluations[i].number))
     chosen = [i for i, e in enumerate(evaluations) if e.key in taken]
     begun = len(chosen)
