@@ -48,6 +48,9 @@ class Coordinator:
     Proposals are scored on `rung`, and the proposer hears of no other.
     `longest_s` is asked for each batch what a job of it may take.
     `obstacle` says why jobs cannot be carried out, once one was not: that one is not told, no more asked.
+    `follow` gives the jobs that an evaluation leads to. It is asked in the order of telling, so what it
+    answers does not depend on what finished first.
+    `known` gives what an earlier session made of a job, which is then not carried out again.
     """
 
     proposer: Proposer | None
@@ -61,11 +64,13 @@ class Coordinator:
     deadline_s: float | None = None
     longest_s: Callable[[], float | None] = lambda: None
     obstacle: str = ""
+    follow: Callable[[Evaluation], Sequence[Job]] = lambda _: ()
+    known: Callable[[Job], Evaluation | None] = lambda _: None
     _reason: str | None = None
     _exhausted: str | None = None
     _queue: list[Job] = field(default_factory=list)
     _order: list[Job] = field(default_factory=list)
-    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _outcomes: dict[str, Outcome | Evaluation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Outcomes are found by name, so a name must be out once.
@@ -133,12 +138,23 @@ class Coordinator:
     def _flush(self) -> None:
         while self._order and self._order[0].name in self._outcomes:
             job = self._order.pop(0)
-            self._settle(self.tell(job, self._outcomes.pop(job.name)))
+            found = self._outcomes.pop(job.name)
+            self._settle(found if isinstance(found, Evaluation) else self.tell(job, found))
 
     def _settle(self, evaluation: Evaluation) -> None:
         self.told += 1
         if self.proposer is not None and of_rung([evaluation], self.rung):
             self.proposer.learn(evaluation)
+        self._ask(self.follow(evaluation))
+
+    def _ask(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._order.append(job)
+            evaluation = self.known(job)
+            if evaluation is None:
+                self._queue.append(job)
+            else:
+                self._outcomes[job.name] = evaluation
 
     @property
     def _out(self) -> int:
@@ -159,8 +175,8 @@ class Coordinator:
         elif self.proposer is not None:
             jobs = self._propose(min(self.batch, self._left))
         longest_s = self.longest_s()
-        self._queue = [replace(job, longest_s=longest_s) for job in jobs]
-        self._order += self._queue
+        self._ask([replace(job, longest_s=longest_s) for job in jobs])
+        self._flush()
 
     def _propose(self, count: int) -> list[Job]:
         assert self.proposer is not None

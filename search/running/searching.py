@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 from paredown.compressors.training.kept import KeepingError
@@ -20,7 +19,7 @@ from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.jobs import Job
 from paredown.search.proposing.outlook import Outlook
 from paredown.search.proposing.prediction import DamageTerms
-from paredown.search.proposing.promotion import Promotion
+from paredown.search.proposing.promotion import Ascent, Promotion
 from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.refiner import Refiner
 from paredown.search.proposing.samplers import make_samplers
@@ -28,14 +27,7 @@ from paredown.search.running.engine_local import local_engine
 from paredown.search.running.engine_ray import RayEngine, ray_cluster
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.trial import longest_s
-from paredown.search.study.evaluation import (
-    UNCOMPRESSED,
-    UNIFORM_8_BIT,
-    Evaluation,
-    comparable,
-    of_rung,
-    reference,
-)
+from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, of_rung
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
@@ -196,9 +188,7 @@ def _reference_jobs(workbench: Workbench) -> list[Job]:
 
 @dataclass(frozen=True, kw_only=True)
 class Climb:
-    """From rung to rung: the leading candidates of each, with the references, on the one after it.
-
-    References are not trained: they are what anybody gets for nothing.
+    """From rung to rung: the leading candidates of each, as `Ascent` decides, on the one after it.
 
     Only what is scored on the whole search split makes the final front: scores of other rows are never
     compared with it.
@@ -214,78 +204,54 @@ class Climb:
 
     def carry_out(self) -> str | None:
         """Climbs all rungs; why it stopped early, or None."""
-        recovering = self.workbench.evaluator.recovery
-        for before, rung in pairwise(self.workbench.rungs):
-            stopped = self._score(before, rung)
-            if stopped is not None:
-                return stopped
-            self.ledger.use_rung(rung)
-            if recovering is not None and not self.ledger.lost(rung):
-                recovering.tidy(rung, self.ledger.evaluations, self.ledger.front.members)
-        return None
-
-    def _score(self, before: Rung, rung: Rung) -> str | None:
-        how = f"training to {rung.recipe.steps:,} steps" if rung.recipe.is_trained else "rescoring"
-        self.watch.stage(f"{how}: the leading candidates, on the whole search split")
-        first = [e for e in of_rung(self.ledger.evaluations, before) if not e.is_failed]
-        goals = self.ledger.goals
-        base = reference(comparable(self.ledger.evaluations, before), UNCOMPRESSED) or self.base
-        promotion = Promotion(first, goals, base, self.terms, self.outlook)
-        count = self.workbench.kept_of(len(first), rung)
-        if not rung.recipe.is_trained:
-            return self._carry_out(first, promotion.leading(count, Outlook()), rung)
-        if before.recipe.is_trained:
-            further = Outlook.of_training_further(goals).at_best
-            return self._carry_out(first, promotion.leading(count, further), rung)
-        # What has lost nothing has nothing to recover from, and stands beside trained models as it is.
-        unharmed = promotion.unharmed
-        harmed = {e.key for e in first} - unharmed
-        # References come on top.
-        more = sum(e.kind == "reference" for e in first)
-        whole = promotion.leading(count + more, Outlook(), harmed)
-        # What training gives back is learned from the first half, and decides who is the second.
-        half = promotion.leading((count + 1) // 2, promotion.outlook(), unharmed)
-        for promoted, where in ((whole, rung.untrained), (half, rung)):
-            stopped = self._carry_out(first, promoted, where)
-            if stopped is not None:
-                return stopped
-        taken = unharmed | {e.key for e in half}
-        after = comparable(self.ledger.evaluations, rung)
-        rest = promotion.leading(count // 2, promotion.outlook(after), taken)
-        return self._carry_out(first, rest, rung)
-
-    def _carry_out(
-        self, first: Sequence[Evaluation], promoted: Collection[Evaluation], rung: Rung
-    ) -> str | None:
-        ledger, section = self.ledger, self.workbench.config.search
-        done = ledger.settled(rung.untrained) | ledger.settled(rung)
-        jobs = [
-            Job(
-                candidate=e.candidate,
-                kind=e.kind,
-                label=e.label,
-                rung=rung.untrained if e.kind == "reference" else rung,
-                begins=e.trained or "",
-            )
-            for e in promoted
-            if e.key not in done
-        ]
-        self.watch.started(len(ledger.evaluations) + len(jobs))
+        ledger, section, rungs = self.ledger, self.workbench.config.search, self.workbench.rungs
+        own = of_rung(ledger.evaluations, rungs[0])
+        first = [e for e in own if not e.is_failed]
+        promotion = Promotion(first, ledger.goals, self.base, self.terms, self.outlook)
+        self._enter(rungs[1])
+        ascent = Ascent(promotion, rungs[1:], self.workbench.kept_of)
+        jobs = ascent.begin()
+        self.watch.started(len(own) + len(jobs) + ascent.coming)
         growth = len(self.workbench.task.splits.search) / section.rung_images
+        done = {r.number: ledger.settled(r.untrained) | ledger.settled(r) for r in rungs[1:]}
+
+        def _follow(evaluation: Evaluation) -> Sequence[Job]:
+            following = ascent.follow(evaluation)
+            over = ascent.over
+            if over is not None and over.number > ledger.front.rung.number:
+                self._leave(over)
+                if over != rungs[-1]:
+                    self._enter(rungs[over.number + 1])
+            return following
+
         coordinator = Coordinator(
             proposer=None,
             first=jobs,
             evaluations=len(jobs),
             batch=1,
-            rung=rung,
+            rung=rungs[-1],
             tell=ledger.tell,
             # How long training takes is not known from scoring.
             longest_s=lambda: (
-                None if rung.recipe.is_trained else longest_s(section, first, growth)
+                None if self.workbench.is_trained else longest_s(section, first, growth)
             ),
+            follow=_follow,
+            known=lambda job: done[job.rung.number].get(job.candidate.key),
         )
         _work(self.engine, coordinator)
+        if coordinator.stopped is None and ledger.front.rung != rungs[-1]:
+            self._leave(rungs[-1])
         return coordinator.stopped
+
+    def _leave(self, rung: Rung) -> None:
+        ledger, recovering = self.ledger, self.workbench.evaluator.recovery
+        ledger.use_rung(rung)
+        if recovering is not None and not ledger.lost(rung):
+            recovering.tidy(rung, ledger.evaluations, ledger.front.members)
+
+    def _enter(self, rung: Rung) -> None:
+        how = f"training to {rung.recipe.steps:,} steps" if rung.recipe.is_trained else "rescoring"
+        self.watch.stage(f"{how}: the leading candidates, on the whole search split")
 
 
 def _work(engine: Engine, coordinator: Coordinator) -> None:

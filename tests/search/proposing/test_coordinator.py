@@ -300,6 +300,51 @@ def test_without_a_proposer_the_given_jobs_are_all():
     assert coordinate(None, Kept(), evaluations=0).is_done
 
 
+def doubled(evaluation):
+    """The job that a job of the first rung leads to."""
+    return [Job(candidate=evaluation.candidate, rung=Rung(number=1))][evaluation.rung.number :]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_what_follows_an_evaluation_is_asked_in_the_order_of_telling(workers):
+    given = [Job(candidate=candidate(i)) for i in range(4)]
+    for seed in range(5):
+        told = Kept()
+        carry_out(coordinate(None, told, first=list(given), follow=doubled), workers, seed)
+        assert told.widths == [0, 1, 2, 3] * 2
+        assert [job.rung.number for job in told] == [0] * 4 + [1] * 4
+
+
+def test_what_follows_is_started_before_all_that_was_given_came_back():
+    given = [Job(candidate=candidate(i)) for i in range(3)]
+    coordinator = coordinate(None, Kept(), first=given, follow=doubled)
+    jobs = [coordinator.next() for _ in range(3)]
+    assert coordinator.next() is None
+    coordinator.finish(jobs[1], DONE)
+    assert coordinator.next() is None, "the first one is not told yet"
+    coordinator.finish(jobs[0], DONE)
+    assert [coordinator.next().name for _ in range(2)] == [
+        f"{j.candidate.key}-1" for j in jobs[:2]
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_what_is_known_of_a_job_stands_in_its_place(workers):
+    given = [Job(candidate=candidate(i)) for i in range(3)]
+    whole = Kept()
+    carry_out(coordinate(None, whole, first=list(given), follow=doubled), workers)
+    for count in range(len(whole) + 1):
+        earlier = {job.name: recorded(job, i) for i, job in enumerate(whole[:count])}
+        told, settings = (
+            Kept(),
+            {"follow": doubled, "known": lambda job, e=earlier: e.get(job.name)},
+        )
+        again = coordinate(None, told, first=list(given), **settings)
+        carry_out(again, workers)
+        assert told == whole[count:]
+        assert again.told == len(whole)
+
+
 def recorded(job, number):
     key = job.candidate.key
     return Evaluation(number=number, key=key, candidate=job.candidate, rung=job.rung)

@@ -100,3 +100,22 @@ def test_unharmed_is_what_lost_at_most_half_a_point(evaluations):
     assert found.unharmed == {"0.95", "0.9", "0.8951"}
     # With costs alone there is nothing that training could give back.
     assert replace(found, goals=GOALS[1:]).unharmed == {f"{value}" for value in values}
+
+
+def test_what_leads_already_is_not_chosen_and_what_it_beats_adds_nothing(evaluations):
+    best, beaten, other = (
+        replace(evaluations[0], key=key, number=i, metrics=dict(zip(NAMES, values, strict=True)))
+        for i, (key, values) in enumerate(
+            (
+                ("best", (0.9, 1e-3, 1e4)),
+                ("beaten", (0.89, 1.1e-3, 1.1e4)),
+                ("other", (0.5, 1e-4, 1e3)),
+            )
+        )
+    )
+    values = np.array([[e.metrics[g.metric] for g in GOALS] for e in (best, beaten, other)])
+    assert promotion.leading([best, beaten, other], values, GOALS, 1, {"best"}) == [other]
+    assert promotion.leading([best, beaten, other], values, GOALS, 9, {"best"}) == [other, beaten]
+
+
+NAMES = [goal.metric for goal in GOALS]
