@@ -163,9 +163,9 @@ class _Foretold:
         if self.forecasts:
             error = show(self.goal.metric, self.error).replace(" %", " points")
             said.append(
-                f"{name} after the first training, expected by what was trained before it: "
-                f"{self.held} of {len(self.forecasts)} models lie within the 80 % interval, and the mean "
-                f"error is {error}."
+                f"After their first training {self.held} of {len(self.forecasts)} models lie within the "
+                f"80 % interval of {name} that was expected by those trained before; the mean error is "
+                f"{error}."
             )
         return " ".join(said)
 

@@ -91,7 +91,8 @@ def test_what_was_expected_stands_beside_what_it_became(foretold):
     # 4.5 of 10 points, give or take 1.2816 * 0.225 * 10; then 9.25 of 20, as the first one teaches.
     assert "<td>80.00 %</td><td>85.50 % (82.62 % to 88.38 %)</td><td>85.00 %</td>" in text
     assert "<td>70.00 %</td><td>80.75 % (75.73 % to 85.77 %)</td><td>88.00 %</td>" in text
-    assert "1 of 2 models lie within the 80 % interval, and the mean error is 3.88 points" in text
+    assert "1 of 2 models lie within the 80 % interval of accuracy" in text
+    assert "the mean error is 3.88 points" in text
 
 
 def test_figures_of_the_forecast_have_names_for_mlflow(foretold, picture):
