@@ -20,7 +20,7 @@ USES = {
 """Each package with those that it may import."""
 LONGEST_FILE, LARGEST_ROOM, MOST_ROOMS = 300, 16, 12
 TESTED_ELSEWHERE = {
-    "search/running/ray_trials": "test_engine_ray_alone.py, and test_engine_ray.py on a cluster",
+    "search/running/engines/ray_trials": "test_engine_ray_alone.py, and test_engine_ray.py on a cluster",
     "spaces/system/json_values": "a type alone, which mypy checks",
 }
 """Modules without a test of their name, each with where it is tested instead and why."""

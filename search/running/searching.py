@@ -1,66 +1,29 @@
-"""What a search does between its first evaluation and its front: proposing, scoring, rescoring."""
+"""The first rung of a search: candidates proposed and scored."""
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
 
-from paredown.compressors.training.kept import KeepingError
 from paredown.search.calibrating.drawing import uniform
-from paredown.search.config.schema_task import CustomTask
 from paredown.search.evaluating.bounds import cheapest_within, refused_by
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.jobs import Job
 from paredown.search.proposing.outlook import Outlook
 from paredown.search.proposing.prediction import DamageTerms
-from paredown.search.proposing.promotion import Ascent, Promotion
 from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.refiner import Refiner
 from paredown.search.proposing.samplers import make_samplers
-from paredown.search.running.engine_local import local_engine
-from paredown.search.running.engine_ray import RayEngine, ray_cluster
+from paredown.search.running.engines.trial import longest_s
 from paredown.search.running.ledger import Ledger
-from paredown.search.running.trial import longest_s
+from paredown.search.running.working import Progress, work
 from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, of_rung
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
 UNIFORM_4_BIT = "uniform 4-bit"
-INTERRUPTED = "interrupted"
-
-
-class Progress(Protocol):
-    """Is notified what the search does now, and how many evaluations it asks for."""
-
-    def started(self, total: int) -> None:
-        """Scoring begins, for `total` evaluations including those already done."""
-
-    def stage(self, text: str) -> None:
-        """The search enters the stage described by `text`."""
-
-
-@contextmanager
-def open_engine(workbench: Workbench) -> Iterator[Engine]:
-    """What carries the jobs of a search out, on either rung; a Ray cluster is up as long as it is open.
-
-    Raises:
-        ClusterError: The cluster cannot be had, or has not what a worker asks for.
-    """
-    config, evaluator = workbench.config, workbench.evaluator
-    section = config.search
-    if section.engine == "local":
-        with local_engine(evaluator, section) as engine:
-            yield engine
-        return
-    code = str(config.task.code_folder) if isinstance(config.task, CustomTask) else ""
-    with ray_cluster(section, code):
-        yield RayEngine(evaluator, section)
 
 
 def explore(
@@ -94,7 +57,7 @@ def explore(
         watch.stage("going on with what is known: an uninterrupted search would ask otherwise")
         coordinator = first_rung.informed()
     watch.stage("searching")
-    _work(engine, coordinator)
+    work(engine, coordinator)
     assert coordinator.proposer is not None
     ledger.over_bound = sum(coordinator.proposer.over_bound.values())
     return coordinator.stopped
@@ -184,97 +147,3 @@ def _reference_jobs(workbench: Workbench) -> list[Job]:
         )
         for bits, label in ((8, UNIFORM_8_BIT), (4, UNIFORM_4_BIT))
     ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Climb:
-    """From rung to rung: the leading candidates of each, as `Ascent` decides, on the one after it.
-
-    Only what is scored on the whole search split makes the final front: scores of other rows are never
-    compared with it.
-    """
-
-    workbench: Workbench
-    engine: Engine
-    ledger: Ledger
-    base: Evaluation
-    terms: DamageTerms
-    outlook: Outlook
-    watch: Progress
-
-    def carry_out(self) -> str | None:
-        """Climbs all rungs; why it stopped early, or None."""
-        ledger, section, rungs = self.ledger, self.workbench.config.search, self.workbench.rungs
-        own = of_rung(ledger.evaluations, rungs[0])
-        first = [e for e in own if not e.is_failed]
-        promotion = Promotion(first, ledger.goals, self.base, self.terms, self.outlook)
-        self._enter(rungs[1])
-        ascent = Ascent(promotion, rungs[1:], self.workbench.kept_of)
-        jobs = ascent.begin()
-        self.watch.started(len(own) + len(jobs) + ascent.coming)
-        growth = len(self.workbench.task.splits.search) / section.rung_images
-        done = {r.number: ledger.settled(r.untrained) | ledger.settled(r) for r in rungs[1:]}
-
-        def _follow(evaluation: Evaluation) -> Sequence[Job]:
-            following = ascent.follow(evaluation)
-            over = ascent.over
-            if over is not None and over.number > ledger.front.rung.number:
-                self._leave(over)
-                if over != rungs[-1]:
-                    self._enter(rungs[over.number + 1])
-            return following
-
-        coordinator = Coordinator(
-            proposer=None,
-            first=jobs,
-            evaluations=len(jobs),
-            batch=1,
-            rung=rungs[-1],
-            tell=ledger.tell,
-            # How long training takes is not known from scoring.
-            longest_s=lambda: (
-                None if self.workbench.is_trained else longest_s(section, first, growth)
-            ),
-            follow=_follow,
-            known=lambda job: done[job.rung.number].get(job.candidate.key),
-        )
-        _work(self.engine, coordinator)
-        if coordinator.stopped is None and ledger.front.rung != rungs[-1]:
-            self._leave(rungs[-1])
-        return coordinator.stopped
-
-    def _leave(self, rung: Rung) -> None:
-        ledger, recovering = self.ledger, self.workbench.evaluator.recovery
-        ledger.use_rung(rung)
-        if recovering is not None and not ledger.lost(rung):
-            recovering.tidy(rung, ledger.evaluations, ledger.front.members)
-
-    def _enter(self, rung: Rung) -> None:
-        how = f"training to {rung.recipe.steps:,} steps" if rung.recipe.is_trained else "rescoring"
-        self.watch.stage(f"{how}: the leading candidates, on the whole search split")
-
-
-def _work(engine: Engine, coordinator: Coordinator) -> None:
-    with _stop_on_interrupt(coordinator):
-        engine.run(coordinator)
-    if coordinator.obstacle:
-        raise KeepingError(coordinator.obstacle)
-
-
-@contextmanager
-def _stop_on_interrupt(coordinator: Coordinator) -> Iterator[None]:
-    """Ctrl-C asks no more and lets the running evaluations finish; a second one ends at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def _stop(*_: object) -> None:
-        # Between any two bytecodes, even inside `tell`: what `_stop` records is acted on later.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        coordinator.stop(INTERRUPTED)
-
-    before = signal.signal(signal.SIGINT, _stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -13,46 +13,24 @@ import filelock
 from paredown.compressors.training.kept import TrainedModels
 from paredown.search.config.reading import dump_config, load_config
 from paredown.search.config.schema import Config
-from paredown.search.evaluating.bounds import (
-    absolute_goals,
-    refuse_too_slow,
-    refuse_unreachable,
-)
+from paredown.search.evaluating.bounds import absolute_goals, refuse_too_slow, refuse_unreachable
 from paredown.search.evaluating.computing_device import computing_device, prepare_process
 from paredown.search.evaluating.holding import check_metric
-from paredown.search.evaluating.recovery import (
-    Recovery,
-    check_training,
-    configured_recovery,
-)
+from paredown.search.evaluating.recovery import Recovery, check_training, configured_recovery
 from paredown.search.evaluating.rehearsal import rehearse
 from paredown.search.evaluating.surveying import survey
 from paredown.search.evaluating.unmet import doubtful_bounds
 from paredown.search.evaluating.workbench import Workbench, equip
 from paredown.search.proposing.optuna_log import quiet_optuna
-from paredown.search.proposing.prediction import DamageTerms
 from paredown.search.proposing.prior import keep_earlier_runs
 from paredown.search.proposing.samplers import check_sampler
-from paredown.search.report.page import RunSummary
-from paredown.search.running.engine_ray import check_cluster
-from paredown.search.running.finish import (
-    export_front,
-    known_outlook,
-    log_pages,
-    write_figures,
-    write_pages,
-)
+from paredown.search.running.course import Course
+from paredown.search.running.engines.engine_ray import check_cluster
 from paredown.search.running.ledger import Ledger
-from paredown.search.running.searching import INTERRUPTED, Climb, explore, open_engine
-from paredown.search.running.timetable import (
-    check_budget,
-    doubtful_room,
-    keep_pace,
-    timetable,
-)
+from paredown.search.running.timetable import check_budget, doubtful_room, timetable
 from paredown.search.running.watching import RunResult, Silent, Timed, Watcher
+from paredown.search.running.working import INTERRUPTED
 from paredown.search.space.found_ranks import write_ranks
-from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.journal import JournalError, hold
 from paredown.search.study.run_record import (
@@ -85,8 +63,7 @@ def run(
         resume: Go on with the run in the folder; nothing recorded is evaluated again.
         overrides: `a.b=c` settings over the file's; only with a path.
         recovery: How the leading candidates are trained before they are scored for the front, in place
-            of what the config's `recovery` says. With several machines, all must reach the run's
-            folder under one path.
+            of what the config's `recovery` says.
 
     Raises:
         ConfigError, TaskError, JournalError, ...: What the config asks for cannot be had; all derive
@@ -129,7 +106,7 @@ class _Search:
         timed = Timed(self.watch)
         workbench, base = self._prepared(timed)
         ledger = self._ledger(workbench, base, timed, lock)
-        course = _Course(workbench, ledger, self.folder, timed, started_s)
+        course = Course(workbench, ledger, self.folder, timed, started_s)
         stopped = course.finish(base)
         result = RunResult(
             folder=self.folder,
@@ -191,102 +168,6 @@ class _Search:
         if workbench.ranks.to_json():
             write_ranks(self.folder / RANKS, workbench.ranks)
         return ledger
-
-
-class _Course:
-    """One search from its first evaluation on, with what verifying its front has found so far."""
-
-    def __init__(
-        self,
-        workbench: Workbench,
-        ledger: Ledger,
-        folder: Path,
-        watch: Timed,
-        started_s: float,
-    ) -> None:
-        self.checks: list[BundleCheck] = []
-        self._workbench = workbench
-        self._ledger = ledger
-        self._folder = folder
-        self._watch = watch
-        self._started_s = started_s
-
-    def finish(self, base: Evaluation) -> str | None:
-        """Carries all of it out and closes the ledger; why the search stopped early, or None."""
-        ledger = self._ledger
-        try:
-            ledger.start(base)
-            stopped = self._carry_out(base)
-            if stopped is None and (pace := self._watch.pace) is not None:
-                keep_pace(self._workbench.config, pace)
-            self._write(stopped)
-            ledger.close("KILLED" if stopped == INTERRUPTED else "FINISHED")
-        except BaseException as error:
-            ledger.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
-        return stopped
-
-    def _carry_out(self, base: Evaluation) -> str | None:
-        """Searches, exports and verifies; why it stopped early, or None. Ctrl-C leaves what is known."""
-        workbench, ledger, watch = self._workbench, self._ledger, self._watch
-        try:
-            terms = DamageTerms(workbench.databases)
-            outlook = known_outlook(workbench, ledger, self._folder)
-            if workbench.config.search.engine == "ray":
-                watch.stage("starting the workers")
-            with open_engine(workbench) as engine:
-                stopped = explore(workbench, engine, ledger, base, terms, outlook, watch)
-                if stopped is not None:
-                    watch.stage(f"stopped early: {stopped}")
-                if len(workbench.rungs) > 1 and stopped != INTERRUPTED:
-                    climb = Climb(
-                        workbench=workbench,
-                        engine=engine,
-                        ledger=ledger,
-                        base=base,
-                        terms=terms,
-                        outlook=outlook,
-                        watch=watch,
-                    )
-                    stopped = climb.carry_out() or stopped
-            if stopped == INTERRUPTED:
-                return stopped
-            # Before the export: however that ends, the search has its report.
-            self._write_pages(stopped, ())
-            total = len(ledger.front.members)
-            watch.verifying(total)
-            for done, check in enumerate(export_front(workbench, ledger, self._folder), 1):
-                self.checks.append(check)
-                watch.verified(check, done, total)
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        return stopped
-
-    def _write(self, stopped: str | None) -> None:
-        """The pages with all that is known now, in the folder and in MLflow."""
-        self._watch.stage("writing the report")
-        tracker = self._ledger.tracker
-        # What is merely on its way to MLflow is not reported as missing there.
-        tracker.drain()
-        summary = self._write_pages(stopped, tracker.problems)
-        pictures = write_figures(self._workbench, self._ledger, self._folder, self.checks)
-        log_pages(tracker, self._folder, summary, pictures)
-
-    def _write_pages(self, stopped: str | None, problems: tuple[str, ...]) -> RunSummary:
-        # A resumed run that is interrupted again keeps the front it had: `paredown front` shows it.
-        kept = read_run(self._folder).front
-        if kept.members and self._ledger.front.rung != kept.rung:
-            self._ledger.use_rung(kept.rung)
-        notes = [*problems]
-        if stopped is not None:
-            notes.append(f"stopped early: {stopped}")
-        duration_s = time.monotonic() - self._started_s
-        workers = self._workbench.config.search.workers
-        spent = self._watch.seconds(self._ledger.evaluations, workers)
-        checks = tuple(self.checks)
-        return write_pages(
-            self._workbench, self._ledger, self._folder, checks, duration_s, spent, notes
-        )
 
 
 def _claim(folder: Path, resume: bool) -> None:

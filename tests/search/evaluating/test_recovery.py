@@ -26,8 +26,8 @@ from paredown.search.evaluating.recovery import (
 )
 from paredown.search.evaluating.scoring import RecipeError
 from paredown.search.evaluating.workbench import Workbench
-from paredown.search.running import searching
-from paredown.search.running.trial import carry_out
+from paredown.search.running import working
+from paredown.search.running.engines.trial import carry_out
 from paredown.search.running.whole_search import run
 from paredown.search.study.evaluation import Evaluation
 from paredown.search.study.run_record import read_run
@@ -160,7 +160,7 @@ def test_a_recipe_that_the_search_does_not_have_is_refused(workbench, four_bits,
 
 
 def test_a_trained_front_is_journalled_exported_and_verified(tmp_path, monkeypatch):
-    monkeypatch.setattr(searching, "local_engine", InThisProcess)
+    monkeypatch.setattr(working, "local_engine", InThisProcess)
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
     config = load_config(path, [f"output.folder={tmp_path}"])
@@ -279,7 +279,7 @@ def test_live_norms_without_a_place_are_refused_before_anything_else(recovery_in
 def test_without_room_for_what_training_keeps_the_search_ends_and_is_resumed(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(searching, "local_engine", InThisProcess)
+    monkeypatch.setattr(working, "local_engine", InThisProcess)
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
     whole = run(load_config(path, [f"output.folder={tmp_path / 'whole'}"]), recovery=RECOVERY)
@@ -300,7 +300,7 @@ def test_without_room_for_what_training_keeps_the_search_ends_and_is_resumed(
 
 
 def test_states_of_the_last_rung_and_of_the_front_are_left_and_every_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(searching, "local_engine", InThisProcess)
+    monkeypatch.setattr(working, "local_engine", InThisProcess)
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
     kept = TrainedModels(tmp_path / "trained" / "trained")
@@ -389,7 +389,7 @@ class Interrupted:
 def test_what_a_training_on_the_last_rung_saved_is_there_when_the_search_is_resumed(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(searching, "local_engine", InThisProcess)
+    monkeypatch.setattr(working, "local_engine", InThisProcess)
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
     config = load_config(path, [f"output.folder={tmp_path}"])

@@ -11,8 +11,9 @@ import pytest
 from paredown.search.config.schema import SearchSection
 from paredown.search.evaluating.scoring import Evaluator
 from paredown.search.proposing.coordinator import Coordinator
-from paredown.search.running import searching, trial
 from paredown.search.running import whole_search as running
+from paredown.search.running import working
+from paredown.search.running.engines import trial
 from paredown.search.running.timetable import Timetable
 from paredown.search.running.whole_search import RunResult, run
 from paredown.search.study.bundle_check import BundleCheck
@@ -93,7 +94,7 @@ class InThisProcess:
 @pytest.fixture(scope="session", autouse=True)
 def _in_this_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searching, "local_engine", InThisProcess)
+        patch.setattr(working, "local_engine", InThisProcess)
         yield
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from paredown.search.evaluating.scoring import Evaluator
 from paredown.search.proposing.coordinator import Outcome
-from paredown.search.running import trial
 from paredown.search.running import whole_search as running
+from paredown.search.running.engines import trial
 from paredown.search.running.whole_search import run
 from paredown.search.space import found_ranks
 from paredown.search.study.evaluation import UNIFORM_8_BIT, Failure, FailureKind

@@ -14,7 +14,7 @@ from paredown.search.config.schema import SearchSection
 from paredown.search.evaluating.scoring import Evaluator
 from paredown.search.proposing.coordinator import Coordinator
 from paredown.search.proposing.jobs import Job, Outcome
-from paredown.search.running.evaluation_process import (
+from paredown.search.running.engines.evaluation_process import (
     EvaluationProcess,
     Replies,
     write_evaluator,

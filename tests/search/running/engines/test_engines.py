@@ -22,10 +22,14 @@ from paredown.search.proposing.jobs import GRACE_S, Job
 from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.sampler import OptunaSampler
 from paredown.search.proposing.samplers import BUILT_IN
-from paredown.search.running.engine_local import MOST_ENDED, ProcessesEndedError, local_engine
-from paredown.search.running.engine_ray import RayEngine, ray_cluster
-from paredown.search.running.ray_resources import ClusterError
-from paredown.search.running.ray_trials import MOST_LOST
+from paredown.search.running.engines.engine_local import (
+    MOST_ENDED,
+    ProcessesEndedError,
+    local_engine,
+)
+from paredown.search.running.engines.engine_ray import RayEngine, ray_cluster
+from paredown.search.running.engines.ray_resources import ClusterError
+from paredown.search.running.engines.ray_trials import MOST_LOST
 from paredown.search.study import Evaluation, FailureKind, Rung, Score
 from paredown.spaces.knobs import Space, WeightBitsKnob
 from paredown.spaces.system.errors import ParedownError

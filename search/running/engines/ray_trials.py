@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from paredown.search.evaluating.scoring import Evaluator
 from paredown.search.proposing.coordinator import Coordinator
 from paredown.search.proposing.jobs import Job, Outcome
-from paredown.search.running.trial import carry_out
+from paredown.search.running.engines.trial import carry_out
 from paredown.search.study.evaluation import Failure, FailureKind
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from paredown.search.config.schema import SearchSection
-from paredown.search.running.ray_resources import (
+from paredown.search.running.engines.ray_resources import (
     ClusterError,
     check_resources,
     cpus_per_worker,

@@ -13,7 +13,11 @@ import pytest
 from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.schema import SearchSection
 from paredown.search.proposing.jobs import Job
-from paredown.search.running.engine_local import MOST_ENDED, ProcessesEndedError, local_engine
+from paredown.search.running.engines.engine_local import (
+    MOST_ENDED,
+    ProcessesEndedError,
+    local_engine,
+)
 from paredown.search.study.evaluation import FailureKind
 from paredown.search.study.rung import Rung
 

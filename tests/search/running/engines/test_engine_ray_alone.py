@@ -6,9 +6,9 @@ import pytest
 
 from paredown.search.config.schema import SearchSection
 from paredown.search.proposing.jobs import Outcome
-from paredown.search.running.engine_ray import check_cluster
-from paredown.search.running.ray_resources import ClusterError
-from paredown.search.running.ray_trials import outcome_of
+from paredown.search.running.engines.engine_ray import check_cluster
+from paredown.search.running.engines.ray_resources import ClusterError
+from paredown.search.running.engines.ray_trials import outcome_of
 from paredown.search.study.evaluation import Failure, FailureKind, Score
 
 

@@ -12,7 +12,7 @@ import cloudpickle
 import pytest
 
 from paredown.search.proposing.jobs import GRACE_S, Job, Outcome
-from paredown.search.running.evaluation_process import EvaluationProcess, write_evaluator
+from paredown.search.running.engines.evaluation_process import EvaluationProcess, write_evaluator
 from paredown.search.study.evaluation import FailureKind, Score
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice

@@ -7,7 +7,7 @@ import pytest
 from paredown.compressors.training.kept import KeepingError
 from paredown.search.config.schema import SearchSection
 from paredown.search.proposing.jobs import Job, Outcome
-from paredown.search.running.trial import carry_out, longest_s
+from paredown.search.running.engines.trial import carry_out, longest_s
 from paredown.spaces.candidates.candidate import Candidate
 
 

@@ -62,7 +62,7 @@ class EvaluationProcess:
         self.is_ready = False
         self._since_s = 0.0
         beginning = _Beginning(str(folder), sys.path, threads)
-        command = [sys.executable, "-m", "paredown.search.running.evaluation_process"]
+        command = [sys.executable, "-m", "paredown.search.running.engines.evaluation_process"]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -195,7 +195,7 @@ def _evaluate_all(
 
     import torch
 
-    from paredown.search.running.trial import carry_out
+    from paredown.search.running.engines.trial import carry_out
 
     faulthandler.enable(file=words, all_threads=False)
     # Mapped, so that all processes share the pages; written by our parent, in a folder of its own.

@@ -9,7 +9,7 @@ import pytest
 
 from paredown.search.config import SearchSection
 from paredown.search.proposing.coordinator import Job
-from paredown.search.running.engine_ray import RayEngine, ray_cluster
+from paredown.search.running.engines.engine_ray import RayEngine, ray_cluster
 from paredown.search.study import Score
 from paredown.spaces.candidates import Candidate
 

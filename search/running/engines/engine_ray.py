@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from paredown.search.config.schema import SearchSection
 from paredown.search.evaluating.scoring import Evaluator
 from paredown.search.proposing.coordinator import Coordinator
-from paredown.search.running.ray_remains import no_remains, own_sigterm
-from paredown.search.running.ray_resources import (
+from paredown.search.running.engines.ray_remains import no_remains, own_sigterm
+from paredown.search.running.engines.ray_resources import (
     ClusterError,
     check_client,
     check_resources,
@@ -29,7 +29,7 @@ from paredown.spaces.system.telemetry import SWITCHES
 if TYPE_CHECKING:
     from ray import tune
 
-    from paredown.search.running.ray_trials import AskCoordinator, KeepErrors
+    from paredown.search.running.engines.ray_trials import AskCoordinator, KeepErrors
 
 _QUIET = {
     **SWITCHES,
@@ -56,7 +56,11 @@ class RayEngine:
         Raises:
             ClusterError: Worker after worker ended.
         """
-        from paredown.search.running.ray_trials import MOST_LOST, AskCoordinator, KeepErrors
+        from paredown.search.running.engines.ray_trials import (
+            MOST_LOST,
+            AskCoordinator,
+            KeepErrors,
+        )
 
         # Tune gives an actor up, and all it has solved, unless the next trial waits already.
         coordinator.ahead = self._section.workers
@@ -78,7 +82,7 @@ class RayEngine:
     def _tuner(self, searcher: AskCoordinator, scheduler: KeepErrors, scratch: Path) -> tune.Tuner:
         from ray import tune
 
-        from paredown.search.running.ray_trials import EvaluateCandidate
+        from paredown.search.running.engines.ray_trials import EvaluateCandidate
 
         section = self._section
         resources = {"cpu": cpus_per_worker(section)}
@@ -111,7 +115,7 @@ class RayEngine:
 
     def _for_workers(self) -> Evaluator:
         """On a cluster that was joined, workers may be machines that do not see the run's folder."""
-        from paredown.search.running.ray_files import drivers_disk
+        from paredown.search.running.engines.ray_files import drivers_disk
 
         recovering = self._evaluator.recovery
         if recovering is None or self._section.ray_address is None:

@@ -16,8 +16,8 @@ from paredown.search.config import SearchSection
 from paredown.search.evaluating import Recovery, TrainingRung
 from paredown.search.proposing.jobs import Job
 from paredown.search.running import whole_search as running
-from paredown.search.running.engine_ray import RayEngine, check_cluster, ray_cluster
-from paredown.search.running.ray_resources import ClusterError
+from paredown.search.running.engines.engine_ray import RayEngine, check_cluster, ray_cluster
+from paredown.search.running.engines.ray_resources import ClusterError
 from paredown.search.study import Score
 from paredown.spaces.candidates import Candidate
 

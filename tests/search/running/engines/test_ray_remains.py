@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from paredown.search.running.ray_remains import no_remains, own_sigterm
+from paredown.search.running.engines.ray_remains import no_remains, own_sigterm
 
 HOLDER = 'import sys, time; held = open(sys.argv[1]); print("holds", flush=True); time.sleep(600)'
 DRIVER = """\
 import sys, time
-from paredown.search.running.ray_remains import no_remains
+from paredown.search.running.engines.ray_remains import no_remains
 with no_remains():
     print("started", flush=True)
     time.sleep(600)

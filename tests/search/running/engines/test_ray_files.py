@@ -6,8 +6,8 @@ import torch
 from paredown.compressors.storage.shelf import Record
 from paredown.compressors.training.kept import Disk, KeepingError
 from paredown.search.config import SearchSection
-from paredown.search.running.engine_ray import ray_cluster
-from paredown.search.running.ray_files import drivers_disk
+from paredown.search.running.engines.engine_ray import ray_cluster
+from paredown.search.running.engines.ray_files import drivers_disk
 from paredown.spaces.system.sealed import DamagedFileError
 
 pytestmark = pytest.mark.cluster
