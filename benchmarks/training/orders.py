@@ -32,8 +32,9 @@ from resnet20 import Bench, Outcome, add_options, open_bench, standard_error
 
 from paredown.compressors.onnx import packed_file_bytes
 from paredown.compressors.storage import CompressedModel
-from paredown.compressors.training import QUANTIZERS, trainable
-from paredown.compressors.training.lsq import Lsq
+from paredown.compressors.training import trainable
+from paredown.compressors.training.quantizers import QUANTIZERS
+from paredown.compressors.training.quantizers.lsq import Lsq
 from paredown.spaces.candidates import DENSE, LayerChoice, Zeros
 
 EXCHANGED, STAYING = "lsq", "lsq, zeros stay"

@@ -21,7 +21,7 @@ import time
 from resnet20 import Bench, Outcome, add_options, open_bench
 
 from paredown.compressors.storage import CompressedModel
-from paredown.compressors.training import QUANTIZERS
+from paredown.compressors.training.quantizers import QUANTIZERS
 from paredown.spaces.candidates import LayerChoice
 
 RATES = {"lsq": 8e-3, "laq": 8e-3, "sat": 8e-3, "frozen": 8e-3}
