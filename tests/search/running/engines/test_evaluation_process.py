@@ -125,6 +125,7 @@ def test_a_reply_is_read_back_as_the_outcome_that_was_sent():
         "score": {"metric": 0.5, "loss": 0.25, "images": 3},
         "failure": None,
         "duration_s": 2.0,
+        "obstacle": "",
     }
     outcome = Outcome.from_json(json.loads(json.dumps(reply)))
     assert outcome.score == Score(metric=0.5, loss=0.25, images=3)

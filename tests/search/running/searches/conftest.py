@@ -11,8 +11,7 @@ import pytest
 from paredown.search.config.schema import SearchSection
 from paredown.search.evaluating.scoring import Evaluator
 from paredown.search.proposing.coordinator import Coordinator
-from paredown.search.running import whole_search as running
-from paredown.search.running import working
+from paredown.search.running import course, working
 from paredown.search.running.engines import trial
 from paredown.search.running.timetable import Timetable
 from paredown.search.running.whole_search import RunResult, run
@@ -129,9 +128,9 @@ def copied(finished: tuple[RunResult, Recorder], tmp_path: Path) -> Path:
 @pytest.fixture
 def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches end before models and pages are written, which is seen in `finished` and takes longer."""
-    monkeypatch.setattr(running, "export_front", lambda *_: ())
-    monkeypatch.setattr(running, "write_pages", lambda *_: None)
-    monkeypatch.setattr(running, "log_pages", lambda *_: None)
+    monkeypatch.setattr(course, "export_front", lambda *_: ())
+    monkeypatch.setattr(course, "write_pages", lambda *_: None)
+    monkeypatch.setattr(course, "log_pages", lambda *_: None)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from paredown.compressors.bundle.loading import TENSORS_FILE, load_model
 from paredown.compressors.bundle.writing import ONNX_FILE
 from paredown.compressors.kernels.kernel_checks import session
-from paredown.search.running import whole_search as running
+from paredown.search.running import course
 from paredown.search.running.whole_search import run
 
 CONFIG = """\
@@ -34,8 +34,8 @@ def found(tmp_path_factory, empty_store):
     (folder / "onebit").mkdir()
     shutil.copy(empty_store, folder / "onebit")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "write_pages", lambda *_: None)
-        patch.setattr(running, "log_pages", lambda *_: None)
+        patch.setattr(course, "write_pages", lambda *_: None)
+        patch.setattr(course, "log_pages", lambda *_: None)
         return run(path, overrides=[f"output.folder={folder}"])
 
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from paredown.search.running import whole_search as running
+from paredown.search.running import course
 from paredown.search.running.searching import UNIFORM_4_BIT
 from paredown.search.running.whole_search import run
 from paredown.search.study.evaluation import UNCOMPRESSED, UNIFORM_8_BIT
@@ -23,10 +23,10 @@ REFERENCES = [UNCOMPRESSED, UNIFORM_8_BIT, UNIFORM_4_BIT]
 @pytest.fixture
 def search_small(tmp_path, monkeypatch, empty_store):
     """Runs the config with overrides, as far as its export; what it left, and what its report tells."""
-    monkeypatch.setattr(running, "export_front", lambda *_: ())
+    monkeypatch.setattr(course, "export_front", lambda *_: ())
     told = []
-    monkeypatch.setattr(running, "write_pages", lambda *found: told.append(found[-1]))
-    monkeypatch.setattr(running, "log_pages", lambda *_: None)
+    monkeypatch.setattr(course, "write_pages", lambda *found: told.append(found[-1]))
+    monkeypatch.setattr(course, "log_pages", lambda *_: None)
     path = tmp_path / "small.yaml"
     path.write_text(CONFIG)
     (tmp_path / "small").mkdir()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from paredown.search.running import whole_search as running
+from paredown.search.running import course
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.evaluation import UNCOMPRESSED
 from paredown.search.study.run_record import read_run
@@ -36,7 +36,7 @@ def assert_is_told(found, checks, parent_status):
 def test_an_interruption_after_the_first_evaluation_leaves_front_and_report(
     search, tmp_path, monkeypatch, parent_status
 ):
-    monkeypatch.setattr(running, "DamageTerms", interrupt)
+    monkeypatch.setattr(course, "DamageTerms", interrupt)
     found = search(tmp_path)
     assert_is_told(found, 0, parent_status)
     assert [e.label for e in found.evaluations] == [UNCOMPRESSED]
@@ -49,19 +49,19 @@ def test_an_interruption_after_the_first_evaluation_leaves_front_and_report(
 def test_an_interruption_at_a_later_stage_leaves_front_and_report(
     search, copied, monkeypatch, stage, ends, checks, parent_status
 ):
-    monkeypatch.setattr(running, stage, ends)
+    monkeypatch.setattr(course, stage, ends)
     assert_is_told(search(copied.parent, resume=True), checks, parent_status)
 
 
 def test_an_interrupted_resumption_shows_the_front_the_journal_has(search, tmp_path, monkeypatch):
     place = "search.rung_images=100"
     with monkeypatch.context() as unwritten:
-        unwritten.setattr(running, "export_front", lambda *_: ())
-        unwritten.setattr(running, "write_pages", lambda *_: None)
-        unwritten.setattr(running, "log_pages", lambda *_: None)
+        unwritten.setattr(course, "export_front", lambda *_: ())
+        unwritten.setattr(course, "write_pages", lambda *_: None)
+        unwritten.setattr(course, "log_pages", lambda *_: None)
         whole = search(tmp_path, place)
     assert whole.front.rung.number == 1
-    monkeypatch.setattr(running, "explore", interrupt)
+    monkeypatch.setattr(course, "explore", interrupt)
     again = search(tmp_path, place, resume=True)
     assert again.interrupted
     assert again.front.keys == whole.front.keys
@@ -74,7 +74,7 @@ def test_an_export_that_fails_altogether_finds_the_report_written(
     def broken(*_):
         raise MemoryError
 
-    monkeypatch.setattr(running, "export_front", broken)
+    monkeypatch.setattr(course, "export_front", broken)
     with pytest.raises(MemoryError):
         search(copied.parent, resume=True)
     assert (copied / "report.html").exists()
