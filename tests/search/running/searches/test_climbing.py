@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from paredown.compressors.training.kept import TrainedModels
 from paredown.search.cli.commands import main
 from paredown.search.study.run_record import PRIOR, read_run
 
@@ -38,9 +39,12 @@ def told(result):
 
 @pytest.mark.usefixtures("unwritten")
 def test_a_search_killed_while_it_trains_goes_on_as_if_it_had_not_been(
-    search, tmp_path, cut_journal
+    search, tmp_path, cut_journal, monkeypatch
 ):
-    whole = search(tmp_path / "whole", *TRAINING)
+    with monkeypatch.context() as untidied:
+        # A search that is killed has not removed what its trainings go on from.
+        untidied.setattr(TrainedModels, "remove_states", lambda *_: None)
+        whole = search(tmp_path / "whole", *TRAINING)
     trained = [[e for e in whole.evaluations if e.trained and e.rung.number == n] for n in (1, 2)]
     assert [len(each) for each in trained] == [5, 3]
     assert whole.front.rung.number == 2

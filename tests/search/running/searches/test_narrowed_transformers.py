@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from paredown.compressors.bundle.loading import load_model
-from paredown.search.running import whole_search
+from paredown.search.running import course, whole_search
 from paredown.search.running.watching import RunResult
 from paredown.search.study.picking import pick
 
@@ -59,8 +59,8 @@ def search(
     tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[bool], RunResult]:
     """Searches one of the two networks, writes and verifies its front; without pages."""
-    monkeypatch.setattr(whole_search, "write_pages", lambda *_: None)
-    monkeypatch.setattr(whole_search, "log_pages", lambda *_: None)
+    monkeypatch.setattr(course, "write_pages", lambda *_: None)
+    monkeypatch.setattr(course, "log_pages", lambda *_: None)
     (tmp_path / "narrow").mkdir()
     shutil.copy(empty_store, tmp_path / "narrow")
 
