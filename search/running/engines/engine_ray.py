@@ -117,9 +117,9 @@ class RayEngine:
         """On a cluster that was joined, workers may be machines that do not see the run's folder."""
         from paredown.search.running.engines.ray_files import drivers_disk
 
-        recovering = self._evaluator.recovery
-        if recovering is None or self._section.ray_address is None:
+        if self._section.ray_address is None or self._evaluator.recovery is None:
             return self._evaluator
+        recovering = self._evaluator.recovery
         # Not every process of the cluster is where the search was started.
         folder = recovering.kept.folder.absolute()
         kept = replace(recovering.kept, folder=folder, files=drivers_disk())

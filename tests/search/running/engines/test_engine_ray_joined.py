@@ -59,6 +59,7 @@ class Meeting:
     """An evaluator that signs with its worker's name and share of a GPU, and waits for a second one."""
 
     folder: str
+    recovery: None = None
 
     def prepare_process(self, threads):
         """Nothing to set."""
@@ -78,6 +79,7 @@ class Alone:
     """An evaluator that fails where another one is at work."""
 
     folder: str
+    recovery: None = None
 
     def prepare_process(self, threads):
         """Nothing to set."""
