@@ -52,6 +52,7 @@ from paredown.spaces.candidates import Candidate
 from paredown.spaces.knobs import Space
 
 BITS = (4, 3, 2)
+UNTRAINED = "recovery=null"
 LOOKS = 9
 """Scorings of held-out rows in one training, at most."""
 DEPTH = 0.1
@@ -240,9 +241,6 @@ def main() -> int:
         found.append(print_way(f"{way.name}, {way.steps:,} steps each", each, record, whole))
     print("\nvolume against inside:", *(f"{each / found[0]:.3f}" for each in found))
     return int(any(not check.ok for check in [*kept, *checks[0], *checks[1]]))
-
-
-UNTRAINED = "recovery=null"
 
 
 if __name__ == "__main__":

@@ -104,14 +104,15 @@ class Evaluator:
         solved_s = time.perf_counter()
         digest: str | None = None
         curve: Curve = ()
+        training_s = 0.0
         if rung.recipe.steps:
             found, digest = self._trained(model, candidate, rung, begins)
             model = found.model
             curve = tuple((p.step, p.loss, p.held_out_loss) for p in found.curve)
-        trained_s = time.perf_counter()
+            training_s = time.perf_counter() - solved_s
         score = self.score(model, rung.rows)
-        scoring_s = time.perf_counter() - trained_s
-        spent = Spent(solved_s - begun_s, trained_s - solved_s, scoring_s)
+        scoring_s = time.perf_counter() - solved_s - training_s
+        spent = Spent(solved_s - begun_s, training_s, scoring_s)
         return replace(score, trained=digest, curve=curve, spent=spent)
 
     def _trained(

@@ -144,9 +144,9 @@ def log_pages(
     """Gives MLflow the written files, and pages that need nothing else and link to nothing."""
     picture = summary.picture
     tracker.log_files([*pictures, folder / "front.json", folder / CONFIG])
-    tracker.log_seconds(summary.seconds)
     tracker.log_text("report.html", report_page(summary))
-    tracker.log_metrics(recovery_metrics(picture))
+    seconds = {f"seconds/{name}": value for name, value in summary.seconds.items()}
+    tracker.log_metrics(seconds | recovery_metrics(picture))
     tracker.log_text("front.html", whole_page(picture.title, front_section(picture, {})))
 
 

@@ -100,7 +100,7 @@ class _Search:
         check_store(config)
         check_cache()
         if config.search.engine == "ray":
-            check_cluster(config.search, is_trained=config.recovery is not None)
+            check_cluster(config.search, is_trained=bool(self.recovery or config.recovery))
         prepare_process(device, config.search.threads_per_worker)
         started_s = time.monotonic()
         timed = Timed(self.watch)

@@ -130,11 +130,6 @@ class MlflowWriter:
         for path in paths:
             self._client.log_artifact(self._parent, str(path))
 
-    def log_seconds(self, seconds: Mapping[str, float]) -> None:
-        """Log to the search's run where the time went."""
-        values = {f"seconds/{name}": value for name, value in seconds.items()}
-        self._client.log_batch(self._parent, metrics=_metrics(values, 0))
-
     def log_text(self, name: str, text: str) -> None:
         """Attach a text file called `name` to the search's run."""
         self._client.log_text(self._parent, text, name)

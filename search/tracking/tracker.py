@@ -71,10 +71,6 @@ class Tracker:
         """Attach files to the search's run, as they are when the writer comes to them."""
         self._submit("files", lambda: self._writer.log_files(tuple(paths)))
 
-    def log_seconds(self, seconds: Mapping[str, float]) -> None:
-        """Log to the search's run where the time went, as seconds/NAME."""
-        self._submit("where the time went", lambda: self._writer.log_seconds(dict(seconds)))
-
     def log_text(self, name: str, text: str) -> None:
         """Attach a file of that name and text to the search's run."""
         self._submit(name, lambda: self._writer.log_text(name, text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ class DriversDisk:
     """Of Ray, whose handles have no type of their own."""
 
     def write(self, path: Path, key: str, record: Record) -> None:
-        """See `Files`."""
-        _result(self.actor.write.remote(path, key, record))
+        """See `Files`. Tensors travel on the CPU: the machine there may have no such device."""
+        tensors = {name: tensor.cpu() for name, tensor in record.tensors.items()}
+        _result(self.actor.write.remote(path, key, replace(record, tensors=tensors)))
 
     def read(self, path: Path, key: str) -> Record:
         """See `Files`."""

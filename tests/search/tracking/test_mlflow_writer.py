@@ -81,12 +81,3 @@ def test_above_the_limit_only_front_references_and_failures_get_runs(
         table = json.load(file)
     column = table["columns"].index("key")
     assert [row[column] for row in table["data"]] == [e.key for e in evaluations]
-
-
-def test_where_the_time_went_stands_at_the_search(run_folder, make_evaluations, track):
-    place = TrackingPlace(run_folder=run_folder, search_id="s")
-    seconds = {"training": 12.5, "verification": 3.0}
-    tracker = track(place, make_evaluations(2), more=lambda t: t.log_seconds(seconds))
-    found = connect(tracker.uri).get_run(tracker.parent_run_id).data.metrics
-    assert found["seconds/training"] == 12.5
-    assert found["seconds/verification"] == 3.0

@@ -13,10 +13,20 @@ from paredown.spaces.system.sealed import DamagedFileError
 pytestmark = pytest.mark.cluster
 
 
+class OnADevice:
+    """A tensor that another machine has no device for."""
+
+    def cpu(self):
+        return torch.ones(3)
+
+    def __reduce__(self):
+        raise AssertionError("only tensors on the CPU may travel")
+
+
 def test_records_are_written_read_and_removed_by_an_actor_and_errors_come_back(tmp_path):
     path, record = (
         tmp_path / "abc.safetensors",
-        Record(tensors={"w": torch.ones(3)}, facts={"a": 1}),
+        Record(tensors={"w": OnADevice()}, facts={"a": 1}),
     )
     with ray_cluster(SearchSection()):
         disk = drivers_disk()

@@ -82,6 +82,19 @@ def test_every_point_of_the_front_is_exported_and_verified(finished):
         assert size == by_key[check.key].metrics["onnx_bytes"] == check.measured["onnx_bytes"]
 
 
+def test_where_the_time_went_stands_at_the_search_in_mlflow(finished):
+    result, _ = finished
+    client = connect(default_uri(result.folder))
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    runs = client.search_runs(experiments)
+    (parent,) = (run for run in runs if "paredown.key" not in run.data.tags)
+    scored = result.evaluations[1:]
+    found = parent.data.metrics
+    assert found["seconds/scoring"] == pytest.approx(sum(e.spent.scoring_s for e in scored))
+    assert found["seconds/verification"] > 0
+    assert "seconds/training" not in found
+
+
 def test_what_was_measured_is_on_the_cards_in_the_front_and_in_mlflow(finished):
     result, _ = finished
     written = {m["key"]: m for m in json.loads((result.folder / "front.json").read_text())}
