@@ -99,7 +99,8 @@ def test_no_circle_of_rooms() -> None:
 def test_no_room_is_a_corridor() -> None:
     sizes = Counter(room_of(module) for module in trees())
     assert {room: size for room, size in sizes.items() if size > LARGEST_ROOM} == {}
-    # A room inside another is found by way of that one.
+    # A room inside another is found by way of that one, and has none inside itself.
+    assert max(room.count("/") for room in sizes) <= 2
     assert sum(room.startswith("search/") and room.count("/") == 1 for room in sizes) <= MOST_ROOMS
     assert [m for m in trees() if m.count("/") == 1 and not m.endswith("__init__")] == []
 
