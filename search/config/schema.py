@@ -26,7 +26,7 @@ from paredown.search.config.schema_task import (
 from paredown.spaces.system.foreign_text import without_passwords
 
 _RESNETS = ("resnet20", "resnet56")
-SAMPLERS = ("ladder", "nsga2", "nsga3", "tpe", "gp", "random")
+SAMPLERS = ("pareto", "nsga2", "nsga3", "tpe", "gp", "random")
 
 
 def _run_name(value: str) -> str:
@@ -75,9 +75,9 @@ class SearchSection(Section):
         "the same seed gives the same search, also where it is killed and resumed).",
     )
     sampler: Annotated[str, AfterValidator(_sampler_or_import_path)] = Field(
-        "ladder",
-        description="Who proposes: ladder starts from predicted damage and learns from every "
-        "evaluation; nsga2, nsga3, tpe, gp and random are Optuna's; package.module:factory is your own, "
+        "pareto",
+        description="Who proposes: pareto knows costs exactly, starts from predicted damage and learns "
+        "from every evaluation; nsga2, nsga3, tpe, gp and random are Optuna's; package.module:factory is your own, "
         "called with (distributions, directions, seed), imported from task.code_folder (built-in "
         "tasks: from the current folder).",
     )

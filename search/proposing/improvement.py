@@ -12,7 +12,12 @@ Array = NDArray[np.float64]
 
 
 def expected_gain(
-    mean: Array, deviation: Array, costs: Array, front: Array, reference: Array
+    mean: Array,
+    deviation: Array,
+    costs: Array,
+    front: Array,
+    reference: Array,
+    best: float = -np.inf,
 ) -> Array:
     """Expected hypervolume improvement (n,) where the first coordinate alone is uncertain, normal.
 
@@ -26,13 +31,17 @@ def expected_gain(
         costs: (n, d) exact.
         front: (m, 1 + d): quality and costs of what is there, dominated rows allowed.
         reference: (1 + d,) the worst point that counts.
+        best: A better quality counts as this one.
     """
     inside = front[(front < reference).all(axis=1)]
+    inside = np.column_stack([np.maximum(inside[:, 0], best), inside[:, 1:]])
     inside = inside[np.argsort(inside[:, 0], kind="stable")]
     starts = inside[:, 0]
     bounds = np.append(starts, reference[0])
     deviation = np.maximum(deviation, 1e-12)
     below = _mass_below(bounds[:, None], mean, deviation)
+    if best > -np.inf:
+        below = below - _mass_below(np.array([[best]]), mean, deviation)
     # Slab 0 lies before the best member; in slab k the first k members count.
     lengths = np.diff(below, axis=0, prepend=0.0)
     gains = np.zeros(len(mean))
@@ -56,6 +65,8 @@ def _added_volume(costs: Array, members: Array, reference: Array) -> Array:
     own = np.prod(np.maximum(reference - costs, 0.0), axis=1)
     if not len(members):
         return np.asarray(own)
+    if not costs.shape[1]:
+        return np.zeros(len(costs))
     members = _undominated(members)
     # What the members dominate of each candidate's own box.
     boxes = np.minimum(np.maximum(members[None], costs[:, None]), reference)

@@ -1,7 +1,7 @@
 """Rivals of the references: candidates that cost no more in any goal, least harmful as predicted.
 
 A search is held against the uniform bit-widths. What beats one of them by little gains next to no
-hypervolume, so that it is sought, and scored again, for its own sake.
+hypervolume, so that it is scored again for its own sake.
 """
 
 from __future__ import annotations
@@ -10,13 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from paredown.search.proposing.ladder import HIGHEST, LOWEST, Factors, Ladder, Price
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.search.study.pareto import non_dominated
-from paredown.spaces.candidates.candidate import Candidate
-
-_HALVINGS = 12
-"""Of the range of prices: the last one is sharp to a quarter of a percent."""
 
 
 def unbeaten(told: Sequence[Evaluation], goals: Sequence[Goal], base: str) -> list[Evaluation]:
@@ -28,36 +23,6 @@ def unbeaten(told: Sequence[Evaluation], goals: Sequence[Goal], base: str) -> li
         for e, leading in zip(told, leads, strict=True)
         if leading and e.kind == "reference" and e.key != base
     ]
-
-
-def least_harmful(
-    ladder: Ladder, direction: np.ndarray, factors: Factors, price: Price, limits: np.ndarray
-) -> Candidate | None:
-    """The least harmful candidate of a ladder at prices along `direction` (d,) within `limits` (d,).
-
-    Costs fall as prices rise, so the lowest price that suffices is found by halving. None where no
-    price does.
-
-    Args:
-        direction: In what a nat of damage costs, as `factors` are.
-    """
-
-    def _within(candidate: Candidate) -> bool:
-        costs = price(candidate)
-        return costs is not None and bool((costs <= limits).all())
-
-    low, high = np.log((LOWEST, HIGHEST))
-    best = ladder.at(np.exp(high) * direction, factors)[0]
-    if not _within(best):
-        return None
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        candidate = ladder.at(np.exp(middle) * direction, factors)[0]
-        if _within(candidate):
-            best, high = candidate, middle
-        else:
-            low = middle
-    return best
 
 
 def rivals_among(

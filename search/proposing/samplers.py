@@ -5,83 +5,70 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 from optuna.samplers import BaseSampler
 
 from paredown.search.config.schema import Config, CustomTask
-from paredown.search.proposing.sampler import Directions, OptunaSampler, Sampler, distributions_of
+from paredown.search.proposing.sampler import Directions, OptunaSampler, distributions_of
 from paredown.search.tasks.user_code import UserCodeError, called, load_function
 from paredown.spaces.knobs.space import Space
 
 _KEY = "search.sampler"
 
 
-@dataclass(frozen=True)
-class BuiltIn:
-    """A sampler of ours: an Optuna sampler by (seed, population), asked after the ladder or alone."""
+PARETO = "pareto"
+"""The sampler of our own, `pareto.ParetoSampler`."""
 
-    make: Callable[[int, int], BaseSampler]
-    after_ladder: bool = False
-
-
-def _nsga2(seed: int, population: int) -> BaseSampler:
-    return optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
-
-
-BUILT_IN: Mapping[str, BuiltIn] = {
-    "ladder": BuiltIn(_nsga2, after_ladder=True),
-    "nsga2": BuiltIn(_nsga2),
-    "nsga3": BuiltIn(
-        lambda seed, population: optuna.samplers.NSGAIIISampler(
-            population_size=population, seed=seed
-        )
+OPTUNA: Mapping[str, Callable[[int, int], BaseSampler]] = {
+    "nsga2": lambda seed, population: optuna.samplers.NSGAIISampler(
+        population_size=population, seed=seed
     ),
-    "tpe": BuiltIn(lambda seed, _: optuna.samplers.TPESampler(seed=seed, multivariate=True)),
-    "gp": BuiltIn(lambda seed, _: optuna.samplers.GPSampler(seed=seed)),
-    "random": BuiltIn(lambda seed, _: optuna.samplers.RandomSampler(seed=seed)),
+    "nsga3": lambda seed, population: optuna.samplers.NSGAIIISampler(
+        population_size=population, seed=seed
+    ),
+    "tpe": lambda seed, _: optuna.samplers.TPESampler(seed=seed, multivariate=True),
+    "gp": lambda seed, _: optuna.samplers.GPSampler(seed=seed),
+    "random": lambda seed, _: optuna.samplers.RandomSampler(seed=seed),
 }
+"""Optuna's samplers by name, made from seed and size of a population."""
 
 
-def make_samplers(
-    config: Config, space: Space, ladder: Callable[[], Sampler]
-) -> tuple[Sampler, ...]:
-    """The samplers of a search, in the order in which they are asked.
+def make_sampler(config: Config, space: Space, pareto: Callable[[], BaseSampler]) -> OptunaSampler:
+    """The sampler of a search.
 
     Args:
-        ladder: Makes the one that starts from predicted damage, where the config asks for it.
+        pareto: Makes the one that knows costs and damage, where the config asks for it.
 
     Raises:
         UserCodeError: The user's own cannot be imported, raises, or makes no Optuna sampler.
     """
     section = config.search
     directions = {goal.metric: goal.direction for goal in config.goals}
-    built_in = BUILT_IN.get(section.sampler)
-    if built_in is None:
-        made = _own(config, space, directions)
-        return (OptunaSampler(space, directions, made, lambda: _guard(section.sampler)),)
+    if section.sampler == PARETO:
+        return OptunaSampler(space, directions, pareto())
+    if section.sampler not in OPTUNA:
+        own = _own(config, space, directions)
+        return OptunaSampler(space, directions, own, lambda: _guard(section.sampler))
     population = max(8, min(50, section.evaluations // 4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        made = built_in.make(section.seed, population)
-    plain = OptunaSampler(space, directions, made)
-    return (ladder(), plain) if built_in.after_ladder else (plain,)
+        made = OPTUNA[section.sampler](section.seed, population)
+    return OptunaSampler(space, directions, made)
 
 
 def check_sampler(config: Config, space: Space) -> None:
     """Draws once from a sampler of the user's own, before anything expensive is begun.
 
     Raises:
-        UserCodeError: As `make_samplers`, or it cannot draw for these goals.
+        UserCodeError: As `make_sampler`, or it cannot draw for these goals.
     """
-    if config.search.sampler not in BUILT_IN:
-        (own,) = make_samplers(config, space, _no_ladder)
-        own.suggest(())
+    if config.search.sampler not in (PARETO, *OPTUNA):
+        make_sampler(config, space, _no_pareto).suggest(())
 
 
-def _no_ladder() -> Sampler:
+def _no_pareto() -> BaseSampler:
     raise AssertionError("a sampler of the user's own is asked alone")
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from paredown.search.evaluating.workbench import Workbench
-from paredown.search.proposing.prediction import DamageTerms
+from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.search.report.page import RunSummary
 from paredown.search.running.climbing import Climb
 from paredown.search.running.finish import (

@@ -6,16 +6,18 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from optuna.samplers import BaseSampler
+
 from paredown.search.calibrating.drawing import uniform
 from paredown.search.evaluating.bounds import cheapest_within, refused_by
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.jobs import Job
 from paredown.search.proposing.outlook import Outlook
-from paredown.search.proposing.prediction import DamageTerms
+from paredown.search.proposing.damage_terms import DamageTerms
+from paredown.search.proposing.pareto.of_search import pareto_sampler
 from paredown.search.proposing.proposer import Proposer
-from paredown.search.proposing.refiner import Refiner
-from paredown.search.proposing.samplers import make_samplers
+from paredown.search.proposing.samplers import make_sampler
 from paredown.search.running.engines.trial import longest_s
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.working import Progress, work
@@ -129,11 +131,19 @@ class _FirstRung:
         def _refused(candidate: Candidate) -> str | None:
             return refused_by(workbench, goals, candidate)
 
-        def _ladder() -> Refiner:
-            return Refiner.of(workbench, goals, self.base, self.terms, _refused, self.outlook)
+        sampler = make_sampler(workbench.config, workbench.space, self._pareto)
+        return Proposer(workbench.space, [sampler], _refused, cheapest_within(workbench, goals))
 
-        samplers = make_samplers(workbench.config, workbench.space, _ladder)
-        return Proposer(workbench.space, samplers, _refused, cheapest_within(workbench, goals))
+    def _pareto(self) -> BaseSampler:
+        return pareto_sampler(
+            space=self.workbench.space,
+            goals=self.ledger.goals,
+            base=self.base,
+            terms=self.terms,
+            outlook=self.outlook,
+            costs=self.workbench.costs,
+            seed=self.workbench.config.search.seed,
+        )
 
 
 def _reference_jobs(workbench: Workbench) -> list[Job]:

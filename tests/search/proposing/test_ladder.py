@@ -8,7 +8,7 @@ import pytest
 
 from paredown.compressors.onnx.sizes import packed_file_bytes
 from paredown.search.proposing.ladder import draw_ladders, uniform_settings, warm_start
-from paredown.search.proposing.prediction import DamageTerms
+from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.candidates.ranks import Rank

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from paredown.search.proposing.prediction import DamageTerms, fit_quality
+from paredown.search.proposing.damage_terms import DamageTerms, fit_quality
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 
 

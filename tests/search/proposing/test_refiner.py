@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paredown.search.proposing.ladder import draw_ladders, warm_start
-from paredown.search.proposing.prediction import DamageTerms
+from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.refiner import Refiner
 from paredown.search.proposing.sampler import OptunaSampler
