@@ -77,8 +77,8 @@ class SearchSection(Section):
     sampler: Annotated[str, AfterValidator(_sampler_or_import_path)] = Field(
         "pareto",
         description="Who proposes: pareto knows costs exactly, starts from predicted damage and learns "
-        "from every evaluation; nsga2, nsga3, tpe, gp and random are Optuna's; package.module:factory is your own, "
-        "called with (distributions, directions, seed), imported from task.code_folder (built-in "
+        "from every evaluation; nsga2, nsga3, tpe, gp and random are Optuna's; package.module:factory is "
+        "your own, called with (distributions, directions, seed), imported from task.code_folder (built-in "
         "tasks: from the current folder).",
     )
     evaluations: int = Field(
@@ -96,6 +96,17 @@ class SearchSection(Section):
         allow_inf_nan=False,
         description="Seconds after which an evaluation that is still going on has failed; null: 20 "
         "times the slowest reference's, at least 60. Training has no limit.",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stop asking once so many evaluations have let the hypervolume grow by less than a "
+        "thousandth; null: go on to the last one.",
+    )
+    initial: Path | None = Field(
+        None,
+        description="File of candidates to begin with, relative to the current folder: the front.json of "
+        "another run, or a JSON list of candidates. Those outside the space are left out.",
     )
     batch: int = Field(4, ge=1, le=1024, description="Candidates asked for at a time.")
     workers: int = Field(2, ge=1, le=1024, description="Evaluations that run side by side.")

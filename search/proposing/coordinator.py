@@ -46,6 +46,7 @@ class Coordinator:
     With `ahead` above 0 the next batch is asked while so many jobs are still out: workers never idle, but
     the sampler then knows less when asked, and its answers depend on what finishes first.
     Proposals are scored on `rung`, and the proposer hears of no other.
+    `enough` is asked with the number told before each batch: why no more is to be proposed, or None.
     `longest_s` is asked for each batch what a job of it may take.
     `obstacle` says why jobs cannot be carried out, once one was not: that one is not told, no more asked.
     `follow` gives the jobs that an evaluation leads to. It is asked in the order of telling, so what it
@@ -61,6 +62,7 @@ class Coordinator:
     tell: Tell
     told: int = 0
     ahead: int = 0
+    enough: Callable[[int], str | None] = lambda _: None
     deadline_s: float | None = None
     longest_s: Callable[[], float | None] = lambda: None
     obstacle: str = ""
@@ -181,11 +183,14 @@ class Coordinator:
     def _propose(self, count: int) -> list[Job]:
         assert self.proposer is not None
         found: list[Candidate] = []
+        ending = self.enough(self.told)
         try:
-            for _ in range(count):
+            while ending is None and len(found) < count:
                 found.append(self.proposer.ask())
         except SpaceExhausted as reason:
+            ending = str(reason)
+        if ending is not None:
             self.evaluations = self.told + len(self._order) + len(found)
             # Named as the reason once everything that was found is told.
-            self._exhausted = str(reason)
+            self._exhausted = ending
         return [Job(candidate=candidate, rung=self.rung) for candidate in found]

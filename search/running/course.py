@@ -23,7 +23,7 @@ from paredown.search.running.watching import Timed
 from paredown.search.running.working import INTERRUPTED, open_engine
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.evaluation import Evaluation
-from paredown.search.study.run_record import read_run
+from paredown.search.study.run_record import INITIAL, read_run
 
 
 class Course:
@@ -68,7 +68,8 @@ class Course:
             if workbench.config.search.engine == "ray":
                 watch.stage("starting the workers")
             with open_engine(workbench) as engine:
-                stopped = explore(workbench, engine, ledger, base, terms, outlook, watch)
+                initial = self._folder / INITIAL
+                stopped = explore(workbench, engine, ledger, base, terms, outlook, initial, watch)
                 if stopped is not None:
                     watch.stage(f"stopped early: {stopped}")
                 if len(workbench.rungs) > 1 and stopped != INTERRUPTED:

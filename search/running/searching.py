@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from optuna.samplers import BaseSampler
 
@@ -12,9 +13,10 @@ from paredown.search.calibrating.drawing import uniform
 from paredown.search.evaluating.bounds import cheapest_within, refused_by
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.coordinator import Coordinator, Engine
+from paredown.search.proposing.damage_terms import DamageTerms
+from paredown.search.proposing.given import Given, initial_candidates
 from paredown.search.proposing.jobs import Job
 from paredown.search.proposing.outlook import Outlook
-from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.search.proposing.pareto.of_search import pareto_sampler
 from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.samplers import make_sampler
@@ -26,6 +28,8 @@ from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
 UNIFORM_4_BIT = "uniform 4-bit"
+_LITTLE = 1e-3
+"""Growth of the hypervolume, as a share, that is not worth waiting for."""
 
 
 def explore(
@@ -35,16 +39,18 @@ def explore(
     base: Evaluation,
     terms: DamageTerms,
     outlook: Outlook,
+    initial: Path,
     watch: Progress,
 ) -> str | None:
     """The first rung: candidates proposed and scored; why it stopped early, or None.
 
     Args:
         outlook: What training is expected to give back of the quality that they lose.
+        initial: File of the candidates to begin with, if there is one.
     """
     section = workbench.config.search
     watch.started(max(section.evaluations, 1 + len(_reference_jobs(workbench))))
-    watch.stage("predicting damage for the warm start")
+    watch.stage("preparing the proposer")
     budget_s = section.time_budget_s
     first_rung = _FirstRung(
         workbench=workbench,
@@ -52,6 +58,7 @@ def explore(
         base=base,
         terms=terms,
         outlook=outlook,
+        initial=initial,
         deadline_s=None if budget_s is None else time.monotonic() + budget_s,
     )
     coordinator = first_rung.replayed()
@@ -74,6 +81,7 @@ class _FirstRung:
     base: Evaluation
     terms: DamageTerms
     outlook: Outlook
+    initial: Path
     deadline_s: float | None
 
     @property
@@ -121,9 +129,20 @@ class _FirstRung:
             rung=self.rung,
             tell=self.ledger.tell,
             told=len(told),
+            enough=self._enough,
             deadline_s=self.deadline_s,
             longest_s=lambda: longest_s(section, of_rung(self.ledger.evaluations, self.rung)),
         )
+
+    def _enough(self, told: int) -> str | None:
+        """Why nothing more is proposed: `search.patience` is at its end. None while there is gain."""
+        patience = self.workbench.config.search.patience
+        volumes = self.ledger.hypervolumes[:told]
+        if patience is None or len(volumes) <= patience or volumes[-1] == 0:
+            return None
+        if volumes[-1] - volumes[-1 - patience] > _LITTLE * volumes[-1]:
+            return None
+        return f"nothing was left to gain: {patience} evaluations let the hypervolume stand still"
 
     def _proposer(self) -> Proposer:
         workbench, goals = self.workbench, self.ledger.goals
@@ -132,7 +151,9 @@ class _FirstRung:
             return refused_by(workbench, goals, candidate)
 
         sampler = make_sampler(workbench.config, workbench.space, self._pareto)
-        return Proposer(workbench.space, [sampler], _refused, cheapest_within(workbench, goals))
+        given = Given(initial_candidates(self.initial))
+        within = cheapest_within(workbench, goals)
+        return Proposer(workbench.space, [given, sampler], _refused, within)
 
     def _pareto(self) -> BaseSampler:
         return pareto_sampler(

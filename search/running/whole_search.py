@@ -21,6 +21,7 @@ from paredown.search.evaluating.rehearsal import rehearse
 from paredown.search.evaluating.surveying import survey
 from paredown.search.evaluating.unmet import doubtful_bounds
 from paredown.search.evaluating.workbench import Workbench, equip
+from paredown.search.proposing.given import keep_initial
 from paredown.search.proposing.optuna_log import quiet_optuna
 from paredown.search.proposing.prior import keep_earlier_runs
 from paredown.search.proposing.samplers import check_sampler
@@ -36,6 +37,7 @@ from paredown.search.study.journal import JournalError, hold
 from paredown.search.study.run_record import (
     BUNDLES,
     CONFIG,
+    INITIAL,
     JOURNAL,
     LATENCY,
     PRIOR,
@@ -134,6 +136,8 @@ class _Search:
         for notice in task.notices:
             watch.notice(notice)
         check_sampler(config, surveyed.space)
+        initial = folder / INITIAL
+        keep_initial(config.search.initial, surveyed.space, initial, is_resumed=has_run)
         recovery = self.recovery or configured_recovery(config)
         if recovery is not None:
             graphs = [captured.graph for captured in surveyed.captured.values()]
