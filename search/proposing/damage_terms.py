@@ -5,7 +5,7 @@ Right in rank within a kind of decision and wrong in size: `pareto.surrogate` le
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from paredown.compressors.layers.database import Database
 from paredown.compressors.matrix.algebra import centred_gram, damage, to_matrix

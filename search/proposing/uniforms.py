@@ -28,9 +28,7 @@ def uniform_settings(architectures: Sequence[Architecture]) -> list[Candidate]:
     return list(unique.values())
 
 
-def _run(
-    architecture: Architecture, segments: Mapping[str, SegmentChoice]
-) -> list[Candidate]:
+def _run(architecture: Architecture, segments: Mapping[str, SegmentChoice]) -> list[Candidate]:
     knobs = architecture.knobs_of(WeightBitsKnob)
     found = []
     for bits in sorted({width for knob in knobs for width in knob.domain}):
@@ -46,7 +44,7 @@ def _run(
 
 
 def _segment_settings(architecture: Architecture) -> list[dict[str, SegmentChoice]]:
-    """Every setting of segments, by name, in all that offer it; the others stand at their least harmful."""
+    """Every setting of segments, by name, in all that offer it; the others at their least harmful."""
     knobs = architecture.knobs_of(SegmentKnob)
     domains = {target: knob.domain for knob in knobs for target in knob.targets}
     found: list[dict[str, SegmentChoice]] = []

@@ -12,9 +12,9 @@ from paredown.search.calibrating.drawing import uniform
 from paredown.search.evaluating.bounds import cheapest_within, refused_by
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.coordinator import Coordinator, Engine
+from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.search.proposing.jobs import Job
 from paredown.search.proposing.outlook import Outlook
-from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.search.proposing.pareto.of_search import pareto_sampler
 from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.samplers import make_sampler

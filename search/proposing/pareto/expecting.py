@@ -163,18 +163,14 @@ class Expectation:
         for metric, model in self._models.items():
             mean, _ = model.predict(damages)
             lost = np.concatenate([model.lost * model.slack, mean])
-            models[metric] = model.learning(
-                np.vstack([model.damages, damages]), lost, refit=False
-            )
+            models[metric] = model.learning(np.vstack([model.damages, damages]), lost, refit=False)
         return models, np.vstack([self._front, points])
 
     def _after(self, column: int, lost: Array) -> Array:
         """Values of a quality of which so much is lost before later training."""
         goal = self.goals[column]
         sign = -1.0 if goal.direction == "maximize" else 1.0
-        return np.asarray(
-            self.uncompressed[column] + sign * self.outlook.after(goal.metric, lost)
-        )
+        return np.asarray(self.uncompressed[column] + sign * self.outlook.after(goal.metric, lost))
 
     def _points(self, codes: Codes, costs: Array, models: Models) -> tuple[Array, Array]:
         """Predicted points (n, d) in `volume_axes`, and the deviation (n,) of the first quality."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.search.proposing.pareto.problem import Damage, Prices
 from paredown.search.proposing.pareto.tables import Array, Codes, Lookups, Tabulated
-from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.architecture_choice import ARCHITECTURE
@@ -115,8 +115,10 @@ class SpaceCodes:
                     if name in self._place
                     and (
                         name == ARCHITECTURE
-                        or knob.part in ("segments", "blocks")
-                        and any(knob.touches(model_map, segment) for segment in near)
+                        or (
+                            knob.part in ("segments", "blocks")
+                            and any(knob.touches(model_map, segment) for segment in near)
+                        )
                     )
                 )
             )

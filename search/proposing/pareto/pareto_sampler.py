@@ -1,4 +1,4 @@
-"""ParetoSampler: an Optuna sampler that knows costs exactly and learns what every decision does to quality."""
+"""ParetoSampler: an Optuna sampler that knows costs exactly and learns what decisions do to quality."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class ParetoSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The parameters that promise most; none where nothing new is found, which leaves it to chance."""
+        """The parameters that promise most; none where nothing new is found, and chance decides."""
         pending = self._learn(study, trial)
         while self._initial:
             codes = self._initial.pop(0)

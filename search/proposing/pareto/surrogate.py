@@ -1,10 +1,10 @@
-"""Quality lost by a compressed model, predicted from the damages of its decisions with an honest deviation.
+"""Quality lost by a compressed model, predicted from its decisions' damages with an honest deviation.
 
-Damages predicted in nats are right in rank within a kind of decision (layers, widths, blocks) and wrong by
-a factor between kinds; what they leave out differs from target to target, and decisions interact. A Gaussian
-process says so: its prior mean is a sum of damages with one factor a kind, and its kernel has a term for a
-kind's factor, one for each target's own, and one for interactions, which is near for candidates of like
-decisions. Factors and amplitudes maximise the posterior (Rasmussen & Williams 2006, chapter 5).
+Damages predicted in nats are right in rank within a kind of decision (layers, widths, blocks) and wrong
+by a factor between kinds; what they leave out differs from target to target, and decisions interact. A
+Gaussian process says so: its prior mean is a sum of damages with one factor a kind, and its kernel has a
+term for a kind's factor, one for each target's own, and one for interactions, which is near for
+candidates of like decisions. Factors and amplitudes maximise the posterior (Rasmussen & Williams 2006, chapter 5).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SLACK_NATS = 0.3
 """Nats of loss that cost a quality its margin: ten points of accuracy."""
 _KIND, _TARGET, _INTERACTION, _REACH, _NOISE = 0.3, 0.5, 0.3, 0.35, 0.04
 """Prior medians: departures of a kind's factor and of a target's own, as shares; the amplitude of
-interactions as a share; the distance they reach, in roots of the margin; the noise of a score, in margins."""
+interactions as a share; the distance they reach, in roots of the margin; a score's noise, in margins."""
 _AMPLITUDES = 4
 """Target, interaction, reach, noise."""
 _FACTOR_SPREAD, _OWN_SPREAD = 1.0, 0.6
@@ -158,4 +158,3 @@ class Surrogate:
 
         found = minimize(_loss, self.logs, method="L-BFGS-B", options={"maxiter": 15})
         return np.asarray(found.x)
-

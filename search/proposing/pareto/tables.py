@@ -1,14 +1,14 @@
 """Functions of many choices, looked up: what depends on few choices at a time is tabulated once.
 
-A cost such as the bytes of a file is a sum of parts, and each part sees a few choices: a layer's own, those
-of its neighbours. Nobody needs to know the parts. Let `cliques` be sets of choices that may act together.
-Then, with every choice outside a set R at the base,
+A cost such as the bytes of a file is a sum of parts, and each part sees a few choices: a layer's own,
+those of its neighbours. Nobody needs to know the parts. Let `cliques` be sets of choices that may act
+together. Then, with every choice outside a set R at the base,
 
     f(x) = sum over R of count(R) * f(x on R, base elsewhere),
 
-over the cliques and all their intersections, where a set's count is 1 less the counts of the sets that hold
-it (the counting numbers of Kikuchi's method: Yedidia, Freeman, Weiss 2005, doi:10.1109/TIT.2005.850085).
-That is exact where f is such a sum, and each term is one value of f itself.
+over the cliques and all their intersections, where a set's count is 1 less the counts of the sets that
+hold it (the counting numbers of Kikuchi's method: Yedidia, Freeman, Weiss 2005,
+doi:10.1109/TIT.2005.850085). That is exact where f is such a sum, and each term is one value of f itself.
 """
 
 from __future__ import annotations
@@ -137,9 +137,7 @@ def counting_numbers(cliques: Iterable[frozenset[int]]) -> dict[frozenset[int], 
     return {region: count for region, count in counts.items() if count}
 
 
-def _small_enough(
-    cliques: Iterable[Iterable[int]], sizes: Sequence[int]
-) -> list[frozenset[int]]:
+def _small_enough(cliques: Iterable[Iterable[int]], sizes: Sequence[int]) -> list[frozenset[int]]:
     found: list[frozenset[int]] = []
     for clique in map(frozenset, cliques):
         if math.prod(sizes[i] for i in clique) <= _LARGEST:
