@@ -44,7 +44,7 @@ def _run(architecture: Architecture, segments: Mapping[str, SegmentChoice]) -> l
 
 
 def _segment_settings(architecture: Architecture) -> list[dict[str, SegmentChoice]]:
-    """Every setting of segments, by name, in all that offer it; the others at their least harmful."""
+    """Every setting of segments, by name, in all that offer it; others stand at their least harmful."""
     knobs = architecture.knobs_of(SegmentKnob)
     domains = {target: knob.domain for knob in knobs for target in knob.targets}
     found: list[dict[str, SegmentChoice]] = []

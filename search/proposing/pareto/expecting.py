@@ -18,8 +18,8 @@ from paredown.search.proposing.pareto.tables import Array, Codes
 from paredown.search.study.evaluation import Goal
 from paredown.search.study.pareto import non_dominated, volume_axes
 
-_FIRST_GENERATIONS, _GENERATIONS = 30, 8
-"""Of the search on predictions: once, and where it goes on from what was found before."""
+_FIRST_GENERATIONS, _GENERATIONS, _NEXT_GENERATIONS = 30, 8, 4
+"""Of the search on predictions: once, after something was learned, and within a batch."""
 _RESERVE = 64
 """Of what was found, so many begin the next search."""
 _GROWTH = 1.15
@@ -92,6 +92,7 @@ class Expectation:
         Args:
             pending: (m, k), what is being evaluated: it counts as if it came as predicted.
         """
+        rounds = _GENERATIONS if self._is_stale else _NEXT_GENERATIONS
         if self._is_stale:
             self._update()
         models, there = self._with(pending)
@@ -101,7 +102,8 @@ class Expectation:
 
         generator = np.random.default_rng((self.seed, self._learned, len(pending)))
         start = np.vstack([self._reserve, self._memory.codes])
-        rounds = _GENERATIONS if self._is_explored else _FIRST_GENERATIONS
+        if not self._is_explored:
+            rounds = _FIRST_GENERATIONS
         found, worths = explore(self.choices, start, _worth, generator, rounds)
         self._is_explored = True
         self._reserve = found[:_RESERVE]

@@ -29,14 +29,15 @@ def explore(
         start: (n, k) to begin from: fronts, uniform settings, what was found before.
         worth: From codes (n, k) to what each is worth (n,); larger is better.
     """
-    found = np.unique(start, axis=0)
+    found = start[_distinct(start)]
     worths = worth(found)
     for _ in range(generations):
         order = np.argsort(-worths, kind="stable")[:_KEPT]
         found, worths = found[order], worths[order]
         children = _children(choices, found, generator)
-        found, first = np.unique(np.vstack([found, children]), axis=0, return_index=True)
-        worths = np.concatenate([worths, worth(children)])[first]
+        found = np.vstack([found, children])
+        first = _distinct(found)
+        found, worths = found[first], np.concatenate([worths, worth(children)])[first]
     order = np.argsort(-worths, kind="stable")
     return found[order], worths[order]
 
@@ -47,7 +48,14 @@ def _children(choices: Choices, parents: Codes, generator: np.random.Generator) 
     chosen = parents[ranks]
     two = _CHILDREN // _CROSSED
     crossed = _crossed(chosen[:two], generator)
-    return np.unique(_changed(choices, np.vstack([crossed, chosen[two:]]), generator), axis=0)
+    return _changed(choices, np.vstack([crossed, chosen[two:]]), generator)
+
+
+def _distinct(codes: Codes) -> Codes:
+    """Where each distinct row first stands. Rows are compared by a product with large odd numbers, which
+    differs for different ones as surely as a 64-bit hash."""
+    factors = np.random.default_rng(0).integers(1, 2**62, codes.shape[1]) * 2 + 1
+    return np.asarray(np.unique(codes @ factors, return_index=True)[1])
 
 
 def _crossed(parents: Codes, generator: np.random.Generator) -> Codes:
@@ -62,10 +70,14 @@ def _changed(choices: Choices, parents: Codes, generator: np.random.Generator) -
 
     An ordered choice takes a neighbouring value half of the time.
     """
-    shape, sizes = parents.shape, np.array(choices.sizes)
-    wanted = np.minimum(generator.geometric(0.5, shape[0]), _MOST_CHANGES)
-    places = generator.random(shape).argsort(axis=1).argsort(axis=1)
-    anywhere = generator.integers(0, sizes, shape)
-    beside = np.clip(parents + generator.choice([-1, 1], shape), 0, sizes - 1)
-    steps = np.array(choices.ordered) & (generator.random(shape) < 0.5)
-    return np.where(places < wanted[:, None], np.where(steps, beside, anywhere), parents)
+    (count, width), sizes = parents.shape, np.array(choices.sizes)
+    wanted = np.minimum(generator.geometric(0.5, count), _MOST_CHANGES)
+    hit = generator.random(parents.shape) < (wanted[:, None] - 1) / width
+    hit[np.arange(count), generator.integers(0, width, count)] = True
+    rows, columns = np.nonzero(hit)
+    now, size = parents[rows, columns], sizes[columns]
+    beside = np.clip(now + generator.choice([-1, 1], len(rows)), 0, size - 1)
+    steps = np.array(choices.ordered)[columns] & (generator.random(len(rows)) < 0.5)
+    children = parents.copy()
+    children[rows, columns] = np.where(steps, beside, generator.integers(0, size))
+    return children

@@ -111,7 +111,7 @@ class ParetoSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The parameters that promise most; none where nothing new is found, and chance decides."""
+        """The parameters that promise most; none where nothing new is found: chance decides."""
         pending = self._learn(study, trial)
         while self._initial:
             codes = self._initial.pop(0)

@@ -1,11 +1,10 @@
-"""Quality lost by a compressed model, predicted from its decisions' damages with an honest deviation.
+"""Quality lost by a compressed model, predicted from damages of its decisions, with an honest deviation.
 
 Damages predicted in nats are right in rank within a kind of decision (layers, widths, blocks) and wrong
 by a factor between kinds; what they leave out differs from target to target, and decisions interact. A
 Gaussian process says so: its prior mean is a sum of damages with one factor a kind, and its kernel has a
-term for a kind's factor, one for each target's own, and one for interactions, which is near for
-candidates of like decisions. Factors and amplitudes maximise the posterior (Rasmussen & Williams 2006,
-chapter 5).
+term for a kind's factor, one for each target's own, and one for interactions, which is near for candidates
+of like decisions. Factors and amplitudes maximise the posterior (Rasmussen & Williams 2006, chapter 5).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
@@ -28,7 +27,7 @@ _SLACK_NATS = 0.3
 """Nats of loss that cost a quality its margin: ten points of accuracy."""
 _KIND, _TARGET, _INTERACTION, _REACH, _NOISE = 0.3, 0.5, 0.3, 0.35, 0.04
 """Prior medians: departures of a kind's factor and of a target's own, as shares; the amplitude of
-interactions as a share; the distance they reach, in roots of the margin; a score's noise, in margins."""
+interactions as a share; the distance they reach, in roots of the margin; noise of a score, in margins."""
 _AMPLITUDES = 4
 """Target, interaction, reach, noise."""
 _FACTOR_SPREAD, _OWN_SPREAD = 1.0, 0.6
@@ -101,8 +100,9 @@ class Surrogate:
             return self.slack * mean, self.slack * np.sqrt(own)
         across = self._kernel(damages, self.damages)
         mean = mean + across @ self._solved
-        explained = np.einsum("mn,nm->m", across, cho_solve(self._factor, across.T))
-        return self.slack * mean, self.slack * np.sqrt(np.maximum(own - explained, _JITTER))
+        roots = solve_triangular(self._factor[0], across.T, lower=True, check_finite=False)
+        left = own - np.einsum("nm,nm->m", roots, roots)
+        return self.slack * mean, self.slack * np.sqrt(np.maximum(left, _JITTER))
 
     @property
     def noise(self) -> float:

@@ -8,7 +8,8 @@ together. Then, with every choice outside a set R at the base,
 
 over the cliques and all their intersections, where a set's count is 1 less the counts of the sets that
 hold it (the counting numbers of Kikuchi's method: Yedidia, Freeman, Weiss 2005,
-doi:10.1109/TIT.2005.850085). That is exact where f is such a sum, and each term is one value of f itself.
+doi:10.1109/TIT.2005.850085).
+That is exact where f is such a sum, and each term is one value of f itself.
 """
 
 from __future__ import annotations
