@@ -32,7 +32,7 @@ from paredown.search.bundles import export
 from paredown.search.calibrating import uniform
 from paredown.search.config import load_config
 from paredown.search.evaluating import Workbench, configured_recovery, prepare
-from paredown.search.proposing import leading
+from paredown.search.proposing.promoting import leading
 from paredown.search.report import Terminal
 from paredown.search.running import run, verify
 from paredown.search.study import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from paredown.search.proposing.jobs import Job
 from paredown.search.proposing.outlook import Outlook
-from paredown.search.proposing.promotion import Promotion
+from paredown.search.proposing.promoting.promotion import Promotion
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, reference
 from paredown.search.study.pareto import goals_on
 from paredown.search.study.rung import Rung

@@ -10,7 +10,7 @@ from paredown.search.proposing.coordinator import Coordinator, Engine
 from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.search.proposing.jobs import Job
 from paredown.search.proposing.outlook import Outlook
-from paredown.search.proposing.promotion import Promotion
+from paredown.search.proposing.promoting.promotion import Promotion
 from paredown.search.running.ascent import Ascent
 from paredown.search.running.engines.trial import longest_s
 from paredown.search.running.ledger import Ledger

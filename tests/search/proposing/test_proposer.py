@@ -17,7 +17,7 @@ from paredown.spaces.knobs.weight_bits import WeightBitsKnob
 
 DIRECTIONS = {"accuracy": "maximize", "onnx_bytes": "minimize"}
 BITS = (32, 8, 4, 2)
-SAMPLERS = ("ladder", "nsga2", "nsga3", "tpe", "random")
+SAMPLERS = ("pareto", "nsga2", "nsga3", "tpe", "random")
 
 
 @pytest.fixture

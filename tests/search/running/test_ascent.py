@@ -8,7 +8,7 @@ import pytest
 from paredown.search.proposing.coordinator import Coordinator
 from paredown.search.proposing.jobs import Outcome
 from paredown.search.proposing.outlook import Outlook
-from paredown.search.proposing.promotion import Promotion
+from paredown.search.proposing.promoting.promotion import Promotion
 from paredown.search.running.ascent import Ascent
 from paredown.search.study.evaluation import (
     UNCOMPRESSED,

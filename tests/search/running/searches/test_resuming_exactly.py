@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-SAMPLERS = ["ladder", "nsga2", "nsga3", "tpe", "gp", "random", "drawing:make"]
+SAMPLERS = ["pareto", "nsga2", "nsga3", "tpe", "gp", "random", "drawing:make"]
 OWN = """\
 import optuna
 
@@ -15,7 +15,7 @@ def make(distributions, directions, seed):
     return optuna.samplers.NSGAIISampler(population_size=5, seed=seed)
 """
 EVALUATIONS = 23
-"""The uncompressed model, two references, five batches of four: beyond eight the ladder learns."""
+"""The uncompressed model, two references, five batches of four: beyond eight pareto learns."""
 SETTINGS = (
     f"search.evaluations={EVALUATIONS}",
     "search.rung_images=60",

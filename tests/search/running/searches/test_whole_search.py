@@ -163,7 +163,7 @@ def test_a_hard_bound_keeps_dear_candidates_from_being_evaluated(search, tmp_pat
     bounded = search(
         tmp_path,
         "goals=[{metric: accuracy}, {metric: onnx_bytes, at_most: 0.3, relative: true}]",
-        "search.sampler=ladder",
+        "search.sampler=pareto",
     )
     whole = bounded.evaluations[0].metrics["onnx_bytes"]
     searched = [e for e in bounded.evaluations if e.kind == "search"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from paredown.search.proposing.belief import believed_values, quality_models, with_loss
 from paredown.search.proposing.outlook import Outlook
+from paredown.search.proposing.promoting.belief import believed_values, quality_models, with_loss
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paredown.search.proposing.ladder import Ladder, _Decision
-from paredown.search.proposing.rivals import least_harmful, rivals_among, unbeaten
+from paredown.search.proposing.promoting.rivals import least_harmful, rivals_among, unbeaten
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.knobs.architecture import Architecture

@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from paredown.search.config.qualities import quality_of
-from paredown.search.proposing.belief import QualityModel, believed_values, quality_models
 from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.search.proposing.improvement import expected_gain
 from paredown.search.proposing.outlook import Outlook, pairs_of
-from paredown.search.proposing.rivals import rivals_among, unbeaten
+from paredown.search.proposing.promoting.belief import (
+    QualityModel,
+    believed_values,
+    quality_models,
+)
+from paredown.search.proposing.promoting.rivals import rivals_among, unbeaten
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, reference
 from paredown.search.study.pareto import non_dominated_rank, volume_axes
 

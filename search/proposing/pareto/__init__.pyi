@@ -1,0 +1,9 @@
+from .of_space import SpaceCodes as SpaceCodes
+from .pareto_sampler import ParetoSampler as ParetoSampler
+from .problem import Choices as Choices
+from .problem import Damage as Damage
+from .problem import Prices as Prices
+from .problem import positions as positions
+from .surrogate import Surrogate as Surrogate
+from .tables import Lookups as Lookups
+from .tables import Tabulated as Tabulated
