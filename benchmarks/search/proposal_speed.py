@@ -3,8 +3,8 @@
     python benchmarks/search/proposal_speed.py [--layers 20,100,500] [--evaluations 100,1000,10000]
 
 An invented network: layers of four widths each, bytes that add up, damages that do nearly. So many
-evaluations are learned, then batches of four are asked for and learned. Prints median and slowest time of a
-proposal, and the memory that grew. Ends with exit code 1 where a median exceeds 50 ms.
+evaluations are learned, then batches of four are asked for and learned. Prints median and slowest time of
+a proposal, and peak memory. Ends with exit code 1 where a median exceeds 50 ms.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Damages predicted in nats are right in rank within a kind of decision (layers, widths, blocks) and wrong
 by a factor between kinds; what they leave out differs from target to target, and decisions interact. A
 Gaussian process says so: its prior mean is a sum of damages with one factor a kind, and its kernel has a
-term for a kind's factor, one for each target's own, and one for interactions, which is near for candidates
-of like decisions. Factors and amplitudes maximise the posterior (Rasmussen & Williams 2006, chapter 5).
+term for a kind's factor, one for each target's own, and one for interactions, near for candidates of like
+decisions. Factors and amplitudes maximise the posterior (Rasmussen & Williams 2006, chapter 5).
 """
 
 from __future__ import annotations
