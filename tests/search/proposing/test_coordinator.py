@@ -268,6 +268,20 @@ def test_an_exhausted_space_ends_with_what_there_was_and_says_so():
     assert coordinator.stopped == "the space is exhausted"
 
 
+def test_enough_ends_the_asking_once_all_that_is_out_is_told():
+    told, asked = Kept(), []
+
+    def enough(count):
+        asked.append(count)
+        return "that is enough" if count >= 8 else None
+
+    coordinator = coordinate(Counting(), told, evaluations=100, enough=enough)
+    carry_out(coordinator, workers=3)
+    assert told.widths == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert asked == [0, 4, 8]
+    assert coordinator.stopped == "that is enough"
+
+
 def test_asking_ahead_keeps_workers_busy_and_still_tells_in_asking_order():
     for seed in range(5):
         proposer, told = Counting(), Kept()

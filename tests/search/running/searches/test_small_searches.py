@@ -1,5 +1,6 @@
 """Whole searches that end early: one to four evaluations, and spaces of a few models."""
 
+import json
 import shutil
 
 import pytest
@@ -56,3 +57,29 @@ def test_a_space_of_two_models_is_searched_to_its_end_and_no_further(search_smal
         "stopped early: the space is exhausted: all of it was evaluated, 2 models; open more to "
         "go on"
     ]
+
+
+WIDE = """space.rules=[{layers: "*", weight_bits: [2, 3, 4, 5, 6, 8], method: [rtn]}]"""
+
+
+def test_a_search_ends_where_its_patience_does(search_small):
+    result, told = search_small("search.evaluations=200", "search.patience=8", WIDE)
+    (stopped,) = told
+    assert stopped == (
+        "stopped early: nothing was left to gain: 8 evaluations let the hypervolume stand still"
+    )
+    assert 11 <= len(result.evaluations) < 200
+
+
+def test_a_search_begins_with_the_front_of_another(search_small, tmp_path):
+    first, _ = search_small("search.evaluations=12", WIDE)
+    picked = [e.candidate for e in first.front.members if e.kind == "search"][:3]
+    source = tmp_path / "front.json"
+    source.write_text(json.dumps([{"candidate": c.to_json()} for c in picked]))
+    (tmp_path / "again").mkdir()
+    shutil.copy(tmp_path / "small" / "mlflow.db", tmp_path / "again")
+    settings = ("name=again", f"search.initial={source}", "search.seed=5", WIDE)
+    again, _ = search_small("search.evaluations=8", *settings)
+    keys = [e.key for e in again.evaluations if e.rung.number == 0]
+    assert picked
+    assert keys[3 : 3 + len(picked)] == [c.key for c in picked]
