@@ -100,10 +100,17 @@ class Bench:
         database = _database(known.model_map, merged, known.ranges, self.calibration)
         return replace(self, database=database)
 
-    def train(self, model: CompressedModel, quantizer: str, steps: int, lr: float) -> Trained:
-        """The model trained towards the uncompressed one's logits."""
+    def train(
+        self,
+        model: CompressedModel,
+        quantizer: str,
+        steps: int,
+        lr: float,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> Trained:
+        """The model trained towards the uncompressed one's logits, from the state where one is given."""
         recipe = Recover(view=View(quantizer=quantizer), lr=lr, precision=self.precision)
-        return trained(recipe, model, self.data, Budget(steps=steps), self.seed)
+        return trained(recipe, model, self.data, Budget(steps=steps), self.seed, state)
 
     def outcome(self, model: CompressedModel) -> Outcome:
         """Answers for the scored images, and how far logits are from the uncompressed network's."""

@@ -32,6 +32,7 @@ from paredown.compressors.training.trainer import (
     TrainingData,
     TrainingError,
 )
+from paredown.spaces.graph.graph import Graph
 
 Precision = Literal["float32", "bfloat16"]
 """What layers compute in while they train."""
@@ -91,6 +92,14 @@ class Recover:
             f"{self.losses.text}, lr {self.lr:g}{extra})"
         )
 
+    def check(self, graph: Graph) -> None:
+        """Nothing, where norms have a place in this network; see `check_norms`.
+
+        Raises:
+            TrainingError: They have none.
+        """
+        check_norms(self.view.norms, graph)
+
     def __call__(
         self,
         model: CompressedModel,
@@ -104,9 +113,9 @@ class Recover:
 
         Raises:
             TrainingError: A loss is no finite number or depends on nothing that learns, there are no
-                rows to train on or to hold out, or norms have no place, see `check_norms`.
+                rows to train on or to hold out, or it cannot train this network, see `check`.
         """
-        check_norms(self.view.norms, data.reference.blueprint.graph)
+        self.check(data.reference.blueprint.graph)
         trainable = Trainable(model, self.view, data.reference.tensors)
         if state:
             trainable.load_state_dict(dict(state))

@@ -12,6 +12,7 @@ from paredown.compressors.storage.checking import CheckError, check_values
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.activations import with_scales_of
+from paredown.spaces.graph.graph import Graph
 from paredown.spaces.system.errors import ParedownError
 
 Targets = Tensor | tuple[Tensor, ...]
@@ -107,6 +108,13 @@ class Trainer(Protocol):
     @property
     def name(self) -> str:
         """Name and version: results of two names are never compared with each other."""
+
+    def check(self, graph: Graph) -> None:
+        """Nothing, where it can train what is compressed from the network of this graph.
+
+        Raises:
+            TrainingError: It cannot, whatever is done to the layers.
+        """
 
     def __call__(
         self,

@@ -15,7 +15,6 @@ from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.compressors.training.kept import CHECKPOINT_S, TrainedModels, digest_of
 from paredown.compressors.training.losses import LossWeights
-from paredown.compressors.training.norms import check_norms
 from paredown.compressors.training.recovering import Recover
 from paredown.compressors.training.trainable import View
 from paredown.compressors.training.trainer import (
@@ -239,18 +238,17 @@ def _uncompressed(task: Task, architecture: str | None, like: Graph) -> Compress
 
 
 def check_training(recovery: Recovery, split: Split, graphs: Sequence[Graph]) -> None:
-    """Tries what a recovery does with inputs on some rows of a split, and whether norms have a place.
+    """Asks whether networks can be trained, and tries what is done with inputs on some rows of a split.
 
     Args:
         graphs: Of the uncompressed networks, which take the same inputs.
 
     Raises:
-        TrainingError: See `check_norms`.
+        TrainingError: The trainer cannot train one of the networks.
         UserCodeError: The augmentation does not fit the rows.
     """
-    if isinstance(recovery.trainer, Recover):
-        for graph in graphs:
-            check_norms(recovery.trainer.view.norms, graph)
+    for graph in graphs:
+        recovery.trainer.check(graph)
     if recovery.augment is not None:
         inputs = tuple(as_inputs(graphs[0], split.rows(0, min(_TRIED_ROWS, len(split)))[0]))
         check_augmentation(recovery.augment, recovery.augment_name, inputs)

@@ -1,19 +1,20 @@
 """Decides what is evaluated next and keeps what came of it; engines only carry the jobs out.
 
-Batches of fixed size are asked and told in asking order, so the same seed gives the same search however
-many workers carry it out.
+Batches of fixed size are asked and recorded in asking order, so the same seed gives the same search
+however many workers carry it out.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.proposing.proposer import Proposer, SpaceExhausted
-from paredown.search.study.evaluation import Evaluation, of_rung
+from paredown.search.study.evaluation import Evaluation, Failure, of_rung
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
@@ -21,10 +22,17 @@ Tell = Callable[[Job, Outcome], Evaluation]
 """Records the outcome (journal, front, tracking) and gives the evaluation back."""
 
 
+MOST_TRIES = 3
+"""Workers that may be lost over one training before that is a failure of its candidate."""
+MOST_LOST = 3
+"""Candidates that may fail so one after the other before an engine ends the search: what fails so often
+is no candidate's fault."""
+
+
 class Engine(Protocol):
     """Carries the jobs of a coordinator out: in this machine's processes, on Ray, or otherwise.
 
-    Every job that `next` gives comes back through `finish` once, whatever its candidate does.
+    Every job comes back through `finish` each time that `next` gives it, whatever its candidate does.
     """
 
     def run(self, coordinator: Coordinator) -> None:
@@ -37,7 +45,7 @@ class Engine(Protocol):
 
 @dataclass
 class Coordinator:
-    """Jobs given first, all of them, then batches of proposals until `evaluations` are told.
+    """Jobs given first, all of them, then batches of proposals until `evaluations` are recorded.
 
     `told` counts evaluations of earlier sessions too. `stop` ends the asking; what is out is awaited.
     It may come from a signal handler, between any two steps of this class or of `tell`, so it notes the
@@ -48,10 +56,14 @@ class Coordinator:
     Proposals are scored on `rung`, and the proposer hears of no other.
     `enough` is asked with the number told before each batch: why no more is to be proposed, or None.
     `longest_s` is asked for each batch what a job of it may take.
-    `obstacle` says why jobs cannot be carried out, once one was not: that one is not told, no more asked.
-    `follow` gives the jobs that an evaluation leads to. It is asked in the order of telling, so what it
+    `obstacle` says why jobs cannot be carried out, once one was not: that one is not recorded, and no
+    more are asked.
+    `follow` gives the jobs that an evaluation leads to. It is asked in the order of recording, so what it
     answers does not depend on what finished first.
     `known` gives what an earlier session made of a job, which is then not carried out again.
+    A training whose worker is lost is asked again, next of all, for another worker to go on from where
+    it was saved; `again` is then notified. `lost_in_row` counts the candidates that failed with their
+    workers since one was evaluated, `last_lost` is why the last of them did.
     """
 
     proposer: Proposer | None
@@ -68,6 +80,10 @@ class Coordinator:
     obstacle: str = ""
     follow: Callable[[Evaluation], Sequence[Job]] = lambda _: ()
     known: Callable[[Job], Evaluation | None] = lambda _: None
+    again: Callable[[Job, Failure], None] = lambda _job, _failure: None
+    lost_in_row: int = field(default=0, init=False)
+    last_lost: str = field(default="", init=False)
+    _losses: Counter[str] = field(default_factory=Counter)
     _reason: str | None = None
     _exhausted: str | None = None
     _queue: list[Job] = field(default_factory=list)
@@ -112,14 +128,27 @@ class Coordinator:
         return self._reason
 
     def finish(self, job: Job, outcome: Outcome) -> None:
-        """Take an outcome; it is told as soon as all jobs asked before it have theirs."""
+        """Take an outcome; it is recorded as soon as all jobs asked before it have theirs."""
         if outcome.obstacle:
             self.obstacle = outcome.obstacle
             self.stop(outcome.obstacle)
             self._order.remove(job)
+        elif outcome.failure is not None and outcome.failure.kind.ends_worker:
+            self._lose(job, outcome, outcome.failure)
         else:
+            self.lost_in_row = 0
             self._outcomes[job.name] = outcome
         self._flush()
+
+    def _lose(self, job: Job, outcome: Outcome, failure: Failure) -> None:
+        self._losses[job.name] += 1
+        if job.rung.recipe.steps and self._losses[job.name] < MOST_TRIES:
+            self._queue.insert(0, job)
+            self.again(job, failure)
+            return
+        self.lost_in_row += 1
+        self.last_lost = failure.text
+        self._outcomes[job.name] = outcome
 
     def replay(self, earlier: Iterable[Evaluation]) -> bool:
         """Ask for what an earlier session evaluated, and take each evaluation as it was recorded.
@@ -160,7 +189,7 @@ class Coordinator:
 
     @property
     def _out(self) -> int:
-        """Jobs without an outcome; finished ones that wait for an earlier one to be told are in."""
+        """Jobs without an outcome; finished ones that wait for an earlier one to be recorded are in."""
         return sum(job.name not in self._outcomes for job in self._order)
 
     def _more(self) -> bool:
@@ -191,6 +220,6 @@ class Coordinator:
             ending = str(reason)
         if ending is not None:
             self.evaluations = self.told + len(self._order) + len(found)
-            # Named as the reason once everything that was found is told.
+            # Named as the reason once everything that was found is recorded.
             self._exhausted = ending
         return [Job(candidate=candidate, rung=self.rung) for candidate in found]

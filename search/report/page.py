@@ -254,7 +254,7 @@ _SPENT = {
     "training": "training, its looks at held-out rows included",
     "scoring": "scoring",
     "other": "evaluations that failed, or that an earlier version recorded",
-    "waiting": "workers without a candidate: starting, proposing, the last of a batch",
+    "waiting": "workers without a result: starting, proposing, the last of a batch, a lost training",
     "verification": "exporting the front and verifying it",
 }
 _SPENT_CAPTION = (

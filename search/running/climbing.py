@@ -15,7 +15,7 @@ from paredown.search.running.ascent import Ascent
 from paredown.search.running.engines.trial import longest_s
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.working import Progress, work
-from paredown.search.study.evaluation import Evaluation, of_rung
+from paredown.search.study.evaluation import Evaluation, Failure, of_rung
 from paredown.search.study.rung import Rung
 
 
@@ -70,11 +70,18 @@ class Climb:
             ),
             follow=_follow,
             known=lambda job: done[job.rung.number].get(job.candidate.key),
+            again=self._notice_loss,
         )
         work(self.engine, coordinator)
         if coordinator.stopped is None and ledger.front.rung != rungs[-1]:
             self._leave(rungs[-1])
         return coordinator.stopped
+
+    def _notice_loss(self, job: Job, failure: Failure) -> None:
+        self.watch.notice(
+            f"a worker was lost that trained {job.candidate.key}: {failure.sentence}; another one goes "
+            "on from where the training was saved"
+        )
 
     def _leave(self, rung: Rung) -> None:
         ledger, recovering = self.ledger, self.workbench.evaluator.recovery

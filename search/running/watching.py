@@ -114,8 +114,8 @@ class Timed:
 
         Of evaluations these are summed over all workers, those of earlier sessions included. "other" is
         what failed ones took, and those that earlier versions recorded; "waiting", what workers did not
-        work in this session: starting, proposing, no candidate left. The uncompressed model is scored
-        within "statistics".
+        work in this session: starting, proposing, no candidate left, and trainings that were lost with
+        their workers. The uncompressed model is scored within "statistics".
         """
         scored = evaluations[1:]
         found = {

@@ -27,6 +27,9 @@ class Progress(Protocol):
     def stage(self, text: str) -> None:
         """The search enters the stage described by `text`."""
 
+    def notice(self, text: str) -> None:
+        """Reports something that the user should know."""
+
 
 @contextmanager
 def open_engine(workbench: Workbench) -> Iterator[Engine]:

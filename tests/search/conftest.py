@@ -23,6 +23,7 @@ from paredown.search.bundles.task import TaskSource
 from paredown.search.bundles.verification import Verifier
 from paredown.search.cli.commands import app
 from paredown.search.config.reading import ConfigError, dump_config, load_config
+from paredown.search.evaluating.recovery import Recovery
 from paredown.search.evaluating.workbench import Workbench, prepare
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.evaluation import Evaluation, Goal
@@ -47,6 +48,7 @@ def _load(name: str) -> ModuleType:
 
 
 _INVENTED = _load("invented")
+_RESCALING = _load("rescaling")
 CONFIG = """\
 name: toy
 task: {name: digits}
@@ -103,6 +105,13 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
     connect(default_uri(folder)).search_experiments()
     return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def rescaling() -> Recovery:
+    """A recovery on two rungs, by a toy trainer."""
+    recovery: Recovery = _RESCALING.RECOVERY
+    return recovery
 
 
 @pytest.fixture

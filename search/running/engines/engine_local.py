@@ -1,6 +1,6 @@
 """Carries jobs out in processes on this machine, which live as long as the search.
 
-A process that ends takes one candidate with it, whose failure is recorded, and is replaced.
+A process that ends takes one candidate with it, whose failure is reported, and is replaced.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from paredown.search.config.schema import SearchSection
 from paredown.search.evaluating.scoring import Evaluator
-from paredown.search.proposing.coordinator import Coordinator
+from paredown.search.proposing.coordinator import MOST_LOST, Coordinator
 from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.running.engines.evaluation_process import (
     EvaluationProcess,
@@ -21,10 +21,6 @@ from paredown.search.running.engines.evaluation_process import (
 )
 from paredown.spaces.system.errors import ParedownError
 from paredown.spaces.system.scratch import scratch_folder
-
-MOST_ENDED = 3
-"""Processes that may end one after the other before the search does: what fails so often is not one
-candidate's fault."""
 
 
 class ProcessesEndedError(ParedownError):
@@ -51,8 +47,6 @@ class LocalEngine:
         self._section = section
         self._replies: Replies = queue.Queue()
         self._processes: list[EvaluationProcess] = []
-        self._ended_in_row = 0
-        self._last_error = ""
 
     def run(self, coordinator: Coordinator) -> None:
         """Works until the coordinator has nothing more to do.
@@ -67,7 +61,7 @@ class LocalEngine:
                 finished = self._wait()
                 if finished is not None:
                     coordinator.finish(*finished)
-                self._check()
+                _check(coordinator)
 
     def close(self) -> None:
         """End all processes."""
@@ -98,7 +92,6 @@ class LocalEngine:
         if not process.is_ready:
             process.begin()
             return None
-        self._ended_in_row = 0
         return process.finish(), Outcome.from_json(reply)
 
     def _replace(self, process: EvaluationProcess) -> tuple[Job, Outcome] | None:
@@ -113,14 +106,13 @@ class LocalEngine:
         if process.job is None:
             return None
         outcome = process.ended()
-        self._ended_in_row += 1
-        self._last_error = outcome.failure.text if outcome.failure else ""
         return process.finish(), outcome
 
-    def _check(self) -> None:
-        if self._ended_in_row >= MOST_ENDED:
-            raise ProcessesEndedError(
-                "a process must live for longer than one candidate, got "
-                f"{self._ended_in_row} in a row that ended, the last so:\n{self._last_error}\n"
-                "mend that, then go on with --resume"
-            )
+
+def _check(coordinator: Coordinator) -> None:
+    if coordinator.lost_in_row >= MOST_LOST:
+        raise ProcessesEndedError(
+            "a process must live for longer than one candidate, got "
+            f"{coordinator.lost_in_row} in a row that ended, the last so:\n{coordinator.last_lost}\n"
+            "mend that, then go on with --resume"
+        )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from paredown.search.config.schema import SearchSection
 from paredown.search.evaluating.scoring import Evaluator
-from paredown.search.proposing.coordinator import Coordinator
+from paredown.search.proposing.coordinator import MOST_LOST, Coordinator
 from paredown.search.running.engines.ray_remains import no_remains, own_sigterm
 from paredown.search.running.engines.ray_resources import (
     ClusterError,
@@ -56,11 +56,7 @@ class RayEngine:
         Raises:
             ClusterError: Worker after worker ended.
         """
-        from paredown.search.running.engines.ray_trials import (
-            MOST_LOST,
-            AskCoordinator,
-            KeepErrors,
-        )
+        from paredown.search.running.engines.ray_trials import AskCoordinator, KeepErrors
 
         # Tune gives an actor up, and all it has solved, unless the next trial waits already.
         coordinator.ahead = self._section.workers
@@ -68,10 +64,10 @@ class RayEngine:
         searcher = AskCoordinator(coordinator, scheduler.errors)
         with scratch_folder() as scratch:
             self._tuner(searcher, scheduler, scratch).fit()
-        if searcher.lost_in_row >= MOST_LOST:
+        if coordinator.lost_in_row >= MOST_LOST:
             raise ClusterError(
-                f"workers must live for longer than one candidate, got {searcher.lost_in_row} in a "
-                f"row that ended, the last so:\n{searcher.last_error}\nmend that, then --resume asks "
+                f"workers must live for longer than one candidate, got {coordinator.lost_in_row} in a "
+                f"row that ended, the last so:\n{coordinator.last_lost}\nmend that, then --resume asks "
                 "for the lost candidates again"
             )
         if not coordinator.is_done:

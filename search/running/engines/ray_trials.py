@@ -14,7 +14,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from paredown.search.evaluating.scoring import Evaluator
-from paredown.search.proposing.coordinator import Coordinator
+from paredown.search.proposing.coordinator import MOST_LOST, Coordinator
 from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.running.engines.trial import carry_out
 from paredown.search.study.evaluation import Failure, FailureKind
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial
 
-MOST_LOST = 3
-"""Workers that may end one after the other before the search does: what fails so often is not one
-candidate's fault."""
 _ERROR_LINES = 8
 _Config = dict[str, Job]
 _Result = dict[str, str | float | bool]
@@ -86,8 +83,6 @@ class AskCoordinator(Searcher):
         self._coordinator = coordinator
         self._errors = errors
         self._jobs: dict[str, Job] = {}
-        self.lost_in_row = 0
-        self.last_error = ""
 
     def __getstate__(self) -> dict[str, object]:
         # Tune pickles its searcher beside its own state; nothing of ours is read back from there.
@@ -111,14 +106,8 @@ class AskCoordinator(Searcher):
         """Reports the outcome, and stops the coordinator where worker after worker ends."""
         job = self._jobs.pop(trial_id)
         outcome = outcome_of(result, error, self._errors.pop(trial_id, ""))
-        failure = outcome.failure
-        if failure is not None and failure.kind is FailureKind.WORKER_LOST:
-            self.lost_in_row += 1
-            self.last_error = failure.text
-        else:
-            self.lost_in_row = 0
         self._coordinator.finish(job, outcome)
-        if self.lost_in_row >= MOST_LOST:
+        if self._coordinator.lost_in_row >= MOST_LOST:
             self._coordinator.stop("worker after worker ended")
 
     def save(self, checkpoint_path: str) -> None:

@@ -1,16 +1,13 @@
-"""Candidates trained before they are scored, from the rung to the verified bundle, with a toy trainer."""
+"""Candidates trained before they are scored, on the rung that says so, with a toy trainer."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from paredown.compressors.bundle.loading import load_model
-from paredown.compressors.storage.compressed import CompressedModel
-from paredown.compressors.training.kept import KeepingError, TrainedModels, digest_of
+from paredown.compressors.training.kept import TrainedModels, digest_of
 from paredown.compressors.training.trainable import View
 from paredown.compressors.training.trainer import CurvePoint, Trained, TrainingError
 from paredown.search.config.reading import load_config
@@ -26,80 +23,10 @@ from paredown.search.evaluating.recovery import (
 )
 from paredown.search.evaluating.scoring import RecipeError
 from paredown.search.evaluating.workbench import Workbench
-from paredown.search.running import working
-from paredown.search.running.engines.trial import carry_out
-from paredown.search.running.whole_search import run
 from paredown.search.study.evaluation import Evaluation
-from paredown.search.study.run_record import read_run
 from paredown.search.study.rung import Recipe, Rung
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.capture.capturing import capture
-
-CONFIG = """\
-name: trained
-task: {name: digits}
-space:
-  rules: [{layers: "*", weight_bits: [1, 8], method: [rtn]}, {groups: "*", width: [1.0, 0.5]}]
-goals: [{metric: accuracy}, {metric: onnx_bytes}]
-hardware: {latency: roofline}
-search: {engine: local, sampler: random, evaluations: 8, rung_images: 60, promote_fraction: 0.5}
-"""
-
-
-@dataclass(frozen=True)
-class Rescale:
-    """Scales all codes of the model by one factor, the best of nine on the batches of its budget."""
-
-    name: str = "rescale 1"
-
-    def __call__(self, model, data, budget, seed, state=None, checkpoint=None) -> Trained:
-        batches = [
-            b for b, _ in zip(data.batches(budget.rows, seed), range(budget.steps), strict=False)
-        ]
-
-        def loss(scaled: CompressedModel) -> float:
-            with torch.no_grad():
-                return sum(float(data.loss(scaled(b.inputs), b.targets)) for b in batches)
-
-        # 1 is left out, so that the trained model always differs from the assembled one.
-        factors = [0.9, 0.98, 0.999, 1.001, 1.02, 1.1]
-        # The factor so far, so that a later rung shows what it went on from.
-        before = 1.0 if state is None else float(state["factor"])
-        factor = min(factors, key=lambda f: loss(rescaled(model, f)))
-        found = {"factor": torch.tensor(before * factor)}
-        return Trained(model=rescaled(model, factor), state=found)
-
-
-def rescaled(model: CompressedModel, factor: float) -> CompressedModel:
-    stored = {
-        name: each if each.scale is None else replace(each, scale=each.scale * factor)
-        for name, each in model.stored.items()
-    }
-    return replace(model, stored=stored)
-
-
-@dataclass
-class InThisProcess:
-    """The local engine without its processes."""
-
-    evaluator: object
-    section: object
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def run(self, coordinator):
-        while not coordinator.is_done:
-            if (job := coordinator.next()) is not None:
-                coordinator.finish(job, carry_out(self.evaluator, job))
-
-
-RECOVERY = Recovery(
-    trainer=Rescale(), rungs=(TrainingRung(3, 2), TrainingRung(2, 1)), batch_rows=50, seed=5
-)
 
 
 @pytest.fixture
@@ -108,11 +35,13 @@ def four_bits(workbench: Workbench) -> Candidate:
     return Candidate.of(layers={x.name: LayerChoice(weight_bits=4) for x in layers})
 
 
-def test_a_rung_that_trains_scores_what_the_trainer_made(workbench, four_bits, tmp_path):
+def test_a_rung_that_trains_scores_what_the_trainer_made(
+    workbench, four_bits, tmp_path, rescaling
+):
     kept = TrainedModels(tmp_path)
-    trains = workbench.recovering(RECOVERY, kept)
+    trains = workbench.recovering(rescaling, kept)
     first, last, _ = trains.rungs
-    assert (first.recipe, last.recipe) == (Recipe(), RECOVERY.recipes[0])
+    assert (first.recipe, last.recipe) == (Recipe(), rescaling.recipes[0])
     plain = trains.evaluator.evaluate(four_bits, replace(last, recipe=Recipe()))
     score = trains.evaluator.evaluate(four_bits, last)
     assert plain.trained is None
@@ -125,9 +54,9 @@ def test_a_rung_that_trains_scores_what_the_trainer_made(workbench, four_bits, t
     assert workbench.score(found, workbench.task.splits.search).loss == score.loss
 
 
-def test_a_later_rung_goes_on_from_the_one_before(workbench, four_bits, tmp_path):
+def test_a_later_rung_goes_on_from_the_one_before(workbench, four_bits, tmp_path, rescaling):
     kept = TrainedModels(tmp_path)
-    trains = workbench.recovering(RECOVERY, kept)
+    trains = workbench.recovering(rescaling, kept)
     _, first, last = trains.rungs
     assert (first.recipe.steps, last.recipe.steps) == (3, 5)
     once = trains.evaluator.evaluate(four_bits, first).trained
@@ -142,8 +71,8 @@ def test_a_later_rung_goes_on_from_the_one_before(workbench, four_bits, tmp_path
     assert torch.allclose(scales[alone] / scales[once], torch.tensor(factor[alone] / factor[once]))
 
 
-def test_the_uncompressed_model_is_never_trained(workbench, tmp_path):
-    trains = workbench.recovering(RECOVERY, TrainedModels(tmp_path))
+def test_the_uncompressed_model_is_never_trained(workbench, tmp_path, rescaling):
+    trains = workbench.recovering(rescaling, TrainedModels(tmp_path))
     evaluation = trains.evaluate_uncompressed(trains.rungs[-1])
     assert evaluation.rung == trains.rungs[-1].untrained
     assert evaluation.rung.compares_with(trains.rungs[1])
@@ -151,41 +80,14 @@ def test_the_uncompressed_model_is_never_trained(workbench, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_recipe_that_the_search_does_not_have_is_refused(workbench, four_bits, tmp_path):
-    trains = workbench.recovering(RECOVERY, TrainedModels(tmp_path))
-    other = replace(RECOVERY.recipes[0], steps=4)
+def test_a_recipe_that_the_search_does_not_have_is_refused(
+    workbench, four_bits, tmp_path, rescaling
+):
+    trains = workbench.recovering(rescaling, TrainedModels(tmp_path))
+    other = replace(rescaling.recipes[0], steps=4)
     for evaluator in (workbench.evaluator, trains.evaluator):
         with pytest.raises(RecipeError, match="trained by rescale 1 for 4 steps"):
             evaluator.evaluate(four_bits, Rung(number=1, recipe=other))
-
-
-def test_a_trained_front_is_journalled_exported_and_verified(tmp_path, monkeypatch):
-    monkeypatch.setattr(working, "local_engine", InThisProcess)
-    path = tmp_path / "config.yaml"
-    path.write_text(CONFIG)
-    config = load_config(path, [f"output.folder={tmp_path}"])
-    result = run(config, recovery=RECOVERY)
-    by_rung = [[e for e in result.evaluations if e.rung.number == n] for n in (1, 2)]
-    for evaluations, recipe in zip(by_rung, RECOVERY.recipes, strict=True):
-        trained = [e for e in evaluations if e.trained is not None]
-        assert trained
-        assert all(e.rung.recipe == recipe for e in trained)
-    # References, and what lost nothing, are scored beside them, once, and not trained.
-    beside = [e for each in by_rung for e in each if e.trained is None]
-    assert sum(e.kind == "reference" for e in beside) == 3
-    assert len(beside) == len({e.key for e in beside})
-    assert all(e.rung == by_rung[0][0].rung.untrained for e in beside)
-    assert all(e.rung.recipe.is_trained for e in result.front.members)
-    assert [check.mismatches for check in result.bundles] == [()] * len(result.front.members)
-    record = read_run(result.folder)
-    assert record.evaluations == result.evaluations
-    assert record.front == result.front
-    kept = TrainedModels(result.folder / "trained")
-    members = [m for m in result.front.members if m.trained is not None]
-    assert members
-    for member in members:
-        written = load_model(result.folder / "bundles" / member.key)
-        assert kept.put(written) == member.trained, "the bundle holds the very tensors"
 
 
 ASKED = """\
@@ -276,52 +178,9 @@ def test_live_norms_without_a_place_are_refused_before_anything_else(recovery_in
     check_training(folded, split, [single])
 
 
-def test_without_room_for_what_training_keeps_the_search_ends_and_is_resumed(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(working, "local_engine", InThisProcess)
-    path = tmp_path / "config.yaml"
-    path.write_text(CONFIG)
-    whole = run(load_config(path, [f"output.folder={tmp_path / 'whole'}"]), recovery=RECOVERY)
-    config = load_config(path, [f"output.folder={tmp_path}"])
-    trained = tmp_path / "trained" / "trained"
-    trained.parent.mkdir()
-    trained.write_text("in the way")
-    with pytest.raises(KeepingError, match="--resume"):
-        run(config, recovery=RECOVERY)
-    known = read_run(trained.parent).evaluations
-    assert not any(e.rung.recipe.steps for e in known)
-    assert not any(e.is_failed for e in known)
-    trained.unlink()
-    resumed = run(config, resume=True, recovery=RECOVERY)
-    assert [(e.key, e.trained, e.metrics) for e in resumed.front.members] == [
-        (e.key, e.trained, e.metrics) for e in whole.front.members
-    ]
-
-
-def test_states_of_the_last_rung_and_of_the_front_are_left_and_every_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(working, "local_engine", InThisProcess)
-    path = tmp_path / "config.yaml"
-    path.write_text(CONFIG)
-    kept = TrainedModels(tmp_path / "trained" / "trained")
-    kept.checkpoint("of a training that failed").save({"step": torch.tensor(1)})
-    rungs = (TrainingRung(3, 4), TrainingRung(2, 1))
-    result = run(
-        load_config(path, [f"output.folder={tmp_path}"]), recovery=replace(RECOVERY, rungs=rungs)
-    )
-    trained = {e.trained: e for e in result.evaluations if e.trained}
-    going_on = {e.trained for e in trained.values() if e.rung.number == 2}
-    going_on |= {e.trained for e in result.front.members if e.trained}
-    assert 0 < len(going_on) < len(trained)
-    names = {f"{key}.safetensors" for key in trained} | {
-        f"{key}-state.safetensors" for key in going_on
-    }
-    assert {path.name for path in kept.folder.iterdir()} == names
-
-
-def test_a_state_that_the_front_or_another_rung_goes_on_from_stays(workbench, tmp_path):
+def test_a_state_that_the_front_or_another_rung_goes_on_from_stays(workbench, tmp_path, rescaling):
     kept = TrainedModels(tmp_path)
-    trains = workbench.recovering(RECOVERY, kept)
+    trains = workbench.recovering(rescaling, kept)
     _, first, last = trains.rungs
     on_first = [evaluation_on(first, trained) for trained in ("same", "gone", "front", None)]
     on_last = [evaluation_on(last, trained) for trained in ("same", "last")]
@@ -349,6 +208,9 @@ class Telling:
 
     name: str = "telling 1"
 
+    def check(self, graph):
+        """Trains any network."""
+
     def __call__(self, model, data, budget, seed, state=None, checkpoint=None) -> Trained:
         point = CurvePoint(
             step=torch.get_num_threads(), loss=0.0, held_out_loss=checkpoint.every_s
@@ -358,45 +220,11 @@ class Telling:
 
 @pytest.mark.parametrize(("threads", "found"), [(None, 1), (2, 2)])
 def test_training_has_its_own_threads_and_interval_of_saving(
-    workbench, four_bits, tmp_path, threads, found
+    workbench, four_bits, tmp_path, threads, found, rescaling
 ):
-    own = replace(RECOVERY, trainer=Telling(), threads=threads, checkpoint_s=0.25)
+    own = replace(rescaling, trainer=Telling(), threads=threads, checkpoint_s=0.25)
     trains = workbench.recovering(own, TrainedModels(tmp_path))
     trains.evaluator.prepare_process(1)
     score = trains.evaluator.evaluate(four_bits, trains.rungs[1])
     assert score.curve == ((found, 0.0, 0.25),)
     assert torch.get_num_threads() == 1
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """A trainer that is interrupted once on the second rung, and then goes on from what it saved."""
-
-    folder: str
-    name: str = "interrupted 1"
-
-    def __call__(self, model, data, budget, seed, state=None, checkpoint=None) -> Trained:
-        if budget.steps == RECOVERY.rungs[1].steps:
-            saved, mark = checkpoint.load(), Path(self.folder) / "was interrupted"
-            if not mark.exists():
-                mark.touch()
-                checkpoint.save({"step": torch.tensor(1)})
-                raise KeepingError("no room")
-            assert saved is not None, "a resumed search must not remove what it goes on from"
-        return Trained(model=model, state={"step": torch.tensor(budget.steps)})
-
-
-def test_what_a_training_on_the_last_rung_saved_is_there_when_the_search_is_resumed(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(working, "local_engine", InThisProcess)
-    path = tmp_path / "config.yaml"
-    path.write_text(CONFIG)
-    config = load_config(path, [f"output.folder={tmp_path}"])
-    own = replace(RECOVERY, trainer=Interrupted(str(tmp_path)))
-    with pytest.raises(KeepingError, match="no room"):
-        run(config, recovery=own)
-    result = run(config, resume=True, recovery=own)
-    assert any(e.rung.number == 2 and e.trained for e in result.evaluations)
-    assert not any(e.is_failed for e in result.evaluations)
-    assert not list((result.folder / "trained").glob("*-under-way*"))

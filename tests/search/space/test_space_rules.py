@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from paredown.compressors.low_rank.rank_by_error import Found
 from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.devices.offered import capabilities
 from paredown.search.config.schema_space import (
@@ -15,7 +14,6 @@ from paredown.search.config.schema_space import (
     SpaceSection,
 )
 from paredown.search.space.rule_names import RuleNameError
-from paredown.search.space.scale_rules import ScaleRuleError
 from paredown.search.space.space_rules import SpaceError, build_space
 from paredown.spaces.candidates.candidate import SegmentChoice
 from paredown.spaces.candidates.ranks import Rank
@@ -27,18 +25,6 @@ PACKED = ("accuracy", "packed_bytes")
 SHIPPED = ("accuracy", "onnx_bytes")
 WIDTHS = GroupRule(groups=("layer3.0.conv1",), width=(1.0, 0.5))
 RESNET_GROUPS = {"layer1.0.conv1": 8, "layer2.0.conv1": 16, "layer3.0.conv1": 32}
-
-
-@pytest.fixture(scope="module")
-def build(mapped):
-    def make(
-        *rules, network="resnet_a", goals=PACKED, device="x86-avx512-vnni-ort", find_ranks=None
-    ):
-        section = SpaceSection(rules=rules)
-        offered = capabilities(load_device(device))
-        return build_space(section, {"": mapped(network)}, offered, goals, find_ranks)
-
-    return make
 
 
 class Heads(nn.Module):
@@ -53,7 +39,7 @@ class Heads(nn.Module):
         return self.down(self.up(self.attend(x, x, x, need_weights=False)[0]).relu())
 
 
-def test_any_number_of_heads_is_offered_and_widths_keep_the_devices_step():
+def test_any_number_of_heads_is_offered_and_widths_keep_the_devices_step(domains):
     model_map = read_model_map(capture(Heads(), torch.randn(2, 5, 24)))
     section = SpaceSection(rules=(GroupRule(groups=("*",), width=(1.0, 0.75, 0.5, 0.2)),))
     offered = capabilities(load_device("x86-avx512-vnni-ort"))
@@ -68,15 +54,7 @@ def open_knobs(space):
     return {k.name: k for k in space.architectures[0].knobs if len(k.domain) > 1}
 
 
-def domains(space):
-    return {knob.name: knob.domain for knob in space.architectures[0].knobs}
-
-
-def reasons(space, beginning):
-    return [item.reason for item in space.left_out if item.what.startswith(beginning)]
-
-
-def test_a_container_that_the_device_does_not_offer_is_listed_or_alone_refused(build):
+def test_a_container_that_the_device_does_not_offer_is_listed_or_alone_refused(build, reasons):
     both = SegmentRule(segments=("*",), activation_bits=(8, 32), container=("compact", "fast"))
     found = build(both)
     assert reasons(found, "container fast") == ["x86-avx512-vnni-ort does not offer it"]
@@ -87,7 +65,9 @@ def test_a_container_that_the_device_does_not_offer_is_listed_or_alone_refused(b
     assert reasons(build(both, device="stm32h743-cmix-nn"), "container") == []
 
 
-def test_activation_bits_that_the_device_does_not_offer_are_listed_or_alone_refused(build):
+def test_activation_bits_that_the_device_does_not_offer_are_listed_or_alone_refused(
+    build, reasons
+):
     both = SegmentRule(segments=("*",), activation_bits=(8, 32))
     bits = LayerRule(layers=("*",), weight_bits=(8, 4))
     found = build(both, bits, device="stm32h743-cmix-nn")
@@ -97,7 +77,7 @@ def test_activation_bits_that_the_device_does_not_offer_are_listed_or_alone_refu
         build(wide, bits, device="stm32h743-cmix-nn")
 
 
-def test_a_later_rule_wins_field_by_field(build):
+def test_a_later_rule_wins_field_by_field(build, domains):
     found = domains(
         build(
             LayerRule(layers=("*",), weight_bits=(4, 8, 32), method=("rtn", "gptq")),
@@ -147,7 +127,7 @@ def test_tied_targets_keep_the_values_they_share(build):
 @pytest.mark.parametrize(
     ("device", "step"), [("x86-avx512-vnni-ort", 16), ("stm32h743-tinyengine", 4)]
 )
-def test_widths_come_in_the_steps_of_the_device(build, device, step):
+def test_widths_come_in_the_steps_of_the_device(build, device, step, domains, reasons):
     space = build(GroupRule(groups=("*",), width=(1.0, 0.75, 0.5)), device=device)
     found = domains(space)
     for group, channels in RESNET_GROUPS.items():
@@ -159,7 +139,7 @@ def test_widths_come_in_the_steps_of_the_device(build, device, step):
             assert f"multiples of {step}" in reason
 
 
-def test_sparsity_is_left_out_unless_packed_bytes_are_a_goal(build):
+def test_sparsity_is_left_out_unless_packed_bytes_are_a_goal(build, domains, reasons):
     rules = (
         LayerRule(layers=("*",), weight_bits=(4, 8)),
         LayerRule(layers=("*",), sparsity=(0.0, 0.5), pattern=("block", "element", "2:4")),
@@ -177,7 +157,7 @@ def test_sparsity_is_left_out_unless_packed_bytes_are_a_goal(build):
     )
 
 
-def test_weight_bits_that_no_goal_tells_apart_are_left_out(build):
+def test_weight_bits_that_no_goal_tells_apart_are_left_out(build, domains, reasons):
     rule = LayerRule(layers=("*",), weight_bits=(2, 3, 4, 5, 6, 8, 32))
     space = build(rule, network="mlp", goals=SHIPPED)
     # The ONNX file stores 3 bits as int4, 5 and 6 as int8.
@@ -188,7 +168,7 @@ def test_weight_bits_that_no_goal_tells_apart_are_left_out(build):
         assert kept["layers.1:weight_bits"] == (32, 8, 6, 5, 4, 3, 2)
 
 
-def test_segments_and_blocks_follow_their_last_rule(build):
+def test_segments_and_blocks_follow_their_last_rule(build, domains):
     space = build(
         SegmentRule(segments=("*",), activation_bits=(8, 32), container=("compact", "fast")),
         SegmentRule(segments=("linear",), activation_bits=(32,)),
@@ -205,35 +185,6 @@ def test_segments_and_blocks_follow_their_last_rule(build):
     assert found["layer2.1:drop"] == (False, True)
 
 
-def channel(*shares):
-    return tuple(Rank(share) for share in shares)
-
-
-def test_a_low_rank_that_saves_nothing_is_no_choice(build):
-    rules = LayerRule(layers=("*",), rank_fraction=(1.0, 0.9, 0.25))
-    found = domains(build(rules, network="mlp"))
-    # Of 48 x 64, rank 43 takes 43 * 112 numbers, more than the whole 3072; rank 12 takes 1344.
-    assert found["layers.1:rank_fraction"] == channel(1.0, 0.25)
-
-
-def test_forms_are_offered_where_they_save_weights_most_weights_first(build):
-    rules = LayerRule(
-        layers=("*",),
-        rank_fraction=(0.25, 0.5, 1.0),
-        decomposition=("tucker", "spatial", "channel"),
-    )
-    space = build(rules)
-    # Of 9,216 weights 5,120 are left, then 4,608, 3,328, 2,560 and 1,088.
-    assert domains(space)["layer3.1.conv2:rank_fraction"] == (
-        Rank(1.0), Rank(0.5), Rank(0.25, "spatial"),
-        Rank(0.5, "tucker"), Rank(0.25), Rank(0.25, "tucker"),
-    )  # fmt: skip
-    assert domains(space)["linear:rank_fraction"] == channel(1.0, 0.5, 0.25)
-    alone = build(LayerRule(layers=("*",), rank_fraction=(1.0, 0.5), decomposition=("spatial",)))
-    assert domains(alone)["layer3.1.conv2:rank_fraction"] == channel(1.0)
-    assert "fewer weights" in reasons(alone, "decomposition spatial of layer3.1.conv2")[0]
-
-
 def test_rules_that_leave_nothing_to_decide_are_refused(build):
     with pytest.raises(SpaceError, match="at least one choice"):
         build(LayerRule(layers=("*",), weight_bits=(8,)))
@@ -241,97 +192,20 @@ def test_rules_that_leave_nothing_to_decide_are_refused(build):
         build(LayerRule(layers=("nothing.*",), weight_bits=(4, 8)))
 
 
-def test_ranks_follow_the_device_where_time_is_a_goal(build):
-    rule = LayerRule(layers=("layer3.1.conv2",), rank_fraction=(1.0, 0.5, 0.25))
-    timed = build(rule, WIDTHS, goals=("accuracy", "latency_s"))
-    assert domains(timed)["layer3.1.conv2:rank_fraction"] == channel(1.0, 0.5)
-    assert "multiples of 16" in reasons(timed, "rank 8 of layer3.1.conv2")[0]
-    sized = build(rule)
-    assert domains(sized)["layer3.1.conv2:rank_fraction"] == channel(1.0, 0.5, 0.25)
-
-
-def test_ranks_by_error_are_asked_for_in_the_forms_and_steps_of_the_rules(build):
-    asked = []
-
-    def find(architecture, layer, errors, step, form):
-        asked.append((architecture, layer.name, errors, step, form))
-        ranks = (4, 8) if form == "tucker" else (4,)
-        return {error: Found(ranks=ranks, lost=error / 2) for error in errors}
-
-    name = "layer3.1.conv2"
-    rules = (
-        LayerRule(
-            layers=(name, "linear"), rank_error=(0.1, 0.2), decomposition=("spatial", "tucker")
-        ),
-        LayerRule(layers=("linear",), rank_error=(0.3,), rank_fraction=(1.0,), rank_step=2),
-    )
-    found = domains(build(*rules, find_ranks=find))
-    assert asked == [
-        ("", name, (0.1, 0.2), 1, "spatial"),
-        ("", name, (0.1, 0.2), 1, "tucker"),
-        ("", "linear", (0.3,), 2, "channel"),
-    ]
-    assert found[f"{name}:rank_fraction"] == (
-        Rank(4 / 96, "spatial"),
-        Rank(4 / 32, "tucker", 8 / 32),
-    )
-    assert found["linear:rank_fraction"] == (Rank(1.0), Rank(4 / 10))
-    asked.clear()
-    build(rules[0], WIDTHS, goals=("accuracy", "latency_s"), find_ranks=find)
-    assert {each[3] for each in asked} == {16}
-    tied = LayerRule(layers=("layer3*",), weight_bits=(4, 8), tie=True)
-    with pytest.raises(SpaceError, match=r"rules\[1\]\.tie: tied layers share one choice"):
-        build(rules[0], tied, find_ranks=find)
-
-
-def test_a_rule_overrides_the_steps_of_the_device(build):
+def test_a_rule_overrides_the_steps_of_the_device(build, domains):
     ranks = LayerRule(layers=("layer3.1.conv2",), rank_fraction=(1.0, 0.25), rank_step=8)
     widths = GroupRule(groups=("layer3.0.conv1",), width=(1.0, 0.75, 0.7), step=8)
     found = domains(build(ranks, widths, goals=("accuracy", "latency_s")))
-    assert found["layer3.1.conv2:rank_fraction"] == channel(1.0, 0.25)
+    assert found["layer3.1.conv2:rank_fraction"] == (Rank(1.0), Rank(0.25))
     assert found["layer3.0.conv1:width"] == (32, 24)
 
 
-def test_widths_that_the_device_does_not_run_are_left_out_and_none_left_is_an_error(build):
+def test_widths_that_the_device_does_not_run_are_left_out_and_none_left_is_an_error(
+    build, domains, reasons
+):
     rule = LayerRule(layers=("*",), weight_bits=(4, 8, 32))
     space = build(rule, device="stm32h743-tinyengine")
     assert domains(space)["linear:weight_bits"] == (8, 4)
     assert "does not run" in reasons(space, "weight bits 32")[0]
     with pytest.raises(SpaceError, match=r"'conv1' must hold one that stm32h743-tinyengine"):
         build(LayerRule(layers=("*",), weight_bits=(32,)), device="stm32h743-tinyengine")
-
-
-GROUPS = LayerRule(layers=("*",), weight_bits=(4, 32), group_size=(0, 128, 32))
-
-
-def test_group_sizes_are_offered_to_rows_that_they_divide(build):
-    found = build(GROUPS, network="lenet")
-    sizes = {n: d for n, d in domains(found).items() if n.endswith("group_size")}
-    assert sizes == {
-        "fc1:group_size": (32, 128, 0),
-        "fc2:group_size": (32, 0),
-        "fc3:group_size": (32, 0),
-    }
-    assert reasons(found, "group_size of conv2d") == [
-        "only rows of linear layers may have several scales"
-    ]
-    assert reasons(found, "group_size 128 of fc2") == [
-        "its outputs have 60 inputs, which is no more than one group"
-    ]
-
-
-def test_a_layer_that_is_always_beside_8_bits_has_no_groups(build):
-    eight = SegmentRule(segments=("*",), activation_bits=(8,))
-    found = build(GROUPS, eight, network="lenet")
-    assert not any(name.endswith("group_size") for name in domains(found))
-    assert reasons(found, "group_size of fc1") == [
-        "integer kernels take one scale for each output"
-    ]
-
-
-def test_group_sizes_beside_a_method_of_one_scale_are_refused(build):
-    slow = LayerRule(layers=("fc1",), method=("gptq", "obq"))
-    with pytest.raises(ScaleRuleError, match=r"'fc1' must be of .* group_size 32, 128, got obq"):
-        build(GROUPS, slow, network="lenet")
-    whole = LayerRule(layers=("fc1",), group_size=(0,))
-    assert "fc1:group_size" not in domains(build(GROUPS, slow, whole, network="lenet"))

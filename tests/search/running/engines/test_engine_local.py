@@ -10,16 +10,10 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.schema import SearchSection
-from paredown.search.proposing.jobs import Job
-from paredown.search.running.engines.engine_local import (
-    MOST_ENDED,
-    ProcessesEndedError,
-    local_engine,
-)
+from paredown.search.proposing.coordinator import MOST_LOST
+from paredown.search.running.engines.engine_local import ProcessesEndedError, local_engine
 from paredown.search.study.evaluation import FailureKind
-from paredown.search.study.rung import Rung
 
 LEAVES, CRASHES, HANGS_DEAF, LEAVES_A_CHILD = 1, 2, 3, 4
 LIMIT_S = 4.0
@@ -63,14 +57,6 @@ def deadly(workbench, tmp_path):
     return replace(workbench.evaluator, loss=Deadly(workbench.evaluator.loss, str(tmp_path)))
 
 
-@pytest.fixture
-def job(workbench):
-    """(bits, rows) -> a job."""
-    return lambda bits, rows=96: Job(
-        candidate=uniform(workbench.space, "", bits), rung=Rung(rows=rows)
-    )
-
-
 def run(coordinator, evaluator):
     """Works with one process."""
     with local_engine(evaluator, SearchSection(engine="local", workers=1)) as engine:
@@ -84,7 +70,7 @@ def test_a_process_that_ends_is_one_failure_and_is_replaced_until_too_many_do(
     jobs = [job(8, LEAVES), job(7)]
     jobs += [job(bits, rows) for bits, rows in zip((6, 5, 4), fatal, strict=True)]
     coordinator, recorded = coordinate([*jobs, job(3)])
-    with pytest.raises(ProcessesEndedError, match=f"got {MOST_ENDED} in a row"):
+    with pytest.raises(ProcessesEndedError, match=f"got {MOST_LOST} in a row"):
         run(coordinator, deadly)
     leaves, good, crashes, child, _ = (outcome.failure for _, outcome in recorded)
     assert leaves.text == "the evaluation ended its process (exit code 7)\nout of here"

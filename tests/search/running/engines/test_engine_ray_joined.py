@@ -1,6 +1,7 @@
 """On a cluster that was there before: nodes share the work, a GPU is shared, and too much is refused."""
 
 import sys
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,6 +99,9 @@ class Walled:
 
     name: str = "walled 1"
 
+    def check(self, graph):
+        """Trains any network."""
+
     def __call__(self, model, data, budget, seed, state=None, checkpoint=None) -> Trained:
         def refused(*_):
             raise AssertionError("this machine's disk is of no use")
@@ -108,6 +112,29 @@ class Walled:
         steps = checkpoint.load()["steps"]
         point = CurvePoint(step=int(steps), loss=0.0, held_out_loss=0.0)
         return Trained(model=model, state={"steps": steps}, curve=(point,))
+
+
+@dataclass(frozen=True)
+class Stranded:
+    """A trainer that saves a step, leaves the name of its node, and waits for ever: the first time."""
+
+    folder: str
+    name: str = "stranded 1"
+
+    def check(self, graph):
+        """Trains any network."""
+
+    def __call__(self, model, data, budget, seed, state=None, checkpoint=None) -> Trained:
+        import ray
+
+        (Path(self.folder) / ray.get_runtime_context().get_node_id()).touch()
+        saved = checkpoint.load()
+        if saved is None:
+            checkpoint.save({"steps": torch.tensor(7)})
+            (Path(self.folder) / "saved").touch()
+            time.sleep(600)
+        point = CurvePoint(step=int(saved["steps"]), loss=0.0, held_out_loss=0.0)
+        return Trained(model=model, curve=(point,))
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +190,40 @@ def test_what_workers_train_is_kept_where_the_search_was_started(
     assert digest_of(models.get(begins, trains.assemble(candidate))) == begins
     names = {f"{begins}.safetensors", f"{begins}-state.safetensors"}
     assert {path.name for path in models.folder.iterdir()} == names
+
+
+def test_a_training_whose_node_is_lost_goes_on_elsewhere(
+    workbench, coordinate, tmp_path, sent_by_value
+):
+    from ray.cluster_utils import Cluster
+
+    sent_by_value(sys.modules[__name__])
+    signed = tmp_path / "signed"
+    signed.mkdir()
+    recovery = Recovery(trainer=Stranded(str(signed)), rungs=(TrainingRung(9, 1),))
+    trains = workbench.recovering(recovery, TrainedModels(tmp_path / "trained"))
+    job = Job(candidate=uniform(trains.space, "", 4), rung=trains.rungs[-1])
+    coordinator, recorded = coordinate([job])
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=1) for _ in range(2))}
+
+        def _lose() -> None:
+            while not (signed / "saved").exists():
+                time.sleep(0.05)
+            (name,) = {path.name for path in signed.iterdir()} & nodes.keys()
+            cluster.remove_node(nodes[name], allow_graceful=False)
+
+        losing = threading.Thread(target=_lose, daemon=True)
+        losing.start()
+        carry_out(coordinator, trains.evaluator, SearchSection(ray_address=cluster.address))
+        losing.join()
+    finally:
+        cluster.shutdown()
+    ((_, outcome),) = recorded
+    assert outcome.failure is None
+    assert outcome.score.curve == ((7, 0.0, 0.0),)
+    assert nodes.keys() < {path.name for path in signed.iterdir()}
 
 
 def test_a_search_that_trains_is_refused_from_outside_its_cluster():

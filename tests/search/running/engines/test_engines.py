@@ -3,77 +3,26 @@
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cloudpickle
 import pytest
 import torch
 
 from paredown.compressors.training.kept import KeepingError, TrainedModels
 from paredown.compressors.training.trainer import CurvePoint, Trained
 from paredown.search.calibrating import uniform
-from paredown.search.config import SearchSection
 from paredown.search.evaluating.recovery import Recovery, TrainingRung
-from paredown.search.proposing.coordinator import Coordinator, Engine
+from paredown.search.proposing.coordinator import MOST_LOST, Coordinator
 from paredown.search.proposing.jobs import GRACE_S, Job
 from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.sampler import OptunaSampler
 from paredown.search.proposing.samplers import BUILT_IN
-from paredown.search.running.engines.engine_local import (
-    MOST_ENDED,
-    ProcessesEndedError,
-    local_engine,
-)
-from paredown.search.running.engines.engine_ray import RayEngine, ray_cluster
-from paredown.search.running.engines.ray_resources import ClusterError
-from paredown.search.running.engines.ray_trials import MOST_LOST
 from paredown.search.study import Evaluation, FailureKind, Rung, Score
 from paredown.spaces.knobs import Space, WeightBitsKnob
-from paredown.spaces.system.errors import ParedownError
 
 LIMIT_S = 4.0
 DIES, EXITS, HANGS, FINDS_NO_ROOM = 1, 2, 3, 4
-
-
-@dataclass(frozen=True)
-class Contract:
-    """An engine's factory, its words for workers that are lost, and how many it may keep in reserve."""
-
-    open: Callable[..., AbstractContextManager[Engine]]
-    lost: FailureKind
-    error: type[ParedownError]
-    most_lost: int
-    reserve: int = 0
-
-
-@contextmanager
-def _ray(evaluator, workers, threads=1):
-    """On the cluster that is up."""
-    section = SearchSection(engine="ray", workers=workers, threads_per_worker=threads)
-    yield RayEngine(evaluator, section)
-
-
-def _local(evaluator, workers, threads=1):
-    section = SearchSection(engine="local", workers=workers, threads_per_worker=threads)
-    return local_engine(evaluator, section)
-
-
-@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.cluster)])
-def contract(request):
-    """Each engine; classes of this file travel by value, as no worker can import it."""
-    module = sys.modules[__name__]
-    if request.param == "ray":
-        request.getfixturevalue("sent_by_value")(module)
-        with ray_cluster(SearchSection(engine="ray", workers=2)):
-            # Tune may start the actor of the next trial before the last one's is free again.
-            yield Contract(_ray, FailureKind.WORKER_LOST, ClusterError, MOST_LOST, reserve=1)
-    else:
-        cloudpickle.register_pickle_by_value(module)
-        yield Contract(_local, FailureKind.ENDED_PROCESS, ProcessesEndedError, MOST_ENDED)
-        cloudpickle.unregister_pickle_by_value(module)
 
 
 @dataclass(frozen=True)
@@ -124,6 +73,9 @@ class Telling:
 
     name: str = "telling 1"
 
+    def check(self, graph):
+        """Trains any network."""
+
     def __call__(self, model, data, budget, seed, state=None, checkpoint=None):
         point = CurvePoint(step=torch.get_num_threads(), loss=0.0, held_out_loss=0.0)
         return Trained(model=model, curve=(point,))
@@ -146,14 +98,6 @@ class Fatal:
 
     def evaluate(self, candidate, rung, begins=""):
         os._exit(1)
-
-
-@pytest.fixture
-def job(workbench):
-    """(bits, rows) -> a job."""
-    return lambda bits, rows=96: Job(
-        candidate=uniform(workbench.space, "", bits), rung=Rung(rows=rows)
-    )
 
 
 def _is_alive(pid):
@@ -258,7 +202,7 @@ def test_workers_that_end_one_after_the_other_end_the_search_with_the_reason(
         pytest.raises(contract.error, match=r"in a row (.*\n)*.*--resume"),
     ):
         engine.run(coordinator)
-    assert contract.most_lost <= len(finished) < len(asked)
+    assert MOST_LOST <= len(finished) < len(asked)
     assert {outcome.failure.kind for outcome in finished} == {contract.lost}
 
 
