@@ -38,7 +38,9 @@ def test_each_is_suggested_once_in_order_but_for_what_is_known():
 def test_what_is_in_the_space_is_kept_and_read_again(space, tmp_path, wrapped):
     source, kept = tmp_path / "front.json", tmp_path / "initial.json"
     entries = [dict(c.to_json()) for c in (of_bits(4), FOREIGN, of_bits(2))]
-    source.write_text(json.dumps([{"candidate": e, "key": "k"} if wrapped else e for e in entries]))
+    source.write_text(
+        json.dumps([{"candidate": e, "key": "k"} if wrapped else e for e in entries])
+    )
     keep_initial(source, space, kept, is_resumed=False)
     assert initial_candidates(kept) == [of_bits(4), of_bits(2)]
 
