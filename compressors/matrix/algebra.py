@@ -131,6 +131,15 @@ def damage(
     return float(0.5 * ((own @ moved.reshape(grouped.shape)) * grouped).sum())
 
 
+def power_of_two(values: Tensor) -> Tensor:
+    """The power of two next to the largest of `values` (..., n), (..., 1): float32 has its square.
+
+    Dividing by it changes no digit.
+    """
+    largest = values.abs().amax(dim=-1, keepdim=True)
+    return torch.where(largest > 0, 2.0 ** torch.frexp(largest).exponent.double(), 1.0)
+
+
 def damped_cholesky(gram: Tensor, damping: float = DAMPING) -> Tensor:
     """Lower Cholesky factors of `gram` (groups, K, K) + damping, dead inputs replaced by ones.
 
