@@ -18,7 +18,13 @@ from torch import Tensor
 from paredown.compressors.layers.narrowed import NarrowedLayer, Narrowing
 from paredown.compressors.layers.packed import pack, unpack
 from paredown.compressors.layers.solution import Solution, solve, unchanged
-from paredown.compressors.matrix.algebra import centred_gram, damage, times_gram, to_matrix
+from paredown.compressors.matrix.algebra import (
+    centred_gram,
+    damage,
+    damped_cholesky,
+    times_gram,
+    to_matrix,
+)
 from paredown.compressors.matrix.recent import Recent
 from paredown.compressors.pruning.narrow import Consumer, channel_order, columns_of_channels
 from paredown.compressors.pruning.paths import Paths
@@ -32,6 +38,8 @@ from paredown.spaces.structure.slicing import kept_positions
 
 _OBJECTS_BYTES = 1_200
 """What a packed tensor's objects take beside its values: much the most of it in small layers."""
+_ROOT_DAMPING = 1e-6
+"""Share of the mean curvature added to the loss's curvature before its root is taken."""
 
 _Place = tuple[str, tuple[tuple[str, int], ...]]
 """A layer, and the widths that touch it."""
@@ -281,8 +289,9 @@ class Database:
         if known is not None and known.ndim == 1:
             matrix = known.sqrt().unsqueeze(1) * matrix
         elif known is not None:
-            values, vectors = torch.linalg.eigh(known)
-            matrix = (vectors * values.clamp_min(0).sqrt()).t() @ matrix
+            # Any root will do, and this one takes a tenth of the time of the eigenvectors'.
+            root = damped_cholesky(known.unsqueeze(0), _ROOT_DAMPING)[0]
+            matrix = root.t() @ (matrix * (known.diagonal() > 0).unsqueeze(1))
         parts = self.model_map.tensor_parts[layer.weight, layer.in_axis]
         per_channel = matrix.shape[1] // layer.weight_shape[layer.in_axis]
         columns = columns_of_channels(parts, group, channels, per_channel)

@@ -17,7 +17,7 @@ DAMPING = 0.01
 """Share of the mean diagonal added to a Gram matrix before it is inverted (GPTQ's default)."""
 
 _STRIP = 384
-"""Rows of a gradient Gram that are multiplied at once."""
+"""Rows of a gradient Gram, or of a triangle, that are worked on at once."""
 _ROUNDING = 1e-6
 """Share of E[x^2] below which a variance is rounding error: chunks of a Gram are float32."""
 
@@ -74,10 +74,14 @@ def centred_gram(gram: Tensor, mean: Tensor) -> Tensor:
     """
     if gram.ndim == 1:
         return gram
-    centred = gram - mean.unsqueeze(-1) * mean.unsqueeze(-2)
-    second = gram.diagonal(dim1=-2, dim2=-1)
-    live = centred.diagonal(dim1=-2, dim2=-1) > _ROUNDING * second
-    return centred * (live.unsqueeze(-1) & live.unsqueeze(-2))
+    grouped, means = (gram, mean) if gram.ndim == 3 else (gram.unsqueeze(0), mean.unsqueeze(0))
+    # Few passes over what may be gigabytes.
+    centred = torch.baddbmm(grouped, means.unsqueeze(2), means.unsqueeze(1), alpha=-1)
+    seen = centred.diagonal(dim1=1, dim2=2)
+    is_live = seen > _ROUNDING * grouped.diagonal(dim1=1, dim2=2)
+    if not is_live.all():
+        centred *= is_live.unsqueeze(2) & is_live.unsqueeze(1)
+    return centred.reshape(gram.shape)
 
 
 def gram_diagonal(gram: Tensor, rows: int) -> Tensor:
@@ -131,6 +135,15 @@ def damage(
     return float(0.5 * ((own @ moved.reshape(grouped.shape)) * grouped).sum())
 
 
+def power_of_two(values: Tensor) -> Tensor:
+    """The power of two next to the largest of `values` (..., n), (..., 1): float32 has its square.
+
+    Dividing by it changes no digit.
+    """
+    largest = values.abs().amax(dim=-1, keepdim=True)
+    return torch.where(largest > 0, 2.0 ** torch.frexp(largest).exponent.double(), 1.0)
+
+
 def damped_cholesky(gram: Tensor, damping: float = DAMPING) -> Tensor:
     """Lower Cholesky factors of `gram` (groups, K, K) + damping, dead inputs replaced by ones.
 
@@ -144,9 +157,34 @@ def damped_cholesky(gram: Tensor, damping: float = DAMPING) -> Tensor:
     level = torch.where(level > 0, level, 1.0)
     while True:
         added = torch.where(dead, 1.0, 0.0) + damping * level
-        factor, info = torch.linalg.cholesky_ex(gram + torch.diag_embed(added))
+        damped = gram.clone()
+        damped.diagonal(dim1=-2, dim2=-1).add_(added)
+        factor, info = torch.linalg.cholesky_ex(damped)
         if not info.any():
             return factor
         if damping > 1e6:
             raise SolverError("the Gram matrix must be finite; check the calibration data for NaN")
         damping *= 10
+
+
+def inverted_triangle(lower: Tensor) -> Tensor:
+    """The inverses of lower triangular matrices (groups, K, K).
+
+    Half by half, so that most of the work is solving for many columns at once, and for no zeros.
+    """
+    size = lower.shape[-1]
+    if size <= _STRIP:
+        eye = torch.eye(size, dtype=lower.dtype, device=lower.device)
+        return torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
+    middle = size // 2
+    first, last = slice(0, middle), slice(middle, size)
+    across = torch.linalg.solve_triangular(
+        lower[:, first, first], lower[:, last, first], upper=False, left=False
+    )
+    found = torch.zeros_like(lower)
+    found[:, first, first] = inverted_triangle(lower[:, first, first])
+    found[:, last, last] = inverted_triangle(lower[:, last, last])
+    found[:, last, first] = torch.linalg.solve_triangular(
+        lower[:, last, last], across.neg_(), upper=False
+    )
+    return found

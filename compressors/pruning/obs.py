@@ -15,7 +15,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.algebra import damped_cholesky, gram_diagonal, split_groups
+from paredown.compressors.matrix.algebra import (
+    damped_cholesky,
+    gram_diagonal,
+    power_of_two,
+    split_groups,
+)
 from paredown.compressors.pruning.paths import Path
 from paredown.compressors.rounding.quantize import Codes, round_to_nearest, top_code
 from paredown.compressors.rounding.target import Target
@@ -43,9 +48,9 @@ def removal_path(target: Target, keep: int = 0, of: int = 0) -> Path:
 def path_of(target: Target, removals: Removals) -> Path:
     """The path of all rows of (R, K) by `removals`."""
     grouped, square = target.grouped, target.gram.square
-    units = _units(grouped)
+    units = power_of_two(grouped)
     parts = [removals(*chunk) for chunk in _chunks((grouped / units).float(), square)]
-    unit = units.square() * _units(square.diagonal(dim1=1, dim2=2)).unsqueeze(2)
+    unit = units.square() * power_of_two(square.diagonal(dim1=1, dim2=2)).unsqueeze(2)
     return Path(
         order=torch.cat([order for order, _ in parts]).int(),
         cost=torch.cat([cost for _, cost in parts]).double() * unit.flatten(0, 1),
@@ -87,7 +92,7 @@ def obq(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
     if target.gram.is_diagonal:
         return plain.codes
     grouped, square = target.grouped, target.gram.square
-    units = _units(grouped)
+    units = power_of_two(grouped)
     grouped = (grouped / units).float()
     scales = (nearest.scale.double().reshape(units.shape[:2]) / units.squeeze(2)).float()
     allowed = torch.ones_like(grouped, dtype=torch.bool)
@@ -222,23 +227,14 @@ def _round_greedily(
 def _chunks(grouped: Tensor, gram: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Rows of one group, its inverse Gram, and which inputs are dead; groups in order.
 
-    Inverse Grams count in `_units` of the Gram's diagonal.
+    Inverse Grams count in `power_of_two` of the Gram's diagonal.
     """
-    units = _units(gram.diagonal(dim1=1, dim2=2)).unsqueeze(2)
+    units = power_of_two(gram.diagonal(dim1=1, dim2=2)).unsqueeze(2)
     inverses = (torch.cholesky_inverse(damped_cholesky(gram)) * units).float()
     for group, inverse in enumerate(inverses):
         dead = gram[group].diagonal() <= 0
         for rows in grouped[group].split(_at_once(grouped.shape[2])):
             yield rows, inverse, dead
-
-
-def _units(values: Tensor) -> Tensor:
-    """The power of two next to the largest of `values` (..., n), (..., 1): float32 has its square.
-
-    Dividing by it changes no digit.
-    """
-    largest = values.abs().amax(dim=-1, keepdim=True)
-    return torch.where(largest > 0, 2.0 ** torch.frexp(largest).exponent.double(), 1.0)
 
 
 def _row_chunks(values: Tensor, columns: int) -> Iterator[Tensor]:

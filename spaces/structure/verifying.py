@@ -1,8 +1,11 @@
 """Tries every channel group and block before it becomes a knob.
 
-A group is right if zeroing half of its channels everywhere gives the same outputs as removing
+A group is right if zeroing some of its channels everywhere gives the same outputs as removing
 them. Structure is what is tested, so weights are stirred a little (a block that starts at zero
 would hide any mistake) and computed in float64.
+
+All groups are tried at once, each with a random number of random channels, so that one wrongly tied to
+another has channels of its own to be seen by. Only where that fails are they tried half by half.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from paredown.spaces.graph.facts import Result
 from paredown.spaces.graph.graph import Arguments, Graph, Node, run
 from paredown.spaces.graph.names import CONVERT
 from paredown.spaces.structure.blocks import bypass_blocks
-from paredown.spaces.structure.model_map import Block, LeftOut, ModelMap
+from paredown.spaces.structure.model_map import Block, ChannelGroup, LeftOut, ModelMap
 from paredown.spaces.structure.slicing import kept_positions, narrow_graph, slice_tensors
 
 TOLERANCE = 1e-5
@@ -42,18 +45,38 @@ def verified(
     dtype = _check_dtype(model_map.graph)
     stirred = {name: _stirred(t, dtype, generator) for name, t in tensors.items()}
     inputs = [_drawn(x, generator, dtype) for x in example]
-    checks = {g.name: (g.name,) for g in model_map.groups}
-    failed = {
-        name: reason
-        for name, names in checks.items()
-        if (reason := _group_failure(model_map, stirred, inputs, names, generator))
-    }
-    kept = tuple(name for name in checks if name not in failed)
-    # Groups that are right one by one could still disturb each other.
-    if len(kept) > 1 and (together := _group_failure(model_map, stirred, inputs, kept, generator)):
-        failed.update(dict.fromkeys(kept, f"right alone, but not with the others: {together}"))
-    model_map = without_groups(model_map, failed)
-    return _verified_blocks(model_map, stirred, inputs)
+
+    def _failure(names: Sequence[str]) -> str | None:
+        groups = [group for group in model_map.groups if group.name in names]
+        return _group_failure(model_map, stirred, inputs, groups, generator)
+
+    failed = _failures([group.name for group in model_map.groups], _failure)
+    return _verified_blocks(without_groups(model_map, failed), stirred, inputs)
+
+
+def _failures(
+    names: Sequence[str], failure: Callable[[Sequence[str]], str | None]
+) -> dict[str, str]:
+    """Those of `names` that are not right, and why; the others are right together.
+
+    Args:
+        failure: Why these names are not right together, None where they are.
+    """
+    failed: dict[str, str] = {}
+    right: list[str] = []
+    pending = [list(names)] if names else []
+    while pending:
+        part = pending.pop()
+        together = failure([*right, *part])
+        if together is None:
+            right += part
+        elif len(part) > 1:
+            middle = len(part) // 2
+            pending += [part[middle:], part[:middle]]
+        else:
+            alone = failure(part) if right else together
+            failed[part[0]] = alone or f"right alone, but not with the others: {together}"
+    return {name: failed[name] for name in names if name in failed}
 
 
 def _drawn(example: Tensor, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
@@ -121,15 +144,33 @@ def _group_failure(
     model_map: ModelMap,
     tensors: Mapping[str, Tensor],
     inputs: Sequence[Tensor],
-    names: tuple[str, ...],
+    groups: Sequence[ChannelGroup],
     generator: torch.Generator,
 ) -> str | None:
-    """Why the groups cannot be cut to half together; None where zeroed equals removed."""
-    keep = {
-        group.name: _random_half(group.channels, generator)
-        for group in model_map.groups
-        if group.name in names
+    """Why the groups cannot be cut together; None where zeroed equals removed.
+
+    Two cuts: what one keeps the other removes, so that no channel's mistake stays among the zeros.
+    """
+    orders = {g.name: torch.randperm(g.channels, generator=generator) for g in groups}
+    counts = {g.name: _random_count(g.channels, generator) for g in groups}
+    first = {name: order[: counts[name]] for name, order in orders.items()}
+    # A single channel has no complement: it stays.
+    second = {
+        name: order[counts[name] :] if len(order) > 1 else order for name, order in orders.items()
     }
+    for keep in (first, second):
+        ascending = {name: kept.sort().values for name, kept in keep.items()}
+        if reason := _cut_failure(model_map, tensors, inputs, ascending):
+            return reason
+    return None
+
+
+def _cut_failure(
+    model_map: ModelMap,
+    tensors: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    keep: Mapping[str, Tensor],
+) -> str | None:
     widths = {name: len(kept) for name, kept in keep.items()}
     try:
         sliced = slice_tensors(model_map, tensors, keep)
@@ -150,9 +191,10 @@ def _group_failure(
     return None
 
 
-def _random_half(channels: int, generator: torch.Generator) -> Tensor:
-    order = torch.randperm(channels, generator=generator)
-    return order[: max(1, channels // 2)].sort().values
+def _random_count(channels: int, generator: torch.Generator) -> int:
+    """One to two thirds of the channels, at least one; never all of several."""
+    low, high = max(1, channels // 3), max(1, channels - max(1, channels // 3))
+    return int(torch.randint(low, high + 1, (), generator=generator))
 
 
 def _zeroed(
@@ -161,11 +203,12 @@ def _zeroed(
     """All tensors at full size, with zeros wherever they belong to a removed channel."""
     result = dict(tensors)
     for (name, dim), parts in model_map.tensor_parts.items():
-        mask = torch.zeros(result[name].shape[dim], dtype=result[name].dtype)
-        mask[kept_positions(parts, keep)] = 1
-        shape = [1] * result[name].ndim
-        shape[dim] = -1
-        result[name] = result[name] * mask.view(shape)
+        if any(part.group in keep for part in parts):
+            mask = torch.zeros(result[name].shape[dim], dtype=result[name].dtype)
+            mask[kept_positions(parts, keep)] = 1
+            shape = [1] * result[name].ndim
+            shape[dim] = -1
+            result[name] = result[name] * mask.view(shape)
     return result
 
 
@@ -190,16 +233,15 @@ def _verified_blocks(
     model_map: ModelMap, tensors: Mapping[str, Tensor], inputs: Sequence[Tensor]
 ) -> ModelMap:
     graph, blocks = model_map.graph, model_map.blocks
+    if not blocks:
+        return model_map
     expected = [tuple(t.shape) for t in run(graph, tensors, inputs)]
-    failed = {
-        block.name: reason
-        for block in blocks
-        if (reason := _skip_failure(graph, (block,), tensors, inputs, expected))
-    }
-    kept = tuple(block for block in blocks if block.name not in failed)
-    if len(kept) > 1 and (together := _skip_failure(graph, kept, tensors, inputs, expected)):
-        reason = f"right alone, but not with the others: {together}"
-        failed.update({block.name: reason for block in kept})
+
+    def _failure(names: Sequence[str]) -> str | None:
+        skipped = tuple(block for block in blocks if block.name in names)
+        return _skip_failure(graph, skipped, tensors, inputs, expected)
+
+    failed = _failures([block.name for block in blocks], _failure)
     return replace(
         model_map,
         blocks=tuple(block for block in blocks if block.name not in failed),

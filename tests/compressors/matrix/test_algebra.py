@@ -14,6 +14,8 @@ from paredown.compressors.matrix.algebra import (
     damage,
     damped_cholesky,
     from_matrix,
+    inverted_triangle,
+    power_of_two,
     row_errors,
     to_matrix,
 )
@@ -112,3 +114,19 @@ def test_damage_is_the_whole_trace_however_it_is_cut(
     assert damage(delta, gram, gradient_gram) == pytest.approx(whole, rel=1e-12)
     moved = wide @ gram
     assert damage(delta, gram, gradient_gram, moved) == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 5, 384, 385, 900])
+def test_a_triangle_is_inverted_exactly_and_stays_one(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    lower = torch.randn(2, size, size, generator=generator, dtype=torch.float64).tril() / size
+    lower.diagonal(dim1=1, dim2=2).abs_().add_(1)
+    found = inverted_triangle(lower)
+    assert torch.equal(found, found.tril())
+    eye = torch.eye(size, dtype=torch.float64).expand(2, -1, -1)
+    assert torch.allclose(found @ lower, eye, atol=1e-12)
+
+
+def test_the_unit_of_values_is_a_power_of_two_of_their_size() -> None:
+    values = torch.tensor([[3.0, -5.0], [0.0, 0.0], [0.25, 1e-3]], dtype=torch.float64)
+    assert power_of_two(values).tolist() == [[8.0], [1.0], [0.5]]

@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from paredown.compressors.matrix import gram as module
 from paredown.compressors.matrix.gram import Gram, in_groups
+from paredown.compressors.rounding.compensated import gptq
+from paredown.compressors.rounding.target import Target
 
 
 def _damped(gram: Tensor) -> Tensor:
@@ -64,3 +67,20 @@ def test_factorizations_are_made_once(make_problem: Callable[..., Any]) -> None:
 def test_the_last_group_is_filled_with_zeros() -> None:
     found = in_groups(torch.arange(1.0, 6.0).unsqueeze(0), 3)
     assert found.tolist() == [[[1.0, 2.0, 3.0], [4.0, 5.0, 0.0]]]
+
+
+def test_codes_found_with_a_wide_grams_root_are_those_of_float64(
+    make_problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Few samples and inputs of very different sizes: the hardest Gram that is still damped by 1 %.
+    weight, gram = make_problem(8, 16, 1100, 300)
+    sizes = 10 ** torch.linspace(-3, 0, 1100, dtype=torch.float64)
+    gram = gram * sizes * sizes.unsqueeze(1)
+    assert module._WIDE <= 1100
+    narrow, wide = Target.of(weight, gram), Target.of(weight, gram)
+    found = gptq(wide, 4)
+    monkeypatch.setattr(module, "_WIDE", 2000)
+    expected = gptq(narrow, 4)
+    assert (found.codes != expected.codes).double().mean() <= 1e-4
+    errors = [float(narrow.refit(codes).error.sum()) for codes in (found, expected)]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-3)

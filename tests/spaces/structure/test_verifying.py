@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from paredown.spaces.capture.capturing import Captured, capture
 from paredown.spaces.channels.parts import Part
+from paredown.spaces.graph.graph import Graph
+from paredown.spaces.structure import verifying
 from paredown.spaces.structure.model_map import Block, ModelMap
 from paredown.spaces.structure.reading import read_model_map
 from paredown.spaces.structure.verifying import verified, without_groups
@@ -136,6 +138,64 @@ def test_zero_weights_do_not_hide_a_mistake(mapped: Maps, captured: Captures) ->
     tensors = {name: torch.zeros_like(t) for name, t in captured("densenet").tensors.items()}
     result = verified(with_parts(model_map, key, (a, c, b)), tensors, captured("densenet").example)
     assert b.group not in {g.name for g in result.groups}
+
+
+def test_groups_that_are_right_alone_are_kept_as_long_as_they_agree(
+    mapped: Maps, captured: Captures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_map = mapped("resnet20")
+    names = [group.name for group in model_map.groups]
+    conflicting = {names[2], names[-1]}
+    honest = verifying.narrow_graph
+
+    def _conflict(model_map: ModelMap, graph: Graph, widths: Mapping[str, int]) -> Graph:
+        if conflicting <= set(widths):
+            raise ValueError("these two conflict")
+        return honest(model_map, graph, widths)
+
+    monkeypatch.setattr(verifying, "narrow_graph", _conflict)
+    result = verified(model_map, *traced(captured("resnet20")))
+    assert [group.name for group in result.groups] == names[:-1]
+    assert result.left_out[-1].reason == (
+        "right alone, but not with the others: cannot be removed: these two conflict"
+    )
+
+
+def test_right_groups_and_blocks_take_passes_that_do_not_grow_with_their_number(
+    mapped: Maps, captured: Captures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+    honest = verifying.run
+    monkeypatch.setattr(verifying, "run", lambda *a, **k: passes.append(1) or honest(*a, **k))
+    counts = {}
+    for name in ("lenet", "resnet20"):
+        passes.clear()
+        verified(mapped(name), *traced(captured(name)))
+        counts[name] = len(passes)
+    assert len(mapped("resnet20").groups) > len(mapped("lenet").groups)
+    # Two cuts, zeroed and removed; with blocks the whole network, and without them.
+    assert counts == {"lenet": 4, "resnet20": 6}
+
+
+def test_every_channel_is_removed_once_and_kept_once(
+    mapped: Maps, captured: Captures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts: list[Mapping[str, Tensor]] = []
+    honest = verifying.slice_tensors
+
+    def _slice(
+        model_map: ModelMap, tensors: Mapping[str, Tensor], keep: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        cuts.append(keep)
+        return honest(model_map, tensors, keep)
+
+    monkeypatch.setattr(verifying, "slice_tensors", _slice)
+    model_map = mapped("resnet20")
+    verified(model_map, *traced(captured("resnet20")))
+    for group in model_map.groups:
+        kept = torch.cat([cut[group.name] for cut in cuts])
+        assert kept.sort().values.tolist() == list(range(group.channels))
+    assert len({len(kept) / len(cuts[1][name]) for name, kept in cuts[0].items()}) > 1
 
 
 @pytest.mark.parametrize("bypass", ["conv2d", "x"])
