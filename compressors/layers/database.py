@@ -18,13 +18,7 @@ from torch import Tensor
 from paredown.compressors.layers.narrowed import NarrowedLayer, Narrowing
 from paredown.compressors.layers.packed import pack, unpack
 from paredown.compressors.layers.solution import Solution, solve, unchanged
-from paredown.compressors.matrix.algebra import (
-    centred_gram,
-    damage,
-    damped_cholesky,
-    times_gram,
-    to_matrix,
-)
+from paredown.compressors.matrix.algebra import centred_gram, damage, damped_cholesky, to_matrix
 from paredown.compressors.matrix.recent import Recent
 from paredown.compressors.pruning.narrow import Consumer, channel_order, columns_of_channels
 from paredown.compressors.pruning.paths import Paths
@@ -78,7 +72,6 @@ class Database:
         self.shelf = shelf
         self._capacity_bytes = capacity_bytes
         self._entries: OrderedDict[_Key, Record] = OrderedDict()
-        self._damages: dict[_Key, float | None] = {}
         self._origins: dict[str, str] = {}
         self._orders: dict[str, Tensor] = {}
         self._paths = Paths()
@@ -124,20 +117,23 @@ class Database:
         Raises:
             ValueError: Statistics were collected without a loss.
         """
-        if self.statistics[layer.name].gradient_gram is None:
+        statistics = self.statistics[layer.name]
+        if statistics.gradient_gram is None:
             raise ValueError("damage needs statistics collected with a loss")
-        relevant = self._relevant(layer, widths)
-        key = ((layer.name, tuple(relevant.items())), choice)
-        if key not in self._damages:
-            narrowing = self._narrowing(layer, relevant)
-            if choice.is_identity and narrowing.is_whole:
-                self._damages[key] = 0.0
-            else:
-                entry = self._entry(layer, choice, relevant, narrowing)
-                self._damages[key] = entry.facts["damage"]
-        found = self._damages[key]
-        assert found is not None
-        return found
+        solution = self.solution(layer, choice, widths)
+        narrowing = self._narrowing(layer, self._relevant(layer, widths))
+        dense = to_matrix(self.tensors[layer.weight], layer)
+        if layer.kind == "embedding" and narrowing.channels is not None:
+            kept = narrowing.channels
+            change, gram = (solution.matrix - dense)[:, kept], statistics.gram[kept][:, kept]
+            return damage(change, gram, statistics.gradient_gram)
+        # A bias takes what moves an output's mean, in the solvers and here.
+        centred = centred_gram(statistics.gram, statistics.input_mean)
+        rows = slice(None) if narrowing.rows is None else narrowing.rows
+        change = torch.zeros_like(dense)
+        change[rows] = solution.matrix - dense[rows]
+        gram = statistics.gram if layer.bias is None else centred
+        return damage(change, gram, statistics.gradient_gram)
 
     def output_moments(self, layer: Layer, widths: Mapping[str, int]) -> tuple[Tensor, Tensor]:
         """Standard deviation and mean of the dense layer's outputs that are kept."""
@@ -197,9 +193,7 @@ class Database:
         if entry is None:
             self.solved += 1
             narrowed = self._workspaces.get(place, lambda: self._narrowed(layer, narrowing))
-            solution = solve(narrowed, choice)
-            packed, harm = pack(solution), self._harm(layer, narrowed, solution, narrowing)
-            entry = Record(tensors=packed.tensors, facts={**packed.facts, "damage": harm})
+            entry = pack(solve(narrowed, choice))
             if self.shelf:
                 self.shelf.put(name, entry)
         self._remember(key, entry)
@@ -222,32 +216,6 @@ class Database:
             steps = torch.arange(per_channel)
             columns = (narrowing.channels[:, None] * per_channel + steps).flatten()
         return unpack(entry, layer, columns, width, self.device)
-
-    def _harm(
-        self, layer: Layer, narrowed: NarrowedLayer, solution: Solution, narrowing: Narrowing
-    ) -> float | None:
-        """Predicted increase of the mean loss; None where statistics came without one."""
-        statistics = self.statistics[layer.name]
-        if statistics.gradient_gram is None:
-            return None
-        if layer.kind == "embedding" and narrowing.channels is not None:
-            kept = narrowing.channels
-            delta = (solution.matrix - narrowed.dense)[:, kept]
-            return damage(delta, statistics.gram[kept][:, kept], statistics.gradient_gram)
-        if narrowing.rows is None:
-            target = narrowed.dense_target
-            gram, moved = target.gram.values, solution.moved
-            if moved is None:
-                moved = times_gram(solution.matrix.double(), gram)
-            delta = solution.matrix - target.matrix
-            return damage(delta, gram, statistics.gradient_gram, moved - target.seen)
-        dense = to_matrix(self.tensors[layer.weight], layer)
-        # A bias takes what moves an output's mean, in the solvers and here.
-        centred = centred_gram(statistics.gram, statistics.input_mean)
-        gram = statistics.gram if layer.bias is None else centred
-        delta = torch.zeros_like(dense)
-        delta[narrowing.rows] = solution.matrix - dense[narrowing.rows]
-        return damage(delta, gram, statistics.gradient_gram)
 
     def _origin(self, layer: Layer) -> str:
         """Stands for all that the layer's solutions are made from, save choice and widths."""

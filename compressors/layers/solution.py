@@ -52,15 +52,13 @@ class Solution:
 
     `factors` holds one weight, or those of a low-rank chain in order; `bias` (out,) or None; `inner` the
     ranges of the values between each two. `matrix` (out kept, fan-in of the dense layer) is what the
-    factors stand for, removed columns zero; `moved` its product with the Gram of the dense layer's
-    inputs that errors count under, where that is known.
+    factors stand for, removed columns zero.
     """
 
     factors: tuple[Factor, ...]
     bias: Tensor | None
     inner: tuple[Range, ...]
     matrix: Tensor
-    moved: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -82,19 +80,18 @@ def solve(narrowed: NarrowedLayer, choice: LayerChoice) -> Solution:
     matrix = compose([part.dense() for part in parts])
     full = _widen(matrix, narrowed.columns, narrowed.dense.shape[1])
     bias = narrowed.bias
-    moved = parts[0].moved if len(parts) == 1 and narrowed.columns is None else None
     if bias is not None and (narrowed.columns is not None or not choice.is_identity):
+        moved = parts[0].moved if len(parts) == 1 and narrowed.columns is None else None
         if moved is None:
             moved = times_gram(full.double(), narrowed.dense_inputs.centred)
         found = narrowed.dense_inputs.moments(full, moved)
         factor, bias = repair_rows(narrowed.dense_moments, found, bias)
         parts[-1] = parts[-1].times(factor)
         full = full * factor.unsqueeze(1)
-        moved = factor.double().unsqueeze(1) * moved
     factors = tuple(
         _shaped(part, narrowed.layer, link) for part, link in zip(parts, chain, strict=True)
     )
-    return Solution(factors=factors, bias=bias, inner=inner, matrix=full, moved=moved)
+    return Solution(factors=factors, bias=bias, inner=inner, matrix=full)
 
 
 def unchanged(layer: Layer, weight: Tensor, bias: Tensor | None) -> Solution:

@@ -100,20 +100,15 @@ def row_errors(delta: Tensor, gram: Tensor) -> Tensor:
     return (times_gram(delta, gram) * delta).sum(dim=1).clamp_min(0.0)
 
 
-def damage(
-    delta: Tensor, gram: Tensor, gradient_gram: Tensor, moved: Tensor | None = None
-) -> float:
+def damage(delta: Tensor, gram: Tensor, gradient_gram: Tensor) -> float:
     """Predicted increase of the mean loss, in its unit, when the weight changes by `delta` (R, K).
 
     1/2 tr(dW A dW^T G), the K-FAC quadratic of Martens and Grosse 2015, arXiv:1503.05671, and of
     Grosse and Martens 2016, arXiv:1602.01407, for convolutions. `gradient_gram` G, (R, R) or its
     diagonal (R,), is scaled as in `LayerStatistics`.
-
-    Args:
-        moved: `delta` times the Gram (R, K), where that is known.
     """
     delta = delta.double()
-    moved = times_gram(delta, gram) if moved is None else moved
+    moved = times_gram(delta, gram)
     if gradient_gram.ndim == 1:
         return float(0.5 * (gradient_gram @ (moved * delta).sum(dim=1)))
     if gram.ndim < 3:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from paredown.compressors.layers.database import Database
-from paredown.compressors.matrix.algebra import centred_gram, damage, to_matrix
+from paredown.compressors.layers.predicted_damage import DamagePredictor
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.structure.model_map import Block
 
@@ -20,11 +20,14 @@ Terms = Mapping[str, float]
 
 
 class DamageTerms:
-    """Reads candidates' terms, each decision's damage computed once."""
+    """Reads candidates' terms, each decision's damage predicted once; no layer is solved for it."""
 
     def __init__(self, databases: Mapping[str, Database]) -> None:
         self._databases = databases
-        self._damages: dict[tuple[object, ...], float] = {}
+        self._predictors = {name: DamagePredictor(each) for name, each in databases.items()}
+        self._layers: dict[tuple[str, str, LayerChoice], float] = {}
+        self._widths: dict[tuple[str, str], list[float]] = {}
+        self._drops: dict[tuple[str, str], float] = {}
 
     def of(self, candidate: Candidate) -> dict[str, float]:
         """The terms of `candidate`; decisions at their identity have none."""
@@ -48,47 +51,25 @@ class DamageTerms:
 
     def layer(self, architecture: str, name: str, choice: LayerChoice) -> float:
         """Damage of one layer's choice."""
-        return self._once(architecture, name, choice, {})
+        key = (architecture, name, choice)
+        if key not in self._layers:
+            layer = self._databases[architecture].model_map.layer_by_name[name]
+            self._layers[key] = self._predictors[architecture].layer(layer, choice)
+        return self._layers[key]
 
     def width(self, architecture: str, group: str, width: int) -> float:
         """Damage of a narrower group, counted where its channels are missed."""
-        model_map = self._databases[architecture].model_map
-        record = next(g for g in model_map.groups if g.name == group)
-        if width >= record.channels:
-            return 0.0
-        plain = LayerChoice()
-        return sum(
-            self._once(architecture, name, plain, {group: width}) for name in record.consumers
-        )
+        key = (architecture, group)
+        if key not in self._widths:
+            self._widths[key] = self._predictors[architecture].widths(group).tolist()
+        return self._widths[key][width]
 
     def drop(self, architecture: str, block: Block) -> float:
-        """Damage of a skipped block, as if its last layer gave only its mean.
-
-        A rough figure: far too large a change for a quadratic, right in order of size at best.
-        """
+        """Damage of a skipped block, as if its last layer gave only its mean."""
         key = (architecture, block.name)
-        if key not in self._damages:
-            database = self._databases[architecture]
-            last = max(block.layers, key=[x.name for x in database.model_map.layers].index)
-            self._damages[key] = _silenced(database, last)
-        return self._damages[key]
-
-    def _once(
-        self, architecture: str, name: str, choice: LayerChoice, widths: Mapping[str, int]
-    ) -> float:
-        key = (architecture, name, choice, tuple(widths.items()))
-        if key not in self._damages:
-            database = self._databases[architecture]
-            layer = database.model_map.layer_by_name[name]
-            self._damages[key] = max(0.0, database.damage(layer, choice, widths))
-        return self._damages[key]
-
-
-def _silenced(database: Database, name: str) -> float:
-    """Damage of a layer whose outputs stay at their means."""
-    layer = database.model_map.layer_by_name[name]
-    statistics = database.statistics[name]
-    assert statistics.gradient_gram is not None, "a search collects statistics with a loss"
-    gram = centred_gram(statistics.gram, statistics.input_mean)
-    weight = to_matrix(database.tensors[layer.weight], layer)
-    return damage(-weight, gram, statistics.gradient_gram)
+        if key not in self._drops:
+            model_map = self._databases[architecture].model_map
+            last = max(block.layers, key=[layer.name for layer in model_map.layers].index)
+            layer = model_map.layer_by_name[last]
+            self._drops[key] = self._predictors[architecture].silenced(layer)
+        return self._drops[key]
