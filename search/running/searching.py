@@ -19,7 +19,7 @@ from paredown.search.proposing.samplers import make_samplers
 from paredown.search.running.engines.trial import longest_s
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.working import Progress, work
-from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, of_rung
+from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, Goal, of_rung
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
@@ -41,7 +41,7 @@ def explore(
         outlook: What training is expected to give back of the quality that they lose.
     """
     section = workbench.config.search
-    watch.started(max(section.evaluations, 1 + len(_reference_jobs(workbench))))
+    watch.started(max(section.evaluations, 1 + len(reference_jobs(workbench))))
     watch.stage("predicting damage for the warm start")
     budget_s = section.time_budget_s
     first_rung = _FirstRung(
@@ -91,14 +91,14 @@ class _FirstRung:
         is_exact = section.engine == "local" and not any(e.is_lost for e in earlier)
         if earlier and (is_over or not is_exact):
             return None
-        references = _reference_jobs(self.workbench)
+        references = reference_jobs(self.workbench)
         coordinator = self._coordinator([uncompressed], references)
         return coordinator if coordinator.replay(earlier) else None
 
     def informed(self) -> Coordinator:
         """A coordinator that begins anew, its proposer informed of all that was evaluated."""
         told = self.ledger.settled(self.rung)
-        references = _reference_jobs(self.workbench)
+        references = reference_jobs(self.workbench)
         first = [job for job in references if job.candidate.key not in told]
         first += [
             Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=self.rung)
@@ -107,7 +107,9 @@ class _FirstRung:
         return self._coordinator(told.values(), first)
 
     def _coordinator(self, told: Collection[Evaluation], first: list[Job]) -> Coordinator:
-        proposer = self._proposer()
+        proposer = make_proposer(
+            self.workbench, self.ledger.goals, self.base, self.terms, self.outlook
+        )
         for evaluation in told:
             proposer.learn(evaluation)
         section = self.workbench.config.search
@@ -123,20 +125,32 @@ class _FirstRung:
             longest_s=lambda: longest_s(section, of_rung(self.ledger.evaluations, self.rung)),
         )
 
-    def _proposer(self) -> Proposer:
-        workbench, goals = self.workbench, self.ledger.goals
 
-        def _refused(candidate: Candidate) -> str | None:
-            return refused_by(workbench, goals, candidate)
+def make_proposer(
+    workbench: Workbench,
+    goals: tuple[Goal, ...],
+    base: Evaluation,
+    terms: DamageTerms,
+    outlook: Outlook,
+) -> Proposer:
+    """The proposer of a search, with the samplers that its config asks for.
 
-        def _ladder() -> Refiner:
-            return Refiner.of(workbench, goals, self.base, self.terms, _refused, self.outlook)
+    Args:
+        outlook: As of `explore`.
+    """
 
-        samplers = make_samplers(workbench.config, workbench.space, _ladder)
-        return Proposer(workbench.space, samplers, _refused, cheapest_within(workbench, goals))
+    def _refused(candidate: Candidate) -> str | None:
+        return refused_by(workbench, goals, candidate)
+
+    def _ladder() -> Refiner:
+        return Refiner.of(workbench, goals, base, terms, _refused, outlook)
+
+    samplers = make_samplers(workbench.config, workbench.space, _ladder)
+    return Proposer(workbench.space, samplers, _refused, cheapest_within(workbench, goals))
 
 
-def _reference_jobs(workbench: Workbench) -> list[Job]:
+def reference_jobs(workbench: Workbench) -> list[Job]:
+    """The uniform models that a search is held against, on the first rung."""
     name = workbench.space.architectures[0].name
     return [
         Job(
