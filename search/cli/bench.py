@@ -14,7 +14,7 @@ from paredown.search.cli.endings import INTERRUPTED, mistake
 
 if TYPE_CHECKING:
     from paredown.search.report.terminal import Terminal
-    from paredown.search.running.benching.volumes import Run
+    from paredown.search.running.benching.result import Run
 
 BENCH_EXAMPLES = (
     "paredown bench examples/digits.yaml",
@@ -74,6 +74,7 @@ def bench(
 
     checked = load_config(config, overrides or ())
     budgets = _budgets(evaluations)
+    from paredown.search.running.benching.page import write_tables
     from paredown.search.running.benching.tables import bench_table
     from paredown.search.running.benching.whole_bench import BenchPlan
     from paredown.search.running.benching.whole_bench import bench as compare
@@ -86,7 +87,9 @@ def bench(
         budgets=budgets,
     )
     result = compare(checked, plan, _Lines(progress()))
+    page = write_tables(plan.folder, result)
     results().print(bench_table(result))
+    progress().print(f"page: {page}", soft_wrap=True)
     if not result.is_whole:
         progress().print("interrupted; the same command goes on", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
@@ -108,7 +111,7 @@ class _Lines:
         self._console = console
         self._clock = clock
         self._runs = self._runs_done = 0
-        self._coming = self._done = self._new = 0
+        self._coming = self._budgets = self._done = self._new = 0
         self._begun_s = self._said_s = clock()
 
     def stage(self, text: str) -> None:
@@ -123,7 +126,7 @@ class _Lines:
         """Counts from here."""
         self._runs, self._coming = runs, evaluations
         self._begun_s = self._said_s = self._clock()
-        self._new = 0
+        self._done = self._new = 0
 
     def evaluated(self, *, is_new: bool) -> None:
         """A line once in a while."""
@@ -133,8 +136,10 @@ class _Lines:
             self._say(f"{self._done:,} of {self._coming:,} evaluations")
 
     def finished(self, run: Run) -> None:
-        """A line."""
+        """A line; what the run has not used of its budget is not coming."""
         self._runs_done += 1
+        self._budgets += run.budget
+        self._done = self._budgets
         text = f"{run.arm}, seed {run.seed}, {len(run.history)} evaluations: {run.volume:.4f}"
         self._say(f"{text}; {self._runs_done} of {self._runs} runs")
 

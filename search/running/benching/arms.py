@@ -5,9 +5,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from paredown.search.proposing.samplers import BUILT_IN
+from paredown.search.running.benching.arm import Arm, Group
 from paredown.search.running.benching.contests import Contest, History, Search
 from paredown.search.running.benching.parts import part_arms
 from paredown.search.space.uniform_settings import uniform_settings
@@ -19,27 +19,13 @@ class ArmError(ParedownError):
     """An arm is asked for that the bench does not have."""
 
 
-class Arm(Protocol):
-    """One way to spend a budget of evaluations."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in tables, and asked for by."""
-
-    @property
-    def text(self) -> str:
-        """What it does, in a line."""
-
-    def carry_out(self, contest: Contest, seed: int, budget: int) -> History:
-        """What it evaluates, at most `budget` candidates, references included."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class SamplerArm:
     """A sampler on the whole space, with the uniform settings given first or not."""
 
     sampler: str
     begins_uniform: bool = False
+    group: Group = Group.SAMPLERS
 
     @property
     def name(self) -> str:
@@ -66,6 +52,7 @@ class UniformArm:
     """The uniform settings of the space and nothing else."""
 
     name: str = "uniforms"
+    group: Group = Group.BESIDE
     text: str = "all layers at one width, each width of the space; nothing is searched"
 
     def carry_out(self, contest: Contest, seed: int, budget: int) -> History:

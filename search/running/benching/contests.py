@@ -58,10 +58,11 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """One search: its space, what draws from it, and how many evaluations it has, references included.
+    """One search: its space, what draws from it, and how many evaluations it has, all of them counted.
 
     `behind` is the history that it goes on from, which counts; by default the uncompressed model alone.
-    `first` are candidates that it begins with. Without a sampler they are all there is.
+    `first` are candidates that it begins with, behind the uniform references where it `has_references`.
+    Without a sampler they are all there is.
     """
 
     space: Space
@@ -70,6 +71,7 @@ class Search:
     evaluations: int
     behind: History = ()
     first: tuple[Candidate, ...] = ()
+    has_references: bool = True
 
 
 class Contest:
@@ -100,7 +102,7 @@ class Contest:
 
     @property
     def references(self) -> tuple[Job, ...]:
-        """The uniform models that every search begins with."""
+        """The uniform models that a search is held against."""
         return tuple(reference_jobs(self.workbench))
 
     @property
@@ -133,7 +135,9 @@ class Contest:
         """
         history = list(search.behind or (self.base,))
         rung = self.workbench.rungs[0]
-        jobs = [*self.references, *(Job(candidate=c, rung=rung) for c in search.first)]
+        jobs = [Job(candidate=c, rung=rung) for c in search.first]
+        if search.has_references:
+            jobs = [*self.references, *jobs]
         keys = {e.key for e in history}
         first = [job for job in jobs if job.candidate.key not in keys]
         proposer = None

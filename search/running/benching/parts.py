@@ -1,4 +1,7 @@
-"""Arms that search parts of the space: one dimension alone, all of them apart, or one after the other."""
+"""Arms that search parts of the space: one dimension alone, all of them apart, or one after the other.
+
+Uniform references lie outside of most parts, and would lend them a front: these arms do without.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from paredown.search.running.benching.arm import Arm, Group
 from paredown.search.running.benching.contests import Contest, History, Search
 from paredown.search.running.benching.restricting import Dimension, dimensions_of, restricted
 from paredown.search.study.evaluation import Evaluation
@@ -20,43 +24,23 @@ _FEWEST = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointArm:
-    """The config's own search: all knobs together."""
+class TogetherArm:
+    """Some dimensions together; all other knobs stand at their least harmful values."""
 
+    name: str
     sampler: str
-    name: str = "joint"
+    dimensions: tuple[Dimension, ...]
+    group: Group = Group.PARTS
 
     @property
     def text(self) -> str:
         """What it searches."""
-        return f"all knobs together, by the sampler {self.sampler}"
+        names = ", ".join(each.name for each in self.dimensions)
+        return f"{names} by the sampler {self.sampler}, all else as it harms least"
 
     def carry_out(self, contest: Contest, seed: int, budget: int) -> History:
         """One search."""
-        space = contest.workbench.space
-        return contest.carry_out(_search(space, self.sampler, seed, budget))
-
-
-@dataclass(frozen=True, kw_only=True)
-class SingleArm:
-    """One dimension alone; all other knobs stand at their least harmful values."""
-
-    sampler: str
-    dimension: Dimension
-
-    @property
-    def name(self) -> str:
-        """The dimension's name."""
-        return f"only {self.dimension.name}"
-
-    @property
-    def text(self) -> str:
-        """What it searches."""
-        return f"{self.dimension.name} alone, all else as it harms least"
-
-    def carry_out(self, contest: Contest, seed: int, budget: int) -> History:
-        """One search."""
-        space = restricted(contest.workbench.space, [self.dimension])
+        space = restricted(contest.workbench.space, self.dimensions)
         return contest.carry_out(_search(space, self.sampler, seed, budget))
 
 
@@ -67,6 +51,7 @@ class UnionArm:
     sampler: str
     dimensions: tuple[Dimension, ...]
     name: str = "union of single"
+    group: Group = Group.PARTS
 
     @property
     def text(self) -> str:
@@ -75,16 +60,15 @@ class UnionArm:
         return f"the fronts of {names} together, each searched alone with its share of the budget"
 
     def carry_out(self, contest: Contest, seed: int, budget: int) -> History:
-        """Searches whose evaluations are taken in turn; the references count once."""
-        begun = 1 + len(contest.references)
-        shares = shared(budget - begun, len(self.dimensions))
+        """Searches whose evaluations are taken in turn; the uncompressed model counts once."""
+        shares = shared(budget - 1, len(self.dimensions))
         histories = [
             contest.carry_out(
                 _search(
                     restricted(contest.workbench.space, [dimension]),
                     self.sampler,
                     seed,
-                    begun + share,
+                    1 + share,
                 )
             )
             for dimension, share in zip(self.dimensions, shares, strict=True)
@@ -105,6 +89,7 @@ class SequentialArm:
     pruning: tuple[Dimension, ...]
     quantising: tuple[Dimension, ...]
     name: str = "prune then quantise"
+    group: Group = Group.PARTS
 
     @property
     def text(self) -> str:
@@ -114,8 +99,7 @@ class SequentialArm:
 
     def carry_out(self, contest: Contest, seed: int, budget: int) -> History:
         """Both searches, one after the other."""
-        space, begun = contest.workbench.space, 1 + len(contest.references)
-        half = begun + (budget - begun + 1) // 2
+        space, half = contest.workbench.space, (budget + 1) // 2
         history = contest.carry_out(
             _search(restricted(space, self.pruning), self.sampler, seed, half)
         )
@@ -128,9 +112,7 @@ class SequentialArm:
         return history
 
 
-def part_arms(
-    space: Space, sampler: str
-) -> tuple[JointArm | SingleArm | UnionArm | SequentialArm, ...]:
+def part_arms(space: Space, sampler: str) -> tuple[Arm, ...]:
     """The arms of a space with several dimensions; none where there is one alone."""
     dimensions = dimensions_of(space)
     if len(dimensions) < 2:
@@ -139,15 +121,20 @@ def part_arms(
     quantising = tuple(each for each in dimensions if not each.is_pruning)
     sequential = (SequentialArm(sampler=sampler, pruning=pruning, quantising=quantising),)
     return (
-        JointArm(sampler=sampler),
-        *(SingleArm(sampler=sampler, dimension=each) for each in dimensions),
+        TogetherArm(name="joint", sampler=sampler, dimensions=dimensions),
+        *(
+            TogetherArm(name=f"only {each.name}", sampler=sampler, dimensions=(each,))
+            for each in dimensions
+        ),
         UnionArm(sampler=sampler, dimensions=dimensions),
         *(sequential if pruning and quantising else ()),
     )
 
 
 def _search(space: Space, sampler: str, seed: int, evaluations: int) -> Search:
-    return Search(space=space, sampler=sampler, seed=seed, evaluations=evaluations)
+    return Search(
+        space=space, sampler=sampler, seed=seed, evaluations=evaluations, has_references=False
+    )
 
 
 def _spread_front(contest: Contest, history: History, count: int) -> list[Evaluation]:
@@ -159,7 +146,7 @@ def _spread_front(contest: Contest, history: History, count: int) -> list[Evalua
     members = front_of(history, goals, contest.base.rung).members or (contest.base,)
     points = volume_axes(np.array([[m.metrics[g.metric] for g in goals] for m in members]), goals)
     is_cost = np.array([goal.is_cost for goal in goals])
-    counts = (points <= contest.worst)[:, ~is_cost].all(axis=1)
+    counts = (points[:, ~is_cost] <= contest.worst[~is_cost]).all(axis=1)
     costs = points[:, is_cost].sum(axis=1)
     order = [int(i) for i in np.argsort(costs, kind="stable") if counts[i]]
     if not order:

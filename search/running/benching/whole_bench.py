@@ -16,15 +16,16 @@ from paredown.search.evaluating.workbench import Workbench, equip
 from paredown.search.proposing.jobs import Job
 from paredown.search.proposing.optuna_log import quiet_optuna
 from paredown.search.proposing.samplers import check_sampler
-from paredown.search.running.benching.arms import Arm, arms_of, chosen
+from paredown.search.running.benching.arm import Arm
+from paredown.search.running.benching.arms import arms_of, chosen
 from paredown.search.running.benching.contests import Contest, Listener, succeeded
 from paredown.search.running.benching.outcomes import Known, OutcomeFile, problem_digest
-from paredown.search.running.benching.volumes import Run, best_known, volumes_of
+from paredown.search.running.benching.result import BenchResult, Run, best_known, volumes_of
 from paredown.search.running.engines.engine_local import local_engine
 from paredown.search.running.engines.trial import carry_out
 from paredown.search.running.ledger import evaluation_of
 from paredown.search.space.found_ranks import write_ranks
-from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
+from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation
 from paredown.search.study.journal import hold
 from paredown.search.study.pareto import Front
 from paredown.search.study.run_record import LATENCY, RANKS
@@ -62,28 +63,6 @@ class BenchPlan:
     arms: tuple[str, ...] = ()
     seeds: int = 3
     budgets: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchResult:
-    """Runs of arms, and the best front that is known of their goals.
-
-    `rows` are the images that an evaluation forwards, `known` the candidates that the bench's folder and
-    the pool hold together, `joined` those of them that joined the pool now. `is_whole` says whether no
-    run is missing.
-    """
-
-    name: str
-    goals: tuple[Goal, ...]
-    rows: int
-    reference: tuple[float, ...]
-    arms: tuple[Arm, ...]
-    runs: tuple[Run, ...]
-    best_volume: float
-    best_members: int
-    known: int
-    joined: int
-    is_whole: bool
 
 
 def bench(config: Config, plan: BenchPlan, watch: Watcher) -> BenchResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,12 @@ import pytest
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.coordinator import Coordinator
 from paredown.search.proposing.jobs import Job, Outcome
+from paredown.search.running.benching.arms import SamplerArm, UniformArm
 from paredown.search.running.benching.contests import Contest
 from paredown.search.running.benching.outcomes import OutcomeFile
+from paredown.search.running.benching.result import BenchResult, Run
 from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal, Score
+from paredown.spaces.candidates.candidate import Candidate
 
 GOALS = (
     Goal(metric="accuracy", direction="maximize"),
@@ -84,3 +87,43 @@ def contest_at(
 @pytest.fixture
 def contest(contest_at: Callable[[Path], Contest], tmp_path: Path) -> Contest:
     return contest_at(tmp_path / "outcomes.jsonl")
+
+
+Curves = Mapping[tuple[str, int], Sequence[Sequence[float]]]
+
+
+@pytest.fixture(scope="session")
+def made_result() -> Callable[..., BenchResult]:
+    """{(arm, budget): a curve for each seed} -> a result with 1,000 images an evaluation."""
+
+    def make(curves: Curves, best: float = 0.5, *, is_whole: bool = True) -> BenchResult:
+        runs = [
+            Run(
+                arm=arm,
+                seed=seed,
+                budget=budget,
+                history=tuple(
+                    Evaluation(number=i, key=f"{i:012x}", candidate=Candidate())
+                    for i in range(len(volumes))
+                ),
+                volumes=tuple(volumes),
+            )
+            for (arm, budget), each in curves.items()
+            for seed, volumes in enumerate(each)
+        ]
+        names = dict.fromkeys(arm for arm, _ in curves if arm != "uniforms")
+        return BenchResult(
+            name="made",
+            goals=GOALS,
+            rows=1000,
+            reference=(-0.8, 9.0),
+            arms=(UniformArm(), *(SamplerArm(sampler=name) for name in names)),
+            runs=tuple(runs),
+            best_volume=best,
+            best_members=3,
+            known=40,
+            joined=0,
+            is_whole=is_whole,
+        )
+
+    return make

@@ -33,10 +33,3 @@ def test_the_uniforms_are_the_references_and_the_uniform_settings(contest, workb
     history = arm.carry_out(contest, 0, 50)
     uniform = {c.key for c in uniform_settings(workbench.space)}
     assert {e.key for e in history} == uniform | {e.key for e in history[:3]}
-
-
-@pytest.mark.parametrize("pattern", ["random*", "ladder*"])
-def test_arms_with_equal_budgets_have_equal_counts(contest, workbench, pattern):
-    arms = chosen(arms_of(workbench.space, "ladder"), [pattern])
-    histories = [arm.carry_out(contest, seed, 16) for arm in arms for seed in (0, 1)]
-    assert [len({e.key for e in h}) for h in histories] == [16] * len(histories)

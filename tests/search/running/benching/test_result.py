@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from paredown.search.running.benching.volumes import Run, Spread, best_known, volumes_of
+from paredown.search.running.benching.result import Spread, best_known, volumes_of
 from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, Goal
 from paredown.search.study.pareto import reference_point
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
@@ -57,8 +57,28 @@ def test_more_evaluations_never_have_less_volume() -> None:
 
 
 def test_a_spread_has_the_median_and_the_ends() -> None:
-    runs = [
-        Run(arm="a", seed=seed, budget=1, history=(BASE,), volumes=(volume,))
-        for seed, volume in enumerate((0.3, 0.1, 0.2))
+    assert Spread.of([0.3, 0.1, 0.2]) == Spread(median=0.2, low=0.1, high=0.3)
+
+
+def test_a_curve_is_the_spread_after_each_evaluation_and_short_runs_stay_where_they_end(
+    made_result,
+):
+    result = made_result({("a", 3): [[0.1, 0.2, 0.4], [0.0, 0.3]], ("b", 3): [[0.5]]})
+    assert result.curve("a", 3) == [
+        Spread.of([0.1, 0.0]),
+        Spread.of([0.2, 0.3]),
+        Spread.of([0.4, 0.3]),
     ]
-    assert Spread.of(runs) == Spread(median=0.2, low=0.1, high=0.3)
+    assert result.spread("a", 3) == Spread.of([0.4, 0.3])
+    assert result.spread("a", 4) is None
+    assert result.curve("c", 3) == []
+
+
+def test_arms_are_ranked_by_the_largest_budget_and_shares_are_of_the_best_known(made_result):
+    result = made_result(
+        {("a", 9): [[0.1]], ("b", 9): [[0.2]], ("a", 3): [[0.9]], ("b", 3): [[0]]}
+    )
+    assert result.budgets == (3, 9)
+    assert [arm.name for arm in result.ranked] == ["b", "a"]
+    assert result.share(0.25) == pytest.approx(0.5)
+    assert made_result({("a", 3): [[0.0]]}, best=0.0).share(0.0) is None
