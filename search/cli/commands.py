@@ -26,6 +26,7 @@ from paredown.search.cli.application import (
     progress,
     results,
 )
+from paredown.search.cli.bench import BENCH_EXAMPLES, bench
 from paredown.search.cli.bundles import EXPORT_EXAMPLES, VERIFY_EXAMPLES, export, verify
 from paredown.search.cli.calibrate import EXAMPLES as CALIBRATE_EXAMPLES
 from paredown.search.cli.calibrate import calibrate
@@ -180,6 +181,9 @@ def compare(
         print_json(comparison_json(found, (str(run), str(other))))
         return
     results().print(comparison_view(found, (str(run), str(other))))
+
+
+command("bench", *BENCH_EXAMPLES)(bench)
 
 
 @command("ui", "paredown ui runs/digits", "paredown ui runs/digits --port 8080")

@@ -9,4 +9,3 @@ from .outlook import Outlook as Outlook
 from .proposer import Proposer as Proposer
 from .sampler import OptunaSampler as OptunaSampler
 from .sampler import Sampler as Sampler
-from .uniforms import uniform_settings as uniform_settings

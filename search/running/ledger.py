@@ -114,36 +114,9 @@ class Ledger:
 
     def tell(self, job: Job, outcome: Outcome) -> Evaluation:
         """The evaluation that an outcome makes, on disk when this returns; without a price a failure."""
-        metrics: dict[str, float] = {}
-        failure = outcome.failure
-        if failure is None:
-            metrics, failure = self._price(job)
-        score = outcome.score if failure is None else None
-        if score is not None:
-            metrics |= {self._workbench.task.metric.name: score.metric, "loss": score.loss}
-            failure = _not_finite(metrics)
-        evaluation = Evaluation(
-            number=len(self.evaluations),
-            key=job.candidate.key,
-            candidate=job.candidate,
-            kind=job.kind,
-            label=job.label,
-            rung=job.rung,
-            metrics=metrics if failure is None else {},
-            failure=failure and _without_passwords(failure),
-            trained=None if score is None else score.trained,
-            curve=() if score is None else score.curve,
-            duration_s=outcome.duration_s,
-            spent=Spent() if score is None else score.spent,
-        )
+        evaluation = evaluation_of(self._workbench, job, outcome, len(self.evaluations))
         self._keep(evaluation)
         return evaluation
-
-    def _price(self, job: Job) -> tuple[dict[str, float], Failure | None]:
-        try:
-            return self._workbench.price(job.candidate), None
-        except MeasureError as error:
-            return {}, Failure.of_text(FailureKind.NO_PRICE, str(error))
 
     def settled(self, rung: Rung) -> dict[str, Evaluation]:
         """Evaluations of a rung by key, but those that are lost."""
@@ -188,6 +161,39 @@ class Ledger:
 
     def _volume(self) -> float:
         return 0.0 if self._reference is None else hypervolume(self.front, self._reference)
+
+
+def evaluation_of(workbench: Workbench, job: Job, outcome: Outcome, number: int) -> Evaluation:
+    """The evaluation that an outcome makes, with the candidate's costs; without a price a failure."""
+    metrics: dict[str, float] = {}
+    failure = outcome.failure
+    if failure is None:
+        metrics, failure = _price(workbench, job)
+    score = outcome.score if failure is None else None
+    if score is not None:
+        metrics |= {workbench.task.metric.name: score.metric, "loss": score.loss}
+        failure = _not_finite(metrics)
+    return Evaluation(
+        number=number,
+        key=job.candidate.key,
+        candidate=job.candidate,
+        kind=job.kind,
+        label=job.label,
+        rung=job.rung,
+        metrics=metrics if failure is None else {},
+        failure=failure and _without_passwords(failure),
+        trained=None if score is None else score.trained,
+        curve=() if score is None else score.curve,
+        duration_s=outcome.duration_s,
+        spent=Spent() if score is None else score.spent,
+    )
+
+
+def _price(workbench: Workbench, job: Job) -> tuple[dict[str, float], Failure | None]:
+    try:
+        return workbench.price(job.candidate), None
+    except MeasureError as error:
+        return {}, Failure.of_text(FailureKind.NO_PRICE, str(error))
 
 
 def _not_finite(metrics: Mapping[str, float]) -> Failure | None:

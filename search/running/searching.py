@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from paredown.search.proposing.samplers import make_sampler
 from paredown.search.running.engines.trial import longest_s
 from paredown.search.running.ledger import Ledger
 from paredown.search.running.working import Progress, work
-from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, of_rung
+from paredown.search.study.evaluation import UNIFORM_8_BIT, Evaluation, Goal, of_rung
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
@@ -49,7 +49,7 @@ def explore(
         initial: File of the candidates to begin with, if there is one.
     """
     section = workbench.config.search
-    watch.started(max(section.evaluations, 1 + len(_reference_jobs(workbench))))
+    watch.started(max(section.evaluations, 1 + len(reference_jobs(workbench))))
     watch.stage("preparing the proposer")
     budget_s = section.time_budget_s
     first_rung = _FirstRung(
@@ -101,14 +101,14 @@ class _FirstRung:
         is_exact = section.engine == "local" and not any(e.is_lost for e in earlier)
         if earlier and (is_over or not is_exact):
             return None
-        references = _reference_jobs(self.workbench)
+        references = reference_jobs(self.workbench)
         coordinator = self._coordinator([uncompressed], references)
         return coordinator if coordinator.replay(earlier) else None
 
     def informed(self) -> Coordinator:
         """A coordinator that begins anew, its proposer informed of all that was evaluated."""
         told = self.ledger.settled(self.rung)
-        references = _reference_jobs(self.workbench)
+        references = reference_jobs(self.workbench)
         first = [job for job in references if job.candidate.key not in told]
         first += [
             Job(candidate=e.candidate, kind=e.kind, label=e.label, rung=self.rung)
@@ -117,7 +117,14 @@ class _FirstRung:
         return self._coordinator(told.values(), first)
 
     def _coordinator(self, told: Collection[Evaluation], first: list[Job]) -> Coordinator:
-        proposer = self._proposer()
+        proposer = make_proposer(
+            self.workbench,
+            self.ledger.goals,
+            self.base,
+            self.terms,
+            self.outlook,
+            initial_candidates(self.initial),
+        )
         for evaluation in told:
             proposer.learn(evaluation)
         section = self.workbench.config.search
@@ -144,30 +151,43 @@ class _FirstRung:
             return None
         return f"nothing was left to gain: {patience} evaluations let the hypervolume stand still"
 
-    def _proposer(self) -> Proposer:
-        workbench, goals = self.workbench, self.ledger.goals
 
-        def _refused(candidate: Candidate) -> str | None:
-            return refused_by(workbench, goals, candidate)
+def make_proposer(
+    workbench: Workbench,
+    goals: tuple[Goal, ...],
+    base: Evaluation,
+    terms: DamageTerms,
+    outlook: Outlook,
+    initial: Sequence[Candidate] = (),
+) -> Proposer:
+    """The proposer of a search, with the samplers that its config asks for.
 
-        sampler = make_sampler(workbench.config, workbench.space, self._pareto)
-        given = Given(initial_candidates(self.initial))
-        within = cheapest_within(workbench, goals)
-        return Proposer(workbench.space, [given, sampler], _refused, within)
+    Args:
+        outlook: As of `explore`.
+        initial: Proposed first, in order.
+    """
 
-    def _pareto(self) -> BaseSampler:
+    def _refused(candidate: Candidate) -> str | None:
+        return refused_by(workbench, goals, candidate)
+
+    def _pareto() -> BaseSampler:
         return pareto_sampler(
-            space=self.workbench.space,
-            goals=self.ledger.goals,
-            base=self.base,
-            terms=self.terms,
-            outlook=self.outlook,
-            costs=self.workbench.costs,
-            seed=self.workbench.config.search.seed,
+            space=workbench.space,
+            goals=goals,
+            base=base,
+            terms=terms,
+            outlook=outlook,
+            costs=workbench.costs,
+            seed=workbench.config.search.seed,
         )
 
+    sampler = make_sampler(workbench.config, workbench.space, _pareto)
+    within = cheapest_within(workbench, goals)
+    return Proposer(workbench.space, [Given(initial), sampler], _refused, within)
 
-def _reference_jobs(workbench: Workbench) -> list[Job]:
+
+def reference_jobs(workbench: Workbench) -> list[Job]:
+    """The uniform models that a search is held against, on the first rung."""
     name = workbench.space.architectures[0].name
     return [
         Job(

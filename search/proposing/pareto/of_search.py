@@ -13,7 +13,7 @@ from paredown.search.proposing.pareto.of_space import SpaceCodes
 from paredown.search.proposing.pareto.pareto_sampler import ParetoSampler
 from paredown.search.proposing.pareto.tables import Array
 from paredown.search.proposing.sampler import distributions_of
-from paredown.search.proposing.uniforms import uniform_settings
+from paredown.search.space.uniform_settings import uniform_settings
 from paredown.search.study.evaluation import Evaluation, Goal
 from paredown.spaces.candidates.candidate import Candidate
 from paredown.spaces.knobs.space import Space
@@ -47,7 +47,7 @@ def pareto_sampler(
         return None if found is None else np.array([found[name] for name in names])
 
     codes = SpaceCodes(space)
-    first = [space.encode(c) for c in uniform_settings(space.architectures) if space.contains(c)]
+    first = [space.encode(c) for c in uniform_settings(space) if space.contains(c)]
     return ParetoSampler(
         distributions_of(space),
         codes.prices(_price, len(names)),

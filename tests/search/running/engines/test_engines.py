@@ -17,7 +17,7 @@ from paredown.search.proposing.coordinator import MOST_LOST, Coordinator
 from paredown.search.proposing.jobs import GRACE_S, Job
 from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.sampler import OptunaSampler
-from paredown.search.proposing.samplers import BUILT_IN
+from paredown.search.proposing.samplers import OPTUNA
 from paredown.search.study import Evaluation, FailureKind, Rung, Score
 from paredown.spaces.knobs import Space, WeightBitsKnob
 
@@ -217,7 +217,7 @@ def test_proposals_are_new_and_workers_work_together_and_live_as_long_as_the_sea
     architecture = workbench.space.architectures[0]
     knobs = architecture.knobs_of(WeightBitsKnob)[:2]
     small = Space(architectures=(replace(architecture, knobs=knobs),))
-    sampler = OptunaSampler(small, {"accuracy": "maximize"}, BUILT_IN["random"].make(0, 8))
+    sampler = OptunaSampler(small, {"accuracy": "maximize"}, OPTUNA["random"](0, 8))
     first = [
         Job(candidate=small.decode(dict.fromkeys(small.dimensions(), i)), rung=Rung(rows=32))
         for i in (0, 1)
