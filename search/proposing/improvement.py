@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
-
-from paredown.search.study.pareto import dominated_volume
 
 Array = NDArray[np.float64]
 
@@ -67,22 +67,30 @@ def _added_volume(costs: Array, members: Array, reference: Array) -> Array:
         return np.asarray(own)
     if not costs.shape[1]:
         return np.zeros(len(costs))
+    lower, upper = _boxes(members, reference)
+    shared = np.ones((len(costs), len(lower)))
+    for low, high, paid in zip(lower.T, upper.T, costs.T, strict=True):
+        shared *= np.maximum(high - np.maximum(low, paid[:, None]), 0.0)
+    return np.maximum(own - shared.sum(axis=1), 0.0)
+
+
+def _boxes(members: Array, reference: Array) -> tuple[Array, Array]:
+    """Lower and upper corners (b, d) of boxes side by side that fill what `members` (m, d) dominate."""
     members = _undominated(members)
-    # What the members dominate of each candidate's own box.
-    boxes = np.minimum(np.maximum(members[None], costs[:, None]), reference)
-    if costs.shape[1] == 1:
-        shared = reference[0] - boxes[:, :, 0].min(axis=1)
-    elif costs.shape[1] == 2:
-        shared = _staircase_area(boxes, reference)
-    else:
-        shared = np.array([dominated_volume(box, reference) for box in boxes])
-    return np.maximum(own - shared, 0.0)
-
-
-def _staircase_area(boxes: Array, reference: Array) -> Array:
-    """Area (n,) dominated by points (n, m, 2) whose first coordinates rise while the second fall."""
-    above = np.concatenate([np.full_like(boxes[:, :1, 1], reference[1]), boxes[:, :-1, 1]], axis=1)
-    return np.asarray(((reference[0] - boxes[:, :, 0]) * (above - boxes[:, :, 1])).sum(axis=1))
+    if members.shape[1] == 1:
+        return members[:1], reference[None]
+    if members.shape[1] == 2:
+        # The first coordinates rise while the second fall.
+        ends = np.append(reference[1], members[:-1, 1])
+        return members, np.column_stack([np.full(len(members), reference[0]), ends])
+    members = members[np.argsort(members[:, -1], kind="stable")]
+    corners: tuple[list[Array], list[Array]] = ([], [])
+    for count, (start, end) in enumerate(pairwise(np.append(members[:, -1], reference[-1])), 1):
+        if end > start:
+            flat = _boxes(members[:count, :-1], reference[:-1])
+            for found, sides, edge in zip(corners, flat, (start, end), strict=True):
+                found.append(np.column_stack([sides, np.full(len(sides), edge)]))
+    return np.vstack(corners[0]), np.vstack(corners[1])
 
 
 def _undominated(points: Array) -> Array:
