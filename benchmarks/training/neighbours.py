@@ -1,6 +1,6 @@
 """A model trained from a trained neighbour, against one trained from its own training-free start.
 
-    PAREDOWN_DATA=... python benchmarks/training/neighbours.py [--steps 150] [--drop layer1.0 ...]
+    PAREDOWN_DATA=... python benchmarks/training/neighbours.py [--steps 150]
 
 ResNet-20 at 2 bits, but 8 bits in the first layer, the last one and all activations. Its neighbours
 differ in the bits of some layers alone, where they have 4: in all but the first and the last, or in
@@ -33,10 +33,10 @@ NEIGHBOURS = {"4 bits in all layers": 1, "4 bits in every fourth layer": 4}
 """By name: of so many layers one has more bits."""
 
 
-def candidates(bench: Bench, dropped: tuple[str, ...]) -> tuple[Candidate, dict[str, Candidate]]:
+def candidates(bench: Bench) -> tuple[Candidate, dict[str, Candidate]]:
     """The candidate, and its neighbours by name."""
     low, high = (LayerChoice(weight_bits=b, method="descent") for b in (BITS, MORE_BITS))
-    own = replace(bench.candidate(low, activation_bits=8), dropped=dropped)
+    own = bench.candidate(low, activation_bits=8)
     inner = [layer.name for layer in bench.database.model_map.layers][1:-1]
     found = {}
     for name, apart in NEIGHBOURS.items():
@@ -95,12 +95,11 @@ def main() -> None:
     """Prints a line for each start and training."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lr", type=float, default=8e-3)
-    parser.add_argument("--drop", nargs="*", default=[], help="blocks that all of them skip")
     add_options(parser)
     arguments = parser.parse_args()
     bench = open_bench(arguments)
     steps, lr = arguments.steps, arguments.lr
-    candidate, neighbours = candidates(bench, tuple(arguments.drop))
+    candidate, neighbours = candidates(bench)
     print(f"uncompressed: {bench.outcome(bench.data.reference).text}; {steps} steps, lr {lr:g}")
     start = bench.assemble(candidate)
     untrained = bench.outcome(start)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from paredown.search.proposing.jobs import Job, Outcome
 from paredown.search.proposing.proposer import Proposer, SpaceExhausted
-from paredown.search.study.evaluation import Evaluation, Failure, of_rung
+from paredown.search.study.evaluation import Evaluation, Failure, FailureKind, of_rung
 from paredown.search.study.rung import Rung
 from paredown.spaces.candidates.candidate import Candidate
 
@@ -27,6 +27,8 @@ MOST_TRIES = 3
 MOST_LOST = 3
 """Candidates that may fail so one after the other before an engine ends the search: what fails so often
 is no candidate's fault."""
+_WITH_THE_WORKER = (FailureKind.ENDED_PROCESS, FailureKind.WORKER_LOST)
+"""Failures by which the worker is gone too: a process of this machine, or Ray's."""
 
 
 class Engine(Protocol):
@@ -133,7 +135,7 @@ class Coordinator:
             self.obstacle = outcome.obstacle
             self.stop(outcome.obstacle)
             self._order.remove(job)
-        elif outcome.failure is not None and outcome.failure.kind.ends_worker:
+        elif outcome.failure is not None and outcome.failure.kind in _WITH_THE_WORKER:
             self._lose(job, outcome, outcome.failure)
         else:
             self.lost_in_row = 0

@@ -114,11 +114,6 @@ class FailureKind(Enum):
     NO_PRICE = "no price"
     """The runtime refuses the file that its latency would be measured with."""
 
-    @property
-    def ends_worker(self) -> bool:
-        """Whether the process that evaluated is gone with it."""
-        return self in (FailureKind.ENDED_PROCESS, FailureKind.WORKER_LOST)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
