@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,13 @@ def contest_at(
 ) -> Callable[[Path], Contest]:
     """Path of a file of outcomes -> a contest with it."""
 
+    names = [goal.metric for goal in GOALS]
+    sections = [goal for goal in workbench.config.goals if goal.metric in names]
+    two = replace(workbench, config=workbench.config.model_copy(update={"goals": sections}))
+
     def make(path: Path) -> Contest:
-        file = OutcomeFile(path, "digits", workbench.rungs[0])
-        return Contest(workbench, GOALS, base, inventor, file, counter)
+        file = OutcomeFile(path, "digits", two.rungs[0])
+        return Contest(two, GOALS, base, inventor, file, counter)
 
     return make
 
