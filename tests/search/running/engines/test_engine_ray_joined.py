@@ -204,7 +204,8 @@ def test_a_training_whose_node_is_lost_goes_on_elsewhere(
     trains = workbench.recovering(recovery, TrainedModels(tmp_path / "trained"))
     job = Job(candidate=uniform(trains.space, "", 4), rung=trains.rungs[-1])
     coordinator, recorded = coordinate([job])
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    head = {"num_cpus": 0, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=1) for _ in range(2))}
 
