@@ -80,7 +80,7 @@ class Expectation:
         """Takes one evaluated candidate: codes (k,), the goals' values (d,)."""
         lost = np.array([goal.loss(values[i]) - self._origin(i) for i, goal in self._qualities])
         costs = values[self._is_cost]
-        quick = self.prices.quick(codes[None])[0]
+        quick = self.prices.quick(codes[None])[0, : len(costs)]
         self._is_off = self._is_off or bool(np.any(np.abs(quick - costs) > _OFF * np.abs(costs)))
         self._memory = self._memory.with_one(codes, lost, np.log(np.maximum(costs, 1e-12)))
         self._learned += 1
@@ -177,7 +177,7 @@ class Expectation:
     def _points(self, codes: Codes, costs: Array, models: Models) -> tuple[Array, Array]:
         """Predicted points (n, d) in `volume_axes`, and the deviation (n,) of the first quality."""
         values = np.empty((len(codes), len(self.goals)))
-        values[:, self._is_cost] = costs
+        values[:, self._is_cost] = costs[:, : sum(self._is_cost)]
         damages = self.damage.terms(codes)
         deviation = np.zeros(len(codes))
         for column, goal in reversed(self._qualities):
@@ -192,7 +192,8 @@ class Expectation:
         first = self._qualities[0][0]
         order = [first, *(i for i in range(len(self.goals)) if i != first)]
         gains = np.zeros(len(points))
-        priced = np.isfinite(points).all(axis=1)
+        bounded = costs[:, sum(self._is_cost) :]
+        priced = np.isfinite(points).all(axis=1) & (bounded <= self.prices.limits).all(axis=1)
         gains[priced] = expected_gain(
             points[priced, first],
             deviation[priced],

@@ -41,16 +41,22 @@ def pareto_sampler(
     if all(goal.is_cost for goal in goals):
         return NSGAIISampler(seed=seed)
     names = [goal.metric for goal in goals if goal.is_cost]
+    held = {
+        goal.held_metric: goal.at_most
+        for goal in goals
+        if goal.is_cost and goal.at_most is not None and goal.held_metric not in names
+    }
+    priced = [*names, *held]
 
     def _price(candidate: Candidate) -> Array | None:
-        found = costs(candidate, names)
-        return None if found is None else np.array([found[name] for name in names])
+        found = costs(candidate, priced)
+        return None if found is None else np.array([found[name] for name in priced])
 
     codes = SpaceCodes(space)
     first = [space.encode(c) for c in uniform_settings(space) if space.contains(c)]
     return ParetoSampler(
         distributions_of(space),
-        codes.prices(_price, len(names)),
+        codes.prices(_price, len(priced), tuple(held.values())),
         codes.damage(terms),
         goals,
         [base.metrics[goal.metric] for goal in goals],

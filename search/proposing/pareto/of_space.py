@@ -18,7 +18,7 @@ from paredown.spaces.knobs.space import Space
 from paredown.spaces.structure.model_map import ModelMap
 
 Price = Callable[[Candidate], Array | None]
-"""Costs (c,) of a candidate, those of the goals in their order; None where it has no price."""
+"""Costs (c,) of a candidate, those of the goals first; None where it has no price."""
 
 _NEIGHBOURS = 3
 """Segments in a row that act together: what arrives, what is wanted behind, and the one between."""
@@ -61,8 +61,12 @@ class SpaceCodes:
         """The codes (k,) that stand for all those of an equal candidate."""
         return self.codes(self.candidate(codes))
 
-    def prices(self, price: Price, count: int) -> Prices:
-        """Prices of populations for `count` costs, tabulated from the price of single candidates."""
+    def prices(self, price: Price, count: int, limits: tuple[float, ...] = ()) -> Prices:
+        """Prices of populations, tabulated from the `count` costs of single candidates.
+
+        Args:
+            limits: Of the last ones, which are bounded and no goals.
+        """
 
         def _price(codes: Codes) -> Array:
             costs = price(self.candidate(codes))
@@ -70,7 +74,7 @@ class SpaceCodes:
 
         cliques = [c for each in self._space.architectures for c in self._cliques(each)]
         table = Tabulated(_price, self._sizes, cliques, count)
-        return Prices(quick=table, exact=table.exact)
+        return Prices(quick=table, exact=table.exact, limits=limits)
 
     def damage(self, terms: DamageTerms) -> Damage:
         """Damages of layers, widths and blocks, and shares of 8-bit segments."""
