@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from paredown.search.proposing.promoting import promotion
 from paredown.search.proposing.outlook import Outlook
+from paredown.search.proposing.promoting import promotion
 from paredown.search.study.evaluation import Goal
 from paredown.search.study.pareto import Front, front_of, hypervolume
 
