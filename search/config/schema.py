@@ -78,8 +78,8 @@ class SearchSection(Section):
         "pareto",
         description="Who proposes: pareto knows costs exactly, starts from predicted damage and learns "
         "from every evaluation; nsga2, nsga3, tpe, gp and random are Optuna's; package.module:factory is "
-        "your own, called with (distributions, directions, seed), imported from task.code_folder (built-in "
-        "tasks: from the current folder).",
+        "your own, called with (distributions, directions, seed), imported from task.code_folder "
+        "(built-in tasks: from the current folder).",
     )
     evaluations: int = Field(
         60,

@@ -120,7 +120,7 @@ class Expectation:
             self._update()
         model = self._models[metric]
         mean, deviation = model.predict(self.damage.terms(codes))
-        return mean, np.hypot(deviation, model.noise)
+        return mean, model.of_scores(mean, deviation)
 
     @property
     def _qualities(self) -> list[tuple[int, Goal]]:

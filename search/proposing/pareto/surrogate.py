@@ -3,8 +3,8 @@
 Damages predicted in nats are right in rank within a kind of decision (layers, widths, blocks) and wrong
 by a factor between kinds; what they leave out differs from target to target, and decisions interact. A
 Gaussian process says so: its prior mean is a sum of damages with one factor a kind, and its kernel has a
-term for a kind's factor, one for each target's own, and one for interactions, which is near for candidates
-of like decisions. Factors and amplitudes maximise the posterior (Rasmussen & Williams 2006, chapter 5).
+term for a kind's factor, one for each target's own, and one for interactions, near for candidates of like
+decisions. Factors and amplitudes maximise the posterior (Rasmussen & Williams 2006, chapter 5).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ missing channels (ResNet-20; the uncertainty below is a factor of three). Activa
 _OTHER_FACTOR = 1.0
 _SLACK_NATS = 0.3
 """Nats of loss that cost a quality its margin: ten points of accuracy."""
-_KIND, _TARGET, _INTERACTION, _REACH, _NOISE = 0.3, 0.5, 0.3, 0.35, 0.04
+_KIND, _TARGET, _INTERACTION, _REACH, _NOISE = 0.3, 0.8, 0.6, 0.5, 0.04
 """Prior medians: departures of a kind's factor and of a target's own, as shares; the amplitude of
 interactions as a share; the distance they reach, in roots of the margin; noise of a score, in margins."""
 _AMPLITUDES = 4
 """Target, interaction, reach, noise."""
-_FACTOR_SPREAD, _OWN_SPREAD = 1.0, 0.6
+_FACTOR_SPREAD, _OWN_SPREAD = 1.0, 0.3
 """Prior deviations of the logarithms of factors, and of amplitudes."""
 _PROPORTIONAL, _BEYOND = 0.1, 0.5
 """Parts of a loss, and of what it is beyond the margin, by which no sum of parts is to be believed."""
@@ -104,10 +104,10 @@ class Surrogate:
         left = own - np.einsum("nm,nm->m", roots, roots)
         return self.slack * mean, self.slack * np.sqrt(np.maximum(left, _JITTER))
 
-    @property
-    def noise(self) -> float:
-        """Standard deviation of a score around the quality, in units of the quality."""
-        return float(self.slack * np.exp(self.logs[-1]))
+    def of_scores(self, mean: Array, deviation: Array) -> Array:
+        """Deviation (m,) of scores around `mean`, where that of the quality itself is `deviation`."""
+        noise = self.slack * np.exp(self.logs[-1])
+        return np.asarray(np.sqrt(deviation**2 + noise**2 + (_PROPORTIONAL * mean) ** 2))
 
     @property
     def _weights(self) -> Array:
