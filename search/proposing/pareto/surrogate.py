@@ -104,14 +104,10 @@ class Surrogate:
         left = own - np.einsum("nm,nm->m", roots, roots)
         return self.slack * mean, self.slack * np.sqrt(np.maximum(left, _JITTER))
 
-    @property
-    def noise(self) -> float:
-        """Standard deviation of a score around a small loss, in units of the quality."""
-        return float(self.slack * np.exp(self.logs[-1]))
-
     def of_scores(self, mean: Array, deviation: Array) -> Array:
         """Deviation (m,) of scores around `mean`, where that of the quality itself is `deviation`."""
-        return np.asarray(np.sqrt(deviation**2 + self.noise**2 + (_PROPORTIONAL * mean) ** 2))
+        noise = self.slack * np.exp(self.logs[-1])
+        return np.asarray(np.sqrt(deviation**2 + noise**2 + (_PROPORTIONAL * mean) ** 2))
 
     @property
     def _weights(self) -> Array:

@@ -1,11 +1,10 @@
 """Samplers by name: the table and the schema agree, and the seed decides what is drawn."""
 
-from types import SimpleNamespace
-
 import pytest
+from optuna.samplers import RandomSampler
 
 from paredown.search.config import schema
-from paredown.search.proposing.samplers import BUILT_IN, check_sampler, make_samplers
+from paredown.search.proposing.samplers import OPTUNA, PARETO, check_sampler, make_sampler
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.space import Space
 from paredown.spaces.knobs.weight_bits import WeightBitsKnob
@@ -30,28 +29,37 @@ def config(sampler, seed=0):
     )
 
 
-def test_the_schema_names_what_the_table_holds():
-    assert tuple(BUILT_IN) == schema.SAMPLERS
+def never():
+    raise AssertionError("asked for a sampler that the config does not name")
 
 
-@pytest.mark.parametrize("name", schema.SAMPLERS)
-def test_the_seed_decides_what_a_built_in_sampler_draws(space, name):
+def test_the_schema_names_what_the_tables_hold():
+    assert (PARETO, *OPTUNA) == schema.SAMPLERS
+
+
+@pytest.mark.parametrize("name", OPTUNA)
+def test_the_seed_decides_what_a_sampler_of_optuna_draws(space, name):
     def drawn(seed):
-        *_, sampler = make_samplers(config(name, seed), space, SimpleNamespace)
+        sampler = make_sampler(config(name, seed), space, never)
         return [sampler.suggest(()).key for _ in range(6)]
 
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
 
 
-def test_only_the_ladder_is_asked_before_an_optuna_sampler(space):
-    ladder = SimpleNamespace()
-    made = {name: make_samplers(config(name), space, lambda: ladder) for name in BUILT_IN}
-    assert made["ladder"][0] is ladder
-    assert {name: len(each) for name, each in made.items() if len(each) != 1} == {"ladder": 2}
+def test_ours_is_made_where_the_config_names_it(space):
+    """The one that is handed over draws, and no other."""
+
+    class Middle(RandomSampler):
+        def sample_independent(self, study, trial, param_name, param_distribution):
+            return 3
+
+    sampler = make_sampler(config(PARETO), space, Middle)
+    widths = [c.weight_bits for _, c in sampler.suggest(()).layers]
+    assert widths == [5, 5]
 
 
 def test_a_built_in_sampler_is_not_tried(space, monkeypatch):
     monkeypatch.setattr("optuna.create_study", None)
-    for name in BUILT_IN:
+    for name in (PARETO, *OPTUNA):
         check_sampler(config(name), space)

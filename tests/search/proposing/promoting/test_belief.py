@@ -1,12 +1,13 @@
 """Scores weighed with predictions are nearer the truth than scores alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from paredown.search.proposing.outlook import Outlook
-from paredown.search.proposing.promoting.belief import believed_values, quality_models, with_loss
+from paredown.search.proposing.pareto.memory import MOST
+from paredown.search.proposing.promoting.belief import believed_values, quality_models
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 
@@ -82,7 +83,28 @@ def test_without_damage_scores_stand(scored):
     assert believed_values([], GOALS, base, Terms(), models, Outlook()).shape == (0, 3)
 
 
-def test_a_loss_counts_downwards_for_what_is_maximised(scored):
-    base, _, _ = scored
-    assert with_loss(GOALS[1], base, np.array([0.1])) == pytest.approx(0.8)
-    assert with_loss(GOALS[2], base, np.array([0.1])) == pytest.approx(0.5)
+def test_what_training_gives_back_counts_upwards_for_accuracy_and_downwards_for_loss(scored):
+    """Where nothing is learned, a score's own loss against the uncompressed model is what is halved."""
+    base, evaluations, _ = scored
+    outlook = Outlook(left={"accuracy": 0.5, "loss": 0.5})
+    worst = min(evaluations, key=lambda e: e.metrics["accuracy"])
+    (value,) = believed_values([worst], GOALS, base, Terms(), {}, outlook)
+    assert value[0] == worst.metrics["onnx_bytes"]
+    assert value[1] == pytest.approx((0.9 + worst.metrics["accuracy"]) / 2)
+    assert value[2] == pytest.approx((0.4 + worst.metrics["loss"]) / 2)
+
+
+def test_of_very_many_those_near_the_front_teach(scored):
+    """Costs grow with the number, so that later ones lead only by their quality."""
+    base, evaluations, truth = scored
+    hopeless = [
+        replace(
+            e, number=e.number + 1000 * i, metrics=e.metrics | {"onnx_bytes": 1e9, "accuracy": 0.0}
+        )
+        for i in range(1, 12)
+        for e in evaluations
+    ]
+    models = quality_models([*hopeless, *evaluations], GOALS, base, Terms())
+    assert len(models["accuracy"].surrogate.lost) == MOST < len(hopeless)
+    found = believed_values(evaluations, GOALS, base, Terms(), models, Outlook())[:, 1]
+    assert np.corrcoef(found, 0.9 - truth)[0, 1] > 0.5
