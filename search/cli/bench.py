@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BENCH_EXAMPLES = (
     "paredown bench examples/digits.yaml",
-    "paredown bench examples/digits.yaml --arms 'tpe*,ladder,uniforms' --evaluations 50,200",
+    "paredown bench examples/digits.yaml --arms 'tpe*,random*,uniforms' --evaluations 50,200",
     "paredown bench my.yaml --set hardware.latency=roofline --pool best_known.jsonl",
 )
 _EVERY_S = 15.0

@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paredown.search.proposing.samplers import BUILT_IN
+from paredown.search.config.schema import SAMPLERS
 from paredown.search.running.benching.arm import Arm, Group
 from paredown.search.running.benching.contests import Contest, History, Search
 from paredown.search.running.benching.parts import part_arms
@@ -41,9 +41,15 @@ class SamplerArm:
     def carry_out(self, contest: Contest, seed: int, budget: int) -> History:
         """One search."""
         space = contest.workbench.space
-        first = uniform_settings(space) if self.begins_uniform else ()
+        first = uniform_settings(space.architectures) if self.begins_uniform else []
         return contest.carry_out(
-            Search(space=space, sampler=self.sampler, seed=seed, evaluations=budget, first=first)
+            Search(
+                space=space,
+                sampler=self.sampler,
+                seed=seed,
+                evaluations=budget,
+                first=tuple(first),
+            )
         )
 
 
@@ -58,9 +64,9 @@ class UniformArm:
     def carry_out(self, contest: Contest, seed: int, budget: int) -> History:
         """References and uniform settings, as many as the budget has room for."""
         space = contest.workbench.space
-        first = uniform_settings(space)
+        first = uniform_settings(space.architectures)
         return contest.carry_out(
-            Search(space=space, sampler=None, seed=seed, evaluations=budget, first=first)
+            Search(space=space, sampler=None, seed=seed, evaluations=budget, first=tuple(first))
         )
 
 
@@ -72,7 +78,7 @@ def arms_of(space: Space, sampler: str) -> tuple[Arm, ...]:
     """
     whole = (
         SamplerArm(sampler=name, begins_uniform=first)
-        for name in dict.fromkeys((*BUILT_IN, sampler))
+        for name in dict.fromkeys((*SAMPLERS, sampler))
         for first in (False, True)
     )
     return (UniformArm(), *whole, *part_arms(space, sampler))

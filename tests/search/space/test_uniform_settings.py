@@ -9,7 +9,7 @@ from paredown.search.space.uniform_settings import uniform_settings
 
 def test_they_are_all_widths_beside_all_precisions_and_nothing_else(workbench):
     space = workbench.space
-    found = uniform_settings(space)
+    found = uniform_settings(space.architectures)
     assert len({c.key for c in found}) == len(found)
     assert all(space.contains(c) for c in found)
     assert not any(c.widths or c.dropped for c in found)
@@ -33,7 +33,7 @@ def test_a_layer_without_the_width_has_the_next_wider_one(workbench):
     others = [layer.name for layer in architecture.model_map.layers[1:]]
     found = [
         (c.layer(name).weight_bits, {c.layer(other).weight_bits for other in others})
-        for c in uniform_settings(fewer)
+        for c in uniform_settings(fewer.architectures)
         if not c.segments
     ]
     assert found == [(4, {2}), (4, {4}), (32, {8}), (32, {32})]
