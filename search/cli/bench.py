@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paredown.search.cli.application import progress, results
+from paredown.search.cli.application import is_verbose, progress, results
 from paredown.search.cli.endings import INTERRUPTED, mistake
 
 if TYPE_CHECKING:
     from paredown.search.report.terminal import Terminal
     from paredown.search.running.benching.result import Run
+    from paredown.search.study.evaluation import Evaluation, Goal
 
 BENCH_EXAMPLES = (
     "paredown bench examples/digits.yaml",
@@ -37,8 +38,8 @@ Budgets = Annotated[
     str | None,
     typer.Option(
         metavar="N,...",
-        help="Evaluations of a run, references included, each a run of its own; search.evaluations by "
-        "default.",
+        help="Evaluations of a run, all counted; each number a run of its own. By default "
+        "search.evaluations.",
     ),
 ]
 Out = Annotated[
@@ -66,9 +67,9 @@ def bench(
 ) -> None:
     """Compare samplers and parts of the space by the volume that their fronts dominate.
 
-    All arms get equal budgets, and each candidate is evaluated once for all of them: outcomes are kept in
-    --out, so that a bench that was stopped goes on when it is started again. Candidates are scored on the
-    first rung and none is trained.
+    All get equal budgets. Each candidate is scored once for all, on the first rung, without training.
+
+    Scores are kept in --out: the same command goes on where a bench was stopped, for next to nothing.
     """
     from paredown.search.config.reading import load_config
 
@@ -79,6 +80,7 @@ def bench(
     from paredown.search.running.benching.whole_bench import BenchPlan
     from paredown.search.running.benching.whole_bench import bench as compare
 
+    lines = _Lines(progress(), is_verbose=is_verbose())
     plan = BenchPlan(
         folder=out or checked.output.folder / f"{checked.name}-bench",
         pool=pool,
@@ -86,7 +88,7 @@ def bench(
         seeds=seeds,
         budgets=budgets,
     )
-    result = compare(checked, plan, _Lines(progress()))
+    result = compare(checked, plan, lines)
     page = write_tables(plan.folder, result)
     results().print(bench_table(result))
     progress().print(f"page: {page}", soft_wrap=True)
@@ -107,8 +109,16 @@ def _budgets(text: str | None) -> tuple[int, ...]:
 class _Lines:
     """A bench as it goes, in lines."""
 
-    def __init__(self, console: Terminal, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Terminal,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        is_verbose: bool = False,
+    ) -> None:
         self._console = console
+        self._is_verbose = is_verbose
+        self._goals: tuple[Goal, ...] = ()
         self._clock = clock
         self._runs = self._runs_done = 0
         self._coming = self._budgets = self._done = self._new = 0
@@ -122,18 +132,31 @@ class _Lines:
         """A line that stands out."""
         self._console.print(f"note: {text}", style="yellow", soft_wrap=True)
 
-    def planned(self, runs: int, evaluations: int) -> None:
+    def planned(self, runs: int, evaluations: int, goals: tuple[Goal, ...]) -> None:
         """Counts from here."""
-        self._runs, self._coming = runs, evaluations
+        self._runs, self._coming, self._goals = runs, evaluations, goals
         self._begun_s = self._said_s = self._clock()
         self._done = self._new = 0
 
-    def evaluated(self, *, is_new: bool) -> None:
-        """A line once in a while."""
+    def evaluated(self, evaluation: Evaluation, *, is_new: bool) -> None:
+        """A line once in a while; if verbose for each that is new."""
         self._done += 1
         self._new += is_new
+        if self._is_verbose and is_new:
+            self._console.print(self._text(evaluation), soft_wrap=True)
         if self._runs and self._clock() - self._said_s > _EVERY_S:
             self._say(f"{self._done:,} of {self._coming:,} evaluations")
+
+    def _text(self, evaluation: Evaluation) -> str:
+        from paredown.search.study.display import name_of, show, title_of
+
+        if evaluation.failure is not None:
+            return f"{name_of(evaluation)}: failed, {evaluation.failure.sentence}"
+        values = (
+            f"{title_of(g.metric)} {show(g.metric, evaluation.metrics[g.metric])}"
+            for g in self._goals
+        )
+        return f"{name_of(evaluation)}: {', '.join(values)}"
 
     def finished(self, run: Run) -> None:
         """A line; what the run has not used of its budget is not coming."""

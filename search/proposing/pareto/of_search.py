@@ -53,7 +53,7 @@ def pareto_sampler(
         return None if found is None else np.array([found[name] for name in priced])
 
     codes = SpaceCodes(space)
-    first = [space.encode(c) for c in uniform_settings(space) if space.contains(c)]
+    first = [space.encode(c) for c in uniform_settings(space.architectures) if space.contains(c)]
     return ParetoSampler(
         distributions_of(space),
         codes.prices(_price, len(priced), tuple(held.values())),

@@ -32,8 +32,8 @@ class Prices:
     """Costs (n, c) of populations, NaN for what has none.
 
     `quick` prices ten thousands at once and may be off by a little, `exact` a few that were picked; by
-    default the quick ones are exact. Behind the goals' costs may stand others that are bounded (n, b), such
-    as the upper ends of intervals, by `limits` (b,).
+    default the quick ones are exact. Behind the goals' costs may stand others (n, b), such as the upper ends
+    of intervals, that `limits` (b,) bound.
     """
 
     quick: Population

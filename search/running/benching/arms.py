@@ -41,9 +41,15 @@ class SamplerArm:
     def carry_out(self, contest: Contest, seed: int, budget: int) -> History:
         """One search."""
         space = contest.workbench.space
-        first = uniform_settings(space) if self.begins_uniform else ()
+        first = uniform_settings(space.architectures) if self.begins_uniform else []
         return contest.carry_out(
-            Search(space=space, sampler=self.sampler, seed=seed, evaluations=budget, first=first)
+            Search(
+                space=space,
+                sampler=self.sampler,
+                seed=seed,
+                evaluations=budget,
+                first=tuple(first),
+            )
         )
 
 
@@ -58,9 +64,9 @@ class UniformArm:
     def carry_out(self, contest: Contest, seed: int, budget: int) -> History:
         """References and uniform settings, as many as the budget has room for."""
         space = contest.workbench.space
-        first = uniform_settings(space)
+        first = uniform_settings(space.architectures)
         return contest.carry_out(
-            Search(space=space, sampler=None, seed=seed, evaluations=budget, first=first)
+            Search(space=space, sampler=None, seed=seed, evaluations=budget, first=tuple(first))
         )
 
 

@@ -52,7 +52,7 @@ History = tuple[Evaluation, ...]
 class Listener(Protocol):
     """Hears of every evaluation that a search takes."""
 
-    def evaluated(self, *, is_new: bool) -> None:
+    def evaluated(self, evaluation: Evaluation, *, is_new: bool) -> None:
         """One more has come: carried out now, or known before."""
 
 
@@ -168,8 +168,8 @@ class Contest:
         return tuple(history)
 
     def evaluated(self, known: Known) -> Evaluation:
-        """The evaluation of a known candidate."""
-        return self._evaluation(
+        """The evaluation of a known candidate: the same wherever it is asked for."""
+        return self._priced(
             Job(candidate=known.candidate, rung=self.workbench.rungs[0]), known.outcome
         )
 
@@ -184,19 +184,22 @@ class Contest:
 
     def _tell(self, job: Job, outcome: Outcome) -> Evaluation:
         self._file.add(job.candidate, outcome)
-        self._listener.evaluated(is_new=True)
-        return self._evaluation(job, outcome)
+        return self._evaluation(job, outcome, is_new=True)
 
     def _find(self, job: Job) -> Evaluation | None:
         known = self._file.known.get(job.candidate.key)
         if known is None:
             return None
-        self._listener.evaluated(is_new=False)
-        return self._evaluation(job, known.outcome)
+        return self._evaluation(job, known.outcome, is_new=False)
 
-    def _evaluation(self, job: Job, outcome: Outcome) -> Evaluation:
-        """The same wherever it is asked for: what a candidate costs is found once."""
+    def _evaluation(self, job: Job, outcome: Outcome, *, is_new: bool) -> Evaluation:
+        evaluation = replace(self._priced(job, outcome), kind=job.kind, label=job.label)
+        self._listener.evaluated(evaluation, is_new=is_new)
+        return evaluation
+
+    def _priced(self, job: Job, outcome: Outcome) -> Evaluation:
+        """What a candidate costs is found once."""
         key = job.candidate.key
         if key not in self._known:
             self._known[key] = evaluation_of(self.workbench, job, outcome, len(self._known))
-        return replace(self._known[key], kind=job.kind, label=job.label)
+        return self._known[key]

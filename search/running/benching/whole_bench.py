@@ -25,7 +25,7 @@ from paredown.search.running.engines.engine_local import local_engine
 from paredown.search.running.engines.trial import carry_out
 from paredown.search.running.ledger import evaluation_of
 from paredown.search.space.found_ranks import write_ranks
-from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation
+from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
 from paredown.search.study.journal import hold
 from paredown.search.study.pareto import Front
 from paredown.search.study.run_record import LATENCY, RANKS
@@ -44,7 +44,7 @@ class Watcher(Listener, Protocol):
     def notice(self, text: str) -> None:
         """Something that the user should know."""
 
-    def planned(self, runs: int, evaluations: int) -> None:
+    def planned(self, runs: int, evaluations: int, goals: tuple[Goal, ...]) -> None:
         """So many runs are coming, of at most so many evaluations together."""
 
     def finished(self, run: Run) -> None:
@@ -174,7 +174,7 @@ def _runs(contest: Contest, arms: Sequence[Arm], plan: BenchPlan, watch: Watcher
     budgets = plan.budgets or (section.evaluations,)
     seeds = range(section.seed, section.seed + plan.seeds)
     total = len(arms) * len(seeds)
-    watch.planned(total * len(budgets), total * sum(budgets))
+    watch.planned(total * len(budgets), total * sum(budgets), contest.goals)
     for seed in seeds:
         for arm in arms:
             for budget in sorted(budgets):

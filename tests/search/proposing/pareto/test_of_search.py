@@ -12,7 +12,7 @@ from paredown.search.proposing.pareto.of_search import pareto_sampler
 from paredown.search.proposing.pareto.pareto_sampler import ParetoSampler
 from paredown.search.proposing.proposer import Proposer
 from paredown.search.proposing.sampler import OptunaSampler
-from paredown.search.proposing.uniforms import uniform_settings
+from paredown.search.space.uniform_settings import uniform_settings
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal
 from paredown.spaces.candidates.candidate import Candidate, SegmentChoice
 from paredown.spaces.knobs.architecture import Architecture

@@ -52,7 +52,7 @@ class Counter:
     def __init__(self) -> None:
         self.new = self.known = 0
 
-    def evaluated(self, *, is_new: bool) -> None:
+    def evaluated(self, evaluation: Evaluation, *, is_new: bool) -> None:
         self.new += is_new
         self.known += not is_new
 

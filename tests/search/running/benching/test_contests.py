@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from paredown.search.config.schema import SAMPLERS
 from paredown.search.running.benching.contests import Search
 from paredown.search.space.uniform_settings import uniform_settings
 from paredown.search.study.evaluation import UNCOMPRESSED
@@ -51,11 +52,11 @@ def test_a_kill_loses_nothing_that_was_finished(contest, contest_at, tmp_path, i
 def test_seeds_and_samplers_draw_differently(contest, search):
     keys = [e.key for e in contest.carry_out(search)]
     assert [e.key for e in contest.carry_out(replace(search, seed=1))] != keys
-    assert [e.key for e in contest.carry_out(replace(search, sampler="pareto"))] != keys
+    assert [e.key for e in contest.carry_out(replace(search, sampler=SAMPLERS[0]))] != keys
 
 
 def test_first_candidates_come_first_and_are_cut_at_the_budget(contest, workbench, search):
-    first = uniform_settings(workbench.space)
+    first = tuple(uniform_settings(workbench.space.architectures))
     history = contest.carry_out(replace(search, first=first))
     new = [c.key for c in first if c.key not in {e.key for e in history[:3]}]
     assert [e.key for e in history[3 : 3 + len(new)]] == new[: 14 - 3]

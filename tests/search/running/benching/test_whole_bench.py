@@ -35,10 +35,10 @@ class Recorder:
     def notice(self, text):
         self.notices.append(text)
 
-    def planned(self, runs, evaluations):
+    def planned(self, runs, evaluations, goals):
         self.plan = (runs, evaluations)
 
-    def evaluated(self, *, is_new):
+    def evaluated(self, evaluation, *, is_new):
         self.new += is_new
 
     def finished(self, run):
