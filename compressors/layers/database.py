@@ -18,9 +18,14 @@ from torch import Tensor
 from paredown.compressors.layers.narrowed import NarrowedLayer, Narrowing
 from paredown.compressors.layers.packed import pack, unpack
 from paredown.compressors.layers.solution import Solution, solve, unchanged
-from paredown.compressors.matrix.algebra import centred_gram, damage, damped_cholesky, to_matrix
+from paredown.compressors.matrix.algebra import centred_gram, damage, to_matrix
 from paredown.compressors.matrix.recent import Recent
-from paredown.compressors.pruning.narrow import Consumer, channel_order, columns_of_channels
+from paredown.compressors.pruning.narrow import (
+    Consumer,
+    channel_order,
+    columns_of_channels,
+    in_units_of_loss,
+)
 from paredown.compressors.pruning.paths import Paths
 from paredown.compressors.statistics.layer_statistics import LayerStatistics
 from paredown.compressors.statistics.ranges import Range
@@ -32,9 +37,6 @@ from paredown.spaces.structure.slicing import kept_positions
 
 _OBJECTS_BYTES = 1_200
 """What a packed tensor's objects take beside its values: much the most of it in small layers."""
-_ROOT_DAMPING = 1e-6
-"""Share of the mean curvature added to the loss's curvature before its root is taken."""
-
 _Place = tuple[str, tuple[tuple[str, int], ...]]
 """A layer, and the widths that touch it."""
 _Key = tuple[_Place, LayerChoice]
@@ -252,14 +254,8 @@ class Database:
     def _consumer(self, layer: Layer, group: str, channels: int) -> Consumer:
         """The consumer's matrix, weighted by the loss where its curvature is known."""
         statistics = self.statistics[layer.name]
-        matrix = to_matrix(self.tensors[layer.weight], layer).double()
-        known = statistics.gradient_gram
-        if known is not None and known.ndim == 1:
-            matrix = known.sqrt().unsqueeze(1) * matrix
-        elif known is not None:
-            # Any root will do, and this one takes a tenth of the time of the eigenvectors'.
-            root = damped_cholesky(known.unsqueeze(0), _ROOT_DAMPING)[0]
-            matrix = root.t() @ (matrix * (known.diagonal() > 0).unsqueeze(1))
+        matrix = to_matrix(self.tensors[layer.weight], layer)
+        matrix = in_units_of_loss(matrix, statistics.gradient_gram)
         parts = self.model_map.tensor_parts[layer.weight, layer.in_axis]
         per_channel = matrix.shape[1] // layer.weight_shape[layer.in_axis]
         columns = columns_of_channels(parts, group, channels, per_channel)

@@ -239,7 +239,7 @@ def _loss_aware(target: Target, bits: int, mask: Tensor | None) -> Codes:
 def _greedy(target: Target, bits: int, mask: Tensor | None) -> Codes:
     """OBQ, its codes then settled by coordinate descent; each row the better of that and GPTQ."""
     found = obq(target, bits, mask)
-    if target.gram.is_diagonal:
+    if not target.gram.compensates:
         return found
     grouped = target.grouped
     codes, scale = descend_codes(
@@ -261,7 +261,7 @@ def _greedy(target: Target, bits: int, mask: Tensor | None) -> Codes:
 def _joint(problem: Problem, choice: LayerChoice) -> Compressed:
     """Zeros and codes together, from what they give in turn, in either order."""
     start = METHODS["descent"](problem, choice)
-    if start.mask is None or start.scale is None or problem.target.gram.is_diagonal:
+    if start.mask is None or start.scale is None or not problem.target.gram.compensates:
         return start
     if choice.zeros.pattern != "element":
         return start  # blocks chosen in turns with their codes gained 0.1 to 3 % of the error

@@ -15,7 +15,7 @@ from torch import Tensor
 from paredown.compressors.layers.methods import Problem
 from paredown.compressors.layers.repair import Moments, output_moments
 from paredown.compressors.low_rank.factorizing import Spectrum, factorize, spectrum_of
-from paredown.compressors.matrix.algebra import centred_gram, to_matrix
+from paredown.compressors.matrix.algebra import centred_gram, gram_of_columns, to_matrix
 from paredown.compressors.matrix.gram import Gram
 from paredown.compressors.matrix.recent import Recent
 from paredown.compressors.pruning.narrow import refit_columns
@@ -135,7 +135,7 @@ class NarrowedLayer:
             matrix = dense[:, columns] if is_table else refit_columns(dense, gram, columns)
             narrowed = replace(
                 statistics,
-                gram=statistics.gram[columns][:, columns],
+                gram=gram_of_columns(statistics.gram, columns),
                 input_mean=statistics.input_mean[columns],
             )
             inputs = Inputs(statistics=narrowed, has_bias=bias is not None)

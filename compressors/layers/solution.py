@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from paredown.compressors.layers.by_rows import compress_by_rows
 from paredown.compressors.layers.methods import Compressed, Problem, compress
 from paredown.compressors.layers.narrowed import NarrowedLayer
 from paredown.compressors.layers.repair import Moments, repair_rows
@@ -108,7 +109,7 @@ def _compress_chain(
     Each link is solved for what those before it really give, codes included.
     """
     if len(chain) == 1:
-        return [compress(narrowed.problem, choice)], ()
+        return [compress_by_rows(narrowed.problem, choice)], ()
     inputs, target, seen = narrowed.inputs, narrowed.matrix, narrowed.inputs.seen
     through: Tensor | None = None
     form = form_of(narrowed.layer, choice.rank.form)

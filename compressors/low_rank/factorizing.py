@@ -200,7 +200,7 @@ def _unfolded(matrix: Tensor, width: int) -> Tensor:
 
 def gram_at_positions(gram: Tensor, width: int) -> Tensor:
     """The Gram (width, width) of what one output reads, mean over the positions it is read at."""
-    positions = len(gram) // width
+    positions = gram.shape[-1] // width
     if positions == 1:
         return gram
     blocks = gram.reshape(width, positions, width, positions)

@@ -1,8 +1,9 @@
 """A layer's weight as a matrix (output channels x fan-in), and errors measured by a Gram matrix.
 
 Every solver works on this view. A Gram matrix `gram` = E[x x^T] over calibration positions comes
-in three forms: (K, K); (groups, K, K) for grouped convolutions, whose rows come group after group;
-and (K,), the diagonal, where inputs are one-hot (embeddings).
+in four forms: (K, K); (groups, K, K) for grouped convolutions, whose rows come group after group;
+(K,), the diagonal, where inputs are one-hot (embeddings); and (n, K) with n < K for very wide layers, a
+root: the inputs x / sqrt(n) at n positions, of which the Gram is the product with itself.
 """
 
 from __future__ import annotations
@@ -58,10 +59,30 @@ def split_groups(matrix: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
     return matrix.reshape(gram.shape[0], -1, matrix.shape[-1]), gram
 
 
+def is_root(gram: Tensor) -> bool:
+    """Whether a Gram is given by a root (n, K) of it."""
+    return gram.ndim == 2 and len(gram) < gram.shape[1]
+
+
+def gram_of_columns(gram: Tensor, columns: Tensor) -> Tensor:
+    """The Gram (n, n) of some inputs, of all inputs' (K, K); of a root again one where it is wider."""
+    if not is_root(gram):
+        return gram[columns][:, columns]
+    root = gram[:, columns]
+    return root if is_root(root) else (root.t() @ root).double()
+
+
+def _energy(root: Tensor) -> Tensor:
+    return root.double().square().sum(dim=0)
+
+
 def times_gram(matrix: Tensor, gram: Tensor) -> Tensor:
     """`matrix` (R, K) times the Gram of each row's group, (R, K)."""
     if gram.ndim == 1:
         return matrix * gram
+    if is_root(gram):
+        root = gram.to(matrix.dtype)
+        return (matrix @ root.t()) @ root
     grouped, gram = split_groups(matrix, gram)
     return (grouped @ gram).reshape(matrix.shape)
 
@@ -74,6 +95,10 @@ def centred_gram(gram: Tensor, mean: Tensor) -> Tensor:
     """
     if gram.ndim == 1:
         return gram
+    if is_root(gram):
+        # About the mean of these very positions: about another one it would not be their covariance.
+        centred = gram - gram.mean(dim=0)
+        return centred * (_energy(centred) > _ROUNDING * _energy(gram))
     grouped, means = (gram, mean) if gram.ndim == 3 else (gram.unsqueeze(0), mean.unsqueeze(0))
     # Few passes over what may be gigabytes.
     centred = torch.baddbmm(grouped, means.unsqueeze(2), means.unsqueeze(1), alpha=-1)
@@ -88,6 +113,8 @@ def gram_diagonal(gram: Tensor, rows: int) -> Tensor:
     """Mean squared inputs that each weight sees, (rows, K)."""
     if gram.ndim == 1:
         return gram.expand(rows, -1)
+    if is_root(gram):
+        return _energy(gram).expand(rows, -1)
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
     if gram.ndim == 2:
         return diagonal.expand(rows, -1)

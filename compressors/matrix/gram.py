@@ -10,7 +10,12 @@ import functools
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.algebra import damped_cholesky, inverted_triangle, split_groups
+from paredown.compressors.matrix.algebra import (
+    damped_cholesky,
+    inverted_triangle,
+    is_root,
+    split_groups,
+)
 from paredown.spaces.candidates.scale_groups import group_count
 
 _WIDE = 1024
@@ -23,16 +28,20 @@ Ordered = tuple[Tensor, Tensor]
 
 
 class Gram:
-    """A Gram matrix: (K, K); (groups, K, K); or (K,), a diagonal."""
+    """A Gram matrix: (K, K); (groups, K, K); (K,), a diagonal; or (n, K), a root of it."""
 
     def __init__(self, values: Tensor) -> None:
         self.values = values
         self._by_group_size: dict[int, Ordered] = {}
 
     @property
-    def is_diagonal(self) -> bool:
-        """Whether inputs are never active together, so that nothing can compensate."""
-        return self.values.ndim == 1
+    def compensates(self) -> bool:
+        """Whether weights can make up for others: under a diagonal or a root they are left to themselves.
+
+        Inputs of a diagonal are never active together. A root knows fewer positions than there are
+        inputs: what made up for others there would follow the sample.
+        """
+        return self.values.ndim > 1 and not is_root(self.values)
 
     @functools.cached_property
     def square(self) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.algebra import damped_cholesky, power_of_two
+from paredown.compressors.matrix.algebra import damped_cholesky, is_root, power_of_two
 from paredown.spaces.channels.parts import Part
 
 Consumer = tuple[Tensor, Tensor, Tensor]
@@ -18,6 +18,10 @@ _POOL = 4
 """One in so many channels, the cheapest, are compared with each other in a round; half of them go."""
 _LEAST_POOL = 48
 """Channels up to which all that are left are compared."""
+_ROOT_DAMPING = 1e-6
+"""Share of the mean curvature added to the loss's curvature before its root is taken."""
+_MOST_VALUES, _SUMS = 2**26, 64
+"""Values of a weight from which random sums of its rows stand for them, and how many."""
 
 
 def channel_order(consumers: Sequence[Consumer]) -> Tensor:
@@ -25,7 +29,7 @@ def channel_order(consumers: Sequence[Consumer]) -> Tensor:
 
     Structured OBS (ZipLM: Kurtic et al. 2023, arXiv:2302.04089): the channel whose removal costs
     the consumers least, after optimal compensation, goes first. Scores are mean squared output
-    errors summed over consumers; to weigh consumers by the loss, pass root(gradient_gram)^T @ weight.
+    errors summed over consumers; to weigh consumers by the loss, pass weights `in_units_of_loss`.
 
     Weights and inverse Grams are updated for many channels in one product, which then takes the time of
     inverting the Gram once, while one by one it is bound by reading it C times. The channels of such a
@@ -49,6 +53,30 @@ def channel_order(consumers: Sequence[Consumer]) -> Tensor:
     return torch.cat(removed).flip(0)
 
 
+def in_units_of_loss(weight: Tensor, curvature: Tensor | None) -> Tensor:
+    """root(curvature)^T @ weight, float64: mean squared outputs are then twice the loss they cost.
+
+    Args:
+        weight: (R, K). Of one with more than 67 million values it is 64 random sums of those rows,
+            whose mean squares are the same on average.
+        curvature: The loss's by the outputs (R, R), or its diagonal (R,); None weighs outputs alike.
+    """
+    rows = len(weight)
+    if curvature is None:
+        root = torch.eye(rows, dtype=torch.float64, device=weight.device)
+    elif curvature.ndim == 1:
+        return curvature.sqrt().unsqueeze(1) * weight.double()
+    else:
+        # Any root will do, and this one takes a tenth of the time of the eigenvectors'.
+        root = damped_cholesky(curvature.unsqueeze(0), _ROOT_DAMPING)[0].t()
+        root = root * (curvature.diagonal() > 0)
+    if weight.numel() > _MOST_VALUES:
+        generator = torch.Generator().manual_seed(0)
+        signs = torch.randint(2, (_SUMS, rows), generator=generator).to(root) * 2 - 1
+        return ((signs @ root / _SUMS**0.5).float() @ weight.float()).double()
+    return root @ weight.double()
+
+
 def refit_columns(weight: Tensor, gram: Tensor, kept_columns: Tensor) -> Tensor:
     """The weight (R, kept) on the kept columns that keeps the layer's outputs best.
 
@@ -58,6 +86,13 @@ def refit_columns(weight: Tensor, gram: Tensor, kept_columns: Tensor) -> Tensor:
     wide = weight.double()
     gone = wide.clone()
     gone[:, kept_columns] = 0.0
+    if is_root(gram):
+        # The same by the kernel of the positions, which are fewer than the columns.
+        root = gram.double()
+        kept = root[:, kept_columns]
+        factor = damped_cholesky((kept @ kept.t()).unsqueeze(0))[0]
+        change = torch.cholesky_solve(root @ gone.t(), factor).t() @ kept
+        return (wide[:, kept_columns] + change).to(weight.dtype)
     factor = damped_cholesky(gram[kept_columns][:, kept_columns].unsqueeze(0))[0]
     missing = gone @ gram[:, kept_columns]
     refit = wide[:, kept_columns] + torch.cholesky_solve(missing.t(), factor).t()
@@ -80,6 +115,8 @@ class _State:
     @classmethod
     def of(cls, weight: Tensor, gram: Tensor, columns: Tensor) -> _State:
         """Of a weight (R, K) with the Gram (K, K) of its inputs; `columns` (C, m) are each channel's."""
+        if is_root(gram):
+            weight, gram, columns = _by_contributions(weight, gram, columns)
         own = columns.to(weight.device).flatten()
         inverse = torch.cholesky_inverse(damped_cholesky(gram.double().unsqueeze(0)))[0]
         inverse = inverse[own][:, own]
@@ -166,6 +203,18 @@ def _cheapest(pools: Sequence[_Pool], count: int) -> list[int]:
         for pool in pools:
             pool.remove_(gone[-1])
     return gone
+
+
+def _by_contributions(weight: Tensor, root: Tensor, columns: Tensor) -> Consumer:
+    """A consumer of one column a channel: what the channel gives to the outputs at the root's positions.
+
+    Channels that are left can then make up for others by one factor each, not weight by weight.
+    """
+    own = columns.to(weight.device)
+    parts = weight.float()[:, own].transpose(0, 1) @ root.float()[:, own].permute(1, 2, 0)
+    given = parts.flatten(1)
+    ones = weight.new_ones(1, len(columns))
+    return ones, (given @ given.t()).double(), torch.arange(len(columns)).unsqueeze(1)
 
 
 def _own(matrix: Tensor, each: int) -> Tensor:

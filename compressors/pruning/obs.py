@@ -89,7 +89,7 @@ def obq(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
     kept = target.weight if mask is None else target.weight * mask
     nearest = round_to_nearest(kept, bits, gram_diagonal(target.gram.values, len(kept)))
     plain = target.refit(nearest)
-    if target.gram.is_diagonal:
+    if not target.gram.compensates:
         return plain.codes
     grouped, square = target.grouped, target.gram.square
     units = power_of_two(grouped)

@@ -50,7 +50,7 @@ def exact_obs(
     _check(sparsity, pattern)
     weight, gram = target.matrix, target.gram.values
     plain, plain_mask = magnitude(weight, sparsity, pattern)
-    if target.gram.is_diagonal:
+    if not target.gram.compensates:
         pruned, mask = saliency(target, sparsity, pattern)
     else:
         mask = _obs_mask(target, sparsity, pattern, paths)
@@ -86,8 +86,8 @@ def sparse_gpt(target: Target, sparsity: float, pattern: str = "element") -> tup
     _check(sparsity, pattern)
     weight, gram = target.matrix, target.gram.values
     plain, plain_mask = magnitude(weight, sparsity, pattern)
-    if target.gram.is_diagonal:
-        # Inputs are never active together: nothing to compensate, the score is exact.
+    if not target.gram.compensates:
+        # Nothing compensates, and of inputs that are never active together the score is exact.
         pruned, mask = saliency(target, sparsity, pattern)
     else:
         pruned, mask = _sweep(target, sparsity, pattern)

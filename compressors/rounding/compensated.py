@@ -35,7 +35,7 @@ def gptq(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
     kept = target.weight if mask is None else target.weight * mask
     nearest = round_to_nearest(kept, bits, gram_diagonal(target.gram.values, len(kept)))
     plain = target.refit(nearest)
-    if target.gram.is_diagonal:
+    if not target.gram.compensates:
         return plain.codes
     grouped = target.grouped
     scale = nearest.scale.double().reshape(grouped.shape[:2])

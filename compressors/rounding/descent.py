@@ -35,7 +35,7 @@ def descend(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
     kept = target.weight if mask is None else target.weight * mask
     nearest = round_to_nearest(kept, bits, gram_diagonal(target.gram.values, len(kept)))
     best = target.refit(nearest)
-    if target.gram.is_diagonal:
+    if not target.gram.compensates:
         return best.codes
     grouped, square = target.grouped, target.gram.square
     count = len(_STARTS)

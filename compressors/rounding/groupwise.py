@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from paredown.compressors.matrix.algebra import SolverError, gram_diagonal, row_errors
+from paredown.compressors.matrix.algebra import SolverError, gram_diagonal, is_root, row_errors
 from paredown.compressors.matrix.gram import in_groups
 from paredown.compressors.rounding.compensated import eliminate_, gptq, sweep
 from paredown.compressors.rounding.descent import descend, sweep_columns_
@@ -62,8 +62,10 @@ def gptq_groups(target: Target, bits: int, mask: Tensor | None, size: int) -> Co
     The best of three sweeps, each with its scales refitted: scales fixed when a group is entered; fixed
     beforehand, so that columns of all groups go in the order of their activity; and one scale a row.
     """
-    weight, gram = target.matrix, _plain(target.gram.values)
     nearest = loss_aware_groups(target, bits, mask, size)
+    if is_root(target.gram.values):
+        return nearest
+    weight, gram = target.matrix, _plain(target.gram.values)
     starts = (
         nearest,
         _sweep(target, bits, mask, size),
@@ -80,6 +82,8 @@ def descend_groups(target: Target, bits: int, mask: Tensor | None, size: int) ->
     Every code is set anew in turn, from where either of them ends.
     """
     weight, gram = target.matrix, target.gram.values
+    if is_root(gram):
+        return loss_aware_groups(target, bits, mask, size)
     starts = (
         gptq_groups(target, bits, mask, size),
         refit_scales(_spread(descend(target, bits, mask), size), weight, gram),

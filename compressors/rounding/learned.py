@@ -44,7 +44,7 @@ def adaround(target: Target, bits: int, mask: Tensor | None = None) -> Codes:
     kept = target.weight if mask is None else target.weight * mask
     diagonal = gram_diagonal(target.gram.values, len(kept))
     plain = target.refit(round_to_nearest(kept, bits, diagonal))
-    if target.gram.is_diagonal:
+    if not target.gram.compensates:
         return plain.codes
     start = target.refit(gptq(target, bits, mask)).or_better(plain)
     grouped, square = target.grouped, target.gram.square

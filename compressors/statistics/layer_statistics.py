@@ -6,8 +6,8 @@ output gradients turns a layer's error into a predicted increase of the loss (K-
 
 Memory does not grow with the data: inputs are unfolded in chunks of at most 16 MiB (one sample, if
 that is more), and a layer of fan-in K and R outputs keeps 8 (K^2 + R^2) bytes of sums, K^2 / groups
-for a grouped convolution, K for an embedding and R for more than 8,192 outputs, such as a vocabulary;
-and 8 R K more for the curvature of each weight.
+for a grouped convolution, 512 K for more than 12,288 inputs, K for an embedding and R for more than
+8,192 outputs, such as a vocabulary; and 8 R K more for the curvature of each weight.
 While a chunk is added, half of that is needed again.
 """
 
@@ -47,7 +47,8 @@ class LayerStatistics:
     Calls of the same weight count as further positions, independent of each other.
 
     `gram` is E[x x^T] over positions (samples x output positions): (K, K), or (groups, K, K) for
-    grouped convolutions. `input_mean` is E[x], shaped like one row of it: (K,) or (groups, K).
+    grouped convolutions; of more than 12,288 inputs it is a root (n, K) of it, from at most 512
+    positions (`compressors/matrix/algebra.py`). `input_mean` is E[x]: (K,) or (groups, K).
     `output_mean` and `output_std` (out,) include the bias.
 
     `gradient_gram` (out, out) is the mean over samples of the sum over positions of g g^T, with g
@@ -218,9 +219,8 @@ def _finish(collector: _Collector, layer: Layer, samples: int) -> LayerStatistic
     sums, seen = collector.sums[layer.name], collector.sums[collector.inputs_of(layer)]
     if layer.kind == "embedding":
         return _of_table(collector, sums, samples)
-    assert seen.gram is not None
     assert seen.inputs is not None
-    gram, input_mean = seen.gram / seen.positions, seen.inputs / seen.positions
+    gram, input_mean = seen.mean_gram(), seen.inputs / seen.positions
     if layer.groups == 1:
         gram, input_mean = gram[0], input_mean[0]
     mean, deviation = sums.output_moments()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from paredown.compressors.statistics.fisher import channels_first, squared_gradients
 from paredown.compressors.statistics.patches import input_columns
+from paredown.compressors.statistics.sampled_inputs import WIDEST, SampledInputs
 from paredown.spaces.graph.graph import Arguments
 from paredown.spaces.structure.model_map import Layer
 
@@ -26,6 +27,7 @@ class LayerSums:
 
     layer: Layer
     gram: Tensor | None = None
+    sampled: SampledInputs = field(default_factory=SampledInputs)
     inputs: Tensor | None = None
     outputs: Tensor | None = None
     squares: Tensor | None = None
@@ -42,7 +44,10 @@ class LayerSums:
             return
         for columns in input_columns(self.layer, arguments):
             # Sums within a chunk are float32, for speed; those over chunks are float64.
-            self.gram = _plus(self.gram, _outer(columns))
+            if columns.shape[1] > WIDEST and len(columns) == 1:
+                self.sampled.add(columns[0])
+            else:
+                self.gram = _plus(self.gram, _outer(columns))
             self.inputs = _plus(self.inputs, columns.sum(dim=2))
 
     def add_outputs(self, output: Tensor) -> None:
@@ -55,6 +60,12 @@ class LayerSums:
             self.outputs = _plus(self.outputs, wide.sum(dim=over))
             self.squares = _plus(self.squares, wide.square().sum(dim=over))
         self.positions += items[:, 0].numel()
+
+    def mean_gram(self) -> Tensor:
+        """The Gram (groups, K, K) over positions; of more than 12,288 inputs its root (1, n, K)."""
+        if self.gram is None:
+            return self.sampled.root().unsqueeze(0)
+        return self.gram / self.positions
 
     def output_moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (out,) of the outputs so far."""

@@ -137,7 +137,7 @@ def _stirred(t: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tenso
     random = torch.randn if t.ndim > 1 else torch.rand
     fan_in = max(t[0].numel(), 1) if t.ndim > 1 and len(t) > 0 else 1
     noise = random(t.shape, generator=generator, dtype=dtype)
-    return t.to(dtype) + 0.1 * noise / fan_in**0.5
+    return noise.mul_(0.1 / fan_in**0.5).add_(t)
 
 
 def _group_failure(
@@ -173,9 +173,10 @@ def _cut_failure(
 ) -> str | None:
     widths = {name: len(kept) for name, kept in keep.items()}
     try:
-        sliced = slice_tensors(model_map, tensors, keep)
         narrow = narrow_graph(model_map, model_map.graph, widths)
+        # One after the other: never are all three versions of the tensors in memory.
         zeroed = run(model_map.graph, _zeroed(model_map, tensors, keep), inputs)
+        sliced = slice_tensors(model_map, tensors, keep)
         removed = run(narrow, sliced, inputs, after=_demand_shapes(model_map.graph))
     except (RuntimeError, IndexError, ValueError) as error:
         return f"cannot be removed: {str(error).splitlines()[0]}"
@@ -204,11 +205,10 @@ def _zeroed(
     result = dict(tensors)
     for (name, dim), parts in model_map.tensor_parts.items():
         if any(part.group in keep for part in parts):
-            mask = torch.zeros(result[name].shape[dim], dtype=result[name].dtype)
-            mask[kept_positions(parts, keep)] = 1
-            shape = [1] * result[name].ndim
-            shape[dim] = -1
-            result[name] = result[name] * mask.view(shape)
+            is_gone = torch.ones(result[name].shape[dim], dtype=torch.bool)
+            is_gone[kept_positions(parts, keep)] = False
+            whole = result[name].clone() if result[name] is tensors[name] else result[name]
+            result[name] = whole.index_fill_(dim, is_gone.nonzero().flatten(), 0)
     return result
 
 

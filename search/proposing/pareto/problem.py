@@ -32,7 +32,7 @@ class Prices:
     """Costs (n, c) of populations, NaN for what has none.
 
     `quick` prices ten thousands at once and may be off by a little, `exact` a few that were picked; by
-    default the quick ones are exact. Behind the goals' costs may stand others (n, b), such as the upper ends
+    default the quick ones are exact. Behind the goals' costs may stand others (n, b), such as upper ends
     of intervals, that `limits` (b,) bound.
     """
 

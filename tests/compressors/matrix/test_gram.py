@@ -53,7 +53,11 @@ def test_the_square_form_has_a_matrix_for_each_group(shape: tuple[int, ...]) -> 
     gram = Gram(values)
     expected = torch.diag(values) if len(shape) == 1 else values
     assert torch.equal(gram.square, expected.reshape(-1, 5, 5))
-    assert gram.is_diagonal == (len(shape) == 1)
+    assert gram.compensates == (len(shape) > 1)
+
+
+def test_under_a_root_weights_are_left_to_themselves() -> None:
+    assert not Gram(torch.rand(4, 5, dtype=torch.float64)).compensates
 
 
 def test_factorizations_are_made_once(make_problem: Callable[..., Any]) -> None:

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from paredown.compressors.matrix.algebra import DAMPING, row_errors
-from paredown.compressors.pruning.narrow import channel_order, refit_columns
+from paredown.compressors.pruning import narrow as module
+from paredown.compressors.pruning.narrow import (
+    channel_order,
+    in_units_of_loss,
+    refit_columns,
+)
 
 
 def _columns(channels: int, each: int) -> Tensor:
@@ -166,3 +171,66 @@ def test_a_channel_that_any_consumer_needs_stays(make_problem: Callable[..., Any
     columns = _columns(6, 1)
     order = channel_order([(first, gram, columns), (second, gram, columns)])
     assert set(order[:2].tolist()) == {1, 4}
+
+
+def _rooted(seed: int) -> tuple[Tensor, Tensor]:
+    """A weight (6, 60) and a root (40, 60): twelve channels of five columns, two of them twins."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(40, 12, 5, generator=generator, dtype=torch.float64)
+    inputs *= torch.rand(12, 1, generator=generator, dtype=torch.float64) + 0.2
+    weight = torch.randn(6, 12, 5, generator=generator)
+    inputs[:, 7], weight[:, 7] = inputs[:, 3], weight[:, 3]
+    return weight.flatten(1), inputs.flatten(1) / 40**0.5
+
+
+def test_a_refit_under_a_root_is_the_ridge_of_its_gram() -> None:
+    weight, root = _rooted(0)
+    kept = torch.arange(60)[:45]
+    found = refit_columns(weight, root, kept)
+    own, rest = root[:, :45], root[:, 45:]
+    ridge = DAMPING * float((own @ own.t()).diagonal().mean()) * torch.eye(45).double()
+    change = weight[:, 45:].double() @ rest.t() @ own @ torch.linalg.inv(own.t() @ own + ridge)
+    assert torch.allclose(found.double(), weight[:, :45] + change, atol=1e-5)
+    gram = root.t() @ root
+    assert _error(weight, gram, kept, found) < _error(weight, gram, kept, weight[:, :45])
+
+
+def test_channels_under_a_root_go_by_what_they_give_to_the_outputs() -> None:
+    weight, root = _rooted(1)
+    gram, columns = root.t() @ root, _columns(12, 5)
+    order = channel_order([(weight, root, columns)])
+    assert sorted(order.tolist()) == list(range(12))
+    # Of twins the second is free, for the first one can do the work of both.
+    assert int(order[-1]) in (3, 7)
+    kept = columns[order[:6]].flatten()
+    chosen = _error(weight, gram, kept, refit_columns(weight, root, kept))
+    others = []
+    for seed in range(20):
+        drawn = torch.randperm(12, generator=torch.Generator().manual_seed(seed))[:6]
+        rest = columns[drawn].flatten()
+        others.append(_error(weight, gram, rest, refit_columns(weight, root, rest)))
+    assert chosen < sorted(others)[2]
+
+
+def test_weights_in_units_of_the_loss_have_its_curvature_as_their_mean_squares() -> None:
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(8, 5, generator=generator)
+    gradients = torch.randn(30, 8, generator=generator).double()
+    gradients[:, 3] = 0.0
+    curvature = gradients.t() @ gradients / 30
+    found = in_units_of_loss(weight, curvature)
+    expected = weight.double().t() @ curvature @ weight.double()
+    assert torch.allclose(found.t() @ found, expected, rtol=1e-4, atol=1e-5)
+    diagonal = in_units_of_loss(weight, curvature.diagonal())
+    apart = weight.double().t() @ torch.diag(curvature.diagonal()) @ weight.double()
+    assert torch.allclose(diagonal.t() @ diagonal, apart)
+    assert torch.equal(in_units_of_loss(weight, None), weight.double())
+
+
+def test_random_sums_stand_for_the_rows_of_a_large_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.randn(500, 12, generator=torch.Generator().manual_seed(3))
+    monkeypatch.setattr(module, "_MOST_VALUES", 1000)
+    found = in_units_of_loss(weight, None)
+    assert found.shape == (64, 12)
+    ratio = found.square().sum(dim=0) / weight.double().square().sum(dim=0)
+    assert ratio.mean() == pytest.approx(1.0, abs=0.15)
