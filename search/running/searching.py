@@ -41,8 +41,7 @@ def explore(
         outlook: What training is expected to give back of the quality that they lose.
     """
     section = workbench.config.search
-    watch.started(max(section.evaluations, 1 + len(_reference_jobs(workbench))))
-    watch.stage("predicting damage for the warm start")
+    watch.stage("predicting damage and prices for the warm start")
     budget_s = section.time_budget_s
     first_rung = _FirstRung(
         workbench=workbench,
@@ -56,7 +55,8 @@ def explore(
     if coordinator is None:
         watch.stage("going on with what is known: an uninterrupted search would ask otherwise")
         coordinator = first_rung.informed()
-    watch.stage("searching")
+    watch.started(max(section.evaluations, 1 + len(_reference_jobs(workbench))))
+    watch.stage("searching: layers are solved as candidates ask for them")
     work(engine, coordinator)
     assert coordinator.proposer is not None
     ledger.over_bound = sum(coordinator.proposer.over_bound.values())
