@@ -7,6 +7,7 @@ from .methods import compress as compress
 from .narrowed import NarrowedLayer as NarrowedLayer
 from .narrowed import Narrowing as Narrowing
 from .narrowed import row_curvature as row_curvature
+from .predicted_damage import DamagePredictor as DamagePredictor
 from .repair import MomentRestorer as MomentRestorer
 from .repair import reestimate as reestimate
 from .solution import Factor as Factor

@@ -104,12 +104,28 @@ class Database:
 
         The same tensors bit for bit, whether just solved or read back.
         """
-        relevant = self._relevant(layer, widths)
-        narrowing = self._narrowing(layer, relevant)
+        narrowing = self._narrowing(layer, widths)
         if choice.is_identity and narrowing.is_whole:
             return unchanged(layer, *self._weight_and_bias(layer))
-        entry = self._entry(layer, choice, relevant, narrowing)
+        entry = self._entry(layer, choice, widths, wait=True)
+        assert entry is not None
         return self._restored(entry, layer, narrowing)
+
+    def solve(
+        self, asked: Sequence[tuple[Layer, LayerChoice]], widths: Mapping[str, int], *, wait: bool
+    ) -> None:
+        """Solve what is missing, the largest layers first.
+
+        What another process is solving is passed over, so that processes which are asked for the same
+        share the work; with `wait` it is there in the end.
+        """
+        missing = [
+            (layer, choice)
+            for layer, choice in sorted(asked, key=lambda each: -each[0].weight_count)
+            if not (choice.is_identity and self._narrowing(layer, widths).is_whole)
+        ]
+        for waits in (False, True) if wait else (False,):
+            missing = [e for e in missing if self._entry(*e, widths, wait=waits) is None]
 
     def damage(self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int]) -> float:
         """Predicted increase of the mean loss when only this layer is compressed (K-FAC).
@@ -123,7 +139,7 @@ class Database:
         if statistics.gradient_gram is None:
             raise ValueError("damage needs statistics collected with a loss")
         solution = self.solution(layer, choice, widths)
-        narrowing = self._narrowing(layer, self._relevant(layer, widths))
+        narrowing = self._narrowing(layer, widths)
         dense = to_matrix(self.tensors[layer.weight], layer)
         if layer.kind == "embedding" and narrowing.channels is not None:
             kept = narrowing.channels
@@ -169,7 +185,7 @@ class Database:
         return {group: widths[group] for group in sorted(widths) if group in touching}
 
     def _narrowing(self, layer: Layer, widths: Mapping[str, int]) -> Narrowing:
-        keep = self.keep(widths)
+        keep = self.keep(self._relevant(layer, widths))
 
         def _positions(axis: int) -> Tensor | None:
             parts = self.model_map.tensor_parts.get((layer.weight, axis), ())
@@ -183,22 +199,27 @@ class Database:
         )
 
     def _entry(
-        self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int], narrowing: Narrowing
-    ) -> Record:
-        """From memory, from disk, or solved now."""
-        key = (place := (layer.name, tuple(widths.items())), choice)
+        self, layer: Layer, choice: LayerChoice, widths: Mapping[str, int], *, wait: bool
+    ) -> Record | None:
+        """From memory, from disk, or solved now; None where another process solves it, without `wait`."""
+        place = (layer.name, tuple(self._relevant(layer, widths).items()))
+        narrowing, key = self._narrowing(layer, widths), (place, choice)
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key]
-        name = digest(self._origin(layer), repr(choice), narrowing.text)
-        entry = self.shelf.get(name) if self.shelf else None
-        if entry is None:
+
+        def _solved() -> Record:
             self.solved += 1
             narrowed = self._workspaces.get(place, lambda: self._narrowed(layer, narrowing))
-            entry = pack(solve(narrowed, choice))
-            if self.shelf:
-                self.shelf.put(name, entry)
-        self._remember(key, entry)
+            return pack(solve(narrowed, choice))
+
+        if self.shelf is None:
+            entry: Record | None = _solved()
+        else:
+            name = digest(self._origin(layer), repr(choice), narrowing.text)
+            entry = self.shelf.make(name, _solved, wait=wait)
+        if entry is not None:
+            self._remember(key, entry)
         return entry
 
     def _weight_and_bias(self, layer: Layer) -> tuple[Tensor, Tensor | None]:
@@ -242,11 +263,11 @@ class Database:
             return self._order(record, readers)
         parts = [repr(self.model_map.tensor_parts[r.weight, r.in_axis]) for r in readers]
         name = digest("order", group, *map(self._origin, readers), *parts)
-        entry = self.shelf.get(name)
-        if entry is None:
-            entry = Record(tensors={"order": self._order(record, readers)}, facts={})
-            self.shelf.put(name, entry)
-        return entry.tensors["order"]
+        order = self.shelf.make(
+            name, lambda: Record(tensors={"order": self._order(record, readers)}, facts={})
+        )
+        assert order is not None
+        return order.tensors["order"]
 
     def _order(self, group: ChannelGroup, readers: Sequence[Layer]) -> Tensor:
         return channel_order([self._consumer(r, group.name, group.channels) for r in readers])

@@ -9,9 +9,10 @@ from paredown.compressors.models.refit import DenseOutputs, refit
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.storage.stored import StoredTensor
 from paredown.spaces.candidates.blueprint import Blueprint, Storage
-from paredown.spaces.candidates.candidate import Candidate
+from paredown.spaces.candidates.candidate import Candidate, LayerChoice
 from paredown.spaces.candidates.drafting import draft
 from paredown.spaces.candidates.factors import inner_node
+from paredown.spaces.structure.model_map import Layer, ModelMap
 from paredown.spaces.structure.quantized_values import Parameters
 from paredown.spaces.structure.slicing import slice_tensors
 
@@ -23,11 +24,9 @@ def assemble(candidate: Candidate, database: Database) -> CompressedModel:
     """
     model_map = database.model_map
     widths = dict(candidate.widths)
-    present = {op.layer for op in draft(model_map, candidate).operators}
     solutions = {
-        layer.name: database.solution(layer, candidate.layer(layer.name), widths)
-        for layer in model_map.layers
-        if layer.name in present
+        layer.name: database.solution(layer, choice, widths)
+        for layer, choice in _asked(candidate, model_map)
     }
     blueprint = draft(model_map, candidate, _parameters(database, solutions))
     stored = _layer_tensors(blueprint, solutions)
@@ -36,6 +35,20 @@ def assemble(candidate: Candidate, database: Database) -> CompressedModel:
         stored[name] = StoredTensor.unchanged(tensor)
     # The exported file does the same, so that what is scored is what is written.
     return fit_biases(CompressedModel(blueprint=blueprint, stored=stored))
+
+
+def solve_layers(candidate: Candidate, database: Database, *, wait: bool) -> None:
+    """Solve what is missing of the candidate's layers, see `Database.solve`."""
+    asked = _asked(candidate, database.model_map)
+    database.solve(asked, dict(candidate.widths), wait=wait)
+
+
+def _asked(candidate: Candidate, model_map: ModelMap) -> list[tuple[Layer, LayerChoice]]:
+    """The layers that are left, in order, and what is asked of each."""
+    present = {operator.layer for operator in draft(model_map, candidate).operators}
+    return [
+        (layer, candidate.layer(layer.name)) for layer in model_map.layers if layer.name in present
+    ]
 
 
 def needs_refit(candidate: Candidate) -> bool:

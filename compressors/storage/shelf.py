@@ -13,13 +13,14 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
@@ -30,7 +31,7 @@ from paredown.spaces.system.sealed import DamagedFileError
 
 _log = logging.getLogger(__name__)
 
-_SUFFIX, _UNFINISHED = ".safetensors", ".part"
+_SUFFIX, _UNFINISHED, _LOCK = ".safetensors", ".part", ".lock"
 _SHARE_BETWEEN_LOOKS = 16
 """A process looks at the folder's size after writing 1/16 of the limit: listing is not free."""
 
@@ -159,6 +160,45 @@ class Shelf:
             os.utime(path)  # what is used is not old
         return record
 
+    def make(self, key: str, make: Callable[[], Record], *, wait: bool = True) -> Record | None:
+        """The record under `key`, made now where it is missing and no other process is making it.
+
+        Where one is, its record is awaited; None at once without `wait`. A process that ends leaves
+        the making to the next.
+        """
+        found = self.get(key)
+        if found is not None:
+            return found
+        with self._claim(key, wait=wait) as is_ours:
+            if not is_ours:
+                return None
+            found = self.get(key)
+            if found is None:
+                found = make()
+                self.put(key, found)
+            return found
+
+    @contextlib.contextmanager
+    def _claim(self, key: str, *, wait: bool) -> Iterator[bool]:
+        path = self.folder / f"{key}{_LOCK}"
+        lock = filelock.FileLock(path, blocking=wait)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except filelock.Timeout:
+            yield False
+            return
+        except OSError as error:
+            _log.warning("%s cannot be written (%s); others may make the same", path, error)
+            yield True
+            return
+        try:
+            yield True
+        finally:
+            with contextlib.suppress(OSError):  # some systems keep a file that is open
+                path.unlink()
+            lock.release()
+
     def put(self, key: str, record: Record) -> None:
         """Keeps the record; a folder that cannot be written is logged, not fatal."""
         path = self.folder / f"{key}{_SUFFIX}"
@@ -182,10 +222,10 @@ class Shelf:
 
 
 def _files(folder: Path) -> Iterable[tuple[float, int, Path]]:
-    """Time of last use, bytes and path of every record, and of what killed writers left."""
+    """Time of last use, bytes and path of every record, and of what killed processes left."""
     with os.scandir(folder) as found:
         for entry in found:
-            if entry.name.endswith((_SUFFIX, _UNFINISHED)):
+            if entry.name.endswith((_SUFFIX, _UNFINISHED, _LOCK)):
                 try:
                     state = entry.stat()
                 except FileNotFoundError:

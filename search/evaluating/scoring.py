@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from paredown.compressors.layers.database import Database
-from paredown.compressors.models.assembling import assemble, needs_refit, settle
+from paredown.compressors.models.assembling import assemble, needs_refit, settle, solve_layers
 from paredown.compressors.models.refit import DenseOutputs
 from paredown.compressors.storage.compressed import CompressedModel
 from paredown.compressors.training.trainer import Trained
@@ -78,6 +78,10 @@ class Evaluator:
         if needs_refit(candidate):
             model = settle(model, candidate, database, self._dense[candidate.architecture])
         return model
+
+    def solve(self, candidate: Candidate, *, wait: bool) -> None:
+        """Solve what is missing of the candidate's layers, see `Database.solve`."""
+        solve_layers(candidate, self.databases[candidate.architecture], wait=wait)
 
     def score(self, model: CompressedModel, rows: int | None = None) -> Score:
         """Metric and mean loss over the first `rows` rows of the search split.

@@ -249,7 +249,9 @@ def _pair(bundle: BundleCheck, name: str) -> str:
 
 
 _SPENT = {
-    "statistics": "reading the model, its statistics, timing sample networks",
+    "reading": "reading the model, and trying it on real rows",
+    "statistics": "statistics of its layers, timing sample networks",
+    "predicting": "predicting the damage and the price of what may be chosen",
     "solving": "solving layers and assembling candidates",
     "training": "training, its looks at held-out rows included",
     "scoring": "scoring",

@@ -49,8 +49,7 @@ def explore(
         initial: File of the candidates to begin with, if there is one.
     """
     section = workbench.config.search
-    watch.started(max(section.evaluations, 1 + len(reference_jobs(workbench))))
-    watch.stage("preparing the proposer")
+    watch.stage("predicting damage and prices for the warm start")
     budget_s = section.time_budget_s
     first_rung = _FirstRung(
         workbench=workbench,
@@ -65,7 +64,8 @@ def explore(
     if coordinator is None:
         watch.stage("going on with what is known: an uninterrupted search would ask otherwise")
         coordinator = first_rung.informed()
-    watch.stage("searching")
+    watch.started(max(section.evaluations, 1 + len(reference_jobs(workbench))))
+    watch.stage("searching: layers are solved as candidates ask for them")
     work(engine, coordinator)
     assert coordinator.proposer is not None
     ledger.over_bound = sum(coordinator.proposer.over_bound.values())

@@ -98,6 +98,7 @@ class Timed:
         self._watch = watch
         self._done = 0
         self._worked_s = 0.0
+        self._begun_s = self._planned_s = self._known_s = clock()
         self._search_begun_s: float | None = None
         self._search_ended_s: float | None = None
         self._clock = clock
@@ -119,7 +120,11 @@ class Timed:
         """
         scored = evaluations[1:]
         found = {
-            STATISTICS: self._phases.took_s(STATISTICS),
+            "reading": self._planned_s - self._begun_s,
+            STATISTICS: self._known_s - self._planned_s,
+            "predicting": 0.0
+            if self._search_begun_s is None
+            else self._search_begun_s - self._known_s,
             "solving": sum(e.spent.solving_s for e in scored),
             "training": sum(e.spent.training_s for e in scored),
             "scoring": sum(e.spent.scoring_s for e in scored),
@@ -136,7 +141,8 @@ class Timed:
         return ended_s - self._search_begun_s
 
     def planned(self, table: Timetable) -> None:
-        """Passes the timetable on."""
+        """Notes that all is read, and passes the timetable on."""
+        self._planned_s = self._known_s = self._clock()
         self._watch.planned(table)
 
     def started(self, total: int) -> None:
@@ -157,7 +163,9 @@ class Timed:
     def told(self, evaluation: Evaluation, front: Front, hypervolume: float, done: int) -> None:
         """Counts the evaluation as progress of the current phase, and passes it on."""
         self._done = done
-        if self._search_begun_s is not None:
+        if self._search_begun_s is None:
+            self._known_s = self._clock()
+        else:
             self._worked_s += evaluation.duration_s
         self._phases.advance(done)
         self._watch.told(evaluation, front, hypervolume, done)

@@ -6,6 +6,7 @@ A process that ends takes one candidate with it, whose failure is reported, and 
 from __future__ import annotations
 
 import queue
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ class LocalEngine:
         self._section = section
         self._replies: Replies = queue.Queue()
         self._processes: list[EvaluationProcess] = []
+        self._helped: Counter[str] = Counter()
 
     def run(self, coordinator: Coordinator) -> None:
         """Works until the coordinator has nothing more to do.
@@ -57,6 +59,7 @@ class LocalEngine:
         while not coordinator.is_done:
             while self._has_room and (job := coordinator.next()) is not None:
                 self._free_process().start(job)
+            self._help()
             if any(process.job for process in self._processes):
                 finished = self._wait()
                 if finished is not None:
@@ -70,11 +73,22 @@ class LocalEngine:
 
     @property
     def _has_room(self) -> bool:
-        return sum(process.job is not None for process in self._processes) < self._section.workers
+        return sum(not each.is_free for each in self._processes) < self._section.workers
+
+    def _help(self) -> None:
+        """Processes without a job solve layers of those that others carry out, each job once for each."""
+        running = [process.job for process in self._processes if process.job is not None]
+        for process in self._processes:
+            if not (process.is_ready and process.is_free) or not running:
+                continue
+            job = min(running, key=lambda each: self._helped[each.name])
+            if self._helped[job.name] < self._section.workers - 1:
+                self._helped[job.name] += 1
+                process.help(job)
 
     def _free_process(self) -> EvaluationProcess:
         for process in self._processes:
-            if process.job is None:
+            if process.is_free:
                 return process
         made = EvaluationProcess(self._folder, self._section.threads_per_worker, self._replies)
         self._processes.append(made)
@@ -91,6 +105,9 @@ class LocalEngine:
             return self._replace(process)
         if not process.is_ready:
             process.begin()
+            return None
+        if process.is_helping:
+            process.helped()
             return None
         return process.finish(), Outcome.from_json(reply)
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 _EVALUATOR, _WORDS = "evaluator.pt", "words-{}.txt"
 _MOST_WORDS = 600
 _LAST_REPLY_S = 1.0
-_READY = {"ready": True}
+_READY, _HELPED = {"ready": True}, {"helped": True}
+_HELP = "help"
 
 
 def write_evaluator(evaluator: Evaluator, folder: Path) -> None:
@@ -60,6 +62,7 @@ class EvaluationProcess:
     ) -> None:
         self.job: Job | None = None
         self.is_ready = False
+        self.is_helping = False
         self._since_s = 0.0
         beginning = _Beginning(str(folder), sys.path, threads)
         command = [sys.executable, "-m", "paredown.search.running.engines.evaluation_process"]
@@ -85,6 +88,20 @@ class EvaluationProcess:
         self.job = job
         self._since_s = time.monotonic()
         self._send(job.to_json())
+
+    def help(self, job: Job) -> None:
+        """Have layers of a job solved that another process carries out; a reply comes at the end."""
+        self.is_helping = True
+        self._send({_HELP: job.to_json()})
+
+    def helped(self) -> None:
+        """Take the reply to `help`."""
+        self.is_helping = False
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it has nothing to do."""
+        return self.job is None and not self.is_helping
 
     def finish(self) -> Job:
         """The job it has done, or ended in; it is free for another."""
@@ -175,27 +192,37 @@ def _main() -> None:
         os.dup2(number, target)
     # Ctrl-C reaches the whole group of a terminal; what is running is finished all the same.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    jobs: queue.Queue[Job] = queue.Queue()
+    jobs: queue.Queue[_Asked] = queue.Queue()
     threading.Thread(target=_receive, args=(requests, jobs), daemon=True).start()
     _evaluate_all(beginning, jobs, replies, words)
 
 
-def _receive(requests: BinaryIO, jobs: queue.Queue[Job]) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """A job to carry out, or to help another process with."""
+
+    job: Job
+    is_help: bool
+
+
+def _receive(requests: BinaryIO, jobs: queue.Queue[_Asked]) -> None:
     """Puts what is asked into `jobs`; the end of asking, by death too, is the end of the process."""
     for line in requests:
-        jobs.put(Job.from_json(json.loads(line)))
+        plain = json.loads(line)
+        is_help = _HELP in plain
+        jobs.put(_Asked(Job.from_json(plain[_HELP] if is_help else plain), is_help))
     end_own_group()
 
 
 def _evaluate_all(
-    beginning: _Beginning, jobs: queue.Queue[Job], replies: TextIO, words: int
+    beginning: _Beginning, jobs: queue.Queue[_Asked], replies: TextIO, words: int
 ) -> None:
     sys.path[:] = beginning.path
     import faulthandler
 
     import torch
 
-    from paredown.search.running.engines.trial import carry_out
+    from paredown.search.running.engines.trial import carry_out, help_out
 
     faulthandler.enable(file=words, all_threads=False)
     # Mapped, so that all processes share the pages; written by our parent, in a folder of its own.
@@ -203,10 +230,14 @@ def _evaluate_all(
     evaluator.prepare_process(beginning.threads)
     print(json.dumps(_READY), file=replies, flush=True)
     while True:
-        job = jobs.get()
+        asked = jobs.get()
         os.ftruncate(words, 0)
-        outcome = carry_out(evaluator, job)
-        print(json.dumps(outcome.to_json()), file=replies, flush=True)
+        if asked.is_help:
+            help_out(evaluator, asked.job)
+            reply: Mapping[str, Json] = _HELPED
+        else:
+            reply = carry_out(evaluator, asked.job).to_json()
+        print(json.dumps(reply), file=replies, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,15 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from paredown.compressors.training.kept import KeepingError
 from paredown.search.config.schema import SearchSection
 from paredown.search.evaluating.scoring import Evaluator, NotFiniteError
 from paredown.search.proposing.jobs import GRACE_S, Job, Outcome, too_long
 from paredown.search.study.evaluation import Evaluation, Failure, FailureKind
+from paredown.spaces.system.errors import ParedownError
 
 TIMES_THE_SLOWEST = 20
 SHORTEST_S = 60.0
@@ -39,8 +41,13 @@ def carry_out(evaluator: Evaluator, job: Job) -> Outcome:
     started = time.perf_counter()
     score, failure, obstacle = None, None, ""
     try:
+        # What is solved serves other candidates too: it is not this one's time that it takes.
+        evaluator.solve(job.candidate, wait=True)
+        solved_s = time.perf_counter() - started
         with _time_limit(job.longest_s):
             score = evaluator.evaluate(job.candidate, job.rung, job.begins)
+        spent = replace(score.spent, solving_s=score.spent.solving_s + solved_s)
+        score = replace(score, spent=spent)
     except KeepingError as error:
         obstacle = str(error)
     # SystemExit is what a metric's sys.exit() raises; KeyboardInterrupt is the user's alone.
@@ -48,6 +55,12 @@ def carry_out(evaluator: Evaluator, job: Job) -> Outcome:
         failure = _failure(error)
     duration_s = time.perf_counter() - started
     return Outcome(score=score, failure=failure, duration_s=duration_s, obstacle=obstacle)
+
+
+def help_out(evaluator: Evaluator, job: Job) -> None:
+    """Solve layers of a job that another process carries out, and which reports what they raise."""
+    with suppress(ParedownError):
+        evaluator.solve(job.candidate, wait=False)
 
 
 def _failure(error: BaseException) -> Failure:

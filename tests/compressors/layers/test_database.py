@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
 import pytest
 import torch
 
+from paredown.compressors.layers import database as module
 from paredown.compressors.layers.database import Database
 from paredown.compressors.layers.narrowed import NarrowedLayer
 from paredown.compressors.layers.solution import Solution, solve, unchanged
@@ -185,3 +187,33 @@ def test_damage_is_that_of_the_solution_that_is_given(name, mapped, database) ->
                 delta[:, (matrix == 0).all(dim=0)] = 0
             harm = damage(delta, gram, statistics.gradient_gram)
             assert base.damage(layer, choice, widths) == pytest.approx(harm, rel=1e-4, abs=1e-15)
+
+
+def test_the_largest_layers_are_solved_first(mapped, database, monkeypatch) -> None:
+    base, order = fresh(database("lenet")), []
+
+    def _solve(narrowed, choice):
+        order.append(narrowed.layer)
+        return solve(narrowed, choice)
+
+    monkeypatch.setattr(module, "solve", _solve)
+    layers = mapped("lenet").layers
+    asked = [(layer, LayerChoice(weight_bits=8)) for layer in layers[1:]]
+    base.solve([(layers[0], IDENTITY_CHOICE), *asked], {}, wait=False)
+    assert [each.weight_count for each in order] == sorted(
+        (layer.weight_count for layer, _ in asked), reverse=True
+    )
+    base.solve(asked, {}, wait=True)
+    assert base.solved == len(asked)
+
+
+def test_two_that_are_asked_for_the_same_share_the_work(mapped, database, tmp_path) -> None:
+    both = [fresh(database("unet"), shelf=Shelf(tmp_path, 2**30)) for _ in range(2)]
+    layers = mapped("unet").layers
+    asked = [(layer, LayerChoice(weight_bits=3, method="gptq")) for layer in layers]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda each: each.solve(asked, {}, wait=True), both))
+    assert both[0].solved + both[1].solved == len(asked)
+    for layer, choice in asked:
+        assert same(*(each.solution(layer, choice, {}) for each in both))
+    assert both[0].solved + both[1].solved == len(asked)

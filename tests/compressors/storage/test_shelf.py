@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -147,3 +148,38 @@ def test_a_digest_tells_type_shape_and_values_apart() -> None:
     others = [a.double(), a.view(2, 3), a + 1, a.view(torch.int32)]
     assert len({digest(a), *map(digest, others)}) == 5
     assert digest(a.view(2, 3).t()) == digest(a.view(2, 3).t().contiguous())
+
+
+def test_what_one_process_makes_another_awaits_or_passes_over(tmp_path: Path) -> None:
+    shelf, other = Shelf(tmp_path, 2**20), Shelf(tmp_path, 2**20)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def _make() -> Record:
+        begun.set()
+        go_on.wait(30)
+        return record()
+
+    def _never() -> Record:
+        raise AssertionError("made twice")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(shelf.make, "key", _make)
+        begun.wait(30)
+        assert other.make("key", _never, wait=False) is None
+        second = pool.submit(other.make, "key", _never)
+        go_on.set()
+        for found in (first.result(30), second.result(30), other.make("key", _never, wait=False)):
+            assert found is not None
+            assert same(found, record())
+    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+
+
+def test_what_fails_to_be_made_is_made_by_the_next(tmp_path: Path) -> None:
+    def _fail() -> Record:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        Shelf(tmp_path, 2**20).make("key", _fail)
+    found = Shelf(tmp_path, 2**20).make("key", record, wait=False)
+    assert found is not None
+    assert same(found, record())

@@ -92,7 +92,10 @@ def test_a_resumed_search_has_no_pace(timed):
 
 def test_seconds_are_those_of_phases_and_of_workers_without_what_took_none(timed):
     watch, _, clock = timed
-    watch.told(TOLD, None, 0.0, 1)  # of an earlier session
+    clock.now_s = 4.0
+    watch.planned(Timetable(expected_s={}, models=1, is_rough=True))
+    clock.now_s = 17.0
+    watch.told(TOLD, None, 0.0, 1)  # the uncompressed model, or one of an earlier session
     clock.now_s = 20.0
     watch.started(3)
     scored = replace(TOLD, duration_s=7.5, spent=Spent(3.0, 0.0, 4.0))
@@ -107,7 +110,9 @@ def test_seconds_are_those_of_phases_and_of_workers_without_what_took_none(timed
     # The first is the uncompressed model, which is scored before the search.
     seconds = watch.seconds([scored, TOLD, scored, failed], workers=2)
     assert seconds == {
-        "statistics": 20.0,
+        "reading": 4.0,
+        "statistics": 13.0,
+        "predicting": 3.0,
         "solving": 3.0,
         "scoring": 4.0,
         "other": 2.0 + 1.5,

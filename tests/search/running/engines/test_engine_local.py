@@ -10,12 +10,16 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
+from paredown.search.calibrating.drawing import uniform
 from paredown.search.config.schema import SearchSection
 from paredown.search.proposing.coordinator import MOST_LOST
+from paredown.search.proposing.jobs import Job
 from paredown.search.running.engines.engine_local import ProcessesEndedError, local_engine
-from paredown.search.study.evaluation import FailureKind
+from paredown.search.study.evaluation import FailureKind, Score
+from paredown.search.study.rung import Rung
 
 LEAVES, CRASHES, HANGS_DEAF, LEAVES_A_CHILD = 1, 2, 3, 4
+HELPED = 50
 LIMIT_S = 4.0
 
 
@@ -103,3 +107,39 @@ def test_a_process_that_cannot_begin_ends_the_search_with_its_words(coordinate, 
     coordinator, _ = coordinate([job(8)])
     with pytest.raises(ProcessesEndedError, match=r"must begin, got exit code 1\nno such library"):
         run(coordinator, Unloadable())
+
+
+@dataclass(frozen=True)
+class Helped:
+    """An evaluator whose first candidate ends once another process has solved layers of it."""
+
+    folder: str
+
+    def prepare_process(self, threads):
+        """Nothing to set."""
+
+    def solve(self, candidate, wait):
+        if not wait:
+            (Path(self.folder) / f"{candidate.key}-{os.getpid()}").touch()
+
+    def evaluate(self, candidate, rung, begins=""):
+        deadline = time.monotonic() + 180
+        while rung.rows == HELPED and not any(Path(self.folder).glob(f"{candidate.key}-*")):
+            if time.monotonic() > deadline:
+                raise TimeoutError("nobody helps")
+            time.sleep(0.05)
+        return Score(metric=float(os.getpid()), loss=1.0, images=1)
+
+
+def test_a_process_without_a_job_helps_another_with_its_layers(workbench, coordinate, tmp_path):
+    slow, quick = (
+        Job(candidate=uniform(workbench.space, "", bits), rung=Rung(rows=rows))
+        for bits, rows in ((8, HELPED), (4, HELPED + 1))
+    )
+    coordinator, recorded = coordinate([slow, quick])
+    with local_engine(Helped(str(tmp_path)), SearchSection(engine="local", workers=2)) as engine:
+        engine.run(coordinator)
+    scores = {job.name: outcome.score for job, outcome in recorded}
+    (helper,) = tmp_path.glob(f"{slow.candidate.key}-*")
+    assert helper.name.split("-")[1] == f"{scores[quick.name].metric:.0f}"
+    assert scores[slow.name].metric != scores[quick.name].metric

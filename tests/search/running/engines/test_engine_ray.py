@@ -25,6 +25,9 @@ class Placed:
     def prepare_process(self, threads):
         """Nothing to set."""
 
+    def solve(self, candidate, wait):
+        """Nothing to solve."""
+
     def evaluate(self, candidate, rung, begins=""):
         import ray
 

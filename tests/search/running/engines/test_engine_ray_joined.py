@@ -65,6 +65,9 @@ class Meeting:
     def prepare_process(self, threads):
         """Nothing to set."""
 
+    def solve(self, candidate, wait):
+        """Nothing to solve."""
+
     def evaluate(self, candidate, rung, begins=""):
         import ray
 
@@ -84,6 +87,9 @@ class Alone:
 
     def prepare_process(self, threads):
         """Nothing to set."""
+
+    def solve(self, candidate, wait):
+        """Nothing to solve."""
 
     def evaluate(self, candidate, rung, begins=""):
         mark = Path(self.folder) / "at work"

@@ -54,6 +54,9 @@ class Signing:
     def prepare_process(self, threads):
         """Nothing to set."""
 
+    def solve(self, candidate, wait):
+        """Nothing to solve."""
+
     def evaluate(self, candidate, rung, begins=""):
         folder = Path(self.folder)
         (folder / str(os.getpid())).touch()
@@ -95,6 +98,9 @@ class Fatal:
 
     def prepare_process(self, threads):
         """Nothing to set."""
+
+    def solve(self, candidate, wait):
+        """Nothing to solve."""
 
     def evaluate(self, candidate, rung, begins=""):
         os._exit(1)

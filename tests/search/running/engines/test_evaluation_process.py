@@ -27,6 +27,9 @@ class Strange:
     def prepare_process(self, threads):
         """Nothing to set."""
 
+    def solve(self, candidate, wait):
+        """Nothing to solve."""
+
     def evaluate(self, candidate, rung, begins=""):
         rows = rung.rows
         if rows == 1:

@@ -38,6 +38,9 @@ class Raising:
 
     error: Exception
 
+    def solve(self, candidate, wait):
+        """Nothing to solve."""
+
     def evaluate(self, candidate, rung, begins=""):
         raise self.error
 
