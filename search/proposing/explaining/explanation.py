@@ -62,8 +62,8 @@ class Worth:
 class Member:
     """One model of the front and its decisions, the most important first.
 
-    `rest` stands for all but the first `SHOWN` put back at once, also those that were not looked at one by
-    one, and is None where there are none; `total` for all: the model against the uncompressed one.
+    `rest` stands for all but the first `SHOWN` put back at once, also those that were not looked at one
+    by one, and is None where there are none; `total` for all: the model against the uncompressed one.
     """
 
     key: str
