@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from paredown.compressors.low_rank.rank_by_error import Found
 from paredown.search.evaluating.baseline import Baseline
-from paredown.search.report.rank_tables import plain_ranks, rank_tables
 from paredown.search.report.tables import plain_table
 from paredown.search.report.terminal import styled
-from paredown.search.space.found_ranks import Answers
+from paredown.search.space.found_ranks import Answers, PlainValue, Question
 from paredown.search.study.display import show
 from paredown.spaces.candidates.capabilities import Capabilities
+from paredown.spaces.candidates.factors import weights_at
 from paredown.spaces.knobs.architecture import Architecture
 from paredown.spaces.knobs.knob import Knob
 from paredown.spaces.knobs.reach import float_bytes, reached_shares
@@ -35,7 +36,7 @@ def inspection(
     parts: list[RenderableType] = []
     for architecture in space.architectures:
         parts += _architecture(architecture, offered)
-        parts += rank_tables(architecture, ranks or {})
+        parts += _rank_tables(architecture, ranks or {})
     count = len(space.dimensions())
     parts.append(
         Text.assemble(
@@ -58,7 +59,7 @@ def inspection_json(
         "architectures": [_plain(architecture) for architecture in space.architectures],
         "open_knobs": len(space.dimensions()),
         "log10_settings": space.log10_size,
-        "rank_by_error": plain_ranks(space, ranks or {}),
+        "rank_by_error": _plain_ranks(space, ranks or {}),
         "left_out": [{"what": item.what, "reason": item.reason} for item in space.left_out],
     }
 
@@ -216,3 +217,53 @@ def _left_out(everything: Iterable[LeftOut]) -> RenderableType:
     table.columns[1].justify = "left"
     table.columns[1].min_width = 36
     return table
+
+
+def _rank_tables(architecture: Architecture, ranks: Answers) -> list[RenderableType]:
+    """Ranks and the share of the layer's weights by form and error; nothing where none was asked for.
+
+    Ranks of "tucker" are what its kernel reads and writes. A dash stands where no rank that keeps the
+    error saves weights.
+    """
+    own = {each: found for each, found in ranks.items() if each.architecture == architecture.name}
+    if not own:
+        return []
+    errors = sorted({each.error for each in own})
+    rows: dict[tuple[str, str], dict[float, str]] = {}
+    for question, found in own.items():
+        cells = rows.setdefault((question.layer, question.form), {})
+        cells[question.error] = _rank_cell(architecture, question, found)
+    table = plain_table("rank by error", "form", *(f"error {error:g}" for error in errors))
+    table.columns[1].justify = "left"
+    for (layer, form), cells in rows.items():
+        table.add_row(layer, form, *(cells.get(error, "") for error in errors))
+    note = styled(
+        "ranks, and the share of the layer's weights; the error is that of its outputs", "dim"
+    )
+    return [table, note, ""]
+
+
+def _rank_cell(architecture: Architecture, question: Question, found: Found | None) -> str:
+    if found is None:
+        return "-"
+    layer = architecture.model_map.layer_by_name[question.layer]
+    weights = weights_at(question.form, layer.weight_shape, *found.ranks)
+    return f"{' × '.join(map(str, found.ranks))} ({weights / layer.weight_count:.0%})"
+
+
+def _plain_ranks(space: Space, ranks: Answers) -> list[dict[str, PlainValue]]:
+    """The same as plain values; `ranks`, `weights` and `lost` are null where the layer stays whole."""
+    return [
+        vars(question)
+        | {
+            "ranks": None if found is None else list(found.ranks),
+            "weights": None if found is None else _rank_weights(space, question, found),
+            "lost": None if found is None else found.lost,
+        }
+        for question, found in ranks.items()
+    ]
+
+
+def _rank_weights(space: Space, question: Question, found: Found) -> int:
+    layer = space.by_name[question.architecture].model_map.layer_by_name[question.layer]
+    return int(weights_at(question.form, layer.weight_shape, *found.ranks))

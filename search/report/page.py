@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from paredown.search.proposing.explaining.explanation import Explanation
 from paredown.search.report.pages import table, whole_page, write_page
 from paredown.search.report.recovery import recovery_section
 from paredown.search.report.sections import (
@@ -15,6 +16,7 @@ from paredown.search.report.sections import (
     progress_section,
 )
 from paredown.search.report.style import Picture
+from paredown.search.report.why import why_section
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.display import describe, name_of, show, title_of
 from paredown.search.study.evaluation import UNCOMPRESSED, Evaluation, Goal, is_cost, reference
@@ -42,6 +44,7 @@ class RunSummary:
     left_out: tuple[LeftOut, ...] = ()
     over_bound: int = 0
     notes: tuple[str, ...] = field(default=())
+    explanation: Explanation | None = None
 
 
 def write_report(run_folder: Path, summary: RunSummary, places: Mapping[str, str]) -> Path:
@@ -67,6 +70,7 @@ def _body(summary: RunSummary, places: Mapping[str, str]) -> str:
         _bundles(summary, places),
         recovery_section(picture),
         decisions_section(picture),
+        why_section(summary.explanation),
         parallel_section(picture),
         progress_section(picture) if picture.hypervolumes else "",
         _times(summary.seconds),

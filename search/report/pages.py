@@ -119,8 +119,12 @@ dt {{ font-weight: 600; }} dd {{ margin: 0 0 8px; max-width: 88ch; }}
 .caption {{ margin: 0 0 8px; max-width: 120ch; }}
 .faint {{ color: {style.QUIET}; }}
 .note {{ border-left: 3px solid {style.REFERENCE}; padding-left: 12px; }}
+details {{ margin: 4px 0; }} summary {{ cursor: pointer; }}
+.bar {{ display: inline-block; height: 8px; margin-right: 8px; background: {style.FRONT_LINE}; }}
 .missing {{ display: none; color: {style.FAILED}; }}
-.without-library .missing {{ display: block; }}
+.without-library details {{ margin: 4px 0; }} summary {{ cursor: pointer; }}
+.bar {{ display: inline-block; height: 8px; margin-right: 8px; background: {style.FRONT_LINE}; }}
+.missing {{ display: block; }}
 .verified {{ color: {style.FRONT}; }}
 .partly-checked {{ color: {style.QUIET}; }}
 .mismatch {{ color: {style.FAILED}; }}

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from paredown.search.evaluating.workbench import Workbench
 from paredown.search.proposing.damage_terms import DamageTerms
+from paredown.search.proposing.explaining.explainer import Explainer
 from paredown.search.report.page import RunSummary
 from paredown.search.running.climbing import Climb
 from paredown.search.running.finish import (
+    Account,
     export_front,
     known_outlook,
     log_pages,
@@ -43,6 +45,8 @@ class Course:
         self._folder = folder
         self._watch = watch
         self._started_s = started_s
+        self._terms = DamageTerms(workbench.databases)
+        self._explainer = Explainer(workbench.space, self._terms, workbench.costs)
 
     def finish(self, base: Evaluation) -> str | None:
         """Carries all of it out and closes the ledger; why the search stopped early, or None."""
@@ -63,8 +67,7 @@ class Course:
         """Searches, exports and verifies; why it stopped early, or None. Ctrl-C leaves what is known."""
         workbench, ledger, watch = self._workbench, self._ledger, self._watch
         try:
-            terms = DamageTerms(workbench.databases)
-            outlook = known_outlook(workbench, ledger, self._folder)
+            terms, outlook = self._terms, known_outlook(workbench, ledger, self._folder)
             if workbench.config.search.engine == "ray":
                 watch.stage("starting the workers")
             with open_engine(workbench) as engine:
@@ -114,10 +117,12 @@ class Course:
         notes = [*problems]
         if stopped is not None:
             notes.append(f"stopped early: {stopped}")
-        duration_s = time.monotonic() - self._started_s
         workers = self._workbench.config.search.workers
-        spent = self._watch.seconds(self._ledger.evaluations, workers)
-        checks = tuple(self.checks)
-        return write_pages(
-            self._workbench, self._ledger, self._folder, checks, duration_s, spent, notes
+        account = Account(
+            explainer=self._explainer,
+            duration_s=time.monotonic() - self._started_s,
+            seconds=self._watch.seconds(self._ledger.evaluations, workers),
+            told=notes,
         )
+        checks = tuple(self.checks)
+        return write_pages(self._workbench, self._ledger, self._folder, checks, account)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from paredown.compressors.training.kept import TrainedModels
@@ -13,6 +14,7 @@ from paredown.search.bundles.measured import logged_bundles, member_json, record
 from paredown.search.bundles.task import TaskSource
 from paredown.search.bundles.verifying import broken, verify_each
 from paredown.search.evaluating.workbench import Workbench
+from paredown.search.proposing.explaining.explainer import Explainer
 from paredown.search.proposing.outlook import Outlook
 from paredown.search.proposing.prior import first_outlook
 from paredown.search.report.page import RunSummary, report_page, write_report
@@ -30,13 +32,15 @@ from paredown.search.running.ledger import Ledger
 from paredown.search.study.bundle_check import BundleCheck
 from paredown.search.study.disk import is_disk_full
 from paredown.search.study.display import Outline
-from paredown.search.study.evaluation import UNCOMPRESSED, comparable, reference
+from paredown.search.study.evaluation import UNCOMPRESSED, comparable, of_rung, reference
 from paredown.search.study.front_measured import measured_front
 from paredown.search.study.run_record import BUNDLES, CONFIG, PRIOR, TRAINED, bundle_places
 from paredown.search.tracking.tracker import Tracker
 from paredown.spaces.system.whole_file import write_text_whole
 
 _log = logging.getLogger(__name__)
+
+EXPLANATION = "explanation.json"
 
 
 def export_front(workbench: Workbench, ledger: Ledger, folder: Path) -> Iterator[BundleCheck]:
@@ -99,40 +103,52 @@ def write_figures(
     return [folder / f"{name}.png" for name in drawings]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What a report says beside the evaluations.
+
+    `seconds` is by what they went into, see `Timed.seconds`; `told` are sentences for it beside its own.
+    """
+
+    explainer: Explainer
+    duration_s: float
+    seconds: Mapping[str, float]
+    told: Sequence[str] = ()
+
+
 def write_pages(
     workbench: Workbench,
     ledger: Ledger,
     folder: Path,
     checks: tuple[BundleCheck, ...],
-    duration_s: float,
-    seconds: Mapping[str, float],
-    told: Sequence[str] = (),
+    account: Account,
 ) -> RunSummary:
-    """front.json and the report with all figures in it, written to the folder; what the report says.
-
-    Args:
-        seconds: By what they went into, see `Timed.seconds`.
-        told: Sentences for it beside its own.
-    """
+    """front.json, explanation.json and the report with all figures; what the report says."""
     by_key = {check.key: check for check in checks}
     picture = _picture(workbench, ledger, folder, checks)
     front = ledger.front.members
     members = [member_json(m, by_key.get(m.key), picture.measured) for m in front]
     write_text_whole(folder / "front.json", json.dumps(members, indent=1, allow_nan=False))
     notes = [workbench.cost_models.latency_model.source, *workbench.caveats]
-    notes += told
+    notes += account.told
     if workbench.config.search.engine == "ray":
         notes.append("carried out on Ray: exact repetition is by the journal alone")
+    first = of_rung(ledger.evaluations, workbench.rungs[0])
+    explanation = account.explainer.explain(first, ledger.front)
+    if explanation is not None:
+        plain = json.dumps(explanation.to_json(), indent=1, allow_nan=False)
+        write_text_whole(folder / EXPLANATION, plain)
     summary = RunSummary(
         model=workbench.config.task.name,
         device=workbench.device.name,
         picture=picture,
-        duration_s=duration_s,
-        seconds=seconds,
+        duration_s=account.duration_s,
+        seconds=account.seconds,
         bundles=checks,
         left_out=workbench.space.left_out,
         over_bound=ledger.over_bound,
         notes=tuple(notes),
+        explanation=explanation,
     )
     write_report(folder, summary, bundle_places(folder, ledger.front.keys))
     return summary
@@ -143,7 +159,8 @@ def log_pages(
 ) -> None:
     """Gives MLflow the written files, and pages that need nothing else and link to nothing."""
     picture = summary.picture
-    tracker.log_files([*pictures, folder / "front.json", folder / CONFIG])
+    explained = [] if summary.explanation is None else [folder / EXPLANATION]
+    tracker.log_files([*pictures, folder / "front.json", *explained, folder / CONFIG])
     tracker.log_text("report.html", report_page(summary))
     seconds = {f"seconds/{name}": value for name, value in summary.seconds.items()}
     tracker.log_metrics(seconds | recovery_metrics(picture))

@@ -104,6 +104,21 @@ class Surrogate:
         left = own - np.einsum("nm,nm->m", roots, roots)
         return self.slack * mean, self.slack * np.sqrt(np.maximum(left, _JITTER))
 
+    def difference(self, damages: Array, others: Array) -> tuple[Array, Array]:
+        """Mean and deviation (m,) of the quality that `damages` lose, row by row, and `others` do not.
+
+        What is not known of both alike cancels: far less than the deviations of the two added up.
+        """
+        mean = (damages - others) @ self._weights
+        shared = np.diag(self._kernel(damages, others))
+        left = self._own_variance(damages) + self._own_variance(others) - 2 * shared
+        if len(self.lost):
+            across = self._kernel(damages, self.damages) - self._kernel(others, self.damages)
+            mean = mean + across @ self._solved
+            roots = solve_triangular(self._factor[0], across.T, lower=True, check_finite=False)
+            left = left - np.einsum("nm,nm->m", roots, roots)
+        return self.slack * mean, self.slack * np.sqrt(np.maximum(left, _JITTER))
+
     def of_scores(self, mean: Array, deviation: Array) -> Array:
         """Deviation (m,) of scores around `mean`, where that of the quality itself is `deviation`."""
         noise = self.slack * np.exp(self.logs[-1])

@@ -31,6 +31,17 @@ class QualityModel:
         """Posterior means (n,) of the quality lost by candidates of such terms."""
         return self.surrogate.predict(_matrix(terms, self.names))[0]
 
+    def between(
+        self, terms: Sequence[Terms], others: Sequence[Terms]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation (n,) of the quality that candidates of `terms` lose and `others` do not."""
+        return self.surrogate.difference(_matrix(terms, self.names), _matrix(others, self.names))
+
+    @property
+    def slack(self) -> float:
+        """How much of the quality may be lost to count: the unit of its losses."""
+        return self.surrogate.slack
+
 
 def quality_models(
     evaluations: Sequence[Evaluation], goals: Sequence[Goal], base: Evaluation, terms: DamageTerms
@@ -100,4 +111,4 @@ def _leading(evaluations: Sequence[Evaluation], goals: Sequence[Goal]) -> list[E
 
 def _matrix(terms: Sequence[Terms], names: Sequence[str]) -> np.ndarray:
     """Damages (n, p) by `names`; other terms count for nothing."""
-    return np.array([[each.get(name, 0.0) for name in names] for each in terms])
+    return np.array([[each.get(name, 0.0) for name in names] for each in terms], dtype=float)

@@ -1,11 +1,13 @@
 """What `inspect` shows: every part of the model, every knob, and all that is left alone."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
 from torch import nn
 
+from paredown.compressors.low_rank.rank_by_error import Found
 from paredown.hardware_models.devices.device import load_device
 from paredown.hardware_models.devices.offered import capabilities
 from paredown.search.config.schema_space import LayerRule, SpaceSection
@@ -82,6 +84,35 @@ def test_ranks_found_by_error_are_shown_where_there_are_any(mapped):
     plain = inspection_json(space, offered, BASELINE, {question: None})
     (row,) = plain["rank_by_error"]
     assert (row["layer"], row["error"], row["ranks"]) == ("conv1", 0.1, None)
+
+
+def test_ranks_and_shares_of_weights_stand_by_layer_form_and_error(mapped):
+    name, model_map = "layer3.1.conv2", mapped("resnet_a")
+    assert model_map.layer_by_name[name].weight_shape == (32, 32, 3, 3)
+
+    def question(form, error, owner=""):
+        return Question(architecture=owner, layer=name, form=form, step=1, error=error)
+
+    ranks = {
+        question("channel", 0.02): None,
+        question("channel", 0.1): Found(ranks=(16,), lost=0.09),
+        question("tucker", 0.1): Found(ranks=(16, 32), lost=0.08),
+    }
+    other = {question("channel", 0.1, "b"): Found(ranks=(1,), lost=0.0)}
+    space, shown = shown_of(model_map, ranks=ranks | other)
+    table = shown.split("rank by error")[1].split("ranks, and the share")[0]
+    lines = [line.split() for line in table.splitlines()]
+    assert lines[0] == ["form", "error", "0.02", "error", "0.1"]
+    # 16 * (32 * 9 + 32) and 16 * 32 + 16 * 32 * 9 + 32 * 32 of 9,216.
+    assert lines[1] == [name, "channel", "-", "16", "(56%)"]
+    assert lines[2] == [name, "tucker", "16", "×", "32", "(67%)"]
+    assert "rank by error" not in shown_of(model_map, ranks=other)[1]
+
+    plain = inspection_json(space, capabilities(load_device(DEVICE)), BASELINE, ranks)
+    rows = json.loads(json.dumps(plain))["rank_by_error"]
+    assert [(row["error"], row["ranks"], row["weights"]) for row in rows] == [
+        (0.02, None, None), (0.1, [16], 5_120), (0.1, [16, 32], 6_144),
+    ]  # fmt: skip
 
 
 def test_reasons_keep_their_room_on_a_narrow_terminal(mapped):

@@ -164,3 +164,32 @@ def test_nothing_learned_is_the_prior():
     model = prior.learning(np.zeros((0, 12)), np.zeros(0))
     rows = damages(4, np.random.default_rng(8))
     assert (model.predict(rows)[0] == prior.predict(rows)[0]).all()
+
+
+def test_a_difference_is_that_of_the_means_and_surer_than_both():
+    generator = np.random.default_rng(5)
+    lost, score = truth_of(5, noise=0.002)
+    rows = damages(60, generator)
+    model = Surrogate.prior(KINDS, SLACK).learning(rows, score(rows))
+    chosen = damages(30, generator)
+    without = chosen.copy()
+    without[:, 3] = 0.0
+    mean, deviation = model.difference(chosen, without)
+    (one, off_one), (other, off_other) = model.predict(chosen), model.predict(without)
+    assert mean == pytest.approx(one - other)
+    changed = chosen[:, 3] > 0
+    assert (deviation[changed] < np.hypot(off_one, off_other)[changed]).mean() > 0.9
+    assert mean[~changed] == pytest.approx(0.0, abs=1e-12)
+    assert deviation[~changed].max() < 1e-4
+    off = (mean - (lost(chosen) - lost(without)))[changed]
+    assert (np.abs(off) < 3 * deviation[changed]).mean() > 0.9
+
+
+def test_before_any_data_a_difference_has_the_deviation_of_what_differs():
+    model = Surrogate.prior(KINDS, SLACK)
+    row = np.zeros((1, 12))
+    row[0, 0] = 0.01
+    mean, deviation = model.difference(row, np.zeros((1, 12)))
+    expected = model.predict(row)
+    assert mean == pytest.approx(expected[0])
+    assert deviation == pytest.approx(expected[1])

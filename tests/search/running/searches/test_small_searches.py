@@ -26,7 +26,7 @@ def search_small(tmp_path, monkeypatch, empty_store):
     """Runs the config with overrides, as far as its export; what it left, and what its report tells."""
     monkeypatch.setattr(course, "export_front", lambda *_: ())
     told = []
-    monkeypatch.setattr(course, "write_pages", lambda *found: told.append(found[-1]))
+    monkeypatch.setattr(course, "write_pages", lambda *found: told.append(found[-1].told))
     monkeypatch.setattr(course, "log_pages", lambda *_: None)
     path = tmp_path / "small.yaml"
     path.write_text(CONFIG)

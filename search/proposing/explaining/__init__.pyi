@@ -1,0 +1,10 @@
+from .decisions import Decision as Decision
+from .decisions import decisions_of as decisions_of
+from .decisions import put_back as put_back
+from .explainer import Explainer as Explainer
+from .explanation import Explanation as Explanation
+from .explanation import Importance as Importance
+from .explanation import Lost as Lost
+from .explanation import Member as Member
+from .explanation import Step as Step
+from .explanation import Worth as Worth
