@@ -281,10 +281,8 @@ def _times(seconds: Mapping[str, float]) -> str:
         ]
         for name, s in seconds.items()
     ]
-    head = ["what", "seconds", "share"]
-    return (
-        f'<h2>Where the time went</h2><p class="caption">{_SPENT_CAPTION}</p>{table(head, rows)}'
-    )
+    opening = f'<h2>Where the time went</h2><p class="caption">{_SPENT_CAPTION}</p>'
+    return opening + table(["what", "seconds", "share"], rows)
 
 
 def _failures(evaluations: Sequence[Evaluation]) -> str:
