@@ -103,7 +103,6 @@ def volume_figure(result: BenchResult, arms: list[Arm]) -> go.Figure:
 
 
 def _draw(figure: go.Figure, result: BenchResult, arm: Arm, colour: str, dash: str) -> None:
-    *smaller, _ = result.budgets
     budget = max(run.budget for run in result.runs if run.arm == arm.name)
     curve = result.curve(arm.name, budget)
     counts = list(range(1, len(curve) + 1))
@@ -132,18 +131,25 @@ def _draw(figure: go.Figure, result: BenchResult, arm: Arm, colour: str, dash: s
         hovertemplate=f"<b>{name}</b><br>%{{x}} evaluations, %{{customdata[0]:,}} images<br>"
         "%{y:.4f} (%{customdata[1]:.4f} to %{customdata[2]:.4f})<extra></extra>",
     )
-    spreads = [(each, result.spread(arm.name, each)) for each in smaller]
-    points = [(each, spread.median) for each, spread in spreads if spread is not None]
-    if points:
-        figure.add_scatter(
-            x=[each for each, _ in points],
-            y=[median for _, median in points],
-            mode="markers",
-            marker={"color": colour, "size": 8, "symbol": "circle-open", "line": {"width": 2}},
-            legendgroup=name,
-            showlegend=False,
-            hovertemplate=f"<b>{name}</b><br>a run of %{{x}} evaluations: %{{y:.4f}}<extra></extra>",
-        )
+    _draw_smaller(figure, result, arm, colour)
+
+
+def _draw_smaller(figure: go.Figure, result: BenchResult, arm: Arm, colour: str) -> None:
+    """Points of the medians at the smaller budgets."""
+    spreads = [(budget, result.spread(arm.name, budget)) for budget in result.budgets[:-1]]
+    points = [(budget, spread.median) for budget, spread in spreads if spread is not None]
+    if not points:
+        return
+    name = as_html(arm.name)
+    figure.add_scatter(
+        x=[budget for budget, _ in points],
+        y=[median for _, median in points],
+        mode="markers",
+        marker={"color": colour, "size": 8, "symbol": "circle-open", "line": {"width": 2}},
+        legendgroup=name,
+        showlegend=False,
+        hovertemplate=f"<b>{name}</b><br>a run of %{{x}} evaluations: %{{y:.4f}}<extra></extra>",
+    )
 
 
 def _details(result: BenchResult) -> str:
