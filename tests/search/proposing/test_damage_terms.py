@@ -2,6 +2,7 @@
 
 import pytest
 
+from paredown.compressors.layers.predicted_damage import DamagePredictor
 from paredown.search.proposing.damage_terms import DamageTerms
 from paredown.spaces.candidates.candidate import Candidate, LayerChoice, SegmentChoice
 
@@ -32,8 +33,8 @@ def test_every_decision_has_its_term(terms, database):
         f"drop:/{block.name}",
         f"activations:/{model_map.segments[0].name}",
     }
-    assert found[f"layer:/{layer.name}"] == database("resnet_a").damage(
-        layer, LayerChoice(weight_bits=4), {}
+    assert found[f"layer:/{layer.name}"] == pytest.approx(
+        database("resnet_a").damage(layer, LayerChoice(weight_bits=4), {}), rel=0.5
     )
     assert all(value > 0 for value in found.values())
 
@@ -84,22 +85,21 @@ def test_a_skipped_block_harms_more_than_nothing_and_as_if_its_last_layer_gave_i
     assert terms.drop("", block) == harm
 
 
-def test_each_damage_is_computed_once(database):
+def test_each_damage_is_predicted_once_and_no_layer_is_solved(database, monkeypatch):
     found = database("resnet_a")
     asked = []
+    predicted = DamagePredictor.layer
 
-    class Counting:
-        model_map = found.model_map
+    def counting(predictor, layer, choice):
+        asked.append(layer.name)
+        return predicted(predictor, layer, choice)
 
-        def damage(self, layer, choice, widths):
-            asked.append((layer.name, choice, tuple(widths.items())))
-            return -1e-9 if layer is found.model_map.layers[0] else 0.25
-
-    counted = DamageTerms({"": Counting()})
+    monkeypatch.setattr(DamagePredictor, "layer", counting)
+    monkeypatch.setattr(type(found), "solution", None)
+    counted = DamageTerms({"": found})
     names = [layer.name for layer in found.model_map.layers[:3]]
     candidate = Candidate.of(layers={n: LayerChoice(weight_bits=4) for n in names})
     first = counted.of(candidate)
     assert counted.of(candidate) == first
-    assert len(asked) == 3
-    # Rounding in its sums never makes a damage negative.
-    assert [first[f"layer:/{n}"] for n in names] == [0.0, 0.25, 0.25]
+    assert asked == names
+    assert all(first[f"layer:/{n}"] > 0 for n in names)
