@@ -1,6 +1,5 @@
 """Attributions against invented truths: costs and losses that are sums of known parts."""
 
-import json
 import math
 
 import numpy as np
@@ -246,11 +245,3 @@ def test_without_a_quality_or_damage_there_is_nothing_to_explain(search):
     assert explainer.explain(with_macs, front_of(with_macs, cheap)) is None
     assert explainer.explain(made[:1], front_of(made[:1], GOALS)) is None
     assert explainer.explain([], front_of([], GOALS)) is None
-
-
-def test_all_of_it_is_json(search):
-    space, made = search("big", "small")
-    found = Explainer(space, Terms(), costs).explain(made, front_of(made, GOALS))
-    plain = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert [member["key"] for member in plain["members"]] == [m.key for m in found.members]
-    assert plain["goals"][0] == {"metric": "accuracy", "direction": "maximize"}

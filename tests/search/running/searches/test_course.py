@@ -36,7 +36,7 @@ def assert_is_told(found, checks, parent_status):
 def test_an_interruption_after_the_first_evaluation_leaves_front_and_report(
     search, tmp_path, monkeypatch, parent_status
 ):
-    monkeypatch.setattr(course, "DamageTerms", interrupt)
+    monkeypatch.setattr(course, "known_outlook", interrupt)
     found = search(tmp_path)
     assert_is_told(found, 0, parent_status)
     assert [e.label for e in found.evaluations] == [UNCOMPRESSED]
