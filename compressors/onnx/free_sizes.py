@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ class FreeSizes:
         if not graph.free:
             return shape
         axes = {graph.axes[axis]: axis for axis in sorted(graph.free)}
-        other = _at_other_sizes(graph, storage)[name]
+        other = _at_other_sizes(graph, _shapes(storage))[name]
         pairs = enumerate(zip(shape, other, strict=True))
         return tuple(a if a == b else axes.get(a, f"{name}_{at}") for at, (a, b) in pairs)
 
@@ -112,7 +113,7 @@ def following(graph: Graph, storage: Mapping[str, Storage]) -> frozenset[str]:
     """Names of the values that have a size which follows a free axis."""
     if not graph.free:
         return frozenset()
-    other = _at_other_sizes(graph, storage)
+    other = _at_other_sizes(graph, _shapes(storage))
     return frozenset(name for name, shape in other.items() if shape != graph.shape_of(name))
 
 
@@ -122,7 +123,16 @@ def _input_dims(graph: Graph, name: str) -> tuple[int | str, ...]:
     return (BATCH if BATCH in graph.free else shape[0], *rest)
 
 
-def _at_other_sizes(graph: Graph, storage: Mapping[str, Storage]) -> Mapping[str, tuple[int, ...]]:
+_Shapes = tuple[tuple[str, tuple[int, ...], str], ...]
+"""Tensors by name with their shapes and types."""
+
+
+def _shapes(storage: Mapping[str, Storage]) -> _Shapes:
+    return tuple((name, s.shape, s.dtype) for name, s in storage.items())
+
+
+@functools.lru_cache(maxsize=256)  # a transformer's takes 50 ms, and candidates share it
+def _at_other_sizes(graph: Graph, tensor_shapes: _Shapes) -> Mapping[str, tuple[int, ...]]:
     """Shapes of all values at other sizes of the free axes, found on shapes alone."""
     shapes: dict[str, tuple[int, ...]] = {}
     inputs = []
@@ -139,7 +149,7 @@ def _at_other_sizes(graph: Graph, storage: Mapping[str, Storage]) -> Mapping[str
             shapes[node.name] = tuple(output.shape)
         return output
 
-    tensors = {name: _on_shapes_alone(s.shape, s.dtype) for name, s in storage.items()}
+    tensors = {name: _on_shapes_alone(shape, dtype) for name, shape, dtype in tensor_shapes}
     run(graph, tensors, inputs, after=_note)
     return shapes
 
