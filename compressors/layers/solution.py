@@ -87,7 +87,8 @@ def solve(narrowed: NarrowedLayer, choice: LayerChoice) -> Solution:
             moved = times_gram(full.double(), narrowed.dense_inputs.centred)
         found = narrowed.dense_inputs.moments(full, moved)
         factor, bias = repair_rows(narrowed.dense_moments, found, bias)
-        parts[-1] = parts[-1].times(factor)
+        # Its product is no longer asked for, and as large as the matrix in float64.
+        parts[-1] = replace(parts[-1], moved=None).times(factor)
         full = full * factor.unsqueeze(1)
     factors = tuple(
         _shaped(part, narrowed.layer, link) for part, link in zip(parts, chain, strict=True)
