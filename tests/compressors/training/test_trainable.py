@@ -72,8 +72,11 @@ def test_what_was_trained_is_what_is_frozen(zoo_name, quantizer, model_of, calib
             assert not bool(tensor.values[~tensor.mask].any())
     with torch.no_grad():
         for found, wanted in zip(trainable(inputs), frozen(inputs), strict=True):
-            # Biases beside 8-bit inputs are rounded to their units as they are frozen.
-            assert torch.allclose(found, wanted, rtol=1e-2, atol=1e-2 * float(wanted.abs().max()))
+            # Biases beside 8-bit inputs are rounded to their units as they are frozen, which moves some
+            # values by a code: two at most in any output, and less than half of one on average.
+            code, off = float(wanted.abs().max()) / 127, (found - wanted).abs()
+            assert float(off.max()) <= 2 * code
+            assert float(off.mean()) <= code / 2
 
 
 @pytest.mark.parametrize("quantizer", ["lsq", "laq", "sat", "frozen"])
