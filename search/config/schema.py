@@ -50,7 +50,8 @@ def _registered_name(value: str) -> str:
 def _sampler_or_import_path(value: str) -> str:
     if value not in SAMPLERS and not IMPORT_PATH.fullmatch(value):
         names = ", ".join(map(repr, SAMPLERS))
-        raise ValueError(f"must be one of {names} or your package.module:factory")
+        now = "; pareto takes the place of ladder" if value == "ladder" else ""
+        raise ValueError(f"must be one of {names} or your package.module:factory{now}")
     return value
 
 

@@ -15,6 +15,7 @@ goals: [{metric: accuracy}, {metric: onnx_bytes}]
         ("search: {evaluation: 3}", "search.evaluation (line 4)", "did you mean 'evaluations'?"),
         ("search: {workers: 0}", "search.workers (line 4)", "got 0"),
         ("search: {sampler: nsga}", "search.sampler", "'nsga2'"),
+        ("search: {sampler: ladder}", "search.sampler", "pareto takes the place of ladder"),
         ("search: {evaluations: many}", "search.evaluations", "write a whole number"),
         ("space: {rules: [{layers: a, weight_bits: [7]}]}", "space.rules[0].weight_bits[0]", "7"),
         (
