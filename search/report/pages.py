@@ -122,9 +122,7 @@ dt {{ font-weight: 600; }} dd {{ margin: 0 0 8px; max-width: 88ch; }}
 details {{ margin: 4px 0; }} summary {{ cursor: pointer; }}
 .bar {{ display: inline-block; height: 8px; margin-right: 8px; background: {style.FRONT_LINE}; }}
 .missing {{ display: none; color: {style.FAILED}; }}
-.without-library details {{ margin: 4px 0; }} summary {{ cursor: pointer; }}
-.bar {{ display: inline-block; height: 8px; margin-right: 8px; background: {style.FRONT_LINE}; }}
-.missing {{ display: block; }}
+.without-library .missing {{ display: block; }}
 .verified {{ color: {style.FRONT}; }}
 .partly-checked {{ color: {style.QUIET}; }}
 .mismatch {{ color: {style.FAILED}; }}

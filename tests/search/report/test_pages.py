@@ -1,5 +1,7 @@
 """Pages: where their library is, and what they say without it."""
 
+import re
+
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
@@ -50,3 +52,9 @@ def test_titles_and_heads_are_text():
     assert "<tr><td>1</td></tr><tr class=faint><td>2</td></tr>" in table(
         ["n"], [["1"], ["2"]], faint=[1]
     )
+
+
+def test_only_a_page_without_its_library_says_that_it_lacks_one(tmp_path):
+    text = write_page(tmp_path / "page.html", "page", "").read_text("utf-8")
+    rules = re.findall(r"([^{}\n]*\.missing) \{ display: (\w+);", text)
+    assert rules == [(".missing", "none"), (".without-library .missing", "block")]
