@@ -78,9 +78,9 @@ class SearchSection(Section):
     sampler: Annotated[str, AfterValidator(_sampler_or_import_path)] = Field(
         "pareto",
         description="Who proposes: pareto knows costs exactly, starts from predicted damage and learns "
-        "from every evaluation; nsga2, nsga3, tpe, gp and random are Optuna's; package.module:factory is "
-        "your own, called with (distributions, directions, seed), imported from task.code_folder "
-        "(built-in tasks: from the current folder).",
+        "from every evaluation (where all goals are costs it is nsga2); nsga2, nsga3, tpe, gp and random "
+        "are Optuna's; package.module:factory is your own, called with (distributions, directions, "
+        "seed), imported from task.code_folder (built-in tasks: from the current folder).",
     )
     evaluations: int = Field(
         60,
