@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paredown.search.config.schema import SAMPLERS
+from paredown.search.proposing.samplers import PARETO
 from paredown.search.running.benching.arm import Arm, Group
 from paredown.search.running.benching.contests import Contest, History, Search
 from paredown.search.running.benching.parts import part_arms
@@ -79,7 +80,8 @@ def arms_of(space: Space, sampler: str) -> tuple[Arm, ...]:
     whole = (
         SamplerArm(sampler=name, begins_uniform=first)
         for name in dict.fromkeys((*SAMPLERS, sampler))
-        for first in (False, True)
+        # pareto begins with the uniform settings of itself.
+        for first in ((False,) if name == PARETO else (False, True))
     )
     return (UniformArm(), *whole, *part_arms(space, sampler))
 
