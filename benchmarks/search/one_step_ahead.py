@@ -5,9 +5,10 @@
 
 Searches the config's space in batches, as a search does, on the first `search.rung_images` rows. Before a
 batch is scored, the first quality among the goals is predicted for each of its candidates from what was
-scored before. Counted from `--from` evaluations on: behind the references and uniform settings. An interval
-is the mean and 1.645 deviations of the score on either side. Hypervolume counts from ten points of accuracy
-(of another quality its margin) below the uncompressed model, and from the costs of the uniform 8-bit one.
+scored before. Counted from `--from` evaluations on: behind the references and uniform settings. An
+interval is the mean and 1.645 deviations of the score on either side. Hypervolume counts from ten points
+of accuracy (of another quality its margin) below the uncompressed model, and from the costs of the
+uniform 8-bit one.
 """
 
 from __future__ import annotations
